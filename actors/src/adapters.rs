@@ -1,0 +1,16 @@
+//! How the ports meet the world: Linux processes, HTTP, files, NVML.
+//!
+//! Each adapter is named in one place outside its own file: where the embedder's builder puts the
+//! supervisor together.
+
+pub mod cold_launcher;
+pub mod http_probe;
+pub mod journal;
+pub mod log_tail;
+pub mod nvml;
+mod proc_fs;
+mod process_record;
+mod process_tree;
+pub mod state_directory;
+
+pub use process_tree::carries_marker;

@@ -1,0 +1,347 @@
+//! Real processes, in place of vLLM: short shell scripts.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+
+mod finding;
+
+const FIRST: Incarnation = Incarnation::new(1);
+const SECOND: Incarnation = Incarnation::new(2);
+
+/// Far longer than anything here takes, on a machine that is busy too.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn vllm_heads_a_session_of_its_own() {
+    let stage = Stage::set();
+    let process = stage.launch("exec sleep 600");
+    assert_eq!(Stat::of(process.pid()).unwrap().session, process.pid());
+}
+
+#[tokio::test]
+async fn vllm_gets_the_model_between_the_words_before_and_after() {
+    let mut stage = Stage::set();
+    stage.recipe.after_model = vec!["--port".to_owned(), "8000".to_owned()];
+    let process = stage.launch("echo $0 $*");
+    ended(&*process).await;
+    assert_eq!(stage.log(), "org/model --port 8000\n");
+}
+
+#[tokio::test]
+async fn vllm_gets_the_environment_that_makes_it_readable_and_findable() {
+    let mut stage = Stage::set();
+    stage.recipe.environment = vec![("NO_COLOR".to_owned(), "0".to_owned())];
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), "hf_secret".to_owned())];
+    let process = stage.launch("env");
+    ended(&*process).await;
+
+    let log = stage.log();
+    let variables: BTreeSet<&str> = log.lines().collect();
+    let marker = format!("VLLMD_INSTANCE={}", stage.marker(FIRST));
+    for variable in ["SPT_NOENV=1", "PYTHONUNBUFFERED=1", "VLLM_NO_USAGE_STATS=1", &marker] {
+        assert!(variables.contains(variable), "{variable} is not in {log}");
+    }
+    assert!(variables.contains("NO_COLOR=0"), "the configuration did not win in {log}");
+    assert!(variables.contains("HF_TOKEN=hf_secret"), "the secret did not arrive");
+}
+
+#[test]
+fn vllm_does_not_get_the_variable_that_it_would_take_for_something_else() {
+    let stage = Stage::set();
+    let log = tempfile::tempfile().unwrap();
+    let launcher = stage.launcher("true");
+    let command = launcher.command(&model(), &stage.marker(FIRST), &log).unwrap();
+    assert!(command.get_envs().any(|variable| variable == ("VLLM_PORT".as_ref(), None)));
+}
+
+#[tokio::test]
+async fn the_marker_cannot_be_configured_away() {
+    let mut stage = Stage::set();
+    stage.recipe.environment = vec![("VLLMD_INSTANCE".to_owned(), "mine".to_owned())];
+    let process = stage.launch("exec sleep 600");
+    until("it carries its marker", || {
+        super::super::carries_marker(process.pid(), &stage.recipe.marker_prefix)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_outputs_go_to_a_log_that_nobody_else_may_read() {
+    let stage = Stage::set();
+    let process = stage.launch("echo out; echo err >&2");
+    ended(&*process).await;
+    assert_eq!(stage.log(), "out\nerr\n");
+    let mode = fs::metadata(stage.state.log_of(FIRST)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn nobody_answers_what_vllm_asks_on_its_input() {
+    let stage = Stage::set();
+    let process = stage.launch("readlink /proc/self/fd/0");
+    ended(&*process).await;
+    assert_eq!(stage.log(), "/dev/null\n");
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_vlm_007_and_leaves_nothing() {
+    let mut stage = Stage::set();
+    stage.recipe.before_model = vec!["/nonexistent/vllm".to_owned()];
+
+    let cause = stage.own_launcher().launch(FIRST, &model()).unwrap_err();
+
+    assert_eq!(cause.code, Code::VllmNotFound);
+    assert!(cause.summary.contains("/nonexistent/vllm"), "{cause}");
+    assert!(stage.leaves_no_traces());
+}
+
+#[tokio::test]
+async fn a_program_that_may_not_be_executed_is_vlm_007_and_named() {
+    let mut stage = Stage::set();
+    let program = stage.directory.path().join("vllm");
+    fs::write(&program, "no program").unwrap();
+    stage.recipe.before_model = vec![program.to_str().unwrap().to_owned()];
+
+    let cause = stage.own_launcher().launch(FIRST, &model()).unwrap_err();
+
+    assert_eq!(cause.code, Code::VllmNotFound);
+    assert!(cause.summary.contains("may not be executed"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_port_that_somebody_holds_is_vlm_005_and_nothing_is_started() {
+    let mut stage = Stage::set();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    stage.recipe.address = holder.local_addr().unwrap();
+
+    let cause = stage.launcher("true").launch(FIRST, &model()).unwrap_err();
+
+    assert_eq!(cause.code, Code::PortInUse);
+    assert!(cause.summary.contains(&stage.recipe.address.to_string()), "{cause}");
+    assert!(!stage.state.log_of(FIRST).exists());
+}
+
+#[tokio::test]
+async fn a_launch_that_fails_does_not_forget_the_one_before() {
+    let mut stage = Stage::set();
+    let process = stage.launch("exec sleep 600");
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    stage.recipe.address = holder.local_addr().unwrap();
+
+    stage.launcher("true").launch(SECOND, &model()).unwrap_err();
+
+    let record = stage.record().read().unwrap();
+    assert_eq!(record.main.map(|main| main.0), Some(process.pid()));
+}
+
+#[tokio::test]
+async fn an_exit_status_and_a_signal_are_read() {
+    let stage = Stage::set();
+    assert_eq!(ended(&*stage.launch("exit 7")).await, Exit::Code(7));
+    assert_eq!(ended(&*stage.launch("kill -TERM $$")).await, Exit::Signal(15));
+}
+
+#[tokio::test]
+async fn the_main_process_alone_is_signalled() {
+    let stage = Stage::set();
+    let process = stage.launch("sleep 600 & echo $!; wait");
+    let helper = stage.pid_in_log().await;
+
+    process.signal_main(Signal::Terminate);
+
+    assert_eq!(ended(&*process).await, Exit::Signal(15));
+    assert!(is_alive(helper));
+}
+
+#[tokio::test]
+async fn a_sweep_kills_who_left_the_session_too_and_removes_every_trace() {
+    let stage = Stage::set();
+    let process = stage.launch("setsid sleep 600 & echo $!; exec sleep 600");
+    let runaway = stage.pid_in_log().await;
+    until("it has a session of its own", || {
+        Stat::of(runaway).is_some_and(|stat| stat.session == runaway)
+    })
+    .await;
+    assert!(!stage.leaves_no_traces());
+
+    let survivors = process.sweep().await;
+
+    assert_eq!(survivors, [0; 0]);
+    assert!(!is_alive(process.pid()) && !is_alive(runaway));
+    assert!(stage.leaves_no_traces());
+    assert!(stage.state.log_of(FIRST).exists(), "the log stays, to be read");
+}
+
+#[tokio::test]
+async fn a_guards_sweep_needs_no_runtime() {
+    let stage = Stage::set();
+    let process = stage.launch("sleep 600 & exec sleep 600");
+    let guard = Arc::clone(&process);
+    let survivors = std::thread::spawn(move || guard.sweep_blocking()).join().unwrap();
+    assert_eq!(survivors, [0; 0]);
+    assert!(!is_alive(process.pid()));
+    assert!(stage.leaves_no_traces());
+}
+
+#[tokio::test]
+async fn the_last_lines_are_told_without_the_secrets() {
+    let mut stage = Stage::set();
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), "hf_secret".to_owned())];
+    let process = stage.launch("seq 1 30; echo the token is $HF_TOKEN.");
+    ended(&*process).await;
+
+    let lines = process.last_lines().await;
+
+    assert_eq!(lines.len(), LAST_LINES);
+    assert_eq!(lines.first().unwrap(), "12");
+    assert_eq!(lines.last().unwrap(), "the token is ********.");
+}
+
+#[tokio::test]
+async fn the_logs_of_the_last_ten_launches_are_kept() {
+    let stage = Stage::set();
+    let launcher = stage.launcher("true");
+    for number in 1..=11 {
+        stage.launch_by(&launcher, Incarnation::new(number)).sweep().await;
+    }
+    let is_kept = |number: u64| stage.state.log_of(Incarnation::new(number)).exists();
+    assert!(!is_kept(1) && (2..=11).all(is_kept));
+}
+
+/// Other tests of this process hold some as well, each for a moment.
+#[tokio::test]
+async fn fifty_launches_leave_no_descriptors_open() {
+    let stage = Stage::set();
+    let launcher = stage.launcher("true");
+    let before = pidfds();
+
+    for number in 1..=50 {
+        let process = launcher.launch(Incarnation::new(number), &model()).unwrap();
+        ended(&*process).await;
+        assert_eq!(process.sweep().await, [0; 0]);
+    }
+
+    until("the descriptors are closed", || pidfds() < before + 25).await;
+}
+
+/// A state directory, a recipe, and everything launched, which is gone at the end.
+struct Stage {
+    directory: TempDir,
+    state: Arc<StateDirectory>,
+    recipe: LaunchRecipe,
+    launched: std::sync::Mutex<Vec<Arc<dyn RunningProcess>>>,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let recipe = LaunchRecipe {
+            before_model: Vec::new(),
+            after_model: Vec::new(),
+            // Port 0 is never taken.
+            address: ([127, 0, 0, 1], 0).into(),
+            environment: Vec::new(),
+            secrets: Vec::new(),
+            scratch: directory.path().join("scratch"),
+            marker_prefix: fresh_marker_prefix().unwrap(),
+        };
+        let state = Arc::new(StateDirectory::open(&directory.path().join("state")).unwrap());
+        Self { directory, state, recipe, launched: std::sync::Mutex::default() }
+    }
+
+    /// A launcher of this script, as a supervisor has it; made again, it is that of the next one.
+    fn launcher(&self, script: &str) -> ColdLauncher {
+        let before_model = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        ColdLauncher::new(
+            LaunchRecipe { before_model, ..self.recipe.clone() },
+            Arc::clone(&self.state),
+        )
+    }
+
+    /// A launcher of what the recipe says.
+    fn own_launcher(&self) -> ColdLauncher {
+        ColdLauncher::new(self.recipe.clone(), Arc::clone(&self.state))
+    }
+
+    fn launch(&self, script: &str) -> Arc<dyn RunningProcess> {
+        self.launch_by(&self.launcher(script), FIRST)
+    }
+
+    fn launch_by(
+        &self,
+        launcher: &ColdLauncher,
+        incarnation: Incarnation,
+    ) -> Arc<dyn RunningProcess> {
+        let process = launcher.launch(incarnation, &model()).unwrap();
+        self.launched.lock().unwrap().push(Arc::clone(&process));
+        process
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.state.log_of(FIRST)).unwrap()
+    }
+
+    /// The number in the log's only line.
+    async fn pid_in_log(&self) -> u32 {
+        until("there is a line", || self.log().ends_with('\n')).await;
+        self.log().trim().parse().unwrap()
+    }
+
+    fn marker(&self, incarnation: Incarnation) -> String {
+        format!("{}-{incarnation}", self.recipe.marker_prefix)
+    }
+
+    fn record(&self) -> RecordFile {
+        RecordFile::in_directory(self.state.path())
+    }
+
+    fn leaves_no_traces(&self) -> bool {
+        let scratch = &self.recipe.scratch;
+        let is_empty = fs::read_dir(scratch).map_or(true, |mut entries| entries.next().is_none());
+        self.record().read().is_none() && is_empty
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let launched = std::mem::take(&mut *self.launched.lock().unwrap());
+        for process in launched {
+            let survivors = process.sweep_blocking();
+            assert!(survivors.is_empty() || std::thread::panicking(), "{survivors:?} live");
+        }
+    }
+}
+
+fn model() -> ModelId {
+    ModelId::new("org/model").unwrap()
+}
+
+async fn ended(process: &dyn RunningProcess) -> Exit {
+    timeout(DEADLINE, process.ended()).await.expect("it does not end")
+}
+
+fn is_alive(pid: u32) -> bool {
+    Stat::of(pid).is_some_and(|stat| !stat.is_zombie())
+}
+
+/// Waits until something is so that nobody tells of.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How many of our descriptors refer to a process.
+fn pidfds() -> usize {
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("pidfd")).count()
+}

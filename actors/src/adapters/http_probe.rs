@@ -1,0 +1,144 @@
+//! Asks vLLM over HTTP how it is.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::domain::health::{Check, HealthFailure, Healthy};
+use crate::domain::spec::ModelId;
+use crate::ports::{Pending, Probe};
+
+/// The longest that both questions together may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Clone)]
+pub struct HttpProbe {
+    client: Client,
+    base_url: String,
+    api_key: Option<String>,
+    served_name: Option<String>,
+}
+
+// The key is a secret.
+impl fmt::Debug for HttpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpProbe").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+/// No client could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("no HTTP client can be made")]
+pub struct HttpProbeError(#[from] reqwest::Error);
+
+impl HttpProbe {
+    /// A probe of the server at `base_url` (`http://127.0.0.1:8000`), which lists our model under
+    /// `served_name`, or under its own name.
+    ///
+    /// # Errors
+    ///
+    /// When no HTTP client can be made.
+    pub fn new(
+        base_url: impl Into<String>,
+        api_key: Option<String>,
+        served_name: Option<String>,
+    ) -> Result<Self, HttpProbeError> {
+        let client = Client::builder()
+            // HTTP_PROXY is for the world, and vLLM is here.
+            .no_proxy()
+            // A hung server keeps its connections; a fresh one tells the truth.
+            .pool_max_idle_per_host(0)
+            .build()?;
+        Ok(Self { client, base_url: base_url.into(), api_key, served_name })
+    }
+
+    async fn ask(self, model: ModelId) -> Check {
+        let began = Instant::now();
+        let deadline = began + LIMIT;
+        let health = format!("{}/health", self.base_url);
+        self.answer(&health, self.client.get(&health), deadline).await?;
+        let models = format!("{}/v1/models", self.base_url);
+        let mut request = self.client.get(&models);
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key);
+        }
+        let body = self.answer(&models, request, deadline).await?;
+        let listed = model_names(&body).ok_or(HealthFailure::NotVllm { url: models })?;
+        let wanted = self.served_name.unwrap_or_else(|| model.to_string());
+        if !listed.contains(&wanted) {
+            return Err(HealthFailure::ModelMissing { wanted, listed });
+        }
+        Ok(Healthy { latency: began.elapsed(), models: listed })
+    }
+
+    async fn answer(
+        &self,
+        url: &str,
+        request: RequestBuilder,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, HealthFailure> {
+        let unreachable = |error: reqwest::Error| HealthFailure::Unreachable {
+            url: url.to_owned(),
+            reason: innermost(&error),
+        };
+        let exchange = async {
+            let response = request.send().await.map_err(unreachable)?;
+            if response.status() != StatusCode::OK {
+                let status = response.status().as_u16();
+                return Err(HealthFailure::Refused { url: url.to_owned(), status });
+            }
+            Ok(response.bytes().await.map_err(unreachable)?.to_vec())
+        };
+        match tokio::time::timeout_at(deadline, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(HealthFailure::TimedOut { url: url.to_owned(), limit: LIMIT }),
+        }
+    }
+}
+
+impl Probe for HttpProbe {
+    fn check(&self, model: &ModelId) -> Pending<'static, Check> {
+        Box::pin(self.clone().ask(model.clone()))
+    }
+}
+
+/// The ids in an OpenAI list of models.
+fn model_names(body: &[u8]) -> Option<Vec<String>> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let ids = answer["data"].as_array()?.iter().map(|model| model["id"].as_str());
+    ids.map(|id| id.map(str::to_owned)).collect()
+}
+
+/// The last cause in the chain says what the system said; the first only that a request failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_read_from_an_openai_list_and_nothing_else() {
+        let list = br#"{"object":"list","data":[{"id":"a"},{"id":"b"}]}"#;
+        assert_eq!(model_names(list).unwrap(), ["a", "b"]);
+        assert_eq!(model_names(b"<html>"), None);
+        assert_eq!(model_names(br#"{"error":"Unauthorized"}"#), None);
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_is_unreachable() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let probe = HttpProbe::new(format!("http://{free}"), None, None).unwrap();
+        let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
+        assert!(matches!(failure, HealthFailure::Unreachable { .. }), "{failure}");
+    }
+}

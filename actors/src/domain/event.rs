@@ -1,0 +1,66 @@
+//! The public history: what happened to the service, numbered, in order.
+
+use std::time::{Duration, SystemTime};
+
+use crate::domain::cause::Cause;
+use crate::domain::id::{Incarnation, Sequence};
+use crate::domain::loading::ModelLoadProgress;
+use crate::domain::spec::ModelId;
+use crate::domain::state::ServiceState;
+
+/// Something that happened to the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its number: one more than that of the event before it.
+    pub sequence: Sequence,
+    /// When it happened.
+    pub at: SystemTime,
+    /// The launch it belongs to.
+    pub incarnation: Incarnation,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The service went from one state to another.
+    StateChanged {
+        /// The state it left.
+        from: ServiceState,
+        /// The state it is in now.
+        to: ServiceState,
+        /// Why, if something failed.
+        cause: Option<Cause>,
+    },
+    /// The model came further, or (every ten seconds) where it stands.
+    LoadProgressed {
+        /// How far it is.
+        progress: ModelLoadProgress,
+    },
+    /// A restart will follow a crash.
+    RestartScheduled {
+        /// Restarts in a row without a stable time between, this one included; from 1.
+        attempt: u32,
+        /// How long until then.
+        delay: Duration,
+        /// Restarts within the window, this one included.
+        restarts_in_window: u32,
+    },
+    /// A health check changed the verdict, or another one failed in a row.
+    HealthChanged {
+        /// Whether it passed.
+        healthy: bool,
+        /// Failed checks in a row; 0 when it passed.
+        consecutive_failures: u32,
+        /// How long it took, if it passed.
+        latency: Option<Duration>,
+    },
+    /// Another model is served now.
+    ModelSwitched {
+        /// The model before.
+        from: ModelId,
+        /// The model now.
+        to: ModelId,
+    },
+}

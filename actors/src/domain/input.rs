@@ -1,0 +1,141 @@
+//! What the rules are told, and what they ask for.
+
+use std::time::{Duration, SystemTime};
+
+use crate::domain::cause::Cause;
+use crate::domain::diagnosis::Phase;
+use crate::domain::event::Event;
+use crate::domain::id::Incarnation;
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport};
+use crate::domain::spec::ModelId;
+
+/// Everything that can move the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// An operator wants it up, and takes responsibility: counts are cleared.
+    Start,
+    /// A program wants it up; a `Failed` service stays failed.
+    Ensure,
+    /// Somebody wants it down.
+    Stop(StopMode),
+    /// An operator wants another incarnation.
+    Restart,
+    /// Somebody wants this model served.
+    Load(ModelId),
+    /// News of the process.
+    Process(ProcessReport),
+    /// News of its health.
+    Health(HealthReport),
+    /// News of its load.
+    Loader(LoaderReport),
+    /// A timer that was asked for ran out.
+    Due(Timer, Incarnation),
+    /// The actor that holds the process died; another has taken its place and will look for it.
+    ProcessActorLost,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopMode {
+    /// SIGTERM, the grace period, then SIGKILL.
+    Graceful,
+    /// SIGKILL at once.
+    Immediate,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Timer {
+    /// The backoff of a restart is over.
+    Restart,
+    /// Time to ask whether a load still moves.
+    Silence,
+}
+
+/// What should be done about an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Look for what an earlier supervisor (or process actor) left.
+    Adopt,
+    /// Start vLLM, read its log and probe it eagerly.
+    Launch {
+        /// The number of this launch.
+        incarnation: Incarnation,
+        /// What it is to serve.
+        model: ModelId,
+    },
+    /// Probe an adopted vLLM eagerly.
+    Attend {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// It is proven healthy: probe it by the interval, and leave its log alone.
+    Settle {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Probe at once: the log says that the server is about to listen.
+    Probe {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Leave health and log of the current launch alone.
+    Disregard,
+    /// Climb the stop ladder until nothing is left.
+    Stop {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// How.
+        mode: StopMode,
+        /// How far it had come, which decides how it takes a SIGTERM.
+        phase: Phase,
+    },
+    /// Its main process is dead or judged dead: kill whatever is left.
+    Clear {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Report how much the tree has worked.
+    SampleWork {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Say [`Input::Due`] after a while.
+    Schedule {
+        /// What for.
+        timer: Timer,
+        /// Which launch.
+        incarnation: Incarnation,
+        /// How long.
+        after: Duration,
+    },
+    /// Keep this in the history of restarts.
+    Record(RestartRecord),
+}
+
+/// One entry of the history of restarts: an end that nobody asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartRecord {
+    /// When.
+    pub at: SystemTime,
+    /// The launch that ended.
+    pub incarnation: Incarnation,
+    /// The model it served or was to serve.
+    pub model: ModelId,
+    /// Why it ended.
+    pub cause: Cause,
+    /// How long it had been proven healthy; `None` if it never was.
+    pub healthy_for: Option<Duration>,
+    /// Whether a restart follows, and after how long.
+    pub restart_after: Option<Duration>,
+}
+
+/// What an input leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "effects that are not run and events that are not published are lost"]
+pub struct Reaction {
+    /// What to do, in this order.
+    pub effects: Vec<Effect>,
+    /// What happened, in this order.
+    pub events: Vec<Event>,
+}

@@ -1,0 +1,182 @@
+//! How far a model is on its way from disk to service, told from the lines that vLLM prints.
+//!
+//! The lines are those of vLLM 0.8 to 0.32; `loading/lines.rs` has them with their sources.
+
+use std::time::SystemTime;
+
+use crate::domain::spec::ModelId;
+
+mod lines;
+
+use lines::Mark;
+
+/// What the loading model is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadStatus {
+    /// Weights come over the network.
+    Downloading,
+    /// vLLM starts, or reads weights.
+    Loading,
+    /// `torch.compile` is at work.
+    Compiling,
+    /// CUDA graphs are captured.
+    Capturing,
+    /// Memory is profiled, the KV cache made, the server set up.
+    Warming,
+    /// The model is served.
+    Loaded,
+    /// The load ended without a model.
+    Failed,
+}
+
+/// How far a model has been loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelLoadProgress {
+    /// The model.
+    pub model: ModelId,
+    /// 0 to 100; never runs backwards within one load.
+    pub percent: u8,
+    /// Bytes downloaded so far.
+    pub bytes_downloaded: u64,
+    /// Bytes to download, if known.
+    pub total_bytes: Option<u64>,
+    /// What it is doing.
+    pub status: LoadStatus,
+    /// Whether the percentage is counted (bytes, shards, graphs) rather than told from the phase.
+    pub is_progress_known: bool,
+    /// When the load began.
+    pub started_at: SystemTime,
+    /// When the model was loaded, if it is.
+    pub completed_at: Option<SystemTime>,
+}
+
+impl ModelLoadProgress {
+    /// A download that has got `bytes` of `total`.
+    pub fn downloading(
+        model: ModelId,
+        bytes: u64,
+        total: Option<u64>,
+        started_at: SystemTime,
+    ) -> Self {
+        let percent = total.filter(|total| *total > 0).map_or(0, |total| {
+            u8::try_from(bytes.min(total).saturating_mul(100) / total).unwrap_or(100)
+        });
+        Self {
+            percent,
+            bytes_downloaded: bytes,
+            total_bytes: total,
+            status: LoadStatus::Downloading,
+            is_progress_known: total.is_some(),
+            ..Self::loading(model, 0, started_at)
+        }
+    }
+
+    /// A load that is `percent` (at most 99) on its way.
+    pub fn loading(model: ModelId, percent: u8, started_at: SystemTime) -> Self {
+        Self {
+            model,
+            percent: percent.min(99),
+            bytes_downloaded: 0,
+            total_bytes: None,
+            status: LoadStatus::Loading,
+            is_progress_known: false,
+            started_at,
+            completed_at: None,
+        }
+    }
+
+    /// The same load, done.
+    #[must_use]
+    pub fn complete(self, at: SystemTime) -> Self {
+        Self {
+            percent: 100,
+            status: LoadStatus::Loaded,
+            is_progress_known: true,
+            completed_at: Some(at),
+            ..self
+        }
+    }
+
+    /// The same load, ended without a model, where it stood.
+    #[must_use]
+    pub fn failed(self) -> Self {
+        Self { status: LoadStatus::Failed, completed_at: None, ..self }
+    }
+}
+
+/// What a line of the log means for the load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadNews {
+    /// The first output: the interpreter got as far as vLLM.
+    Began,
+    /// The load came further.
+    Progressed(ModelLoadProgress),
+    /// Nothing new for a while; this is where it stands.
+    Stands(ModelLoadProgress),
+    /// The server says that it is about to listen.
+    Listens,
+}
+
+/// What a percentage is told from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Phase,
+    Count,
+}
+
+/// Follows one load through its log.
+#[derive(Clone, Debug)]
+pub struct LoadTracker {
+    progress: ModelLoadProgress,
+    began: bool,
+}
+
+impl LoadTracker {
+    /// A load of `model` that begins now.
+    pub fn new(model: ModelId, started_at: SystemTime) -> Self {
+        Self { progress: ModelLoadProgress::loading(model, 0, started_at), began: false }
+    }
+
+    /// Where the load stands.
+    pub fn progress(&self) -> &ModelLoadProgress {
+        &self.progress
+    }
+
+    /// What a line of vLLM's output means. Most mean nothing: vLLM prints `No available shared
+    /// memory broadcast block found` every minute of a hang, too.
+    pub fn read(&mut self, line: &str) -> Vec<LoadNews> {
+        let mut news = Vec::new();
+        if !self.began && !line.trim().is_empty() {
+            self.began = true;
+            news.push(LoadNews::Began);
+        }
+        match lines::read(line) {
+            Some(Mark::Phase { percent, status }) => {
+                news.extend(self.advance(percent, status, Measure::Phase));
+            }
+            Some(Mark::Count { percent, status }) => {
+                news.extend(self.advance(percent, status, Measure::Count));
+            }
+            Some(Mark::Listens) => {
+                news.extend(self.advance(99, LoadStatus::Warming, Measure::Count));
+                news.push(LoadNews::Listens);
+            }
+            None => {}
+        }
+        news
+    }
+
+    fn advance(&mut self, percent: u8, status: LoadStatus, measure: Measure) -> Option<LoadNews> {
+        // A phase that comes twice (one worker after another) or late must not turn the bar back.
+        if percent <= self.progress.percent {
+            return None;
+        }
+        self.progress.percent = percent;
+        self.progress.status = status;
+        self.progress.is_progress_known = measure == Measure::Count;
+        Some(LoadNews::Progressed(self.progress.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+//! What is the case: every report and every timer in every state.
+
+use std::time::Duration;
+
+use super::{
+    Crashed, Next, Remains, Running, Starting, State, Stopping, Then, Turn, Unknown, Voice,
+};
+use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::{Exit, Phase, diagnose};
+use crate::domain::event::EventKind;
+use crate::domain::health::{HealthFailure, Healthy};
+use crate::domain::id::Incarnation;
+use crate::domain::input::{Effect, StopMode, Timer};
+use crate::domain::loading::{LoadNews, ModelLoadProgress};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::spec::ModelId;
+
+/// A tree that used less than this share of one processor was not at work: vLLM's front polls its
+/// engine while it waits for it, also for one that hangs.
+const IDLE_SHARE: u32 = 20;
+
+/// Bytes read or written that count as work.
+const BUSY_BYTES: u64 = 1 << 20;
+
+impl Turn<'_> {
+    pub(super) fn process(&mut self, report: ProcessReport) {
+        match report {
+            ProcessReport::Adopted { incarnation, pid, model } => {
+                self.adopted(incarnation, pid, model);
+            }
+            ProcessReport::RemnantFound { incarnation } => self.remnant_found(incarnation),
+            ProcessReport::NothingFound => self.nothing_found(),
+            ProcessReport::Launched { incarnation, pid } => self.launched(incarnation, pid),
+            ProcessReport::LaunchFailed { incarnation, cause } => {
+                self.launch_failed(incarnation, cause);
+            }
+            ProcessReport::Exited { incarnation, exit, last_lines } => {
+                self.exited(incarnation, exit, last_lines);
+            }
+            ProcessReport::Vacated { incarnation } => self.vacated(incarnation),
+            ProcessReport::Lingered { incarnation, survivors } => {
+                self.lingered(incarnation, &survivors);
+            }
+            ProcessReport::Sampled { incarnation, work } => self.sampled(incarnation, work),
+        }
+    }
+
+    /// Whether a report is about the present. The one place where stale ones are dropped.
+    fn is_current(&self, incarnation: Incarnation) -> bool {
+        self.machine.state.incarnation() == Some(incarnation)
+    }
+
+    fn current_starting(&mut self, incarnation: Incarnation) -> Option<&mut Starting> {
+        match &mut self.machine.state {
+            State::Starting(starting) if starting.incarnation == incarnation => Some(starting),
+            State::Starting(_)
+            | State::Unknown(_)
+            | State::Stopped
+            | State::Running(_)
+            | State::Stopping(_)
+            | State::Crashed(_)
+            | State::Failed { .. } => None,
+        }
+    }
+
+    fn current_running(&mut self, incarnation: Incarnation) -> Option<&mut Running> {
+        match &mut self.machine.state {
+            State::Running(running) if running.incarnation == incarnation => Some(running),
+            State::Running(_)
+            | State::Unknown(_)
+            | State::Stopped
+            | State::Starting(_)
+            | State::Stopping(_)
+            | State::Crashed(_)
+            | State::Failed { .. } => None,
+        }
+    }
+
+    fn adopted(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
+        let State::Unknown(Unknown { then, .. }) = self.machine.state else {
+            return self.clear_found(incarnation);
+        };
+        match then {
+            // It was looked for before somebody wanted another model.
+            Then::Launch if model != self.machine.model => self.dismantle(incarnation, then),
+            Then::Settle | Then::Launch => self.attend(incarnation, pid, model),
+            Then::Rest => self.dismantle(incarnation, then),
+        }
+    }
+
+    fn remnant_found(&mut self, incarnation: Incarnation) {
+        let State::Unknown(Unknown { then, .. }) = self.machine.state else {
+            return self.clear_found(incarnation);
+        };
+        self.dismantle(incarnation, then);
+    }
+
+    /// What was left of a crash when the process actor died has been found.
+    fn clear_found(&mut self, incarnation: Incarnation) {
+        let State::Crashed(crashed) = &mut self.machine.state else { return };
+        if crashed.remains == Remains::Sought {
+            crashed.remains = Remains::Clearing;
+            self.effect(Effect::Clear { incarnation });
+        }
+    }
+
+    /// Stops what an earlier supervisor left.
+    fn dismantle(&mut self, incarnation: Incarnation, then: Then) {
+        self.machine.incarnation = self.machine.incarnation.max(incarnation);
+        self.enter(State::Stopping(Stopping { incarnation, then }), None);
+        let (mode, phase) = (StopMode::Graceful, Phase::Loading);
+        self.effect(Effect::Stop { incarnation, mode, phase });
+    }
+
+    fn nothing_found(&mut self) {
+        match &mut self.machine.state {
+            State::Unknown(Unknown { then, .. }) => {
+                let then = *then;
+                self.settle(then);
+            }
+            State::Crashed(crashed) if crashed.remains == Remains::Sought => {
+                crashed.remains = Remains::Gone;
+                self.follow_crash();
+            }
+            State::Crashed(_)
+            | State::Stopped
+            | State::Starting(_)
+            | State::Running(_)
+            | State::Stopping(_)
+            | State::Failed { .. } => {}
+        }
+    }
+
+    fn launched(&mut self, incarnation: Incarnation, pid: u32) {
+        if let Some(starting) = self.current_starting(incarnation) {
+            starting.pid = Some(pid);
+        }
+    }
+
+    fn launch_failed(&mut self, incarnation: Incarnation, cause: Cause) {
+        if !self.is_current(incarnation) {
+            return;
+        }
+        match self.machine.state {
+            State::Starting(_) => self.fail(incarnation, cause, Remains::Gone),
+            State::Stopping(Stopping { then, .. }) | State::Unknown(Unknown { then, .. }) => {
+                self.settle(then);
+            }
+            State::Stopped | State::Running(_) | State::Crashed(_) | State::Failed { .. } => {}
+        }
+    }
+
+    fn exited(&mut self, incarnation: Incarnation, exit: Exit, last_lines: Vec<String>) {
+        if !self.is_current(incarnation) {
+            return;
+        }
+        let phase = match self.machine.state {
+            State::Starting(_) => Phase::Loading,
+            State::Running(_) => Phase::Serving,
+            // It was asked to, or is being cleared already: `Vacated` will follow.
+            State::Unknown(_)
+            | State::Stopped
+            | State::Stopping(_)
+            | State::Crashed(_)
+            | State::Failed { .. } => return,
+        };
+        self.fail(incarnation, diagnose(exit, phase, last_lines), Remains::Clearing);
+    }
+
+    fn vacated(&mut self, incarnation: Incarnation) {
+        if !self.is_current(incarnation) {
+            return;
+        }
+        match &mut self.machine.state {
+            State::Stopping(Stopping { then, .. }) | State::Unknown(Unknown { then, .. }) => {
+                let then = *then;
+                self.settle(then);
+            }
+            State::Crashed(crashed) => {
+                crashed.remains = Remains::Gone;
+                self.follow_crash();
+            }
+            State::Stopped | State::Starting(_) | State::Running(_) | State::Failed { .. } => {}
+        }
+    }
+
+    fn lingered(&mut self, incarnation: Incarnation, survivors: &[u32]) {
+        if !self.is_current(incarnation) {
+            return;
+        }
+        let cause = Cause::new(
+            Code::EngineHung,
+            format!(
+                "processes {survivors:?} outlive SIGKILL; the kernel may be waiting for a device"
+            ),
+        );
+        match &mut self.machine.state {
+            State::Stopping(Stopping { then, .. }) => {
+                let (incarnation, then) = (Some(incarnation), *then);
+                self.machine.last_error = Some(cause.clone());
+                let doubt = Unknown { incarnation, then, lingering: Some(cause.clone()) };
+                self.enter(State::Unknown(doubt), Some(cause));
+            }
+            State::Unknown(unknown) => unknown.lingering = Some(cause),
+            State::Crashed(_) => self.machine.last_error = Some(cause),
+            State::Stopped | State::Starting(_) | State::Running(_) | State::Failed { .. } => {}
+        }
+    }
+
+    fn sampled(&mut self, incarnation: Incarnation, work: Work) {
+        let now = self.now;
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        let (then, before) = starting.work;
+        if has_worked(before, work, now.since(then)) {
+            starting.last_sign = now;
+        }
+        starting.work = (now, work);
+    }
+
+    pub(super) fn health(&mut self, report: HealthReport) {
+        match report.check {
+            Ok(healthy) => self.healthy(report.incarnation, &healthy),
+            Err(failure) => self.unhealthy(report.incarnation, &failure),
+        }
+    }
+
+    fn healthy(&mut self, incarnation: Incarnation, healthy: &Healthy) {
+        let now = self.now;
+        if let Some(running) = self.current_running(incarnation) {
+            if running.failures > 0 {
+                running.failures = 0;
+                self.health_changed(0, Some(healthy.latency));
+            }
+            return;
+        }
+        let model = self.machine.model.clone();
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        // Without a pid this cannot be the server that we are launching.
+        let Some(pid) = starting.pid else { return };
+        let began = ModelLoadProgress::loading(model.clone(), 99, starting.since.wall);
+        let progress = starting.progress.take().unwrap_or(began).complete(now.wall);
+        self.emit(EventKind::LoadProgressed { progress });
+        let running = Running { incarnation, pid, since: now, failures: 0 };
+        self.enter(State::Running(running), None);
+        self.health_changed(0, Some(healthy.latency));
+        self.machine.last_error = None;
+        if let Some(from) = self.machine.fallback.take() {
+            self.emit(EventKind::ModelSwitched { from, to: model });
+        }
+        self.effect(Effect::Settle { incarnation });
+    }
+
+    fn unhealthy(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
+        let limit = self.max_failures().get();
+        if let Some(running) = self.current_running(incarnation) {
+            running.failures += 1;
+            let failures = running.failures;
+            self.health_changed(failures, None);
+            if failures >= limit {
+                let said = format!("{failures} health checks in a row failed: {failure}");
+                self.fail(incarnation, Cause::new(Code::EngineHung, said), Remains::Clearing);
+            }
+            return;
+        }
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        // While it loads, only an answer counts: a server that is up without the model stays so.
+        if !matches!(failure, HealthFailure::ModelMissing { .. }) {
+            starting.misses = 0;
+            return;
+        }
+        starting.misses += 1;
+        if starting.misses >= limit {
+            let cause = Cause::new(Code::Unrecognised, failure.to_string());
+            self.fail(incarnation, cause, Remains::Clearing);
+        }
+    }
+
+    fn health_changed(&mut self, consecutive_failures: u32, latency: Option<Duration>) {
+        let healthy = consecutive_failures == 0;
+        self.emit(EventKind::HealthChanged { healthy, consecutive_failures, latency });
+    }
+
+    pub(super) fn loader(&mut self, report: LoaderReport) {
+        let now = self.now;
+        let incarnation = report.incarnation;
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        let before = starting.progress.as_ref().map_or(0, |progress| progress.percent);
+        match report.news {
+            LoadNews::Began => {
+                starting.voice = Voice::Heard;
+                starting.last_sign = now;
+            }
+            // A loader that takes the place of a dead one reads the log again from its start.
+            LoadNews::Progressed(progress) | LoadNews::Stands(progress)
+                if progress.percent < before => {}
+            LoadNews::Progressed(progress) => {
+                starting.voice = Voice::Heard;
+                starting.last_sign = now;
+                starting.progress = Some(progress.clone());
+                self.emit(EventKind::LoadProgressed { progress });
+            }
+            LoadNews::Stands(progress) => self.emit(EventKind::LoadProgressed { progress }),
+            LoadNews::Listens => self.effect(Effect::Probe { incarnation }),
+        }
+    }
+
+    pub(super) fn due(&mut self, timer: Timer, incarnation: Incarnation) {
+        match timer {
+            Timer::Restart => self.restart_due(incarnation),
+            Timer::Silence => self.silence_due(incarnation),
+        }
+    }
+
+    fn restart_due(&mut self, incarnation: Incarnation) {
+        let State::Crashed(crashed) = &mut self.machine.state else { return };
+        if crashed.incarnation != incarnation {
+            return;
+        }
+        match crashed.next {
+            Next::RestartAt(_) => crashed.next = Next::RestartNow,
+            Next::RestartNow | Next::GiveUp(_) => {}
+        }
+        self.follow_crash();
+    }
+
+    fn silence_due(&mut self, incarnation: Incarnation) {
+        let (now, spec) = (self.now, &self.machine.spec);
+        let (start, load) = (spec.start_timeout, spec.model_load_timeout);
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        let (limit, option) = match starting.voice {
+            Voice::Silent => (start, "lifecycle.start_timeout"),
+            Voice::Heard => (load, "lifecycle.model_load_timeout"),
+        };
+        let quiet = now.since(starting.last_sign);
+        if quiet >= limit {
+            let said = format!(
+                "no progress for {} s while {} ({option} is {} s)",
+                quiet.as_secs(),
+                starting.progress.as_ref().map_or("starting", |_| "loading"),
+                limit.as_secs()
+            );
+            return self.fail(incarnation, Cause::new(Code::LoadTimedOut, said), Remains::Clearing);
+        }
+        self.effect(Effect::SampleWork { incarnation });
+        self.schedule_silence(incarnation, limit);
+    }
+
+    /// A launch that was up should be up again; one that was being stopped should be down; what
+    /// follows a crash still follows it.
+    pub(super) fn process_actor_lost(&mut self) {
+        let then = match &mut self.machine.state {
+            State::Stopped
+            | State::Failed { .. }
+            | State::Crashed(Crashed { remains: Remains::Gone, .. }) => return,
+            State::Unknown(unknown) => {
+                unknown.lingering = None;
+                return self.effect(Effect::Adopt);
+            }
+            State::Stopping(stopping) => stopping.then,
+            State::Starting(_) | State::Running(_) => Then::Launch,
+            State::Crashed(crashed) => {
+                crashed.remains = Remains::Sought;
+                return self.effect(Effect::Adopt);
+            }
+        };
+        let incarnation = self.machine.state.incarnation();
+        self.effect(Effect::Disregard);
+        let doubt = Unknown { incarnation, then, lingering: None };
+        self.enter(State::Unknown(doubt), None);
+        self.effect(Effect::Adopt);
+    }
+}
+
+fn has_worked(before: Work, after: Work, elapsed: Duration) -> bool {
+    let cpu = after.cpu.saturating_sub(before.cpu);
+    let io = after.io_bytes.saturating_sub(before.io_bytes);
+    cpu >= elapsed / IDLE_SHARE && !cpu.is_zero() || io >= BUSY_BYTES
+}

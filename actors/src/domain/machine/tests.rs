@@ -1,0 +1,15 @@
+//! The machine, shown four ways: every input in every situation (`table`), the stories that matter
+//! by name (`crashing`, `stopping`, `loading`, `switching`, `adopting`), what holds after anything
+//! whatever (`properties`), and everything that can be reached (`exploration`).
+
+mod adopting;
+mod cases;
+mod crashing;
+mod exploration;
+mod loading;
+mod properties;
+mod script;
+mod stopping;
+mod switching;
+mod table;
+mod world;

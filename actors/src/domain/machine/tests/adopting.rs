@@ -1,0 +1,158 @@
+//! What an earlier supervisor, or a process actor that was lost, has left.
+
+use super::script::{
+    Script, adopted, exited, healthy, launched, load, model, nothing_found, remnant_found,
+    restart_due, vacated,
+};
+use crate::domain::cause::Code;
+use crate::domain::diagnosis::Exit;
+use crate::domain::input::{Effect, Input, StopMode};
+use crate::domain::machine::{Machine, Resume};
+use crate::domain::report::ProcessReport;
+use crate::domain::state::ServiceState;
+
+#[test]
+fn the_first_thing_is_to_look() {
+    let begin = Machine::new(super::script::spec(), Resume::default()).begin();
+    assert_eq!((begin.effects, begin.events), (vec![Effect::Adopt], Vec::new()));
+}
+
+#[test]
+fn what_is_found_is_taken_over_unless_it_is_not_wanted() {
+    for wish in [None, Some(Input::Ensure), Some(Input::Start)] {
+        let mut s = Script::unknown();
+        wish.map(|wish| s.on(wish));
+        assert_eq!(s.on(adopted(7, "org/a")).path, [ServiceState::Starting]);
+        assert_eq!(s.on(healthy(7)).path, [ServiceState::Running]);
+    }
+    let mut s = Script::unknown();
+    s.on(Input::Stop(StopMode::Graceful));
+    assert_eq!(s.on(adopted(7, "org/a")).path, [ServiceState::Stopping]);
+    assert_eq!(s.on(vacated(7)).path, [ServiceState::Stopped]);
+}
+
+#[test]
+fn numbering_goes_on_from_what_was_adopted() {
+    let mut s = Script::unknown();
+    s.on(adopted(7, "org/a"));
+    s.on(exited(7));
+    s.on(vacated(7));
+    assert_eq!(s.on(restart_due(7)).launched(), Some(8));
+}
+
+#[test]
+fn a_remnant_is_cleared_away_before_anything_is_launched() {
+    let mut s = Script::unknown();
+    s.on(Input::Start);
+    assert_eq!(s.on(remnant_found(7)).path, [ServiceState::Stopping]);
+    assert_eq!(s.on(vacated(7)).launched(), Some(8));
+}
+
+#[test]
+fn after_a_remnant_that_nobody_asked_for_it_rests() {
+    let mut s = Script::unknown();
+    s.on(remnant_found(7));
+    assert_eq!(s.on(vacated(7)).path, [ServiceState::Stopped]);
+}
+
+#[test]
+fn where_nothing_is_found_the_wish_decides() {
+    let mut s = Script::unknown();
+    assert_eq!(s.on(nothing_found()).path, [ServiceState::Stopped]);
+    let mut s = Script::unknown();
+    s.on(Input::Ensure);
+    assert_eq!(s.on(nothing_found()).launched(), Some(1));
+    let mut s = Script::unknown();
+    s.on(Input::Start);
+    s.on(Input::Stop(StopMode::Graceful));
+    assert_eq!(s.on(nothing_found()).launched(), None);
+}
+
+#[test]
+fn another_model_wanted_during_the_look_replaces_what_is_found() {
+    let mut s = Script::unknown();
+    s.on(load("org/b"));
+    assert_eq!(s.on(adopted(7, "org/a")).path, [ServiceState::Stopping]);
+    assert_eq!(s.machine.model(), &model("org/b"));
+    assert_eq!(s.on(vacated(7)).launched(), Some(8));
+}
+
+#[test]
+fn a_lost_process_actor_leaves_the_service_unknown_and_the_launch_wanted() {
+    for mut s in [Script::starting(), Script::running()] {
+        let lost = s.on(Input::ProcessActorLost);
+        assert_eq!(lost.path, [ServiceState::Unknown]);
+        assert_eq!(lost.effects, [Effect::Disregard, Effect::Adopt]);
+        let mut other = s.clone();
+        assert_eq!(s.on(nothing_found()).launched(), Some(2));
+        assert_eq!(other.on(adopted(1, "org/a")).path, [ServiceState::Starting]);
+        assert_eq!(other.on(healthy(1)).path, [ServiceState::Running]);
+    }
+}
+
+#[test]
+fn a_lost_process_actor_does_not_undo_a_stop() {
+    let mut s = Script::running();
+    s.on(Input::Stop(StopMode::Graceful));
+    s.on(Input::ProcessActorLost);
+    assert_eq!(s.on(nothing_found()).path, [ServiceState::Stopped]);
+}
+
+#[test]
+fn a_lost_process_actor_means_nothing_where_nothing_is_alive() {
+    let mut backing_off = Script::crashed();
+    backing_off.on(vacated(1));
+    for mut s in [Script::stopped(), Script::failed(), backing_off] {
+        assert!(s.on(Input::ProcessActorLost).is_nothing());
+    }
+}
+
+#[test]
+fn a_lost_process_actor_does_not_shorten_a_delay() {
+    let mut s = Script::crashed();
+    assert_eq!(s.on(Input::ProcessActorLost).effects, [Effect::Adopt]);
+    assert!(s.on(nothing_found()).is_nothing());
+    s.wait(2);
+    assert_eq!(s.on(restart_due(1)).launched(), Some(2));
+}
+
+#[test]
+fn what_is_left_of_a_crash_is_still_cleared_by_the_next_process_actor() {
+    let mut s = Script::crashed();
+    s.on(Input::ProcessActorLost);
+    s.on(restart_due(1));
+    let effects = s.on(remnant_found(1)).effects;
+    assert!(matches!(effects[..], [Effect::Clear { .. }]), "{effects:?}");
+    assert_eq!(s.on(vacated(1)).launched(), Some(2));
+}
+
+#[test]
+fn a_lost_process_actor_does_not_make_a_permanent_cause_forgotten() {
+    let mut s = Script::starting();
+    let (exit, last_lines) = (Exit::Code(2), Vec::new());
+    s.on(Input::Process(ProcessReport::Exited {
+        incarnation: super::script::no(1),
+        exit,
+        last_lines,
+    }));
+    s.on(Input::ProcessActorLost);
+    assert_eq!(s.on(nothing_found()).path, [ServiceState::Failed]);
+    assert_eq!(s.last_error(), Some(Code::ArgumentsRejected));
+}
+
+#[test]
+fn a_hasty_stop_does_not_take_what_is_still_looked_for_to_be_gone() {
+    let mut s = Script::running();
+    s.on(Input::ProcessActorLost);
+    assert!(s.on(Input::Stop(StopMode::Immediate)).is_nothing());
+    assert_eq!(s.on(adopted(1, "org/a")).path, [ServiceState::Stopping]);
+}
+
+#[test]
+fn the_second_loss_in_a_row_looks_again() {
+    let mut s = Script::running();
+    s.on(Input::ProcessActorLost);
+    assert_eq!(s.on(Input::ProcessActorLost).effects, [Effect::Adopt]);
+    s.on(launched(1));
+    assert_eq!(s.state(), ServiceState::Unknown);
+}

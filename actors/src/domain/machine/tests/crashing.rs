@@ -1,0 +1,207 @@
+//! What follows an end that nobody asked for.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::script::{
+    Script, exited, healthy, launch_failed, launched, model, no, nothing_found, restart_due,
+    silence_due, spec, unhealthy, vacated,
+};
+use crate::domain::cause::Code;
+use crate::domain::diagnosis::Exit;
+use crate::domain::event::EventKind;
+use crate::domain::input::{Effect, Input, RestartRecord, StopMode, Timer};
+use crate::domain::report::ProcessReport;
+use crate::domain::restart::RestartPolicy;
+use crate::domain::spec::ServiceSpec;
+use crate::domain::state::{ServiceState, State};
+
+#[test]
+fn a_crash_is_restarted_when_its_delay_is_over() {
+    let mut s = Script::running();
+    let crash = s.on(exited(1));
+    assert_eq!(crash.path, [ServiceState::Crashed]);
+    assert_eq!(crash.scheduled(Timer::Restart), Some(Duration::from_secs(2)));
+    assert!(crash.events.contains(&EventKind::RestartScheduled {
+        attempt: 1,
+        delay: Duration::from_secs(2),
+        restarts_in_window: 1
+    }));
+    s.on(vacated(1));
+    s.wait(2);
+    assert_eq!(s.on(restart_due(1)).launched(), Some(2));
+    assert_eq!(s.state(), ServiceState::Starting);
+}
+
+#[test]
+fn nothing_is_launched_before_the_old_one_is_proven_gone() {
+    let mut s = Script::crashed();
+    s.wait(2);
+    assert_eq!(s.on(restart_due(1)).launched(), None);
+    assert_eq!(s.state(), ServiceState::Crashed);
+    assert_eq!(s.on(vacated(1)).launched(), Some(2));
+}
+
+#[test]
+fn two_crashes_reported_in_one_turn_are_one_restart() {
+    let mut s = Script::running();
+    s.on(exited(1));
+    assert!(s.on(exited(1)).is_nothing());
+    assert!(s.on(unhealthy(1)).is_nothing());
+    assert_eq!(s.machine.ledger().total(), 1);
+    s.on(vacated(1));
+    assert_eq!(s.on(restart_due(1)).launched(), Some(2));
+    assert!(s.on(restart_due(1)).is_nothing());
+}
+
+#[test]
+fn the_past_cannot_act_on_the_present() {
+    let mut s = Script::crashed();
+    s.on(vacated(1));
+    s.on(restart_due(1));
+    s.on(launched(2));
+    let past = [launched(1), exited(1), vacated(1), healthy(1), unhealthy(1), silence_due(1)];
+    for input in past.into_iter().chain([launch_failed(1, Code::PortInUse), restart_due(1)]) {
+        let outcome = s.on(input.clone());
+        assert!(outcome.is_nothing(), "{input:?} led to {outcome:?}");
+    }
+    assert_eq!(s.state(), ServiceState::Starting);
+}
+
+#[test]
+fn a_permanent_cause_is_not_retried() {
+    let mut s = Script::stopped();
+    s.on(Input::Start);
+    let outcome = s.on(launch_failed(1, Code::VllmNotFound));
+    assert_eq!(outcome.path, [ServiceState::Crashed, ServiceState::Failed]);
+    assert_eq!(outcome.scheduled(Timer::Restart), None);
+    assert_eq!(s.last_error(), Some(Code::VllmNotFound));
+}
+
+#[test]
+fn the_restart_limit_names_the_last_cause_and_start_clears_it() {
+    let mut s = Script::running();
+    for incarnation in 1..=3 {
+        crash_and_come_back(&mut s, incarnation);
+    }
+    s.on(exited(4));
+    assert_eq!(s.on(vacated(4)).path, [ServiceState::Failed]);
+    let State::Failed { cause } = s.machine.state() else { unreachable!() };
+    assert_eq!(cause.code, Code::RestartLimitReached);
+    assert!(cause.summary.contains("VLM-016"), "{cause}");
+    assert_eq!(cause.last_lines, ["the last line"]);
+
+    s.on(Input::Start);
+    assert_eq!(s.last_error(), None);
+    s.on(launched(5));
+    s.on(healthy(5));
+    assert_eq!(s.on(exited(5)).scheduled(Timer::Restart), Some(Duration::from_secs(2)));
+}
+
+#[test]
+fn a_failed_service_is_left_alone_by_ensure_and_taken_up_by_start() {
+    let mut s = Script::failed();
+    assert!(s.on(Input::Ensure).is_nothing());
+    assert_eq!(s.on(Input::Start).launched(), Some(2));
+}
+
+#[test]
+fn a_service_that_gave_up_fails_only_when_nothing_is_left_of_it() {
+    let mut s = Script::stopped();
+    s.on(Input::Start);
+    s.on(launched(1));
+    assert_eq!(s.on(rejected_arguments(1)).path, [ServiceState::Crashed]);
+    assert!(s.on(Input::Ensure).is_nothing());
+    assert_eq!(s.on(vacated(1)).path, [ServiceState::Failed]);
+}
+
+#[test]
+fn only_failed_checks_in_a_row_mean_dead() {
+    let mut s = Script::running();
+    for check in [unhealthy(1), unhealthy(1), healthy(1), unhealthy(1), unhealthy(1)] {
+        assert!(s.on(check).path.is_empty());
+    }
+    let third = s.on(unhealthy(1));
+    assert_eq!(third.path, [ServiceState::Crashed]);
+    assert!(third.effects.iter().any(|effect| matches!(effect, Effect::Clear { .. })));
+    assert_eq!(s.last_error(), Some(Code::EngineHung));
+}
+
+#[test]
+fn a_check_that_passes_is_told_only_if_one_had_failed() {
+    let mut s = Script::running();
+    assert!(s.on(healthy(1)).is_nothing());
+    s.on(unhealthy(1));
+    let passed = s.on(healthy(1)).events;
+    assert!(matches!(passed[..], [EventKind::HealthChanged { healthy: true, .. }]), "{passed:?}");
+}
+
+#[test]
+fn a_crash_is_recorded_with_its_cause_and_what_follows() {
+    let mut s = Script::running();
+    s.wait(90);
+    let crash = s.on(exited(1));
+    let record = recorded(&crash.effects);
+    assert_eq!(record.model, model("org/a"));
+    assert_eq!(record.cause.code, Code::EngineDied);
+    assert_eq!(record.healthy_for, Some(Duration::from_secs(90)));
+    assert_eq!(record.restart_after, Some(Duration::from_secs(2)));
+}
+
+#[test]
+fn a_slow_end_does_not_let_more_restarts_into_the_window() {
+    let restart = RestartPolicy { max_restarts: NonZeroU32::MIN, ..RestartPolicy::default() };
+    let mut s = Script::with(ServiceSpec { restart, ..spec() });
+    s.on(nothing_found());
+    s.on(Input::Start);
+    s.on(launched(1));
+    s.on(healthy(1));
+    s.on(exited(1));
+    s.wait(2);
+    s.on(restart_due(1));
+    s.wait(59);
+    assert_eq!(s.on(vacated(1)).launched(), Some(2));
+    s.wait(1);
+    s.on(launched(2));
+    s.on(exited(2));
+    assert_eq!(s.on(vacated(2)).path, [ServiceState::Failed]);
+}
+
+#[test]
+fn a_stop_while_backing_off_is_not_undone_by_the_late_timer() {
+    let mut s = Script::crashed();
+    s.on(vacated(1));
+    assert_eq!(s.on(Input::Stop(StopMode::Graceful)).path, [ServiceState::Stopped]);
+    assert!(s.on(restart_due(1)).is_nothing());
+    assert_eq!(s.state(), ServiceState::Stopped);
+}
+
+#[test]
+fn an_operator_need_not_wait_for_the_delay() {
+    let mut s = Script::crashed();
+    assert_eq!(s.on(Input::Start).launched(), None);
+    assert_eq!(s.on(vacated(1)).launched(), Some(2));
+}
+
+fn crash_and_come_back(s: &mut Script, incarnation: u64) {
+    s.on(exited(incarnation));
+    s.on(vacated(incarnation));
+    s.on(restart_due(incarnation));
+    s.on(launched(incarnation + 1));
+    s.on(healthy(incarnation + 1));
+    assert_eq!(s.state(), ServiceState::Running);
+}
+
+fn rejected_arguments(incarnation: u64) -> Input {
+    let (exit, last_lines) = (Exit::Code(2), Vec::new());
+    let incarnation = no(incarnation);
+    Input::Process(ProcessReport::Exited { incarnation, exit, last_lines })
+}
+
+pub(super) fn recorded(effects: &[Effect]) -> &RestartRecord {
+    let is_record = |effect: &Effect| matches!(effect, Effect::Record(_));
+    match effects.iter().find(|effect| is_record(effect)) {
+        Some(Effect::Record(record)) => record,
+        other => panic!("no record among {effects:?}, but {other:?}"),
+    }
+}

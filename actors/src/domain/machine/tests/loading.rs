@@ -1,0 +1,148 @@
+//! From a launch to health, and every way in which that fails.
+
+use std::time::Duration;
+
+use super::script::{
+    Script, healthy, launched, loader, model, model_missing, progress, sampled, silence_due,
+    unhealthy,
+};
+use crate::domain::cause::Code;
+use crate::domain::event::EventKind;
+use crate::domain::input::{Effect, Input, Timer};
+use crate::domain::loading::{LoadNews, LoadStatus, ModelLoadProgress};
+use crate::domain::state::ServiceState;
+
+#[test]
+fn a_launch_that_passes_a_check_runs_and_is_fully_loaded() {
+    let mut s = Script::starting();
+    s.on(loader(1, LoadNews::Progressed(progress(55))));
+    let outcome = s.on(healthy(1));
+    assert_eq!(outcome.path, [ServiceState::Running]);
+    let loaded = last_progress(&outcome.events);
+    assert_eq!((loaded.percent, loaded.status), (100, LoadStatus::Loaded));
+    assert_eq!(loaded.completed_at, Some(s.now.wall));
+}
+
+#[test]
+fn an_answer_before_our_process_exists_is_somebody_elses() {
+    let mut s = Script::stopped();
+    s.on(Input::Start);
+    assert!(s.on(healthy(1)).is_nothing());
+    s.on(launched(1));
+    assert_eq!(s.on(healthy(1)).path, [ServiceState::Running]);
+}
+
+#[test]
+fn a_server_that_does_not_answer_yet_is_no_failure() {
+    let mut s = Script::starting();
+    for _ in 0..100 {
+        assert!(s.on(unhealthy(1)).is_nothing());
+    }
+}
+
+#[test]
+fn a_server_that_is_up_without_the_model_fails_after_as_many_checks() {
+    let mut s = Script::starting();
+    for check in [model_missing(1), model_missing(1), unhealthy(1), model_missing(1)] {
+        assert!(s.on(check).is_nothing());
+    }
+    s.on(model_missing(1));
+    assert_eq!(s.on(model_missing(1)).path, [ServiceState::Crashed]);
+    assert_eq!(s.last_error(), Some(Code::Unrecognised));
+}
+
+#[test]
+fn silence_before_the_first_output_is_bounded_by_the_start_timeout() {
+    let mut s = Script::starting();
+    s.wait(39);
+    assert!(s.on(silence_due(1)).path.is_empty());
+    s.wait(1);
+    assert_eq!(s.on(silence_due(1)).path, [ServiceState::Crashed]);
+    assert_eq!(s.last_error(), Some(Code::LoadTimedOut));
+    assert!(last_error_says(&s, "lifecycle.start_timeout"));
+}
+
+#[test]
+fn silence_after_the_first_output_is_bounded_by_the_model_load_timeout() {
+    let mut s = Script::starting();
+    s.wait(30);
+    s.on(loader(1, LoadNews::Began));
+    s.wait(399);
+    assert!(s.on(silence_due(1)).path.is_empty());
+    s.wait(1);
+    assert_eq!(s.on(silence_due(1)).path, [ServiceState::Crashed]);
+    assert!(last_error_says(&s, "lifecycle.model_load_timeout"));
+}
+
+#[test]
+fn silence_is_asked_about_four_times_within_the_timeout_that_applies() {
+    let mut s = Script::starting();
+    let asked = s.on(silence_due(1));
+    assert_eq!(asked.scheduled(Timer::Silence), Some(Duration::from_secs(10)));
+    assert!(asked.effects.iter().any(|effect| matches!(effect, Effect::SampleWork { .. })));
+    s.on(loader(1, LoadNews::Began));
+    assert_eq!(s.on(silence_due(1)).scheduled(Timer::Silence), Some(Duration::from_secs(100)));
+}
+
+#[test]
+fn a_tree_at_work_is_given_time_and_an_idle_one_is_not() {
+    assert_eq!(after_three_timeouts(Duration::from_secs(5)), ServiceState::Starting);
+    assert_eq!(after_three_timeouts(Duration::from_millis(10)), ServiceState::Crashed);
+    assert_eq!(after_three_timeouts(Duration::ZERO), ServiceState::Crashed);
+}
+
+/// The state after two minutes without a word, when the tree uses `cpu` in every ten seconds.
+fn after_three_timeouts(cpu: Duration) -> ServiceState {
+    let mut s = Script::starting();
+    for turn in 1..=12 {
+        s.wait(10);
+        s.on(silence_due(1));
+        s.on(sampled(1, cpu * turn));
+    }
+    s.state()
+}
+
+#[test]
+fn progress_counts_as_a_sign_and_standing_still_does_not() {
+    let mut s = Script::starting();
+    s.on(loader(1, LoadNews::Progressed(progress(20))));
+    s.wait(399);
+    s.on(loader(1, LoadNews::Progressed(progress(30))));
+    s.wait(399);
+    assert!(s.on(silence_due(1)).path.is_empty());
+    s.on(loader(1, LoadNews::Stands(progress(30))));
+    s.wait(1);
+    assert_eq!(s.on(silence_due(1)).path, [ServiceState::Crashed]);
+}
+
+#[test]
+fn a_load_that_fails_says_so_where_it_stood() {
+    let mut s = Script::starting();
+    s.on(loader(1, LoadNews::Progressed(progress(55))));
+    let outcome = s.on(super::script::exited(1));
+    let failed = last_progress(&outcome.events);
+    assert_eq!((failed.percent, failed.status), (55, LoadStatus::Failed));
+    assert_eq!(failed.model, model("org/a"));
+}
+
+#[test]
+fn the_word_that_it_listens_is_checked_at_once() {
+    let mut s = Script::starting();
+    let effects = s.on(loader(1, LoadNews::Listens)).effects;
+    assert!(matches!(effects[..], [Effect::Probe { .. }]), "{effects:?}");
+}
+
+fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
+    let progress = events.iter().rev().find_map(|event| match event {
+        EventKind::LoadProgressed { progress } => Some(progress),
+        EventKind::StateChanged { .. }
+        | EventKind::RestartScheduled { .. }
+        | EventKind::HealthChanged { .. }
+        | EventKind::ModelSwitched { .. } => None,
+    });
+    progress.unwrap_or_else(|| panic!("no progress among {events:?}"))
+}
+
+fn last_error_says(s: &Script, text: &str) -> bool {
+    s.machine.last_error().is_some_and(|cause| cause.summary.contains(text))
+}

@@ -1,0 +1,282 @@
+//! How the tests write a story: inputs by short names, one turn after another.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
+
+use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
+use crate::domain::event::EventKind;
+use crate::domain::health::{HealthFailure, Healthy};
+use crate::domain::id::Incarnation;
+use crate::domain::input::{Effect, Input, Timer};
+use crate::domain::loading::{LoadNews, ModelLoadProgress};
+use crate::domain::machine::{Machine, Resume};
+use crate::domain::moment::Moment;
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::restart::RestartPolicy;
+use crate::domain::spec::{ModelId, OnExit, ServiceSpec};
+use crate::domain::state::ServiceState;
+
+/// A machine, and the time as it sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Script {
+    pub(super) machine: Machine,
+    pub(super) now: Moment,
+}
+
+/// What one input led to.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    /// The states it went to, in order.
+    pub(super) path: Vec<ServiceState>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) events: Vec<EventKind>,
+}
+
+impl Outcome {
+    /// The incarnation that is launched, if one is.
+    pub(super) fn launched(&self) -> Option<u64> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Launch { incarnation, .. } => Some(incarnation.get()),
+            Effect::Adopt
+            | Effect::Attend { .. }
+            | Effect::Settle { .. }
+            | Effect::Probe { .. }
+            | Effect::Disregard
+            | Effect::Stop { .. }
+            | Effect::Clear { .. }
+            | Effect::SampleWork { .. }
+            | Effect::Schedule { .. }
+            | Effect::Record(_) => None,
+        })
+    }
+
+    /// How long the timer for this runs, if it is set.
+    pub(super) fn scheduled(&self, what: Timer) -> Option<Duration> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Schedule { timer, after, .. } if *timer == what => Some(*after),
+            _ => None,
+        })
+    }
+
+    /// Whether nothing at all came of it.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.effects.is_empty() && self.events.is_empty()
+    }
+}
+
+impl Script {
+    /// A machine that knows nothing yet.
+    pub(super) fn unknown() -> Self {
+        Self::with(spec())
+    }
+
+    pub(super) fn with(spec: ServiceSpec) -> Self {
+        Self { machine: Machine::new(spec, Resume::default()), now: noon() }
+    }
+
+    /// Nothing was found.
+    pub(super) fn stopped() -> Self {
+        let mut script = Self::unknown();
+        script.on(nothing_found());
+        script
+    }
+
+    /// Incarnation 1 is loading.
+    pub(super) fn starting() -> Self {
+        let mut script = Self::stopped();
+        script.on(Input::Start);
+        script.on(launched(1));
+        script
+    }
+
+    /// Incarnation 1 serves.
+    pub(super) fn running() -> Self {
+        let mut script = Self::starting();
+        script.on(healthy(1));
+        script
+    }
+
+    /// Incarnation 1 has ended; something of it may live.
+    pub(super) fn crashed() -> Self {
+        let mut script = Self::running();
+        script.on(exited(1));
+        script
+    }
+
+    /// A permanent cause has ended it.
+    pub(super) fn failed() -> Self {
+        let mut script = Self::stopped();
+        script.on(Input::Start);
+        script.on(launch_failed(1, Code::VllmNotFound));
+        script
+    }
+
+    pub(super) fn on(&mut self, input: Input) -> Outcome {
+        let reaction = self.machine.on(input, self.now);
+        let events: Vec<EventKind> = reaction.events.into_iter().map(|event| event.kind).collect();
+        let path = events.iter().filter_map(state_entered).collect();
+        Outcome { path, effects: reaction.effects, events }
+    }
+
+    /// Lets time pass.
+    pub(super) fn wait(&mut self, seconds: u64) {
+        let passed = Duration::from_secs(seconds);
+        self.now.monotonic += passed;
+        self.now.wall += passed;
+    }
+
+    pub(super) fn state(&self) -> ServiceState {
+        self.machine.state().tag()
+    }
+
+    pub(super) fn last_error(&self) -> Option<Code> {
+        self.machine.last_error().map(|cause| cause.code)
+    }
+}
+
+pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
+    match event {
+        EventKind::StateChanged { to, .. } => Some(*to),
+        EventKind::LoadProgressed { .. }
+        | EventKind::RestartScheduled { .. }
+        | EventKind::HealthChanged { .. }
+        | EventKind::ModelSwitched { .. } => None,
+    }
+}
+
+/// Three restarts a minute, three failed checks, 40 s of silence, 400 s without progress.
+pub(super) fn spec() -> ServiceSpec {
+    ServiceSpec {
+        model: model("org/a"),
+        restart: RestartPolicy::default(),
+        start_timeout: Duration::from_secs(40),
+        model_load_timeout: Duration::from_secs(400),
+        max_consecutive_failures: NonZeroU32::MIN.saturating_add(2),
+        on_exit: OnExit::Stop,
+    }
+}
+
+pub(super) fn model(name: &str) -> ModelId {
+    ModelId::new(name).unwrap()
+}
+
+/// A moment that is far from the origin of either clock.
+pub(super) fn noon() -> Moment {
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    Moment { monotonic: Duration::from_secs(10_000), wall }
+}
+
+pub(super) fn no(number: u64) -> Incarnation {
+    Incarnation::new(number)
+}
+
+/// The pid of an incarnation's main process.
+pub(super) fn pid(incarnation: u64) -> u32 {
+    100 + u32::try_from(incarnation).unwrap()
+}
+
+pub(super) fn load(name: &str) -> Input {
+    Input::Load(model(name))
+}
+
+pub(super) fn launched(incarnation: u64) -> Input {
+    let pid = pid(incarnation);
+    Input::Process(ProcessReport::Launched { incarnation: no(incarnation), pid })
+}
+
+pub(super) fn launch_failed(incarnation: u64, code: Code) -> Input {
+    let cause = Cause::new(code, "it could not be started");
+    Input::Process(ProcessReport::LaunchFailed { incarnation: no(incarnation), cause })
+}
+
+pub(super) fn exited(incarnation: u64) -> Input {
+    let (exit, last_lines) = (Exit::Signal(9), vec!["the last line".to_owned()]);
+    Input::Process(ProcessReport::Exited { incarnation: no(incarnation), exit, last_lines })
+}
+
+pub(super) fn vacated(incarnation: u64) -> Input {
+    Input::Process(ProcessReport::Vacated { incarnation: no(incarnation) })
+}
+
+pub(super) fn lingered(incarnation: u64) -> Input {
+    let survivors = vec![pid(incarnation)];
+    Input::Process(ProcessReport::Lingered { incarnation: no(incarnation), survivors })
+}
+
+pub(super) fn sampled(incarnation: u64, cpu: Duration) -> Input {
+    let work = Work { cpu, io_bytes: 0 };
+    Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), work })
+}
+
+pub(super) fn adopted(incarnation: u64, name: &str) -> Input {
+    let (pid, model) = (pid(incarnation), model(name));
+    Input::Process(ProcessReport::Adopted { incarnation: no(incarnation), pid, model })
+}
+
+pub(super) fn remnant_found(incarnation: u64) -> Input {
+    Input::Process(ProcessReport::RemnantFound { incarnation: no(incarnation) })
+}
+
+pub(super) fn nothing_found() -> Input {
+    Input::Process(ProcessReport::NothingFound)
+}
+
+pub(super) fn healthy(incarnation: u64) -> Input {
+    let check = Ok(Healthy { latency: Duration::from_millis(3), models: Vec::new() });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
+pub(super) fn unhealthy(incarnation: u64) -> Input {
+    let (url, limit) = ("http://127.0.0.1:8000/health".to_owned(), Duration::from_secs(5));
+    let check = Err(HealthFailure::TimedOut { url, limit });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
+pub(super) fn model_missing(incarnation: u64) -> Input {
+    let check = Err(HealthFailure::ModelMissing { wanted: "org/a".to_owned(), listed: Vec::new() });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
+pub(super) fn progress(percent: u8) -> ModelLoadProgress {
+    ModelLoadProgress::loading(model("org/a"), percent, noon().wall)
+}
+
+pub(super) fn loader(incarnation: u64, news: LoadNews) -> Input {
+    Input::Loader(LoaderReport { incarnation: no(incarnation), news })
+}
+
+pub(super) fn restart_due(incarnation: u64) -> Input {
+    Input::Due(Timer::Restart, no(incarnation))
+}
+
+pub(super) fn silence_due(incarnation: u64) -> Input {
+    Input::Due(Timer::Silence, no(incarnation))
+}
+
+/// The incarnation that a report or a timer is about. Commands are about none, and the answers to
+/// a look are about whatever there is.
+pub(super) fn about(input: &Input) -> Option<Incarnation> {
+    match input {
+        Input::Process(report) => match report {
+            ProcessReport::Launched { incarnation, .. }
+            | ProcessReport::LaunchFailed { incarnation, .. }
+            | ProcessReport::Exited { incarnation, .. }
+            | ProcessReport::Vacated { incarnation }
+            | ProcessReport::Lingered { incarnation, .. }
+            | ProcessReport::Sampled { incarnation, .. } => Some(*incarnation),
+            ProcessReport::Adopted { .. }
+            | ProcessReport::RemnantFound { .. }
+            | ProcessReport::NothingFound => None,
+        },
+        Input::Health(report) => Some(report.incarnation),
+        Input::Loader(report) => Some(report.incarnation),
+        Input::Due(_, incarnation) => Some(*incarnation),
+        Input::Start
+        | Input::Ensure
+        | Input::Stop(_)
+        | Input::Restart
+        | Input::Load(_)
+        | Input::ProcessActorLost => None,
+    }
+}

@@ -1,0 +1,120 @@
+//! Another model: all of it, or the old one again.
+
+use super::crashing::recorded;
+use super::script::{
+    Script, exited, healthy, launch_failed, launched, load, model, restart_due, vacated,
+};
+use crate::domain::cause::Code;
+use crate::domain::event::EventKind;
+use crate::domain::input::{Effect, Input, StopMode};
+use crate::domain::state::ServiceState;
+
+/// `org/a` served; it has made way for `org/b`, which is loading as incarnation 2.
+fn switching() -> Script {
+    let mut s = Script::running();
+    assert_eq!(s.on(load("org/b")).path, [ServiceState::Stopping]);
+    assert_eq!(launched_model(&s.on(vacated(1)).effects), "org/b");
+    s.on(launched(2));
+    s
+}
+
+#[test]
+fn a_switch_that_succeeds_says_from_what_to_what() {
+    let mut s = switching();
+    let (from, to) = (model("org/a"), model("org/b"));
+    assert!(s.on(healthy(2)).events.contains(&EventKind::ModelSwitched { from, to }));
+}
+
+#[test]
+fn a_switch_that_fails_brings_the_old_model_back() {
+    let mut s = switching();
+    s.on(exited(2));
+    assert_eq!(launched_model(&s.on(vacated(2)).effects), "org/a");
+    assert_eq!(s.machine.reverted_switches(), 1);
+    assert_eq!(s.last_error(), Some(Code::EngineDied));
+    s.on(launched(3));
+    let back = s.on(healthy(3));
+    assert_eq!(back.path, [ServiceState::Running]);
+    let is_switch = |event: &EventKind| matches!(event, EventKind::ModelSwitched { .. });
+    assert!(!back.events.iter().any(is_switch), "{back:?}");
+}
+
+#[test]
+fn the_record_of_a_failed_switch_names_the_model_that_failed() {
+    let mut s = switching();
+    let outcome = s.on(exited(2));
+    assert_eq!(recorded(&outcome.effects).model, model("org/b"));
+}
+
+#[test]
+fn even_a_permanent_cause_brings_the_old_model_back() {
+    let mut s = Script::running();
+    s.on(load("org/b"));
+    s.on(vacated(1));
+    let outcome = s.on(launch_failed(2, Code::ModelNotFound));
+    assert_eq!(outcome.path, [ServiceState::Crashed, ServiceState::Starting]);
+    assert_eq!(launched_model(&outcome.effects), "org/a");
+}
+
+#[test]
+fn a_model_that_has_served_is_restarted_when_it_crashes() {
+    let mut s = switching();
+    s.on(healthy(2));
+    s.on(exited(2));
+    s.on(vacated(2));
+    assert_eq!(launched_model(&s.on(restart_due(2)).effects), "org/b");
+}
+
+#[test]
+fn a_second_switch_replaces_the_first_and_falls_back_to_what_was_proven() {
+    let mut s = switching();
+    assert_eq!(s.on(load("org/c")).path, [ServiceState::Stopping]);
+    assert_eq!(launched_model(&s.on(vacated(2)).effects), "org/c");
+    s.on(launched(3));
+    s.on(exited(3));
+    assert_eq!(launched_model(&s.on(vacated(3)).effects), "org/a");
+}
+
+#[test]
+fn a_switch_back_during_a_switch_is_no_switch() {
+    let mut s = switching();
+    s.on(load("org/a"));
+    s.on(vacated(2));
+    s.on(launched(3));
+    let is_switch = |event: &EventKind| matches!(event, EventKind::ModelSwitched { .. });
+    assert!(!s.on(healthy(3)).events.iter().any(is_switch));
+}
+
+#[test]
+fn loading_what_is_served_does_nothing() {
+    assert!(Script::running().on(load("org/a")).is_nothing());
+}
+
+#[test]
+fn loading_from_a_standstill_launches_the_model() {
+    for mut s in [Script::stopped(), Script::failed()] {
+        let outcome = s.on(load("org/b"));
+        assert_eq!(launched_model(&outcome.effects), "org/b");
+    }
+}
+
+#[test]
+fn whoever_stops_the_service_abandons_the_switch() {
+    let mut s = switching();
+    s.on(Input::Stop(StopMode::Graceful));
+    s.on(vacated(2));
+    assert_eq!(launched_model(&s.on(Input::Start).effects), "org/b");
+    s.on(launched(3));
+    s.on(exited(3));
+    assert_eq!(s.on(vacated(3)).launched(), None);
+    assert_eq!(launched_model(&s.on(restart_due(3)).effects), "org/b");
+}
+
+fn launched_model(effects: &[Effect]) -> &str {
+    effects
+        .iter()
+        .find_map(
+            |effect| if let Effect::Launch { model, .. } = effect { Some(model) } else { None },
+        )
+        .map_or("nothing", |model| model.as_str())
+}

@@ -1,0 +1,224 @@
+//! Every input in every situation, as a table that a person can check line by line.
+//!
+//! A state, a variant of its data, or an input that is new does not compile until `cases` names
+//! it, and then fails until the table has its column or row.
+
+use super::cases::{Act, Kind, Situation, about_the_past, act, input, kind, machine_in, situation};
+use super::script::{noon, state_entered};
+use crate::domain::state::ServiceState;
+
+/// In the columns of situations, what each row's input does; the words are those of [`meaning`].
+const TABLE: [&str; 3] = [
+    "                  LookIdle LookRest LookUp   LostIdle LostRest LostUp   HangIdle HangRest HangUp
+     Start             want     want     .        want     want     .        want     want     .
+     Ensure            want     want     .        want     want     .        want     want     .
+     StopGraceful      rest     .        rest     rest     .        rest     rest     .        rest
+     StopImmediate     rest     .        rest     rest     .        rest     hasten   hasten   hasten
+     Restart           want     want     .        want     want     .        want     want     .
+     LoadSame          want     want     .        want     want     .        want     want     .
+     LoadOther         want     want     .        want     want     .        want     want     .
+     Adopted           attend   remove   attend   attend   remove   attend   attend   remove   attend
+     RemnantFound      remove   remove   remove   remove   remove   remove   remove   remove   remove
+     NothingFound      settle   settle   relaunch settle   settle   relaunch settle   settle   relaunch
+     Launched          .        .        .        .        .        .        .        .        .
+     LaunchFailed      .        .        .        settle   settle   relaunch settle   settle   relaunch
+     Exited            .        .        .        .        .        .        .        .        .
+     Vacated           .        .        .        settle   settle   relaunch settle   settle   relaunch
+     Lingered          .        .        .        doubt    doubt    doubt    .        .        .
+     Sampled           .        .        .        .        .        .        .        .        .
+     Healthy           .        .        .        .        .        .        .        .        .
+     Unhealthy         .        .        .        .        .        .        .        .        .
+     ModelMissing      .        .        .        .        .        .        .        .        .
+     Began             .        .        .        .        .        .        .        .        .
+     Progressed        .        .        .        .        .        .        .        .        .
+     Stands            .        .        .        .        .        .        .        .        .
+     Listens           .        .        .        .        .        .        .        .        .
+     RestartDue        .        .        .        .        .        .        .        .        .
+     SilenceDue        .        .        .        .        .        .        .        .        .
+     ProcessActorLost  look     look     look     look     look     look     relook   relook   relook",
+    "                  Stopped  Failed   Silent   Loading  Running  EndIdle  EndRest  EndUp
+     Start             launch   launch   .        .        .        want     want     .
+     Ensure            launch   .        .        .        .        want     want     .
+     StopGraceful      .        settle   end      end      end      rest     .        rest
+     StopImmediate     .        settle   end      end      end      hasten   hasten   hasten
+     Restart           launch   launch   cycle    cycle    cycle    want     want     .
+     LoadSame          launch   launch   .        .        .        want     want     .
+     LoadOther         launch   launch   cycle    cycle    cycle    want     want     .
+     Adopted           .        .        .        .        .        .        .        .
+     RemnantFound      .        .        .        .        .        .        .        .
+     NothingFound      .        .        .        .        .        .        .        .
+     Launched          .        .        exists   .        .        .        .        .
+     LaunchFailed      .        .        miss     miss     .        settle   settle   relaunch
+     Exited            .        .        crash    crash    crash    .        .        .
+     Vacated           .        .        .        .        .        settle   settle   relaunch
+     Lingered          .        .        .        .        .        hang     hang     hang
+     Sampled           .        .        .        .        .        .        .        .
+     Healthy           .        .        .        run      .        .        .        .
+     Unhealthy         .        .        .        .        crash    .        .        .
+     ModelMissing      .        .        crash    crash    crash    .        .        .
+     Began             .        .        .        .        .        .        .        .
+     Progressed        .        .        .        .        .        .        .        .
+     Stands            .        .        .        .        .        .        .        .
+     Listens           .        .        probe    probe    .        .        .        .
+     RestartDue        .        .        .        .        .        .        .        .
+     SilenceDue        .        .        ask      ask      .        .        .        .
+     ProcessActorLost  .        .        lose-up  lose-up  lose-up  lose     lose     lose",
+    "                  ClearAt   ClearNow  ClearGive SeekAt    SeekNow   SeekGive  Backoff
+     Start             want      .         want      want      .         want      launch
+     Ensure            .         .         .         .         .         .         .
+     StopGraceful      kill      kill      kill      unsure    unsure    unsure    settle
+     StopImmediate     kill      kill      kill      unsure    unsure    unsure    settle
+     Restart           want      .         want      want      .         want      launch
+     LoadSame          want      .         want      want      .         want      launch
+     LoadOther         want      .         want      want      .         want      launch
+     Adopted           .         .         .         clear     clear     clear     .
+     RemnantFound      .         .         .         clear     clear     clear     .
+     NothingFound      .         .         .         gone      launch    fail      .
+     Launched          .         .         .         .         .         .         .
+     LaunchFailed      .         .         .         .         .         .         .
+     Exited            .         .         .         .         .         .         .
+     Vacated           gone      launch    fail      gone      launch    fail      .
+     Lingered          .         .         .         .         .         .         .
+     Sampled           .         .         .         .         .         .         .
+     Healthy           .         .         .         .         .         .         .
+     Unhealthy         .         .         .         .         .         .         .
+     ModelMissing      .         .         .         .         .         .         .
+     Began             .         .         .         .         .         .         .
+     Progressed        .         .         .         .         .         .         .
+     Stands            .         .         .         .         .         .         .
+     Listens           .         .         .         .         .         .         .
+     RestartDue        want      .         .         want      .         .         launch
+     SilenceDue        .         .         .         .         .         .         .
+     ProcessActorLost  seek      seek      seek      look      look      look      .",
+];
+
+/// What a word of the table stands for.
+#[derive(Debug)]
+struct Meaning {
+    /// The states that are entered, in order.
+    path: &'static [ServiceState],
+    /// The kinds of effects, in order.
+    effects: &'static [Act],
+    /// Where it may end; empty means where it was.
+    lands: &'static [Situation],
+}
+
+fn meaning(word: &str) -> Meaning {
+    use Act::{
+        Adopt, Attend, Clear, Disregard, Launch, Probe, Record, SampleWork, Schedule, Settle, Stop,
+    };
+    use ServiceState as S;
+    use Situation::{
+        Backoff, ClearAt, ClearGive, ClearNow, EndIdle, EndRest, EndUp, Failed, HangIdle, HangRest,
+        HangUp, Loading, LookRest, LookUp, LostIdle, LostRest, LostUp, Running, SeekAt, SeekGive,
+        SeekNow, Silent, Stopped,
+    };
+    let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
+        "." => (&[], &[], &[]),
+        "want" => (&[], &[], &[LookUp, LostUp, HangUp, EndUp, ClearNow, SeekNow]),
+        "rest" => (&[], &[], &[LookRest, LostRest, HangRest, EndRest]),
+        "hasten" => (&[], &[Stop], &[HangRest, EndRest]),
+        "launch" => (&[S::Starting], &[Launch, Schedule], &[Silent]),
+        "attend" => (&[S::Starting], &[Attend, Schedule], &[Loading]),
+        "remove" => (&[S::Stopping], &[Stop], &[EndIdle, EndRest, EndUp]),
+        "settle" => (&[S::Stopped], &[], &[Stopped]),
+        "relaunch" => (&[S::Stopped, S::Starting], &[Launch, Schedule], &[Silent]),
+        "look" => (&[], &[Adopt], &[]),
+        "relook" => (&[], &[Adopt], &[LostIdle, LostRest, LostUp]),
+        "doubt" => (&[], &[], &[HangIdle, HangRest, HangUp]),
+        "hang" => (&[S::Unknown], &[], &[HangIdle, HangRest, HangUp]),
+        "lose" => (&[S::Unknown], &[Disregard, Adopt], &[LostIdle, LostRest, LostUp]),
+        "lose-up" => (&[S::Unknown], &[Disregard, Adopt], &[LostUp]),
+        "unsure" => (&[S::Unknown], &[], &[LostRest]),
+        "end" => (&[S::Stopping], &[Disregard, Stop], &[EndRest]),
+        "cycle" => (&[S::Stopping], &[Disregard, Stop], &[EndUp]),
+        "kill" => (&[S::Stopping], &[Stop], &[EndRest]),
+        "exists" => (&[], &[], &[Loading]),
+        "run" => (&[S::Running], &[Settle], &[Running]),
+        "probe" => (&[], &[Probe], &[]),
+        "ask" => (&[], &[SampleWork, Schedule], &[]),
+        "crash" => (&[S::Crashed], &[Disregard, Clear, Record, Schedule], &[ClearAt]),
+        "miss" => (&[S::Crashed], &[Disregard, Record, Schedule], &[Backoff]),
+        "seek" => (&[], &[Adopt], &[SeekAt, SeekNow, SeekGive]),
+        "clear" => (&[], &[Clear], &[ClearAt, ClearNow, ClearGive]),
+        "gone" => (&[], &[], &[Backoff]),
+        "fail" => (&[S::Failed], &[], &[Failed]),
+        unknown => panic!("the table has a word without a meaning: {unknown}"),
+    };
+    Meaning { path, effects, lands }
+}
+
+#[test]
+fn every_input_does_in_every_situation_what_the_table_says() {
+    for &before in Situation::ALL {
+        for &given in Kind::ALL {
+            let word = expected(before, given);
+            let meaning = meaning(word);
+            let mut machine = machine_in(before);
+            let reaction = machine.on(input(given), noon());
+            let path: Vec<_> =
+                reaction.events.iter().filter_map(|event| state_entered(&event.kind)).collect();
+            let effects: Vec<_> = reaction.effects.iter().map(act).collect();
+            let after = situation(machine.state());
+            let context = format!("{given:?} in {before:?} should `{word}`, but led to {after:?}");
+            assert_eq!((&path[..], &effects[..]), (meaning.path, meaning.effects), "{context}");
+            let lands = if meaning.lands.is_empty() { &[before][..] } else { meaning.lands };
+            assert!(lands.contains(&after), "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_report_about_another_incarnation_does_nothing_in_any_situation() {
+    for &before in Situation::ALL {
+        for &given in Kind::ALL {
+            let Some(stale) = about_the_past(given) else { continue };
+            let mut machine = machine_in(before);
+            let state = machine.state().clone();
+            let reaction = machine.on(stale, noon());
+            assert!(
+                reaction.effects.is_empty() && reaction.events.is_empty(),
+                "a stale {given:?} in {before:?} led to {reaction:?}"
+            );
+            assert_eq!(machine.state(), &state, "a stale {given:?} changed {before:?}");
+        }
+    }
+}
+
+#[test]
+fn every_case_is_what_it_is_called() {
+    for &one in Situation::ALL {
+        assert_eq!(situation(machine_in(one).state()), one);
+    }
+    for &one in Kind::ALL {
+        assert_eq!(kind(&input(one)), one);
+    }
+}
+
+#[test]
+fn the_table_has_no_row_and_no_column_too_many() {
+    let rows: Vec<String> = Kind::ALL.iter().map(|kind| format!("{kind:?}")).collect();
+    let columns: Vec<String> = Situation::ALL.iter().map(|one| format!("{one:?}")).collect();
+    let mut headings = Vec::new();
+    for table in TABLE {
+        headings.extend(table.lines().next().unwrap().split_whitespace());
+        let listed: Vec<_> =
+            table.lines().skip(1).filter_map(|row| row.split_whitespace().next()).collect();
+        assert_eq!(listed, rows);
+    }
+    assert_eq!(headings, columns);
+}
+
+/// The word at the crossing of a row and a column.
+fn expected(situation: Situation, kind: Kind) -> &'static str {
+    let (row, column) = (format!("{kind:?}"), format!("{situation:?}"));
+    TABLE
+        .iter()
+        .find_map(|table| {
+            let mut lines = table.lines();
+            let place = lines.next()?.split_whitespace().position(|name| name == column)?;
+            let cells = lines.find(|line| line.split_whitespace().next() == Some(&row))?;
+            cells.split_whitespace().nth(place + 1)
+        })
+        .unwrap_or_else(|| panic!("the table does not say what {row} does in {column}"))
+}

@@ -1,0 +1,264 @@
+//! A tiny honest world: it does what the effects ask, and reports only what its processes really
+//! do, in the order in which it happened, but possibly late.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::script::{
+    about, adopted, exited, healthy, launch_failed, launched, lingered, loader, model_missing, no,
+    nothing_found, progress, remnant_found, sampled, unhealthy, vacated,
+};
+use crate::domain::cause::Code;
+use crate::domain::input::{Effect, Input, Timer};
+use crate::domain::loading::LoadNews;
+
+mod outlook;
+
+/// Everything outside of the machine that can make it move, operators apart.
+#[derive(Clone, Debug, Default)]
+pub(super) struct World {
+    /// Launches of which something is alive, or about to be.
+    lives: BTreeMap<u64, Life>,
+    /// What the process actor has said and the root has not yet heard.
+    mail: VecDeque<Input>,
+    /// Whether the process actor is looking for what was left.
+    looking: bool,
+    /// What it was told to end before the look was over.
+    owed: Option<u64>,
+    /// Whom the health actor probes.
+    probed: Option<u64>,
+    /// Whose log the loader reads.
+    read: Option<u64>,
+    /// When which timer runs out.
+    timers: Vec<(Duration, Timer, u64)>,
+}
+
+/// A launch of which something is alive, or about to be.
+#[derive(Clone, Debug)]
+struct Life {
+    stage: Stage,
+    /// Whether the present process actor knows of it.
+    custody: Custody,
+    model: String,
+    /// How far it has loaded.
+    percent: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Ordered; it may yet fail to start.
+    Ordered,
+    /// The main process is alive.
+    Whole,
+    /// The main process is dead; others are alive.
+    Headless,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Custody {
+    /// The actor that held it is gone, and none has found it yet.
+    Nobody,
+    Held,
+    /// Being stopped or cleared.
+    Ending,
+    /// Being stopped or cleared, and reported to outlive it.
+    Lingering,
+}
+
+/// What may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// The root hears the next word of the process actor.
+    Hear,
+    Start(u64),
+    FailToStart(u64),
+    /// The main process dies.
+    Die(u64),
+    /// The last of it dies.
+    Vanish(u64),
+    Linger(u64),
+    /// The look ends, and finds what there is.
+    Find(Fitness),
+    PassCheck(u64),
+    FailCheck(u64),
+    MissModel(u64),
+    LoadFurther(u64),
+    RingTimer(usize),
+}
+
+/// Whether a whole process that is found is what would be launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fitness {
+    Fit,
+    Unfit,
+}
+
+/// What becomes of the processes of an actor that dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Killed,
+    Kept,
+}
+
+impl World {
+    /// A world in which an earlier supervisor has left this launch, whole.
+    pub(super) fn with_whole(incarnation: u64) -> Self {
+        Self::with_left(incarnation, Stage::Whole)
+    }
+
+    /// A world in which an earlier supervisor has left a launch without its head.
+    pub(super) fn with_headless(incarnation: u64) -> Self {
+        Self::with_left(incarnation, Stage::Headless)
+    }
+
+    fn with_left(incarnation: u64, stage: Stage) -> Self {
+        let custody = Custody::Nobody;
+        let life = Life { stage, custody, model: "org/a".to_owned(), percent: 0 };
+        Self { lives: BTreeMap::from([(incarnation, life)]), ..Self::default() }
+    }
+
+    /// Whether nothing is alive.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lives.is_empty()
+    }
+
+    /// Does what an effect asks.
+    pub(super) fn obey(&mut self, effect: &Effect, now: Duration) {
+        match effect {
+            Effect::Adopt => self.looking = true,
+            Effect::Launch { incarnation, model } => {
+                assert!(self.lives.is_empty(), "launched {incarnation} while {self:?}");
+                let (stage, custody) = (Stage::Ordered, Custody::Held);
+                let life = Life { stage, custody, model: model.to_string(), percent: 0 };
+                let incarnation = incarnation.get();
+                // A look that is still under way would only find what is launched now.
+                self.looking = false;
+                self.lives.insert(incarnation, life);
+                self.probed = Some(incarnation);
+                self.read = Some(incarnation);
+            }
+            Effect::Attend { incarnation } => self.probed = Some(incarnation.get()),
+            Effect::Settle { .. } => self.read = None,
+            Effect::Disregard => {
+                self.probed = None;
+                self.read = None;
+            }
+            Effect::Stop { incarnation, .. } | Effect::Clear { incarnation } => {
+                self.end(incarnation.get());
+            }
+            Effect::SampleWork { incarnation } => {
+                self.mail.push_back(sampled(incarnation.get(), Duration::ZERO));
+            }
+            Effect::Schedule { timer, incarnation, after } => {
+                self.timers.push((now + *after, *timer, incarnation.get()));
+            }
+            Effect::Probe { .. } | Effect::Record(_) => {}
+        }
+    }
+
+    fn end(&mut self, incarnation: u64) {
+        match self.lives.get_mut(&incarnation) {
+            Some(life) if life.custody != Custody::Nobody => life.custody = Custody::Ending,
+            Some(_) | None if self.looking => self.owed = Some(incarnation),
+            Some(_) | None => self.mail.push_back(vacated(incarnation)),
+        }
+    }
+
+    /// Lets something happen, and tells what the root hears of it at once.
+    pub(super) fn take(&mut self, step: Step) -> Option<Input> {
+        match step {
+            Step::Hear => return self.mail.pop_front(),
+            Step::Start(incarnation) => {
+                self.life(incarnation).stage = Stage::Whole;
+                self.mail.push_back(launched(incarnation));
+            }
+            Step::FailToStart(incarnation) => {
+                let life = self.lives.remove(&incarnation);
+                self.mail.push_back(launch_failed(incarnation, Code::PortInUse));
+                if life.is_some_and(|life| life.custody == Custody::Ending) {
+                    self.mail.push_back(vacated(incarnation));
+                }
+            }
+            Step::Die(incarnation) => self.die(incarnation),
+            Step::Vanish(incarnation) => self.vanish(incarnation),
+            Step::Linger(incarnation) => {
+                self.life(incarnation).custody = Custody::Lingering;
+                self.mail.push_back(lingered(incarnation));
+            }
+            Step::Find(fitness) => self.find(fitness),
+            Step::PassCheck(incarnation) => return Some(healthy(incarnation)),
+            Step::FailCheck(incarnation) => return Some(unhealthy(incarnation)),
+            Step::MissModel(incarnation) => return Some(model_missing(incarnation)),
+            Step::LoadFurther(incarnation) => {
+                let life = self.life(incarnation);
+                life.percent = (life.percent + 33).min(99);
+                let news = LoadNews::Progressed(progress(life.percent));
+                return Some(loader(incarnation, news));
+            }
+            Step::RingTimer(index) => {
+                let (_, timer, incarnation) = self.timers.remove(index);
+                return Some(Input::Due(timer, no(incarnation)));
+            }
+        }
+        None
+    }
+
+    fn die(&mut self, incarnation: u64) {
+        let life = self.life(incarnation);
+        life.stage = Stage::Headless;
+        if life.custody != Custody::Nobody {
+            self.mail.push_back(exited(incarnation));
+        }
+    }
+
+    fn vanish(&mut self, incarnation: u64) {
+        if self.life(incarnation).stage == Stage::Whole {
+            self.die(incarnation);
+        }
+        let custody = self.life(incarnation).custody;
+        self.lives.remove(&incarnation);
+        if custody != Custody::Nobody {
+            self.mail.push_back(vacated(incarnation));
+        }
+    }
+
+    fn find(&mut self, fitness: Fitness) {
+        self.looking = false;
+        self.mail.push_back(match self.lives.iter_mut().next() {
+            None => nothing_found(),
+            Some((&incarnation, life)) => {
+                life.custody = Custody::Held;
+                if (life.stage, fitness) == (Stage::Whole, Fitness::Fit) {
+                    adopted(incarnation, &life.model)
+                } else {
+                    remnant_found(incarnation)
+                }
+            }
+        });
+        if let Some(incarnation) = self.owed.take() {
+            self.end(incarnation);
+        }
+    }
+
+    /// The process actor dies. What it has said of a launch is still heard, for that carries an
+    /// incarnation; what it has found is not, for the next look would be answered by it.
+    pub(super) fn lose_actor(&mut self, fate: Fate) -> Input {
+        self.looking = false;
+        self.owed = None;
+        self.mail.retain(|input| about(input).is_some());
+        if fate == Fate::Killed {
+            self.lives.clear();
+        }
+        for life in self.lives.values_mut() {
+            life.custody = Custody::Nobody;
+            if life.stage == Stage::Ordered {
+                life.stage = Stage::Whole;
+            }
+        }
+        Input::ProcessActorLost
+    }
+
+    fn life(&mut self, incarnation: u64) -> &mut Life {
+        self.lives.get_mut(&incarnation).expect("only what lives does something")
+    }
+}

@@ -1,0 +1,207 @@
+//! Whether to restart, and when: intensity decides whether, backoff decides when, the cause
+//! decides if at all.
+//!
+//! The intensity rule is Erlang/OTP's (`supervisor.erl`, `add_restart`): keep the restarts of the
+//! last `window`, *inclusive* of one exactly that old, add this one, and give up when there are
+//! then more than the maximum. It is counted when the failure is judged, and every retry of a
+//! failed start counts.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::moment::Moment;
+
+/// The window that `max_restarts` counts in.
+pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// The least delay before a restart.
+pub const MIN_BACKOFF: Duration = Duration::from_secs(2);
+
+/// How often and how soon to restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Restarts allowed within any [`RESTART_WINDOW`].
+    pub max_restarts: NonZeroU32,
+    /// Delay before the first restart; doubled for each further one. At least [`MIN_BACKOFF`].
+    pub backoff: Duration,
+    /// The delay grows no longer than this.
+    pub backoff_max: Duration,
+    /// Healthy this long, and the delay starts over.
+    pub stable_after: Duration,
+    /// Restarts of a load that failed for a transient reason, in a row.
+    pub max_load_retries: u32,
+}
+
+impl RestartPolicy {
+    /// Launches in a row that never became healthy, after which to give up.
+    ///
+    /// A model that takes longer to fail than the window is wide would never fill the window, and
+    /// fail for ever. In a fast loop the window speaks first, so this is never less than it allows.
+    pub fn max_unhealthy_launches(&self) -> u32 {
+        self.max_restarts.get().saturating_add(1).max(5)
+    }
+
+    fn delay(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(31);
+        let base = self.backoff.max(MIN_BACKOFF);
+        base.saturating_mul(1 << doublings).min(self.backoff_max.max(base))
+    }
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            max_restarts: NonZeroU32::MIN.saturating_add(2),
+            backoff: MIN_BACKOFF,
+            backoff_max: Duration::from_secs(60),
+            stable_after: Duration::from_secs(60),
+            max_load_retries: 2,
+        }
+    }
+}
+
+/// What to do about a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Start again after `delay`.
+    Restart {
+        /// Restarts in a row without a stable time between, this one included; from 1.
+        attempt: u32,
+        /// How long to wait first.
+        delay: Duration,
+    },
+    /// Leave it down, for this reason.
+    GiveUp(Cause),
+}
+
+/// OTP's restart intensity: so many within so long, and no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intensity {
+    /// Monotonic times of the restarts within the window, oldest first.
+    recent: VecDeque<Duration>,
+}
+
+impl Intensity {
+    /// Whether one more restart is allowed now; if so, it is counted.
+    pub fn admit(&mut self, max: u32, window: Duration, now: Moment) -> bool {
+        let start = now.monotonic.saturating_sub(window);
+        while self.recent.front().is_some_and(|at| *at < start) {
+            self.recent.pop_front();
+        }
+        let admitted = self.recent.len() < max as usize;
+        if admitted {
+            self.recent.push_back(now.monotonic);
+        }
+        admitted
+    }
+
+    /// The restart that was counted last happens only now.
+    fn postpone(&mut self, now: Moment) {
+        if let Some(last) = self.recent.back_mut() {
+            *last = now.monotonic;
+        }
+    }
+
+    /// The times counted within the window that ends now, oldest first.
+    fn within(&self, window: Duration, now: Moment) -> impl Iterator<Item = Duration> {
+        let start = now.monotonic.saturating_sub(window);
+        self.recent.iter().copied().filter(move |at| *at >= start)
+    }
+}
+
+/// The restarts so far, as far as they still matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestartLedger {
+    intensity: Intensity,
+    attempt: u32,
+    unhealthy_launches: u32,
+    load_retries: u32,
+    total: u64,
+}
+
+impl RestartLedger {
+    /// Judges a failure and enters it. `healthy_for` is how long the incarnation had been proven
+    /// healthy, `None` if it never was.
+    pub fn judge(
+        &mut self,
+        policy: &RestartPolicy,
+        cause: &Cause,
+        healthy_for: Option<Duration>,
+        now: Moment,
+    ) -> Verdict {
+        self.note_health(policy, healthy_for);
+        if cause.retry == RetryClass::Permanent {
+            return Verdict::GiveUp(cause.clone());
+        }
+        if cause.code.is_load_failure() && healthy_for.is_none() {
+            if self.load_retries >= policy.max_load_retries {
+                return Verdict::GiveUp(cause.clone());
+            }
+            self.load_retries += 1;
+        }
+        if !self.intensity.admit(policy.max_restarts.get(), RESTART_WINDOW, now) {
+            let seconds = RESTART_WINDOW.as_secs();
+            let said = format!("{} restarts within {seconds} s", policy.max_restarts);
+            return Verdict::GiveUp(limit_reached(&said, cause));
+        }
+        if self.unhealthy_launches >= policy.max_unhealthy_launches() {
+            let said =
+                format!("{} launches in a row never became healthy", self.unhealthy_launches);
+            return Verdict::GiveUp(limit_reached(&said, cause));
+        }
+        self.total += 1;
+        self.attempt += 1;
+        Verdict::Restart { attempt: self.attempt, delay: policy.delay(self.attempt) }
+    }
+
+    /// The restart that was judged last is launched now, after its delay and whatever else held it
+    /// up: the window counts from here, or a slow end would let more than the maximum into it.
+    pub fn launched(&mut self, now: Moment) {
+        self.intensity.postpone(now);
+    }
+
+    /// Forgets everything but the total: an operator has taken the matter in hand.
+    pub fn clear(&mut self) {
+        *self = Self { total: self.total, ..Self::default() };
+    }
+
+    /// Restarts within the window that ends now.
+    pub fn in_window(&self, now: Moment) -> u32 {
+        let count = self.intensity.within(RESTART_WINDOW, now).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Time until the window holds one restart fewer; `None` when it holds none.
+    pub fn until_reset(&self, now: Moment) -> Option<Duration> {
+        let oldest = self.intensity.within(RESTART_WINDOW, now).next()?;
+        Some((oldest + RESTART_WINDOW).saturating_sub(now.monotonic))
+    }
+
+    /// Restarts since the supervisor began.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn note_health(&mut self, policy: &RestartPolicy, healthy_for: Option<Duration>) {
+        match healthy_for {
+            None => self.unhealthy_launches += 1,
+            Some(duration) => {
+                self.unhealthy_launches = 0;
+                self.load_retries = 0;
+                if duration >= policy.stable_after {
+                    self.attempt = 0;
+                }
+            }
+        }
+    }
+}
+
+fn limit_reached(said: &str, last: &Cause) -> Cause {
+    Cause::new(Code::RestartLimitReached, format!("{said}; the last cause was {last}"))
+        .with_last_lines(last.last_lines.clone())
+}
+
+#[cfg(test)]
+mod tests;

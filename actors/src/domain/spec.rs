@@ -1,0 +1,99 @@
+//! What the rules need to know of the service. How to launch it is the launcher's business.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::domain::restart::RestartPolicy;
+
+/// A model, named as vLLM is told it: a Hugging Face id or a local directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelId(String);
+
+impl ModelId {
+    /// A name that is safe to hand to vLLM as one argument.
+    ///
+    /// Whether such a model exists is not asked here.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelIdError`] when the text is empty, has white space at an end or control characters
+    /// anywhere, or starts with `-` (vLLM would read it as a flag).
+    pub fn new(text: impl Into<String>) -> Result<Self, ModelIdError> {
+        let text = text.into();
+        if text.is_empty() {
+            return Err(ModelIdError::Empty);
+        }
+        if text.starts_with('-') {
+            return Err(ModelIdError::LooksLikeFlag);
+        }
+        if text.trim() != text || text.chars().any(char::is_control) {
+            return Err(ModelIdError::Unprintable);
+        }
+        Ok(Self(text))
+    }
+
+    /// The name as vLLM is told it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text cannot name a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelIdError {
+    /// There is no text.
+    #[error("the model id is empty")]
+    Empty,
+    /// vLLM would read it as a flag.
+    #[error("the model id starts with `-`")]
+    LooksLikeFlag,
+    /// White space at an end, or a control character.
+    #[error("the model id has white space at an end, or a control character")]
+    Unprintable,
+}
+
+/// Who owns the life of the vLLM process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LifecycleMode {
+    /// We do: start, restart and stop are ours.
+    #[default]
+    Managed,
+    /// Another manager, such as systemd, does: we watch and report.
+    Monitored,
+    /// Nobody we know of does: it is assumed to run, and only probed.
+    External,
+}
+
+/// What becomes of vLLM when the supervisor ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnExit {
+    /// It lives on, and the next supervisor with this state directory adopts it.
+    #[default]
+    Detach,
+    /// It is stopped.
+    Stop,
+}
+
+/// The figures that the rules decide by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// The model to serve at first.
+    pub model: ModelId,
+    /// When and how often to restart.
+    pub restart: RestartPolicy,
+    /// Longest silence between launch and the first sign of life.
+    pub start_timeout: Duration,
+    /// Longest time without progress while loading.
+    pub model_load_timeout: Duration,
+    /// Failed health checks in a row that mean dead.
+    pub max_consecutive_failures: NonZeroU32,
+    /// What becomes of vLLM when the supervisor ends.
+    pub on_exit: OnExit,
+}

@@ -1,0 +1,255 @@
+//! The seven states of the service, and the data that exists in each.
+//!
+//! ```text
+//!   Unknown ─── nothing is there ──────────────────────► Stopped
+//!           ─── an earlier vLLM is adopted ────────────► Starting
+//!           ─── a remnant of one is there ─────────────► Stopping
+//!   Stopped ─── start ─────────────────────────────────► Starting
+//!   Starting ── healthy ───────────────────────────────► Running
+//!   Starting, Running ── stop, restart, load ──────────► Stopping
+//!                     ── ended, stalled, hung ─────────► Crashed
+//!   Stopping ── nothing is left ───────────────────────► Stopped
+//!            ── something outlives SIGKILL ────────────► Unknown
+//!   Crashed ─── restart due and nothing left ──────────► Starting
+//!           ─── given up and nothing left ─────────────► Failed
+//!           ─── stop, nothing left ────────────────────► Stopped
+//!           ─── stop, something left, being sought ────► Stopping, Unknown
+//!   Failed ──── start ─────────────────────────────────► Starting
+//!          ──── stop ──────────────────────────────────► Stopped
+//!   Starting, Running, Stopping ── process actor lost ─► Unknown
+//! ```
+//!
+//! Nothing is launched while anything of the incarnation before may be alive: `Stopping`, `Crashed`
+//! and `Unknown` are left towards `Starting` only after the process report `Vacated`, or when it is
+//! proven that there is nothing.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::domain::cause::Cause;
+use crate::domain::id::Incarnation;
+use crate::domain::loading::ModelLoadProgress;
+use crate::domain::moment::Moment;
+use crate::domain::report::Work;
+
+/// The public name of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceState {
+    /// Not running, and nobody wants it to be.
+    Stopped,
+    /// Being launched or loading, not yet proven healthy.
+    Starting,
+    /// The process is alive, `/health` answers 200 and the model is listed by `/v1/models`.
+    Running,
+    /// An asked-for stop is under way.
+    Stopping,
+    /// Ended or judged dead without being asked; a restart is pending.
+    Crashed,
+    /// Gave up; an operator's start leaves it.
+    Failed,
+    /// Cannot be determined now.
+    Unknown,
+}
+
+impl ServiceState {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Stopped,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Crashed,
+        Self::Failed,
+        Self::Unknown,
+    ];
+
+    /// The state's name in lower case, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Crashed => "crashed",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A state with its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// See [`ServiceState::Unknown`].
+    Unknown(Unknown),
+    /// See [`ServiceState::Stopped`].
+    Stopped,
+    /// See [`ServiceState::Starting`].
+    Starting(Starting),
+    /// See [`ServiceState::Running`].
+    Running(Running),
+    /// See [`ServiceState::Stopping`].
+    Stopping(Stopping),
+    /// See [`ServiceState::Crashed`].
+    Crashed(Crashed),
+    /// See [`ServiceState::Failed`].
+    Failed {
+        /// Why it gave up.
+        cause: Cause,
+    },
+}
+
+/// We do not know what is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The incarnation in doubt; `None` before the first look at what an earlier supervisor left.
+    pub incarnation: Option<Incarnation>,
+    /// What to do once it is known.
+    pub then: Then,
+    /// What outlives SIGKILL, if that is why we do not know.
+    pub lingering: Option<Cause>,
+}
+
+/// A launch on its way to health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Starting {
+    /// Which launch.
+    pub incarnation: Incarnation,
+    /// The main process, once it exists.
+    pub pid: Option<u32>,
+    /// When it was launched, or adopted.
+    pub since: Moment,
+    /// Whether it has said anything yet, which decides the timeout that applies.
+    pub voice: Voice,
+    /// The last sign of progress: output, a phase, or work done.
+    pub last_sign: Moment,
+    /// The work that was seen last, and when.
+    pub work: (Moment, Work),
+    /// How far the load is, if the log has told.
+    pub progress: Option<ModelLoadProgress>,
+    /// Checks in a row that reached the server and did not find the model there.
+    pub misses: u32,
+}
+
+/// Whether a launch has made itself heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// Nothing yet: the start timeout applies.
+    Silent,
+    /// Output came: the model load timeout applies.
+    Heard,
+}
+
+/// A launch that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Which launch.
+    pub incarnation: Incarnation,
+    /// The main process.
+    pub pid: u32,
+    /// When it was first proven healthy.
+    pub since: Moment,
+    /// Failed checks in a row.
+    pub failures: u32,
+}
+
+/// A launch being ended on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// Which launch.
+    pub incarnation: Incarnation,
+    /// What follows.
+    pub then: Then,
+}
+
+/// What follows once nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing in particular: keep what is found, rest if nothing is.
+    Settle,
+    /// Stay down.
+    Rest,
+    /// Launch.
+    Launch,
+}
+
+/// A launch that ended without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crashed {
+    /// Which launch.
+    pub incarnation: Incarnation,
+    /// Why.
+    pub cause: Cause,
+    /// Whether anything of it may still be alive.
+    pub remains: Remains,
+    /// What follows.
+    pub next: Next,
+}
+
+/// Whether anything of a crashed launch may still be alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// Being killed.
+    Clearing,
+    /// Being looked for: the process actor that was to kill it died.
+    Sought,
+    /// Proven gone.
+    Gone,
+}
+
+/// What follows a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A restart when its delay is over.
+    RestartAt(SystemTime),
+    /// A restart as soon as nothing is left.
+    RestartNow,
+    /// `Failed`, as soon as nothing is left.
+    GiveUp(Cause),
+}
+
+impl State {
+    /// The state's public name.
+    pub fn tag(&self) -> ServiceState {
+        match self {
+            Self::Unknown(_) => ServiceState::Unknown,
+            Self::Stopped => ServiceState::Stopped,
+            Self::Starting(_) => ServiceState::Starting,
+            Self::Running(_) => ServiceState::Running,
+            Self::Stopping(_) => ServiceState::Stopping,
+            Self::Crashed(_) => ServiceState::Crashed,
+            Self::Failed { .. } => ServiceState::Failed,
+        }
+    }
+
+    /// The incarnation that the state is about, where there is one.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        match self {
+            Self::Unknown(unknown) => unknown.incarnation,
+            Self::Starting(starting) => Some(starting.incarnation),
+            Self::Running(running) => Some(running.incarnation),
+            Self::Stopping(stopping) => Some(stopping.incarnation),
+            Self::Crashed(crashed) => Some(crashed.incarnation),
+            Self::Stopped | Self::Failed { .. } => None,
+        }
+    }
+
+    /// The main process, where one is known to run.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Starting(starting) => starting.pid,
+            Self::Running(running) => Some(running.pid),
+            Self::Unknown(_)
+            | Self::Stopped
+            | Self::Stopping(_)
+            | Self::Crashed(_)
+            | Self::Failed { .. } => None,
+        }
+    }
+}

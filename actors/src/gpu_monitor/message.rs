@@ -1,0 +1,15 @@
+//! What a [`GpuMonitorActor`](super::GpuMonitorActor) is told.
+
+use crate::ports::GpuLook;
+
+/// What a [`GpuMonitorActor`](super::GpuMonitorActor) is told.
+#[derive(Debug)]
+pub enum GpuMonitorMessage {
+    /// The source has looked (from itself).
+    Looked {
+        /// What it saw.
+        look: GpuLook,
+    },
+    /// Nothing has come from the source for long (from itself).
+    SilenceDue,
+}

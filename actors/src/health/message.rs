@@ -1,0 +1,41 @@
+//! What a [`HealthActor`](super::HealthActor) is told.
+
+use crate::domain::health::Check;
+use crate::domain::id::Incarnation;
+use crate::domain::spec::ModelId;
+
+/// What a [`HealthActor`](super::HealthActor) is told.
+#[derive(Debug)]
+pub enum HealthMessage {
+    /// Ask this launch, often; forget the one before.
+    Attend {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// What it should serve.
+        model: ModelId,
+    },
+    /// Ask by the interval from now on.
+    Settle {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Ask now.
+    Probe {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Ask nobody.
+    Cease,
+    /// The pause is over (from itself).
+    ProbeDue {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// A question was answered (from itself).
+    Answered {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// What it said.
+        check: Check,
+    },
+}

@@ -1,0 +1,207 @@
+//! The health actor between a scripted probe and a root that only listens.
+
+use super::*;
+use crate::domain::health::HealthFailure;
+use crate::testing::harness::{in_time, model};
+use crate::testing::listener::Listener;
+use crate::testing::probe::ScriptedProbe;
+
+const FIRST: Incarnation = Incarnation::new(1);
+const SECOND: Incarnation = Incarnation::new(2);
+const INTERVAL: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The timers tick in milliseconds.
+const TICK: Duration = Duration::from_millis(2);
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_before_there_is_a_launch() {
+    let mut scene = Scene::begin().await;
+    scene.root.hears_nothing_for(HOUR).await;
+    assert_eq!(scene.probe.asked(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_is_asked_at_once_and_often() {
+    let mut scene = Scene::begin().await;
+    let begun = Instant::now();
+    scene.attend(FIRST);
+
+    for _ in 0..10 {
+        let report = scene.root.next().await;
+        assert_eq!(report.incarnation, FIRST);
+        assert!(matches!(report.check, Err(HealthFailure::Unreachable { .. })));
+    }
+
+    assert_eq!(scene.probe.asked()[0], begun);
+    scene.paused_for(Duration::from_millis(25));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_drags_on_is_asked_less_often() {
+    let scene = Scene::begin().await;
+    scene.attend(FIRST);
+
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(30) {
+        scene.next_question().await;
+    }
+
+    scene.paused_for(Duration::from_millis(250));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settled_vllm_is_asked_by_the_interval() {
+    let scene = Scene::settled().await;
+    for _ in 0..3 {
+        scene.next_question().await;
+        scene.paused_for(INTERVAL);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vllm_that_failed_a_check_is_asked_sooner_until_it_passes_one() {
+    let mut scene = Scene::settled().await;
+    scene.probe.fall_silent();
+    scene.next_question().await;
+    for _ in 0..2 {
+        scene.next_question().await;
+        scene.paused_for(Duration::from_secs(5));
+        assert!(scene.root.next().await.check.is_err());
+    }
+
+    scene.probe.serve();
+    scene.next_question().await;
+    scene.paused_for(Duration::from_secs(5));
+
+    scene.next_question().await;
+    scene.paused_for(INTERVAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_question_is_asked_at_a_time() {
+    let mut scene = Scene::begin().await;
+    scene.probe.delay(Duration::from_secs(5));
+    scene.attend(FIRST);
+    for _ in 0..3 {
+        tell(&scene.actor, HealthMessage::Probe { incarnation: FIRST });
+        tell(&scene.actor, HealthMessage::ProbeDue { incarnation: FIRST });
+        tell(&scene.actor, HealthMessage::Settle { incarnation: FIRST });
+    }
+
+    for _ in 0..3 {
+        scene.root.next().await;
+    }
+
+    assert_eq!(scene.probe.most_under_way(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_does_not_wait_for_the_interval() {
+    let mut scene = Scene::settled().await;
+    let begun = Instant::now();
+
+    tell(&scene.actor, HealthMessage::Probe { incarnation: FIRST });
+
+    scene.root.next().await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    scene.next_question().await;
+    scene.paused_for(INTERVAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_any_more_after_a_cease() {
+    let mut scene = Scene::begin().await;
+    scene.attend(FIRST);
+    scene.root.next().await;
+    scene.probe.delay(Duration::from_secs(5));
+    scene.next_question().await;
+
+    tell(&scene.actor, HealthMessage::Cease);
+
+    let asked = scene.probe.asked().len();
+    scene.root.hears_nothing_for(HOUR).await;
+    assert_eq!(scene.probe.asked().len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_of_an_earlier_launch_is_dropped() {
+    let mut scene = Scene::begin().await;
+    scene.probe.delay(Duration::from_secs(5));
+    scene.attend(FIRST);
+    scene.next_question().await;
+
+    scene.attend(SECOND);
+    let check = Err(HealthFailure::NotVllm { url: "late".to_owned() });
+    tell(&scene.actor, HealthMessage::Answered { incarnation: FIRST, check });
+
+    for _ in 0..3 {
+        assert_eq!(scene.root.next().await.incarnation, SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_another_launch_changes_nothing() {
+    let scene = Scene::settled().await;
+    let asked = scene.probe.asked().len();
+
+    tell(&scene.actor, HealthMessage::Probe { incarnation: SECOND });
+    tell(&scene.actor, HealthMessage::ProbeDue { incarnation: SECOND });
+    tell(&scene.actor, HealthMessage::Settle { incarnation: SECOND });
+
+    scene.next_question().await;
+    assert_eq!(scene.probe.asked().len(), asked + 1);
+    scene.paused_for(INTERVAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_ends_the_actor() {
+    let scene = Scene::begin().await;
+    scene.probe.panic_next(1);
+    scene.attend(FIRST);
+    in_time(scene.actor.get_cell().wait(None)).await.unwrap();
+}
+
+/// A health actor, its probe, and all that its root hears.
+struct Scene {
+    probe: Arc<ScriptedProbe>,
+    root: Listener<HealthReport>,
+    actor: ActorRef<HealthMessage>,
+}
+
+impl Scene {
+    async fn begin() -> Self {
+        let (probe, root) = (Arc::<ScriptedProbe>::default(), Listener::begin().await);
+        let args =
+            HealthArgs { probe: Arc::clone(&probe) as _, interval: INTERVAL, root: root.reports() };
+        let (actor, _) = Actor::spawn_linked(None, HealthActor, args, root.cell()).await.unwrap();
+        Self { probe, root, actor }
+    }
+
+    /// One that has passed a check, and is asked by the interval since.
+    async fn settled() -> Self {
+        let mut scene = Self::begin().await;
+        scene.probe.serve();
+        scene.attend(FIRST);
+        assert!(scene.root.next().await.check.is_ok());
+        tell(&scene.actor, HealthMessage::Settle { incarnation: FIRST });
+        scene
+    }
+
+    fn attend(&self, incarnation: Incarnation) {
+        tell(&self.actor, HealthMessage::Attend { incarnation, model: model("m") });
+    }
+
+    async fn next_question(&self) {
+        let asked = u32::try_from(self.probe.asked().len()).unwrap();
+        in_time(self.probe.asked_times(asked + 1)).await;
+    }
+
+    /// The last two questions were as far apart.
+    fn paused_for(&self, pause: Duration) {
+        let asked = self.probe.asked();
+        let [.., before, last] = asked.as_slice() else { panic!("asked {} times", asked.len()) };
+        let paused = last.duration_since(*before);
+        assert!(paused >= pause && paused <= pause + TICK, "{paused:?} instead of {pause:?}");
+    }
+}

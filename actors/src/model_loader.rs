@@ -1,0 +1,150 @@
+//! The actor that tells from vLLM's output how far the load is.
+//!
+//! It reads the output of one launch at a time, from the launch until it is served or gone. It
+//! never decides that a load has stalled: it tells the root what it reads, and every ten seconds
+//! where the load stands.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+
+use crate::domain::id::Incarnation;
+use crate::domain::loading::{LoadNews, LoadTracker};
+use crate::domain::report::LoaderReport;
+use crate::domain::spec::ModelId;
+use crate::ports::Output;
+use crate::tell::{OwnedTask, report, tell, tell_after};
+
+mod message;
+
+pub use message::ModelLoaderMessage;
+
+/// Longest time without a word on a load that goes on.
+const STANDING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct ModelLoaderActor;
+
+/// What a [`ModelLoaderActor`] is given.
+#[derive(Debug)]
+pub struct ModelLoaderArgs {
+    /// What vLLM writes.
+    pub output: Arc<dyn Output>,
+    /// Where reports go.
+    pub root: DerivedActorRef<LoaderReport>,
+}
+
+/// The state of a [`ModelLoaderActor`].
+#[derive(Debug)]
+pub struct ModelLoaderState {
+    /// What it was given.
+    args: ModelLoaderArgs,
+    /// The load it follows, if any.
+    load: Option<Load>,
+}
+
+/// A load being followed.
+#[derive(Debug)]
+struct Load {
+    /// Which launch.
+    incarnation: Incarnation,
+    /// What its output has told so far.
+    tracker: LoadTracker,
+    /// Reads the output.
+    _reader: OwnedTask,
+    /// The timer of the next word on where it stands.
+    standing: OwnedTask,
+}
+
+impl Actor for ModelLoaderActor {
+    type Msg = ModelLoaderMessage;
+    type State = ModelLoaderState;
+    type Arguments = ModelLoaderArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ModelLoaderMessage>,
+        args: ModelLoaderArgs,
+    ) -> Result<ModelLoaderState, ActorProcessingErr> {
+        Ok(ModelLoaderState { args, load: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ModelLoaderMessage>,
+        message: ModelLoaderMessage,
+        state: &mut ModelLoaderState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ModelLoaderMessage::Follow { incarnation, model } => {
+                state.follow(&myself, incarnation, model);
+            }
+            ModelLoaderMessage::Read { incarnation, lines } => {
+                state.read(&myself, incarnation, &lines);
+            }
+            ModelLoaderMessage::StandingDue { incarnation } => state.stand(&myself, incarnation),
+            ModelLoaderMessage::Cease => state.load = None,
+        }
+        Ok(())
+    }
+}
+
+impl ModelLoaderState {
+    fn follow(
+        &mut self,
+        myself: &ActorRef<ModelLoaderMessage>,
+        incarnation: Incarnation,
+        model: ModelId,
+    ) {
+        let (mut source, actor) = (self.args.output.lines(incarnation), myself.clone());
+        let reader = OwnedTask::begin(myself.get_cell(), async move {
+            loop {
+                let lines = source.next_lines().await;
+                tell(&actor, ModelLoaderMessage::Read { incarnation, lines });
+            }
+        });
+        self.load = Some(Load {
+            incarnation,
+            tracker: LoadTracker::new(model, SystemTime::now()),
+            _reader: reader,
+            standing: standing(myself, incarnation),
+        });
+    }
+
+    fn read(
+        &mut self,
+        myself: &ActorRef<ModelLoaderMessage>,
+        incarnation: Incarnation,
+        lines: &[String],
+    ) {
+        let root = self.args.root.clone();
+        let Some(load) = self.current(incarnation) else { return };
+        for news in lines.iter().flat_map(|line| load.tracker.read(line)).collect::<Vec<_>>() {
+            if matches!(news, LoadNews::Progressed(_)) {
+                load.standing = standing(myself, incarnation);
+            }
+            report(&root, LoaderReport { incarnation, news });
+        }
+    }
+
+    fn stand(&mut self, myself: &ActorRef<ModelLoaderMessage>, incarnation: Incarnation) {
+        let root = self.args.root.clone();
+        let Some(load) = self.current(incarnation) else { return };
+        load.standing = standing(myself, incarnation);
+        let news = LoadNews::Stands(load.tracker.progress().clone());
+        report(&root, LoaderReport { incarnation, news });
+    }
+
+    fn current(&mut self, incarnation: Incarnation) -> Option<&mut Load> {
+        self.load.as_mut().filter(|load| load.incarnation == incarnation)
+    }
+}
+
+fn standing(myself: &ActorRef<ModelLoaderMessage>, incarnation: Incarnation) -> OwnedTask {
+    tell_after(myself, STANDING_INTERVAL, ModelLoaderMessage::StandingDue { incarnation })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+//! What a [`ModelLoaderActor`](super::ModelLoaderActor) is told.
+
+use crate::domain::id::Incarnation;
+use crate::domain::spec::ModelId;
+
+/// What a [`ModelLoaderActor`](super::ModelLoaderActor) is told.
+#[derive(Debug)]
+pub enum ModelLoaderMessage {
+    /// Read the output of this launch; leave that of the one before.
+    Follow {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// What it loads.
+        model: ModelId,
+    },
+    /// Read nothing.
+    Cease,
+    /// Output came (from itself).
+    Read {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// The lines.
+        lines: Vec<String>,
+    },
+    /// Time to say where the load stands (from itself).
+    StandingDue {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+}

@@ -1,0 +1,346 @@
+//! The process actor between a scripted launcher and a root that only listens.
+
+use ractor::ActorStatus;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
+use crate::domain::report::Work;
+use crate::ports::Signal;
+use crate::testing::harness::{eventually, in_time, model};
+use crate::testing::journal::MemoryJournal;
+use crate::testing::launcher::ScriptedLauncher;
+use crate::testing::listener::Listener;
+use crate::testing::process::{Deed, ScriptedProcess};
+
+mod custody;
+
+const FIRST: Incarnation = Incarnation::new(1);
+const SECOND: Incarnation = Incarnation::new(2);
+const HOUR: Duration = Duration::from_secs(3600);
+const TERM: Deed = Deed::Signalled(Signal::Terminate);
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_is_reported_and_so_is_its_end() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    let process = scene.launched().await;
+
+    process.write_last(&["it hurts"]);
+    process.end(Exit::Code(1));
+
+    let last_lines = vec!["it hurts".to_owned()];
+    let exited = ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(1), last_lines };
+    assert_eq!(scene.next().await, exited);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_fails_is_reported_with_its_cause_and_leaves_nothing_in_hand() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    let cause = Cause::new(Code::PortInUse, "somebody has it");
+    scene.launcher.refuse_next(cause.clone());
+
+    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+
+    assert_eq!(scene.next().await, ProcessReport::LaunchFailed { incarnation: FIRST, cause });
+    scene.end().await;
+    assert!(scene.journal.ends_of_custody().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_serving_vllm_that_heeds_the_sigterm_is_swept_and_vacated_at_once() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+
+    scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
+
+    scene.vacates(FIRST).await;
+    assert_eq!(deeds(&process), [(0, TERM), (0, Deed::Swept)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_serving_vllm_that_does_not_heed_it_is_killed_after_the_grace() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.ignore_sigterm();
+
+    scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
+
+    scene.vacates(FIRST).await;
+    assert_eq!(deeds(&process), [(0, TERM), (10, Deed::Swept)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loading_vllm_that_swallows_the_first_sigterm_heeds_the_second() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.heed_sigterm(2);
+
+    scene.stop(FIRST, StopMode::Graceful, Phase::Loading);
+
+    scene.vacates(FIRST).await;
+    assert_eq!(deeds(&process), [(0, TERM), (1, TERM), (1, Deed::Swept)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loading_vllm_that_heeds_neither_is_killed_within_the_same_grace() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.ignore_sigterm();
+
+    scene.stop(FIRST, StopMode::Graceful, Phase::Loading);
+
+    scene.vacates(FIRST).await;
+    assert_eq!(deeds(&process), [(0, TERM), (1, TERM), (10, Deed::Swept)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_immediate_stop_kills_without_asking() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+
+    scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
+
+    scene.vacates(FIRST).await;
+    assert_eq!(deeds(&process), [(0, Deed::Swept)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_immediate_stop_hastens_a_graceful_one() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.ignore_sigterm();
+    scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
+    scene.root.hears_nothing_for(Duration::from_secs(3)).await;
+
+    scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
+
+    scene.vacates(FIRST).await;
+    assert_eq!(deeds(&process), [(0, TERM), (3, Deed::Swept)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_main_process_leaves_behind_is_killed_before_it_counts_as_vacated() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.grow(&[7, 8]);
+    process.end(Exit::Signal(11));
+    assert!(matches!(scene.next().await, ProcessReport::Exited { .. }));
+
+    scene.stop(FIRST, StopMode::Immediate, Phase::Loading);
+
+    scene.vacates(FIRST).await;
+    assert!(!process.is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outlives_sigkill_is_reported_once_after_ten_seconds_and_vacated_in_the_end() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.get_stuck(&[7]);
+    let begun = tokio::time::Instant::now();
+
+    scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
+
+    assert!(matches!(scene.next().await, ProcessReport::Exited { .. }));
+    let lingered = ProcessReport::Lingered { incarnation: FIRST, survivors: vec![7] };
+    assert_eq!(scene.next().await, lingered);
+    assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
+    scene.root.hears_nothing_for(HOUR).await;
+
+    process.come_loose();
+
+    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: FIRST });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_with_nothing_in_hand_is_vacated_at_once() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
+    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: FIRST });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_another_incarnation_does_nothing_to_this_one() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+
+    scene.stop(SECOND, StopMode::Immediate, Phase::Serving);
+    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: SECOND });
+    scene.tell(ProcessMessage::SampleWork { incarnation: SECOND });
+    scene.tell(ProcessMessage::Vacated { incarnation: SECOND });
+
+    scene.root.hears_nothing_for(HOUR).await;
+    assert_eq!(deeds(&process), []);
+    scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
+    scene.vacates(FIRST).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_work_of_the_tree_is_told_when_asked_for() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let work = Work { cpu: Duration::from_secs(5), io_bytes: 42 };
+    process.show_work(work);
+
+    scene.tell(ProcessMessage::SampleWork { incarnation: FIRST });
+
+    assert_eq!(scene.next().await, ProcessReport::Sampled { incarnation: FIRST, work });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_owner_left_is_adopted_and_its_end_is_heard() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    let process = scene.launcher.leave(FIRST, model("m"));
+
+    scene.tell(ProcessMessage::Adopt { model: model("m") });
+
+    assert_eq!(scene.next().await, adopted(&process));
+    process.end(Exit::Unknown);
+    assert!(matches!(scene.next().await, ProcessReport::Exited { exit: Exit::Unknown, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_looking_waits_until_nothing_was_found() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    scene.look_and_stop().await;
+
+    scene.launcher.answer_searches();
+
+    assert_eq!(scene.next().await, ProcessReport::NothingFound);
+    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: FIRST });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_looking_stops_the_vllm_that_was_found() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    let process = scene.launcher.leave(FIRST, model("m"));
+    scene.look_and_stop().await;
+
+    scene.launcher.answer_searches();
+
+    assert_eq!(scene.next().await, adopted(&process));
+    scene.vacates(FIRST).await;
+    assert!(!process.is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_looking_clears_the_remnant_that_was_found() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    let process = scene.launcher.leave(FIRST, model("another"));
+    scene.look_and_stop().await;
+
+    scene.launcher.answer_searches();
+
+    assert_eq!(scene.next().await, ProcessReport::RemnantFound { incarnation: FIRST });
+    scene.vacates(FIRST).await;
+    assert!(!process.is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_not_over_does_not_find_what_is_launched_meanwhile() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    scene.launcher.hold_searches();
+    scene.tell(ProcessMessage::Adopt { model: model("m") });
+    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.launched().await;
+
+    scene.launcher.answer_searches();
+
+    scene.root.hears_nothing_for(HOUR).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_report_names_the_actor_that_it_comes_from() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
+    assert_eq!(scene.root.next().await.tenure, tenure());
+}
+
+/// A process actor, its launcher, and all that its root hears.
+struct Scene {
+    launcher: Arc<ScriptedLauncher>,
+    journal: Arc<MemoryJournal>,
+    root: Listener<ProcessNews>,
+    actor: ActorRef<ProcessMessage>,
+    ended: Option<JoinHandle<()>>,
+}
+
+impl Scene {
+    async fn begin(fate: Fate) -> Self {
+        let (launcher, journal) =
+            (Arc::<ScriptedLauncher>::default(), Arc::<MemoryJournal>::default());
+        let root = Listener::begin().await;
+        let args = ProcessArgs {
+            launcher: Arc::clone(&launcher) as _,
+            journal: Arc::clone(&journal) as _,
+            grace: Duration::from_secs(10),
+            fate,
+            tenure: tenure(),
+            root: root.reports(),
+        };
+        let (actor, ended) =
+            Actor::spawn_linked(None, ProcessActor, args, root.cell()).await.unwrap();
+        Self { launcher, journal, root, actor, ended: Some(ended) }
+    }
+
+    async fn with_process(fate: Fate) -> (Self, ScriptedProcess) {
+        let mut scene = Self::begin(fate).await;
+        scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+        let process = scene.launched().await;
+        (scene, process)
+    }
+
+    fn tell(&self, message: ProcessMessage) {
+        tell(&self.actor, message);
+    }
+
+    fn stop(&self, incarnation: Incarnation, mode: StopMode, phase: Phase) {
+        self.tell(ProcessMessage::Stop { incarnation, mode, phase });
+    }
+
+    async fn next(&mut self) -> ProcessReport {
+        self.root.next().await.report
+    }
+
+    async fn launched(&mut self) -> ScriptedProcess {
+        let launched = self.next().await;
+        let process = self.launcher.last();
+        let (incarnation, pid) = (process.incarnation(), process.pid());
+        assert_eq!(launched, ProcessReport::Launched { incarnation, pid });
+        process
+    }
+
+    /// The process may be proven gone before its end was noticed, or after.
+    async fn vacates(&mut self, incarnation: Incarnation) {
+        let mut report = self.next().await;
+        if matches!(report, ProcessReport::Exited { .. }) {
+            report = self.next().await;
+        }
+        assert_eq!(report, ProcessReport::Vacated { incarnation });
+        assert!(!self.launcher.last().is_alive());
+    }
+
+    /// Looks without an answer, and is told to stop meanwhile.
+    async fn look_and_stop(&mut self) {
+        self.launcher.hold_searches();
+        self.tell(ProcessMessage::Adopt { model: model("m") });
+        self.stop(FIRST, StopMode::Graceful, Phase::Loading);
+        self.root.hears_nothing_for(HOUR).await;
+    }
+
+    async fn end(&mut self) {
+        self.actor.stop(None);
+        self.ends().await;
+    }
+
+    async fn ends(&mut self) {
+        in_time(self.ended.take().unwrap()).await.unwrap();
+        assert_eq!(self.actor.get_status(), ActorStatus::Stopped);
+    }
+}
+
+fn adopted(process: &ScriptedProcess) -> ProcessReport {
+    let (incarnation, pid) = (process.incarnation(), process.pid());
+    ProcessReport::Adopted { incarnation, pid, model: model("m") }
+}
+
+fn tenure() -> Tenure {
+    Tenure::default().next()
+}
+
+/// What was done to a process, and in which second of its life.
+fn deeds(process: &ScriptedProcess) -> Vec<(u64, Deed)> {
+    process.deeds().into_iter().map(|(age, deed)| (age.as_secs(), deed)).collect()
+}

@@ -1,0 +1,325 @@
+//! The four child actors: how they are started, told, replaced and ended.
+//!
+//! Start order is process, loader, health, GPU monitor. A child that dies takes those started after
+//! it along (rest-for-one), but for the GPU monitor, which nobody depends on. More than three
+//! deaths within a minute are too many: then the supervisor ends.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef};
+use tracing::warn;
+
+use crate::domain::diagnosis::Phase;
+use crate::domain::id::Incarnation;
+use crate::domain::input::{Effect, StopMode, Timer};
+use crate::domain::moment::Moment;
+use crate::domain::restart::Intensity;
+use crate::domain::spec::{ModelId, OnExit};
+use crate::domain::state::State;
+use crate::gpu_monitor::{GpuMonitorActor, GpuMonitorArgs, GpuMonitorMessage};
+use crate::health::{HealthActor, HealthArgs, HealthMessage};
+use crate::model_loader::{ModelLoaderActor, ModelLoaderArgs, ModelLoaderMessage};
+use crate::ports::Fate;
+use crate::process::{ProcessActor, ProcessArgs, ProcessMessage, ProcessNews, Tenure};
+use crate::root::message::RootMessage;
+use crate::root::service::Service;
+use crate::root::{Adapters, RootArgs};
+use crate::tell::{OwnedTask, tell, tell_after};
+
+/// Deaths of child actors allowed within [`DEATH_WINDOW`].
+const MAX_DEATHS: u32 = 3;
+const DEATH_WINDOW: Duration = Duration::from_secs(60);
+
+/// How long a child may take to end before it is killed.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Children {
+    recipe: Recipe,
+    process: ActorRef<ProcessMessage>,
+    /// Which process actor that is.
+    tenure: Tenure,
+    loader: ActorRef<ModelLoaderMessage>,
+    health: ActorRef<HealthMessage>,
+    gpus: ActorRef<GpuMonitorMessage>,
+    deaths: Intensity,
+    /// One timer of each kind at a time.
+    timers: HashMap<Timer, OwnedTask>,
+    /// The way down, once begun.
+    wind_down: Option<OwnedTask>,
+}
+
+/// Which child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Process,
+    Loader,
+    Health,
+    Gpu,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "ProcessActor",
+            Self::Loader => "ModelLoaderActor",
+            Self::Health => "HealthActor",
+            Self::Gpu => "GpuMonitorActor",
+        })
+    }
+}
+
+/// What the death of an actor meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It was no child of ours, or one that was replaced already, or we are on the way down.
+    None,
+    /// It and those after it were replaced.
+    Replaced(Role),
+    /// It was one death too many, and was not replaced.
+    TooMany(Role),
+}
+
+/// How to start each child.
+#[derive(Debug)]
+struct Recipe {
+    adapters: Adapters,
+    grace: Duration,
+    health_interval: Duration,
+    fate: Fate,
+}
+
+impl Recipe {
+    async fn process(
+        &self,
+        root: &ActorRef<RootMessage>,
+        tenure: Tenure,
+    ) -> Result<ActorRef<ProcessMessage>, ActorProcessingErr> {
+        let args = ProcessArgs {
+            launcher: self.adapters.launcher.clone(),
+            journal: self.adapters.journal.clone(),
+            grace: self.grace,
+            fate: self.fate,
+            tenure,
+            root: root.get_derived(),
+        };
+        Ok(Actor::spawn_linked(None, ProcessActor, args, root.get_cell()).await?.0)
+    }
+
+    async fn loader(
+        &self,
+        root: &ActorRef<RootMessage>,
+    ) -> Result<ActorRef<ModelLoaderMessage>, ActorProcessingErr> {
+        let args =
+            ModelLoaderArgs { output: self.adapters.output.clone(), root: root.get_derived() };
+        Ok(Actor::spawn_linked(None, ModelLoaderActor, args, root.get_cell()).await?.0)
+    }
+
+    async fn health(
+        &self,
+        root: &ActorRef<RootMessage>,
+    ) -> Result<ActorRef<HealthMessage>, ActorProcessingErr> {
+        let args = HealthArgs {
+            probe: self.adapters.probe.clone(),
+            interval: self.health_interval,
+            root: root.get_derived(),
+        };
+        Ok(Actor::spawn_linked(None, HealthActor, args, root.get_cell()).await?.0)
+    }
+
+    async fn gpus(
+        &self,
+        root: &ActorRef<RootMessage>,
+    ) -> Result<ActorRef<GpuMonitorMessage>, ActorProcessingErr> {
+        let args = GpuMonitorArgs { source: self.adapters.gpus.clone(), root: root.get_derived() };
+        Ok(Actor::spawn_linked(None, GpuMonitorActor, args, root.get_cell()).await?.0)
+    }
+}
+
+impl Children {
+    pub(super) async fn start(
+        root: &ActorRef<RootMessage>,
+        args: &RootArgs,
+    ) -> Result<Self, ActorProcessingErr> {
+        let fate = match args.spec.on_exit {
+            OnExit::Detach => Fate::Kept,
+            OnExit::Stop => Fate::Killed,
+        };
+        let recipe = Recipe {
+            adapters: args.adapters.clone(),
+            grace: args.grace,
+            health_interval: args.health_interval,
+            fate,
+        };
+        Ok(Self {
+            process: recipe.process(root, Tenure::default()).await?,
+            tenure: Tenure::default(),
+            loader: recipe.loader(root).await?,
+            health: recipe.health(root).await?,
+            gpus: recipe.gpus(root).await?,
+            recipe,
+            deaths: Intensity::default(),
+            timers: HashMap::new(),
+            wind_down: None,
+        })
+    }
+
+    /// Whether these are the words of the present process actor.
+    pub(super) fn hears(&self, news: &ProcessNews) -> bool {
+        news.tenure == self.tenure
+    }
+
+    /// Does what the machine asks for.
+    pub(super) fn run(&mut self, root: &ActorRef<RootMessage>, effect: Effect, service: &Service) {
+        let model = service.machine().model();
+        match effect {
+            Effect::Adopt => tell(&self.process, ProcessMessage::Adopt { model: model.clone() }),
+            Effect::Launch { incarnation, model } => {
+                self.attend(incarnation, &model);
+                tell(&self.process, ProcessMessage::Launch { incarnation, model });
+            }
+            Effect::Attend { incarnation } => self.attend(incarnation, model),
+            Effect::Settle { incarnation } => {
+                tell(&self.loader, ModelLoaderMessage::Cease);
+                tell(&self.health, HealthMessage::Settle { incarnation });
+            }
+            Effect::Probe { incarnation } => {
+                tell(&self.health, HealthMessage::Probe { incarnation });
+            }
+            Effect::Disregard => {
+                tell(&self.loader, ModelLoaderMessage::Cease);
+                tell(&self.health, HealthMessage::Cease);
+            }
+            Effect::Stop { incarnation, mode, phase } => {
+                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase });
+            }
+            Effect::Clear { incarnation } => {
+                let (mode, phase) = (StopMode::Immediate, Phase::Loading);
+                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase });
+            }
+            Effect::SampleWork { incarnation } => {
+                tell(&self.process, ProcessMessage::SampleWork { incarnation });
+            }
+            Effect::Schedule { timer, incarnation, after } => {
+                let due = tell_after(root, after, RootMessage::Due { timer, incarnation });
+                self.timers.insert(timer, due);
+            }
+            // The service has given it to the journal.
+            Effect::Record(_) => {}
+        }
+    }
+
+    fn attend(&self, incarnation: Incarnation, model: &ModelId) {
+        tell(&self.loader, ModelLoaderMessage::Follow { incarnation, model: model.clone() });
+        tell(&self.health, HealthMessage::Attend { incarnation, model: model.clone() });
+    }
+
+    /// Tells fresh loader and health actors where the service stands.
+    pub(super) fn resume(&self, service: &Service) {
+        let machine = service.machine();
+        match machine.state() {
+            State::Starting(starting) => self.attend(starting.incarnation, machine.model()),
+            State::Running(running) => {
+                let (incarnation, model) = (running.incarnation, machine.model().clone());
+                tell(&self.health, HealthMessage::Attend { incarnation, model });
+                tell(&self.health, HealthMessage::Settle { incarnation });
+            }
+            State::Unknown(_)
+            | State::Stopped
+            | State::Stopping(_)
+            | State::Crashed(_)
+            | State::Failed { .. } => {}
+        }
+    }
+
+    /// Replaces a child that died, and those started after it.
+    pub(super) async fn replace(
+        &mut self,
+        root: &ActorRef<RootMessage>,
+        child: ActorId,
+        now: Moment,
+    ) -> Result<Loss, ActorProcessingErr> {
+        let Some(role) = self.role_of(child).filter(|_| self.wind_down.is_none()) else {
+            return Ok(Loss::None);
+        };
+        if !self.deaths.admit(MAX_DEATHS, DEATH_WINDOW, now) {
+            return Ok(Loss::TooMany(role));
+        }
+        match role {
+            Role::Process => {
+                self.tenure = self.tenure.next();
+                self.process = self.recipe.process(root, self.tenure).await?;
+                self.replace_loader(root).await?;
+                self.replace_health(root).await?;
+            }
+            Role::Loader => {
+                self.replace_loader(root).await?;
+                self.replace_health(root).await?;
+            }
+            Role::Health => self.replace_health(root).await?,
+            Role::Gpu => self.gpus = self.recipe.gpus(root).await?,
+        }
+        Ok(Loss::Replaced(role))
+    }
+
+    async fn replace_loader(
+        &mut self,
+        root: &ActorRef<RootMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        let fresh = self.recipe.loader(root).await?;
+        std::mem::replace(&mut self.loader, fresh).kill();
+        Ok(())
+    }
+
+    async fn replace_health(
+        &mut self,
+        root: &ActorRef<RootMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        let fresh = self.recipe.health(root).await?;
+        std::mem::replace(&mut self.health, fresh).kill();
+        Ok(())
+    }
+
+    fn role_of(&self, child: ActorId) -> Option<Role> {
+        [
+            (self.process.get_id(), Role::Process),
+            (self.loader.get_id(), Role::Loader),
+            (self.health.get_id(), Role::Health),
+            (self.gpus.get_id(), Role::Gpu),
+        ]
+        .into_iter()
+        .find_map(|(id, role)| (id == child).then_some(role))
+    }
+
+    /// Ends the children in reverse start order, then says so. ractor would kill them all at once
+    /// when the root stops.
+    pub(super) fn wind_down(&mut self, root: &ActorRef<RootMessage>) {
+        self.timers.clear();
+        let children = [
+            self.gpus.get_cell(),
+            self.health.get_cell(),
+            self.loader.get_cell(),
+            self.process.get_cell(),
+        ];
+        let listener = root.clone();
+        self.wind_down = Some(OwnedTask::begin(root.get_cell(), async move {
+            for child in children {
+                end(&child).await;
+            }
+            tell(&listener, RootMessage::WoundDown);
+        }));
+    }
+}
+
+async fn end(child: &ActorCell) {
+    child.stop(None);
+    if child.wait(Some(END_DEADLINE)).await.is_err() {
+        warn!(actor = %child.get_id(), "a child actor does not end and is killed");
+        child.kill();
+        // Killed, it ends at its next await; there is nothing further to try.
+        drop(child.wait(Some(END_DEADLINE)).await);
+    }
+}

@@ -1,0 +1,97 @@
+//! What the [`RootSupervisor`](super::RootSupervisor) is told: commands and a question from
+//! outside, reports from its children, and what it tells itself.
+
+use ractor::RpcReplyPort;
+
+use crate::domain::goal::Missed;
+use crate::domain::id::Incarnation;
+use crate::domain::input::{StopMode, Timer};
+use crate::domain::report::{GpuReport, HealthReport, LoaderReport};
+use crate::domain::spec::ModelId;
+use crate::process::ProcessNews;
+use crate::root::snapshot::Snapshot;
+
+/// Where the answer to a command goes: when its goal is reached, or will not be. A supervisor that
+/// ends first drops it.
+pub type Answer = RpcReplyPort<Result<(), Missed>>;
+
+/// See the module.
+#[derive(Debug)]
+pub enum RootMessage {
+    /// Serve, whatever went wrong before. Answered when it serves.
+    Start {
+        /// Where the answer goes.
+        reply: Answer,
+    },
+    /// Serve, unless the service has given up. Answered when it serves.
+    EnsureHealthy {
+        /// Where the answer goes.
+        reply: Answer,
+    },
+    /// Stay down. Answered when nothing is alive.
+    Stop {
+        /// How.
+        mode: StopMode,
+        /// Where the answer goes.
+        reply: Answer,
+    },
+    /// Serve with another incarnation. Answered when it serves.
+    Restart {
+        /// Where the answer goes.
+        reply: Answer,
+    },
+    /// Serve this model. Answered when it is served, or the old one is being brought back.
+    Load {
+        /// The model.
+        model: ModelId,
+        /// Where the answer goes.
+        reply: Answer,
+    },
+    /// The present, as of now.
+    Snapshot {
+        /// Where the answer goes.
+        reply: RpcReplyPort<Snapshot>,
+    },
+    /// End the supervisor; vLLM is stopped or kept, as configured.
+    Shutdown,
+    /// News of the process.
+    Process(ProcessNews),
+    /// News of its health.
+    Health(HealthReport),
+    /// News of its load.
+    Loader(LoaderReport),
+    /// News of the GPUs.
+    Gpu(GpuReport),
+    /// A timer ran out (from itself).
+    Due {
+        /// What it was for.
+        timer: Timer,
+        /// Which launch it was for.
+        incarnation: Incarnation,
+    },
+    /// End the children (from itself).
+    WindDown,
+    /// The children have ended (from itself).
+    WoundDown,
+}
+
+/// A child's report as a message to the root, and back, as ractor's narrow references ask.
+macro_rules! carries {
+    ($($report:ident as $variant:ident),+) => { $(
+        impl From<$report> for RootMessage {
+            fn from(report: $report) -> Self {
+                Self::$variant(report)
+            }
+        }
+
+        impl TryFrom<RootMessage> for $report {
+            type Error = RootMessage;
+
+            fn try_from(message: RootMessage) -> Result<Self, RootMessage> {
+                if let RootMessage::$variant(report) = message { Ok(report) } else { Err(message) }
+            }
+        }
+    )+ };
+}
+
+carries!(ProcessNews as Process, HealthReport as Health, LoaderReport as Loader, GpuReport as Gpu);

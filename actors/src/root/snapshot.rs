@@ -1,0 +1,131 @@
+//! The present of the service, as one value.
+
+use std::time::{Duration, SystemTime};
+
+use crate::domain::cause::Cause;
+use crate::domain::gpu::Gpu;
+use crate::domain::id::{Incarnation, Sequence};
+use crate::domain::loading::ModelLoadProgress;
+use crate::domain::restart::RESTART_WINDOW;
+use crate::domain::spec::{LifecycleMode, ModelId};
+use crate::domain::state::ServiceState;
+
+/// The present of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The state.
+    pub state: ServiceState,
+    /// Who owns the life of the process.
+    pub mode: LifecycleMode,
+    /// What is served, or would be at the next launch.
+    pub model: ModelId,
+    /// The main process, where one is known to run.
+    pub pid: Option<u32>,
+    /// The number of the last launch; 0 before the first.
+    pub incarnation: Incarnation,
+    /// Since when it has been healthy without a break; `None` unless running.
+    pub running_since: Option<SystemTime>,
+    /// How the process came to be ours; `None` where there is none.
+    pub launch: Option<LaunchKind>,
+    /// The last health check of this launch.
+    pub last_health_check: Option<HealthNote>,
+    /// The models that the server listed at the last check that passed; empty unless running.
+    pub listed_models: Vec<String>,
+    /// The restarts so far.
+    pub restarts: RestartCount,
+    /// How far the load is; `None` unless starting.
+    pub progress: Option<ModelLoadProgress>,
+    /// The GPUs.
+    pub gpus: GpuView,
+    /// The last failure; cleared when the service is healthy again or an operator starts it. The
+    /// history keeps all of them.
+    pub last_error: Option<Cause>,
+    /// The number of the last event that this value includes.
+    pub sequence: Sequence,
+}
+
+impl Snapshot {
+    /// The present of a supervisor that has not looked around yet.
+    pub fn initial(model: ModelId, cap: u32) -> Self {
+        Self {
+            state: ServiceState::Unknown,
+            mode: LifecycleMode::Managed,
+            model,
+            pid: None,
+            incarnation: Incarnation::NONE,
+            running_since: None,
+            launch: None,
+            last_health_check: None,
+            listed_models: Vec::new(),
+            restarts: RestartCount {
+                in_window: 0,
+                cap,
+                window: RESTART_WINDOW,
+                reset_at: None,
+                total: 0,
+            },
+            progress: None,
+            gpus: GpuView::Pending,
+            last_error: None,
+            sequence: Sequence::NONE,
+        }
+    }
+}
+
+/// How the process came to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LaunchKind {
+    /// We started it, from nothing.
+    Cold,
+    /// An earlier supervisor started it.
+    Adopted,
+}
+
+/// The last health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthNote {
+    /// When it was answered.
+    pub at: SystemTime,
+    /// How long it took, if it passed.
+    pub latency: Option<Duration>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// The restarts so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartCount {
+    /// Restarts within the window.
+    pub in_window: u32,
+    /// Restarts allowed within the window.
+    pub cap: u32,
+    /// The window.
+    pub window: Duration,
+    /// When the window will hold one restart fewer; `None` when it holds none.
+    pub reset_at: Option<SystemTime>,
+    /// Restarts since the supervisor began.
+    pub total: u64,
+}
+
+/// What is known of the GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuView {
+    /// Nobody has looked yet.
+    Pending,
+    /// These were seen.
+    Seen(Vec<Gpu>),
+    /// There is nothing to look at, and why.
+    Unavailable(String),
+    /// No look has come back for long: the driver may hang. The last ones seen.
+    Stalled(Vec<Gpu>),
+}
+
+impl GpuView {
+    /// The GPUs last seen.
+    pub fn gpus(&self) -> &[Gpu] {
+        match self {
+            Self::Seen(gpus) | Self::Stalled(gpus) => gpus,
+            Self::Pending | Self::Unavailable(_) => &[],
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A whole supervisor in a scripted world: what it does for its callers, about crashes, at its own
+//! end, and about the deaths of its actors.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
+use crate::domain::event::EventKind;
+use crate::domain::goal::Missed;
+use crate::domain::id::Incarnation;
+use crate::domain::input::StopMode;
+use crate::domain::spec::OnExit;
+use crate::domain::state::ServiceState::{
+    Crashed, Failed, Running, Starting, Stopped, Stopping, Unknown,
+};
+use crate::ports::{Fate, RunningProcess, Signal};
+use crate::root::{Answer, GpuView, LaunchKind, RootMessage};
+use crate::testing::harness::{Harness, Outcome, Plan, World, eventually, in_time, model};
+use crate::testing::process::{Deed, ScriptedProcess};
+
+mod commands;
+mod crashes;
+mod deaths;
+mod ending;
+
+const FIRST: Incarnation = Incarnation::new(1);
+const SECOND: Incarnation = Incarnation::new(2);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A supervisor that has found nothing and was asked for nothing.
+async fn resting(on_exit: OnExit) -> Harness {
+    let harness = Harness::begin(World::default(), Plan::new(on_exit)).await;
+    harness.wait_for(Stopped).await;
+    harness
+}
+
+/// A supervisor whose vLLM has been launched, and does not serve yet.
+async fn starting(on_exit: OnExit) -> (Harness, ScriptedProcess, Outcome) {
+    let harness = resting(on_exit).await;
+    let started = harness.ask(start);
+    harness.wait_until(|snapshot| snapshot.pid.is_some()).await;
+    let process = harness.world.launcher.last();
+    (harness, process, started)
+}
+
+/// A supervisor whose vLLM serves.
+async fn running(on_exit: OnExit) -> (Harness, ScriptedProcess) {
+    let (harness, process, started) = starting(on_exit).await;
+    harness.world.probe.serve();
+    assert_eq!(started.answer().await, Some(Ok(())));
+    (harness, process)
+}
+
+fn start(reply: Answer) -> RootMessage {
+    RootMessage::Start { reply }
+}
+
+fn ensure(reply: Answer) -> RootMessage {
+    RootMessage::EnsureHealthy { reply }
+}
+
+fn stop(reply: Answer) -> RootMessage {
+    RootMessage::Stop { mode: StopMode::Graceful, reply }
+}
+
+fn stop_now(reply: Answer) -> RootMessage {
+    RootMessage::Stop { mode: StopMode::Immediate, reply }
+}
+
+fn restart(reply: Answer) -> RootMessage {
+    RootMessage::Restart { reply }
+}
+
+fn load(name: &str) -> impl FnOnce(Answer) -> RootMessage {
+    let model = model(name);
+    |reply| RootMessage::Load { model, reply }
+}
+
+fn launches(harness: &Harness) -> Vec<u64> {
+    harness.world.launcher.launches().into_iter().map(Incarnation::get).collect()
+}
+
+/// What was done to a process, without the times.
+fn deeds(process: &ScriptedProcess) -> Vec<Deed> {
+    process.deeds().into_iter().map(|(_, deed)| deed).collect()
+}

@@ -1,0 +1,174 @@
+//! The supervisor's own end, asked for or not.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_stops_on_exit_stops_vllm_before_it_ends() {
+    let (mut harness, process) = running(OnExit::Stop).await;
+
+    harness.send(RootMessage::Shutdown);
+
+    harness.wait_for_end().await;
+    assert_eq!(harness.path()[2..], [Running, Stopping, Stopped]);
+    assert_eq!(deeds(&process), [Deed::Signalled(Signal::Terminate), Deed::Swept]);
+    assert_eq!(harness.world.journal.ends_of_custody(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_detaches_leaves_vllm_alone_and_writes_that_down() {
+    let (mut harness, process) = running(OnExit::Detach).await;
+
+    harness.send(RootMessage::Shutdown);
+
+    harness.wait_for_end().await;
+    assert_eq!(harness.path().last(), Some(&Running));
+    assert_eq!(deeds(&process), []);
+    ends_custody(&harness, &process, Fate::Kept).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_with_nothing_in_hand_ends_at_once() {
+    for on_exit in [OnExit::Stop, OnExit::Detach] {
+        let mut harness = resting(on_exit).await;
+        harness.send(RootMessage::Shutdown);
+        harness.send(RootMessage::Shutdown);
+        harness.wait_for_end().await;
+        assert_eq!(harness.world.journal.ends_of_custody(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_ends_lets_go_of_the_gpus() {
+    let mut harness = resting(OnExit::Stop).await;
+    harness.send(RootMessage::Shutdown);
+    harness.wait_for_end().await;
+    in_time(harness.world.gpus.deserted()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_after_a_shutdown_is_not_answered_but_a_stop_still_hastens() {
+    let (mut harness, process) = running(OnExit::Stop).await;
+    process.ignore_sigterm();
+    let begun = Instant::now();
+    harness.send(RootMessage::Shutdown);
+
+    for command in [start, ensure, restart] {
+        assert_eq!(harness.ask(command).answer().await, None);
+    }
+    assert_eq!(harness.ask(load("org/second")).answer().await, None);
+    assert_eq!(harness.snapshot().state, Stopping);
+    assert_eq!(harness.ask(stop_now).answer().await, Some(Ok(())));
+
+    harness.wait_for_end().await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(harness.snapshot().state, Stopped);
+    assert_eq!(launches(&harness), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_while_starting_tells_the_caller_that_it_was_stopped() {
+    let (mut harness, process, started) = starting(OnExit::Stop).await;
+    harness.send(RootMessage::Shutdown);
+    assert_eq!(started.answer().await, Some(Err(Missed::Stopped)));
+    harness.wait_for_end().await;
+    assert!(!process.is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_detaches_while_starting_drops_the_question() {
+    let (mut harness, process, started) = starting(OnExit::Detach).await;
+    harness.send(RootMessage::Shutdown);
+    assert_eq!(started.answer().await, None);
+    harness.wait_for_end().await;
+    ends_custody(&harness, &process, Fate::Kept).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_before_anybody_has_looked_around_stops_what_is_found() {
+    let world = World::default();
+    world.launcher.hold_searches();
+    let left = world.launcher.leave(FIRST, model("org/first"));
+    let mut harness = Harness::begin(world, Plan::new(OnExit::Stop)).await;
+    harness.send(RootMessage::Shutdown);
+    harness.stays_for(MINUTE, |snapshot| snapshot.state == Unknown).await;
+
+    harness.world.launcher.answer_searches();
+
+    harness.wait_for_end().await;
+    assert!(!left.is_alive());
+    assert_eq!(harness.snapshot().state, Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_between_crash_and_restart_ends_without_a_launch() {
+    let (mut harness, process) = running(OnExit::Stop).await;
+    process.end(Exit::Signal(9));
+    harness.wait_for(Crashed).await;
+    harness.send(RootMessage::Shutdown);
+    harness.wait_for_end().await;
+    assert_eq!(launches(&harness), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outlives_sigkill_does_not_keep_the_supervisor() {
+    let (mut harness, process) = running(OnExit::Stop).await;
+    process.get_stuck(&[7]);
+    let begun = Instant::now();
+
+    harness.send(RootMessage::Shutdown);
+
+    harness.wait_for_end().await;
+    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+    eventually("the guard acts", || !harness.world.journal.ends_of_custody().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_is_killed_kills_vllm_if_it_stops_on_exit() {
+    let (mut harness, process) = running(OnExit::Stop).await;
+    harness.kill();
+    harness.wait_for_end().await;
+    ends_custody(&harness, &process, Fate::Killed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_is_killed_keeps_vllm_if_it_detaches() {
+    let (mut harness, process) = running(OnExit::Detach).await;
+    harness.kill();
+    harness.wait_for_end().await;
+    ends_custody(&harness, &process, Fate::Kept).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_panics_kills_vllm_if_it_stops_on_exit() {
+    let (mut harness, process) = running(OnExit::Stop).await;
+    let stopped = panic_at_a_stop(&harness);
+    harness.wait_for_end().await;
+    assert_eq!(stopped.answer().await, None);
+    ends_custody(&harness, &process, Fate::Killed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_panics_keeps_vllm_if_it_detaches() {
+    let (mut harness, process) = running(OnExit::Detach).await;
+    let stopped = panic_at_a_stop(&harness);
+    harness.wait_for_end().await;
+    assert_eq!(stopped.answer().await, None);
+    ends_custody(&harness, &process, Fate::Kept).await;
+}
+
+/// The next event is one too many.
+fn panic_at_a_stop(harness: &Harness) -> Outcome {
+    harness.world.journal.panic_next();
+    harness.ask(stop)
+}
+
+/// The guard has acted, once, and has written down how.
+async fn ends_custody(harness: &Harness, process: &ScriptedProcess, fate: Fate) {
+    let journal = &harness.world.journal;
+    eventually("the guard acts", || !journal.ends_of_custody().is_empty()).await;
+    let ends = journal.ends_of_custody();
+    let [ended] = ends.as_slice() else { panic!("more than one end: {ends:?}") };
+    assert_eq!((ended.incarnation, ended.pid), (process.incarnation(), process.pid()));
+    assert_eq!(ended.fate, fate);
+    assert_eq!(process.is_alive(), fate == Fate::Kept);
+}

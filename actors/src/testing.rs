@@ -1,0 +1,13 @@
+//! Scripted stand-ins for the ports: the world as a test wants it.
+//!
+//! They are made for paused time (`#[tokio::test(start_paused = true)]`): nothing here waits for
+//! anything real, so an hour of backoff passes at once.
+
+pub mod gpu;
+pub mod harness;
+pub mod journal;
+pub mod launcher;
+pub mod listener;
+pub mod output;
+pub mod probe;
+pub mod process;

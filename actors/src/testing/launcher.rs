@@ -1,0 +1,170 @@
+//! A launcher that starts nothing but a script.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::domain::cause::Cause;
+use crate::domain::id::Incarnation;
+use crate::domain::spec::ModelId;
+use crate::ports::{Found, Launcher, Pending, RunningProcess};
+use crate::testing::process::ScriptedProcess;
+
+/// A [`Launcher`] whose processes do what a test says.
+///
+/// It starts what it is asked to, until told otherwise, and what it finds is the truth: a process
+/// of its own that is alive.
+#[derive(Debug)]
+pub struct ScriptedLauncher {
+    book: Arc<Mutex<Book>>,
+    search: watch::Sender<Search>,
+}
+
+/// What is known of the launches.
+#[derive(Debug, Default)]
+struct Book {
+    /// Those of earlier supervisors first.
+    processes: Vec<ScriptedProcess>,
+    launches: Vec<Incarnation>,
+    /// What the next launches come to; without an entry, to a process.
+    mishaps: VecDeque<Mishap>,
+    most_alive: usize,
+}
+
+/// What goes wrong with a launch.
+#[derive(Debug)]
+enum Mishap {
+    Refusal(Cause),
+    Panic,
+}
+
+/// Whether a search is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Search {
+    Answered,
+    Held,
+}
+
+impl Default for ScriptedLauncher {
+    fn default() -> Self {
+        Self { book: Arc::default(), search: watch::Sender::new(Search::Answered) }
+    }
+}
+
+impl ScriptedLauncher {
+    /// A process that an earlier supervisor left running.
+    pub fn leave(&self, incarnation: Incarnation, model: ModelId) -> ScriptedProcess {
+        self.book().begin(incarnation, model)
+    }
+
+    /// The next launch fails; several failures queue up.
+    pub fn refuse_next(&self, cause: Cause) {
+        self.book().mishaps.push_back(Mishap::Refusal(cause));
+    }
+
+    /// The next launch panics; it queues up with the failures.
+    pub fn panic_next(&self) {
+        self.book().mishaps.push_back(Mishap::Panic);
+    }
+
+    /// Whoever searches waits for [`Self::answer_searches`].
+    pub fn hold_searches(&self) {
+        self.search.send_replace(Search::Held);
+    }
+
+    /// Whoever searches is answered, with what is true then.
+    pub fn answer_searches(&self) {
+        self.search.send_replace(Search::Answered);
+    }
+
+    /// The launches that were asked for, those that failed included.
+    pub fn launches(&self) -> Vec<Incarnation> {
+        self.book().launches.clone()
+    }
+
+    /// The process that began last.
+    ///
+    /// # Panics
+    ///
+    /// When there has been none.
+    pub fn last(&self) -> ScriptedProcess {
+        self.book().processes.last().expect("nothing has been launched").clone()
+    }
+
+    /// How many processes are alive, wholly or in part.
+    pub fn alive(&self) -> usize {
+        self.book().alive()
+    }
+
+    /// How many have been alive at the same time, at most.
+    pub fn most_alive(&self) -> usize {
+        self.book().most_alive
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        open(&self.book)
+    }
+}
+
+impl Launcher for ScriptedLauncher {
+    fn launch(
+        &self,
+        incarnation: Incarnation,
+        model: &ModelId,
+    ) -> Result<Arc<dyn RunningProcess>, Cause> {
+        let mishap = {
+            let mut book = self.book();
+            book.launches.push(incarnation);
+            book.mishaps.pop_front()
+        };
+        match mishap {
+            None => Ok(Arc::new(self.book().begin(incarnation, model.clone()))),
+            Some(Mishap::Refusal(cause)) => Err(cause),
+            Some(Mishap::Panic) => panic!("the launch was scripted to panic"),
+        }
+    }
+
+    fn find(&self, model: &ModelId) -> Pending<'static, Found> {
+        let (book, model) = (Arc::clone(&self.book), model.clone());
+        let mut search = self.search.subscribe();
+        Box::pin(async move {
+            if search.wait_for(|search| *search == Search::Answered).await.is_err() {
+                // The launcher is gone, and with it whoever could answer.
+                std::future::pending::<()>().await;
+            }
+            open(&book).find(&model)
+        })
+    }
+}
+
+fn open(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Book {
+    fn begin(&mut self, incarnation: Incarnation, model: ModelId) -> ScriptedProcess {
+        let process = ScriptedProcess::begin(self.processes.len(), incarnation, model);
+        self.processes.push(process.clone());
+        self.most_alive = self.most_alive.max(self.alive());
+        process
+    }
+
+    fn alive(&self) -> usize {
+        self.processes.iter().filter(|process| process.is_alive()).count()
+    }
+
+    /// Of use is one with its head alive and the right model; anything else is a remnant.
+    fn find(&self, model: &ModelId) -> Found {
+        let Some(process) = self.processes.iter().rev().find(|process| process.is_alive()) else {
+            return Found::Nothing;
+        };
+        let (incarnation, of_use) = (process.incarnation(), process.main_serves(model));
+        let process = Arc::new(process.clone());
+        if of_use {
+            Found::Ready { incarnation, process }
+        } else {
+            Found::Remnant { incarnation, process }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A probe that finds what a test says.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::domain::health::{Check, HealthFailure, Healthy};
+use crate::domain::spec::ModelId;
+use crate::ports::{Pending, Probe};
+
+const URL: &str = "http://scripted.invalid/health";
+
+/// A [`Probe`] that asks nobody. Until told otherwise it finds nobody there, at once.
+#[derive(Debug, Default)]
+pub struct ScriptedProbe {
+    script: Arc<Mutex<Script>>,
+    questions: watch::Sender<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    finding: Finding,
+    /// Questions that are to panic.
+    panics: u32,
+    delay: Duration,
+    asked: Vec<Instant>,
+    under_way: u32,
+    most_under_way: u32,
+}
+
+/// What it finds.
+#[derive(Clone, Debug, Default)]
+enum Finding {
+    #[default]
+    Nobody,
+    /// Whatever it is asked for is served.
+    Everything,
+    Only(Vec<ModelId>),
+}
+
+impl ScriptedProbe {
+    /// From now on every model that it is asked for is served.
+    pub fn serve(&self) {
+        self.script().finding = Finding::Everything;
+    }
+
+    /// From now on these models are served, and no other.
+    pub fn serve_only(&self, models: &[ModelId]) {
+        self.script().finding = Finding::Only(models.to_vec());
+    }
+
+    /// From now on nobody answers.
+    pub fn fall_silent(&self) {
+        self.script().finding = Finding::Nobody;
+    }
+
+    /// As many of the next questions panic instead of being answered.
+    pub fn panic_next(&self, questions: u32) {
+        self.script().panics = questions;
+    }
+
+    /// From now on an answer takes this long, and tells what is true when it comes.
+    pub fn delay(&self, delay: Duration) {
+        self.script().delay = delay;
+    }
+
+    /// When it was asked, in order.
+    pub fn asked(&self) -> Vec<Instant> {
+        self.script().asked.clone()
+    }
+
+    /// How many questions have been under way at the same time, at most.
+    pub fn most_under_way(&self) -> u32 {
+        self.script().most_under_way
+    }
+
+    /// Resolves once it has been asked this many times.
+    pub async fn asked_times(&self, times: u32) {
+        let mut questions = self.questions.subscribe();
+        // The sender is ours, so it cannot be gone.
+        drop(questions.wait_for(|asked| *asked >= times).await);
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        open(&self.script)
+    }
+}
+
+impl Probe for ScriptedProbe {
+    fn check(&self, model: &ModelId) -> Pending<'static, Check> {
+        let question = Question::begin(&self.script);
+        self.questions.send_modify(|asked| *asked += 1);
+        let (delay, model) = (self.script().delay, model.clone());
+        Box::pin(async move {
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            assert!(!question.panics(), "the question was scripted to panic");
+            let finding = open(&question.0).finding.clone();
+            finding.check(&model, delay)
+        })
+    }
+}
+
+fn open(script: &Mutex<Script>) -> MutexGuard<'_, Script> {
+    script.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A question under way, answered or abandoned when dropped.
+struct Question(Arc<Mutex<Script>>);
+
+impl Question {
+    fn begin(script: &Arc<Mutex<Script>>) -> Self {
+        let mut book = open(script);
+        book.asked.push(Instant::now());
+        book.under_way += 1;
+        book.most_under_way = book.most_under_way.max(book.under_way);
+        Self(Arc::clone(script))
+    }
+
+    /// Whether this is one of those that are to panic.
+    fn panics(&self) -> bool {
+        let mut script = open(&self.0);
+        let left = script.panics.checked_sub(1);
+        script.panics = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        open(&self.0).under_way -= 1;
+    }
+}
+
+impl Finding {
+    fn check(self, model: &ModelId, latency: Duration) -> Check {
+        let listed = match self {
+            Self::Nobody => return Err(unreachable()),
+            Self::Everything => vec![model.to_string()],
+            Self::Only(models) => models.iter().map(ToString::to_string).collect(),
+        };
+        let wanted = model.to_string();
+        if listed.contains(&wanted) {
+            Ok(Healthy { latency, models: listed })
+        } else {
+            Err(HealthFailure::ModelMissing { wanted, listed })
+        }
+    }
+}
+
+fn unreachable() -> HealthFailure {
+    HealthFailure::Unreachable { url: URL.to_owned(), reason: "nobody is there".to_owned() }
+}

@@ -1,0 +1,253 @@
+//! Puts a supervisor together: configuration and adapters in, a running root actor out. The only
+//! place where adapters are named.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::Actor;
+use tokio::sync::{broadcast, watch};
+use vllm_supervisor_actors::adapters::carries_marker;
+use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
+use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
+use vllm_supervisor_actors::adapters::journal::FileJournal;
+use vllm_supervisor_actors::adapters::log_tail::LogFiles;
+use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
+use vllm_supervisor_actors::domain::machine::Resume;
+use vllm_supervisor_actors::domain::restart::RestartPolicy;
+use vllm_supervisor_actors::domain::spec::{ModelId, OnExit, ServiceSpec};
+use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::ports::GpuSource;
+use vllm_supervisor_actors::root::{Adapters, RootArgs, RootSupervisor, Snapshot};
+
+// What the command looks at without a supervisor.
+#[cfg(feature = "cli")]
+pub(crate) use vllm_supervisor_actors::adapters::{
+    cold_launcher::{left_running, port_is_free},
+    state_directory::log_file,
+};
+
+pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
+
+use crate::config::{self, Config, ConfigError, GpuMonitor, ModelReferenceError, invalid_model};
+use crate::error::StartError;
+use crate::handle::{Connection, SupervisorHandle};
+use crate::launch_recipe;
+use crate::wire::JsonLines;
+
+/// Events that a subscriber may fall behind before it is told of a gap.
+const EVENT_BACKLOG: usize = 1024;
+
+/// The way to a supervisor: [`Supervisor::builder`].
+#[derive(Debug)]
+pub struct Supervisor;
+
+impl Supervisor {
+    /// A supervisor to be configured.
+    pub fn builder() -> SupervisorBuilder {
+        SupervisorBuilder::default()
+    }
+}
+
+type Edit = Box<dyn FnOnce(&mut Config) + Send>;
+
+/// A supervisor to be configured. Everything has a default but the model.
+#[derive(Default)]
+pub struct SupervisorBuilder {
+    config: Option<Config>,
+    model: Option<String>,
+    edits: Vec<Edit>,
+}
+
+impl fmt::Debug for SupervisorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorBuilder")
+            .field("config", &self.config)
+            .field("model", &self.model)
+            .field("edits", &self.edits.len())
+            .finish()
+    }
+}
+
+impl SupervisorBuilder {
+    /// Starts from a configuration, such as one that was loaded from a file
+    /// ([`Resolved::load`](config::Resolved::load)). What else is set here wins over it.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// The model: `namespace/name` of Hugging Face, or a directory (absolute, or starting with
+    /// `./`, `../` or `~`).
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// The TCP port vLLM listens on, from 1; 8000 by default.
+    #[must_use]
+    pub fn port(self, port: u16) -> Self {
+        self.configure(move |config| config.port = port)
+    }
+
+    /// The command line that starts vLLM, program first; by default `vllm` is looked for.
+    #[must_use]
+    pub fn vllm_binary<I: IntoIterator<Item = S>, S: Into<String>>(self, words: I) -> Self {
+        let words = words.into_iter().map(Into::into).collect();
+        self.configure(move |config| config.vllm_binary = Some(words))
+    }
+
+    /// Further arguments of vLLM.
+    #[must_use]
+    pub fn extra_args<I: IntoIterator<Item = S>, S: Into<String>>(self, words: I) -> Self {
+        let words = words.into_iter().map(Into::into).collect();
+        self.configure(move |config| config.extra_args = words)
+    }
+
+    /// An environment variable for vLLM.
+    #[must_use]
+    pub fn env(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        self.configure(move |config| drop(config.env.insert(name, value)))
+    }
+
+    /// What becomes of vLLM when the supervisor ends; by default it lives on.
+    #[must_use]
+    pub fn on_exit(self, on_exit: config::OnExit) -> Self {
+        self.configure(move |config| config.lifecycle.stop_on_exit = on_exit)
+    }
+
+    /// Where to keep what outlives the supervisor: journal, logs, and what is needed to adopt a
+    /// running vLLM. One supervisor a directory; `$XDG_STATE_HOME/vllmd` by default.
+    #[must_use]
+    pub fn state_dir(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.configure(move |config| config.state_dir = path)
+    }
+
+    /// Any other setting.
+    #[must_use]
+    pub fn configure(mut self, edit: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// Makes the supervisor. vLLM is not started: that is
+    /// [`SupervisorHandle::start`]. If an earlier supervisor with the same state directory and
+    /// settings left a vLLM running, it is adopted.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; then nothing was started and nothing is left.
+    pub async fn spawn(self) -> Result<SupervisorHandle, StartError> {
+        let config = self.resolve()?;
+        let recipe =
+            launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
+        let base_url = format!("http://{}", recipe.address);
+        let api_key = config.secrets.vllm_api_key.as_ref().map(|key| key.expose().to_owned());
+        let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
+        let state = Arc::new(StateDirectory::open(&config.state_dir)?);
+        let (journal, resume) =
+            FileJournal::open(state.path(), Box::new(JsonLines)).map_err(StartError::Journal)?;
+        let adapters = Adapters {
+            gpus: gpu_source(&config, recipe.marker_prefix.clone()),
+            launcher: Arc::new(ColdLauncher::new(recipe, Arc::clone(&state))),
+            output: Arc::new(LogFiles::new(state)),
+            probe: Arc::new(probe),
+            journal: Arc::new(journal),
+        };
+        connect(&config, adapters, resume, base_url).await
+    }
+
+    fn resolve(self) -> Result<Config, ConfigError> {
+        let mut config = match (self.config, self.model) {
+            (Some(mut config), Some(model)) => {
+                config.model = Config::for_model(&model)?.model;
+                config
+            }
+            (Some(config), None) => config,
+            (None, Some(model)) => Config::for_model(&model)?,
+            (None, None) => return Err(ConfigError::no_model()),
+        };
+        for edit in self.edits {
+            edit(&mut config);
+        }
+        match config.problems() {
+            problems if problems.is_empty() => Ok(config),
+            problems => Err(ConfigError { problems, file: None }),
+        }
+    }
+}
+
+async fn connect(
+    config: &Config,
+    adapters: Adapters,
+    resume: Resume,
+    base_url: String,
+) -> Result<SupervisorHandle, StartError> {
+    let spec = spec(config)?;
+    let cap = spec.restart.max_restarts.get();
+    let (snapshots, mut snapshot) = watch::channel(Snapshot::initial(spec.model.clone(), cap));
+    let events = broadcast::Sender::new(EVENT_BACKLOG);
+    let journal = Arc::clone(&adapters.journal);
+    let args = RootArgs {
+        spec,
+        health_interval: config.lifecycle.health_check_interval,
+        grace: config.lifecycle.shutdown_grace_period,
+        adapters,
+        resume,
+        snapshots,
+        events: events.clone(),
+    };
+    let (root, _) = Actor::spawn(None, RootSupervisor, args).await.map_err(|error| {
+        StartError::System { what: "the supervisor's actors", source: Box::new(error) }
+    })?;
+    // Until the first look around, nobody could say what is alive.
+    let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();
+    if !known {
+        let source = "they ended at once".into();
+        return Err(StartError::System { what: "the supervisor's actors", source });
+    }
+    let events = events.downgrade();
+    Ok(SupervisorHandle::new(Connection { root, snapshot, events, journal, base_url }))
+}
+
+fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
+    let lifecycle = &config.lifecycle;
+    let model = ModelId::new(config.model.to_string())
+        .map_err(|_| ConfigError::of(invalid_model(ModelReferenceError::ForbiddenCharacter)))?;
+    Ok(ServiceSpec {
+        model,
+        restart: RestartPolicy {
+            max_restarts: lifecycle.max_restarts_per_minute,
+            backoff: lifecycle.restart_backoff,
+            backoff_max: Duration::from_secs(60),
+            stable_after: lifecycle.stable_after,
+            max_load_retries: lifecycle.model_load_max_retries,
+        },
+        start_timeout: lifecycle.start_timeout,
+        model_load_timeout: lifecycle.model_load_timeout,
+        max_consecutive_failures: lifecycle.max_consecutive_failures,
+        on_exit: match lifecycle.stop_on_exit {
+            config::OnExit::Stop => OnExit::Stop,
+            config::OnExit::Detach => OnExit::Detach,
+        },
+    })
+}
+
+fn marker_prefix() -> Result<String, StartError> {
+    fresh_marker_prefix()
+        .map_err(|error| StartError::System { what: "a random number", source: Box::new(error) })
+}
+
+fn gpu_source(config: &Config, marker_prefix: String) -> Arc<dyn GpuSource> {
+    let interval = config.gpu.sample_interval;
+    let ours = Arc::new(move |pid| carries_marker(pid, &marker_prefix));
+    match config.gpu.monitor {
+        GpuMonitor::Off => Arc::new(NoGpus { reason: "gpu.monitor is off".to_owned() }),
+        GpuMonitor::Auto | GpuMonitor::Nvml => Arc::new(NvmlSource::start(interval, None, ours)),
+    }
+}

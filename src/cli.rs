@@ -1,0 +1,175 @@
+//! The command `vllmd`: words on the command line in, an exit code out.
+//!
+//! Data goes to stdout, messages and log records go to stderr. What is printed is made in `render`
+//! and `complaint`, which are pure; the subcommands say when.
+
+mod check;
+mod complaint;
+mod config;
+mod exit;
+mod log;
+mod printer;
+mod progress;
+mod render;
+mod run;
+mod screen;
+mod signals;
+mod stderr;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Overrides, Sources};
+
+const EXAMPLES: &str = "\
+Examples:
+  vllmd run --model facebook/opt-125m          serve a model until Ctrl-C
+  vllmd check --config vllmd.yaml              is everything there that it needs?
+  vllmd run --output json | jq .type           follow the events from a program
+
+The usual places of a configuration file (the first that exists is read):
+  ./.agent/config.yml, ~/.config/vllmd/config.yaml, /etc/vllmd/config.yaml
+
+Exit codes:
+  0    done
+  1    failure
+  2    the command line or the configuration is wrong
+  3    vLLM cannot be brought up, and trying again will not help
+  130  ended by SIGINT; 143 by SIGTERM or SIGHUP";
+
+const RUN_HELP: &str = "\
+Signals:
+  The first SIGINT, SIGTERM or SIGHUP stops vLLM, or leaves it running if
+  lifecycle.stop_on_exit is false (then the next run takes it over)
+  The second kills vLLM, the third leaves at once
+
+Environment:
+  VLLM_MODEL, VLLM_PORT      as --model and --port
+  HF_TOKEN, VLLM_API_KEY     secrets, or the paths of files with them in HF_TOKEN_FILE and
+                             VLLM_API_KEY_FILE
+  VLLMD_CONFIG               as --config
+  VLLMD_LOG                  which log records go to stderr, such as `info` [default: warn]
+
+Examples:
+  vllmd run --model facebook/opt-125m
+  vllmd run --config /etc/vllmd/config.yaml --output json
+  VLLMD_LOG=debug vllmd run --model ./my-model --log-format json";
+
+/// Owns the life of a vLLM server: starts it, watches it, brings it back, stops it without a trace
+#[derive(Debug, Parser)]
+#[command(name = "vllmd", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    common: CommonArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+struct CommonArguments {
+    /// The configuration file [default: looked for in the usual places]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The model: namespace/name of Hugging Face, or a directory such as ./my-model
+    #[arg(long, global = true)]
+    model: Option<String>,
+    /// The TCP port vLLM listens on [default: 8000]
+    // Any number, so that one out of range is reported with everything else that is wrong.
+    #[arg(long, global = true, value_name = "NUMBER")]
+    port: Option<u32>,
+    /// Where logs and history are kept; one `run` a directory [default: ~/.local/state/vllmd]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    state_dir: Option<PathBuf>,
+}
+
+impl CommonArguments {
+    fn into_sources(self) -> Sources {
+        let Self { config, model, port, state_dir } = self;
+        Sources::from_process(Overrides { model, port, state_dir }, config)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Supervise vLLM in the foreground, until a signal
+    #[command(after_help = RUN_HELP)]
+    Run {
+        /// The form of the events on stdout: lines for people, or one JSON object a line
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+        /// The form of the log records on stderr
+        #[arg(long, value_enum, default_value_t)]
+        log_format: Output,
+    },
+    /// Check the configuration and whether everything is there to run; starts nothing
+    Check {
+        /// The form of what is printed on stdout
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show what vllmd is configured by
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Every setting with its value and where that came from; secrets are masked
+    Show {
+        /// The form of what is printed on stdout
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// The JSON schema of the configuration file, for editors
+    Schema,
+}
+
+/// For whom something is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Does what the command line of this process says.
+///
+/// Wrong usage, `--help` and `--version` end the process right here, as is clap's habit.
+pub fn run() -> ExitCode {
+    let Arguments { common, command } = Arguments::parse();
+    let sources = common.into_sources();
+    let exit = match command {
+        Command::Run { output, log_format } => run::run(&sources, output, log_format),
+        Command::Check { output } => check::check(&sources, output),
+        Command::Config { what: ConfigCommand::Show { output } } => config::show(&sources, output),
+        Command::Config { what: ConfigCommand::Schema } => config::schema(),
+    };
+    exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_stand_before_or_after_the_command() {
+        for line in ["vllmd --port 70000 check", "vllmd check --port 70000"] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.common.port, Some(70_000), "{line}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `vllmd check`: would `run` get as far as starting vLLM? Starts nothing and leaves nothing.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::complaint::Complaint;
+use super::exit::Exit;
+use super::{Output, config, render, screen};
+use crate::builder::{StateDirectory, left_running, port_is_free};
+use crate::config::{Config, Resolved, Sources};
+use crate::launch_recipe::find_vllm;
+use crate::{Code, StateDirectoryError};
+
+/// Something that was looked at.
+#[derive(Debug)]
+struct Check {
+    name: &'static str,
+    /// What was found, or what is wrong.
+    outcome: Result<String, Complaint>,
+}
+
+/// Prints every setting, then what was looked at; what is wrong goes to stderr.
+pub(super) fn check(sources: &Sources, output: Output) -> Exit {
+    let (resolved, checks, complaints) = match Resolved::load(sources) {
+        Ok(resolved) => {
+            let checks = look_at(&resolved.config);
+            let wrong = checks.iter().filter_map(|check| check.outcome.as_ref().err());
+            let complaints = wrong.cloned().collect();
+            (Some(resolved), checks, complaints)
+        }
+        Err(error) => (None, Vec::new(), Complaint::of_config(&error)),
+    };
+    let exit = if complaints.is_empty() { Exit::Done } else { Exit::Misconfigured };
+    let exit = match (output, &resolved) {
+        (Output::Text, Some(resolved)) => screen::print(in_words(resolved, &checks), exit),
+        (Output::Text, None) => exit,
+        (Output::Json, resolved) => {
+            let report = in_json(resolved.as_ref(), &checks, &complaints);
+            screen::print(format_args!("{report:#}"), exit)
+        }
+    };
+    complaints.iter().for_each(screen::tell);
+    exit
+}
+
+fn look_at(config: &Config) -> Vec<Check> {
+    let vllm = find_vllm(config).map(|words| words.join(" "));
+    vec![
+        Check { name: "vllm", outcome: vllm.map_err(|cause| Complaint::from(&cause)) },
+        Check { name: "port", outcome: look_at_port(config) },
+        Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir) },
+    ]
+}
+
+fn look_at_port(config: &Config) -> Result<String, Complaint> {
+    let address = SocketAddr::new(config.host, config.port);
+    match (port_is_free(address), left_running(&config.state_dir, config.port)) {
+        (Ok(()), _) => Ok(format!("{address} is free")),
+        (Err(cause), Some(pid)) if cause.code == Code::PortInUse => Ok(format!(
+            "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
+        )),
+        (Err(cause), _) => Err(Complaint::from(&cause)),
+    }
+}
+
+fn look_at_state_directory(path: &Path) -> Result<String, Complaint> {
+    let looked = if path.join("lock").exists() {
+        StateDirectory::open(path).map(drop)
+    } else {
+        // Nobody has used it yet. To make it and remove it again could hit a `run` that starts
+        // just now.
+        let unusable = |source| StateDirectoryError::Unusable { path: path.to_owned(), source };
+        something_can_be_made_below(path).map_err(unusable)
+    };
+    looked.map_err(|error| Complaint::from(&error))?;
+    Ok(format!("{} can be used", path.display()))
+}
+
+/// Whether a directory can be made in the nearest directory above `path` that there is.
+fn something_can_be_made_below(path: &Path) -> io::Result<()> {
+    let nearest = path.ancestors().find(|path| path.exists()).unwrap_or(path);
+    let probe = nearest.join(format!(".vllmd-check-{}", std::process::id()));
+    fs::create_dir(&probe)?;
+    fs::remove_dir(&probe)
+}
+
+fn in_words(resolved: &Resolved, checks: &[Check]) -> String {
+    let line = |Check { name, outcome }: &Check| match outcome {
+        Ok(found) => format!("\n{name:9}  ok      {found}"),
+        Err(_) => format!("\n{name:9}  failed"),
+    };
+    let checks: Vec<String> = checks.iter().map(line).collect();
+    format!("{}\n{}", render::settings(&resolved.origins), checks.concat())
+}
+
+fn in_json(resolved: Option<&Resolved>, checks: &[Check], complaints: &[Complaint]) -> Value {
+    let check = |Check { name, outcome }: &Check| match outcome {
+        Ok(found) => json!({ "name": name, "ok": true, "found": found }),
+        Err(complaint) => json!({ "name": name, "ok": false, "error": complaint.to_json() }),
+    };
+    json!({
+        "ok": complaints.is_empty(),
+        "settings": resolved.map(config::settings),
+        "checks": checks.iter().map(check).collect::<Vec<_>>(),
+        "problems": complaints.iter().map(Complaint::to_json).collect::<Vec<_>>(),
+    })
+}

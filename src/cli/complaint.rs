@@ -1,0 +1,139 @@
+//! What is wrong, in the form in which an operator is told: `error[CODE]: what`, then what helps.
+
+use std::error::Error;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::config::ConfigError;
+use crate::{Cause, StartError, StateDirectoryError};
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    /// What to look it up by, if it has a code.
+    code: Option<String>,
+    /// What is wrong: a lowercase fragment with key and value, where there are any.
+    summary: String,
+    /// What the operator can do; may be empty.
+    remedy: String,
+    /// The last lines of vLLM's log, oldest first, where they can explain it.
+    last_lines: Vec<String>,
+}
+
+impl Complaint {
+    /// A complaint that has no code.
+    pub(super) fn new(summary: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (summary, remedy) = (summary.into(), remedy.into());
+        Self { code: None, summary, remedy, last_lines: Vec::new() }
+    }
+
+    /// The complaint about an error of ours that nothing but its text explains.
+    pub(super) fn of_error(error: &dyn Error) -> Self {
+        Self::new(with_sources(error), "")
+    }
+
+    /// One complaint for each problem of a configuration.
+    pub(super) fn of_config(error: &ConfigError) -> Vec<Self> {
+        let file = error.file.as_ref().map(|file| file.display().to_string());
+        let complaint = |problem: &crate::config::Problem| {
+            let place = match (&file, problem.line) {
+                (Some(file), Some(line)) if *file == problem.key => format!("{file}:{line}"),
+                (Some(file), Some(line)) => format!("{file}:{line}: {}", problem.key),
+                _ => problem.key.clone(),
+            };
+            let found = problem.value.as_ref().map(|value| format!(", found `{value}`"));
+            let summary = format!("{place}: {}{}", problem.message, found.unwrap_or_default());
+            let code = Some(problem.code.to_string());
+            Self { code, ..Self::new(summary, problem.help.clone()) }
+        };
+        error.problems.iter().map(complaint).collect()
+    }
+
+    /// The complaints about a supervisor that could not be made.
+    pub(super) fn of_start(error: &StartError) -> Vec<Self> {
+        match error {
+            StartError::Config(error) => Self::of_config(error),
+            StartError::VllmNotFound(cause) => vec![Self::from(cause)],
+            StartError::StateDirectory(error) => vec![Self::from(error)],
+            StartError::Journal(_) | StartError::System { .. } => vec![Self::of_error(error)],
+        }
+    }
+
+    /// As one JSON object; the names are those of `last_error` in the status.
+    pub(super) fn to_json(&self) -> Value {
+        json!({ "code": self.code, "summary": self.summary, "remedy": self.remedy })
+    }
+}
+
+impl From<&Cause> for Complaint {
+    fn from(cause: &Cause) -> Self {
+        let code = Some(cause.code.to_string());
+        let last_lines = cause.last_lines.clone();
+        Self { code, last_lines, ..Self::new(cause.summary.clone(), cause.remedy()) }
+    }
+}
+
+impl From<&StateDirectoryError> for Complaint {
+    fn from(error: &StateDirectoryError) -> Self {
+        let remedy = match error {
+            StateDirectoryError::InUse { .. } => {
+                "end the other one, or give each its own with `--state-dir`"
+            }
+            StateDirectoryError::Unusable { .. } => {
+                "make it writable for this user, or choose another with `--state-dir`"
+            }
+        };
+        Self::new(with_sources(error), remedy)
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "error[{code}]: {}", self.summary)?,
+            None => write!(f, "error: {}", self.summary)?,
+        }
+        if !self.remedy.is_empty() {
+            write!(f, "\n  help: {}", self.remedy)?;
+        }
+        if !self.last_lines.is_empty() {
+            f.write_str("\n  the last lines of vLLM's log:")?;
+        }
+        self.last_lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
+    }
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Code;
+
+    #[test]
+    fn a_cause_is_told_with_code_remedy_and_last_lines() {
+        let cause = Cause::new(Code::ArgumentsRejected, "vLLM does not know --nope")
+            .with_last_lines(vec!["usage: vllm".to_owned(), "unrecognized: --nope".to_owned()]);
+        let expected = "error[VLM-013]: vLLM does not know --nope\n  \
+            help: correct extra_args or env for the installed version of vLLM; its own message is \
+            in the log\n  the last lines of vLLM's log:\n    usage: vllm\n    unrecognized: --nope";
+        assert_eq!(Complaint::from(&cause).to_string(), expected);
+    }
+
+    #[test]
+    fn what_has_no_code_and_no_remedy_is_one_line() {
+        let error = std::io::Error::other("no space");
+        let error = StartError::Journal(error);
+        let told = Complaint::of_start(&error)[0].to_string();
+        assert_eq!(told, "error: the journal cannot be opened: no space");
+    }
+}

@@ -1,0 +1,238 @@
+//! Events and settings as lines for people. Pure: the same input gives the same text.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::builder::log_file;
+use indicatif::HumanBytes;
+
+use crate::config::{Config, Origin, Setting};
+use crate::{
+    Cause, Event, EventKind, Incarnation, LoadStatus, ModelLoadProgress, Notice, ServiceState, wire,
+};
+
+/// What lines about a service mention besides what happened.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    /// The name of the model.
+    pub(super) model: String,
+    /// Where it is served.
+    pub(super) base_url: String,
+    /// Where the logs of vLLM are.
+    state_dir: PathBuf,
+}
+
+impl Service {
+    /// The service that this configuration describes.
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            model: config.model.to_string(),
+            base_url: format!("http://{}", SocketAddr::new(config.host, config.port)),
+            state_dir: config.state_dir.clone(),
+        }
+    }
+
+    fn log_of(&self, incarnation: Incarnation) -> PathBuf {
+        log_file(&self.state_dir, incarnation)
+    }
+}
+
+/// What a subscriber is told, as one line.
+pub(super) fn notice(notice: &Notice, service: &Service) -> String {
+    match notice {
+        Notice::Event(event) => {
+            format!("{}  {}", humantime::format_rfc3339_seconds(event.at), what(event, service))
+        }
+        Notice::Gap { missed } => format!("{missed} events were not shown: output is too slow"),
+    }
+}
+
+fn what(event: &Event, service: &Service) -> String {
+    match &event.kind {
+        EventKind::StateChanged { to, cause: Some(cause), .. } => failure(*to, cause),
+        EventKind::StateChanged { to, cause: None, .. } => {
+            state_changed(*to, event.incarnation, service)
+        }
+        EventKind::LoadProgressed { progress } => load(progress),
+        EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
+            let delay = humantime::format_duration(*delay);
+            format!("restart {attempt} in {delay}, {restarts_in_window} within a minute")
+        }
+        EventKind::HealthChanged { healthy: true, latency, .. } => {
+            let latency = latency.unwrap_or_default().as_secs_f64() * 1e3;
+            format!("healthy, answered in {latency:.1} ms")
+        }
+        EventKind::HealthChanged { healthy: false, consecutive_failures, .. } => {
+            format!("unhealthy, {consecutive_failures} failed checks in a row")
+        }
+        EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
+    }
+}
+
+fn state_changed(to: ServiceState, incarnation: Incarnation, service: &Service) -> String {
+    let Service { model, base_url, .. } = service;
+    match to {
+        ServiceState::Starting => {
+            let log = service.log_of(incarnation);
+            format!("starting {model}, launch {incarnation}; vLLM's log: {}", log.display())
+        }
+        ServiceState::Running => format!("running: {model} is served at {base_url}"),
+        ServiceState::Stopped
+        | ServiceState::Stopping
+        | ServiceState::Crashed
+        | ServiceState::Failed
+        | ServiceState::Unknown => to.to_string(),
+    }
+}
+
+fn failure(to: ServiceState, cause: &Cause) -> String {
+    format!("{to}: {cause}; {}", cause.remedy())
+}
+
+fn load(load: &ModelLoadProgress) -> String {
+    match load.status {
+        LoadStatus::Loaded => format!("loaded {}", load.model),
+        LoadStatus::Failed => format!("the load failed at {} %", load.percent),
+        LoadStatus::Downloading
+        | LoadStatus::Loading
+        | LoadStatus::Compiling
+        | LoadStatus::Capturing
+        | LoadStatus::Warming => format!("{:>3} %  {}", load.percent, load_phase(load)),
+    }
+}
+
+/// What a load is doing.
+pub(super) fn load_phase(load: &ModelLoadProgress) -> String {
+    let status = wire::load_status(load.status);
+    match load.total_bytes {
+        Some(total) if load.status == LoadStatus::Downloading => {
+            format!("{status} {} of {}", HumanBytes(load.bytes_downloaded), HumanBytes(total))
+        }
+        _ => status.to_owned(),
+    }
+}
+
+/// Settings as aligned lines: key, value, origin.
+pub(super) fn settings(settings: &[Setting]) -> String {
+    let key_width = settings.iter().map(|setting| setting.key.chars().count()).max();
+    let value_width = settings.iter().map(|setting| setting.value.chars().count()).max();
+    let (keys, values) = (key_width.unwrap_or(0), value_width.unwrap_or(0).min(40));
+    let line = |Setting { key, value, origin }: &Setting| {
+        format!("{key:keys$}  {value:values$}  {}", self::origin(origin))
+    };
+    settings.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Default => "default".to_owned(),
+        Origin::File(path) => format!("file {}", path.display()),
+        Origin::Environment(name) => format!("environment {name}"),
+        Origin::Flag(name) => format!("flag {name}"),
+    }
+}
+
+/// Whether two progresses of a load look the same to a reader.
+pub(super) fn looks_the_same(one: &ModelLoadProgress, other: &ModelLoadProgress) -> bool {
+    (one.started_at, one.percent, one.status) == (other.started_at, other.percent, other.status)
+}
+
+/// What is said when vLLM lives on without us.
+pub(super) fn lives_on(service: &Service, pid: u32) -> String {
+    format!(
+        "vLLM goes on (pid {pid}, {}), as lifecycle.stop_on_exit is false\n  \
+         help: the next `vllmd run` takes it over, and with `stop_on_exit: true` ends it when it \
+         ends; or `kill {pid}`",
+        service.base_url
+    )
+}
+
+/// What is said when a running vLLM was taken over.
+pub(super) fn adopted(pid: u32) -> String {
+    format!("took over the vLLM that an earlier vllmd left running (pid {pid})")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::config::ModelReference;
+    use crate::{Code, ModelId, Sequence};
+
+    fn service() -> Service {
+        let model = ModelReference::Hub("org/tiny".to_owned());
+        Service::of(&Config::with_defaults(model, "/state"))
+    }
+
+    fn line(kind: EventKind) -> String {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        let (sequence, incarnation) = (Sequence::new(7), Incarnation::new(2));
+        let event = Event { sequence, at, incarnation, kind };
+        let line = notice(&Notice::Event(Arc::new(event)), &service());
+        line.strip_prefix("1970-01-01T00:00:01Z  ").unwrap().to_owned()
+    }
+
+    fn enters(to: ServiceState, cause: Option<Cause>) -> EventKind {
+        EventKind::StateChanged { from: ServiceState::Unknown, to, cause }
+    }
+
+    #[test]
+    fn a_start_says_where_the_log_is_and_a_run_where_to_ask() {
+        let starting = "starting org/tiny, launch 2; vLLM's log: /state/logs/vllm-2.log";
+        assert_eq!(line(enters(ServiceState::Starting, None)), starting);
+        let running = "running: org/tiny is served at http://127.0.0.1:8000";
+        assert_eq!(line(enters(ServiceState::Running, None)), running);
+        assert_eq!(line(enters(ServiceState::Stopped, None)), "stopped");
+    }
+
+    #[test]
+    fn a_failure_says_why_and_what_to_do() {
+        let cause = Cause::new(Code::DiskFull, "cannot write /state");
+        let expected =
+            "crashed: VLM-024: cannot write /state; free space, or move HF_HOME or VLLM_CACHE_ROOT";
+        assert_eq!(line(enters(ServiceState::Crashed, Some(cause))), expected);
+        let restart = EventKind::RestartScheduled {
+            attempt: 2,
+            delay: Duration::from_secs(4),
+            restarts_in_window: 1,
+        };
+        assert_eq!(line(restart), "restart 2 in 4s, 1 within a minute");
+    }
+
+    #[test]
+    fn a_load_shows_how_far_it_is() {
+        let (model, began) = (ModelId::new("org/tiny").unwrap(), SystemTime::UNIX_EPOCH);
+        let loading = ModelLoadProgress::loading(model.clone(), 12, began);
+        let downloading = ModelLoadProgress::downloading(model, 1 << 30, Some(1 << 32), began);
+        for (progress, expected) in [
+            (loading.clone(), " 12 %  loading"),
+            (downloading, " 25 %  downloading 1.00 GiB of 4.00 GiB"),
+            (loading.clone().failed(), "the load failed at 12 %"),
+            (loading.complete(began), "loaded org/tiny"),
+        ] {
+            assert_eq!(line(EventKind::LoadProgressed { progress }), expected);
+        }
+    }
+
+    #[test]
+    fn a_gap_is_told() {
+        let told = notice(&Notice::Gap { missed: 3 }, &service());
+        assert_eq!(told, "3 events were not shown: output is too slow");
+    }
+
+    #[test]
+    fn settings_are_aligned_and_say_where_they_come_from() {
+        let setting = |key, value: &str, origin| Setting { key, value: value.to_owned(), origin };
+        let lines = settings(&[
+            setting("port", "9000", Origin::Flag("--port")),
+            setting("gpu.monitor", "auto", Origin::Default),
+            setting("host", "::1", Origin::File("/c.yaml".into())),
+        ]);
+        let expected = "port         9000  flag --port\n\
+                        gpu.monitor  auto  default\n\
+                        host         ::1   file /c.yaml";
+        assert_eq!(lines, expected);
+    }
+}

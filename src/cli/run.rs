@@ -1,0 +1,202 @@
+//! `vllmd run`: supervises in the foreground, until a signal or until the service gives up.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::runtime;
+
+use super::Output;
+use super::complaint::Complaint;
+use super::exit::Exit;
+use super::printer::{Form, Printer, TextForm};
+use super::progress::Progress;
+use super::render::{self, Service};
+use super::signals::Signals;
+use super::stderr::Stderr;
+use super::{log, screen};
+use crate::config::{Config, OnExit, Resolved, Sources};
+use crate::{
+    Cause, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor, SupervisorHandle,
+};
+
+/// The actors mostly wait: one thread for them, and one that is free when something blocks.
+const WORKER_THREADS: usize = 2;
+
+/// How long a look at the system that hangs may hold up the end of the process.
+const BLOCKING_GRACE: Duration = Duration::from_secs(1);
+
+/// Supervises as the configuration says.
+pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit {
+    let progress = Progress::for_output(output);
+    let config = match Resolved::load(sources) {
+        Ok(resolved) => resolved.config,
+        Err(error) => return misconfigured(&Complaint::of_config(&error)),
+    };
+    let stderr = match Stderr::open(progress.clone()) {
+        Ok(stderr) => stderr,
+        Err(error) => return failed(&error),
+    };
+    if let Err(complaint) = log::install(log_format, &stderr) {
+        return misconfigured(&[complaint]);
+    }
+    let runtime =
+        runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let run = Run::new(&config, output, progress, stderr.clone());
+            let exit = runtime.block_on(Box::pin(run.run(config)));
+            runtime.shutdown_timeout(BLOCKING_GRACE);
+            stderr.flush();
+            exit.unwrap_or_else(|error| failed(&error))
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn misconfigured(complaints: &[Complaint]) -> Exit {
+    complaints.iter().for_each(screen::tell);
+    Exit::Misconfigured
+}
+
+fn failed(error: &io::Error) -> Exit {
+    screen::tell(Complaint::of_error(error));
+    Exit::Failure
+}
+
+/// Why a run ends.
+#[derive(Debug)]
+enum End {
+    /// A signal asked for it.
+    Asked(Exit),
+    /// The service gave up.
+    GaveUp(Cause),
+    /// The supervisor ended by itself: a bug, of which its log tells.
+    Lost,
+}
+
+/// One run, from the configuration to the exit code.
+#[derive(Debug)]
+struct Run {
+    service: Service,
+    on_exit: OnExit,
+    output: Output,
+    progress: Progress,
+    stderr: Stderr,
+}
+
+impl Run {
+    fn new(config: &Config, output: Output, progress: Progress, stderr: Stderr) -> Self {
+        let (service, on_exit) = (Service::of(config), config.lifecycle.stop_on_exit);
+        Self { service, on_exit, output, progress, stderr }
+    }
+
+    async fn run(self, config: Config) -> io::Result<Exit> {
+        // Before anything is started, so that a signal cannot come too early.
+        let mut signals = Signals::listen()?;
+        let handle = match Supervisor::builder().config(config).spawn().await {
+            Ok(handle) => handle,
+            Err(error) => return Ok(refused(&error)),
+        };
+        let printer = Printer::start(handle.subscribe(), self.form())?;
+        self.greet(&handle.watch().borrow());
+        let end = tokio::select! {
+            biased;
+            exit = signals.came(1) => End::Asked(exit),
+            end = supervise(&handle) => end,
+        };
+        self.take_leave(&end, &handle);
+        let last = wind_down(handle, &mut signals).await;
+        printer.finished().await;
+        self.progress.hide();
+        Ok(self.report(&end, &last))
+    }
+
+    fn form(&self) -> Form {
+        match self.output {
+            Output::Json => Form::Json,
+            Output::Text => Form::Text(TextForm::new(self.service.clone(), self.progress.clone())),
+        }
+    }
+
+    fn tell(&self, message: impl std::fmt::Display) {
+        self.stderr.tell(message);
+    }
+
+    fn greet(&self, snapshot: &Snapshot) {
+        if let (Some(LaunchKind::Adopted), Some(pid)) = (snapshot.launch, snapshot.pid) {
+            self.tell(render::adopted(pid));
+        }
+    }
+
+    fn take_leave(&self, end: &End, handle: &SupervisorHandle) {
+        let runs = handle.watch().borrow().pid.is_some();
+        if let (End::Asked(_), OnExit::Stop, true) = (end, self.on_exit, runs) {
+            self.tell("stopping vLLM; a second signal kills it, a third leaves at once");
+        }
+    }
+
+    /// Tells how it ended, `last` being the last that was known of the service.
+    fn report(&self, end: &End, last: &Snapshot) -> Exit {
+        match end {
+            End::Asked(exit) => match (self.on_exit, last.state, last.pid) {
+                (OnExit::Detach, _, Some(pid)) => {
+                    self.tell(render::lives_on(&self.service, pid));
+                    *exit
+                }
+                // It was to be stopped, and outlives SIGKILL.
+                (OnExit::Stop, ServiceState::Unknown, _) => {
+                    last.last_error.iter().map(Complaint::from).for_each(|it| self.tell(it));
+                    Exit::Failure
+                }
+                (OnExit::Detach | OnExit::Stop, _, _) => *exit,
+            },
+            End::GaveUp(cause) => {
+                self.tell(Complaint::from(cause));
+                Exit::GaveUp
+            }
+            End::Lost => {
+                let remedy = "this is a bug: please report it with the log (VLLMD_LOG=debug)";
+                self.tell(Complaint::new("the supervisor ended by itself", remedy));
+                Exit::Failure
+            }
+        }
+    }
+}
+
+fn refused(error: &StartError) -> Exit {
+    Complaint::of_start(error).iter().for_each(screen::tell);
+    match error {
+        StartError::Config(_)
+        | StartError::VllmNotFound(_)
+        | StartError::StateDirectory(_)
+        | StartError::Journal(_) => Exit::Misconfigured,
+        StartError::System { .. } => Exit::Failure,
+    }
+}
+
+/// Starts the service, and returns when it will not be brought up any more.
+async fn supervise(handle: &SupervisorHandle) -> End {
+    // Whatever comes of it shows in the state, as does what happens afterwards.
+    handle.start().await.ok();
+    let mut snapshots = handle.watch();
+    match snapshots.wait_for(|snapshot| snapshot.state == ServiceState::Failed).await {
+        Ok(snapshot) => snapshot.last_error.clone().map_or(End::Lost, End::GaveUp),
+        Err(_) => End::Lost,
+    }
+}
+
+/// Ends the supervisor, and vLLM with it or not; faster if a second signal comes. Returns the last
+/// that was known of the service.
+async fn wind_down(handle: SupervisorHandle, signals: &mut Signals) -> Snapshot {
+    let snapshots = handle.watch();
+    let mut ended = Box::pin(handle.clone().shutdown());
+    tokio::select! {
+        () = &mut ended => {}
+        _ = signals.came(2) => {
+            // If it comes too late, there is nothing left to kill.
+            handle.stop_by(StopMode::Immediate).await.ok();
+            ended.await;
+        }
+    }
+    snapshots.borrow().clone()
+}

@@ -1,0 +1,31 @@
+//! Where the words of a command go that is over at once: stdout and stderr.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use super::complaint::Complaint;
+use super::exit::Exit;
+
+/// Writes all the data that a command has; returns `exit`, unless that fails. That the reader has
+/// gone away is no failure: `vllmd … | head -1` is fine.
+pub(super) fn print(text: impl Display, exit: Exit) -> Exit {
+    match print_line(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tell(Complaint::new(format!("cannot write to stdout: {error}"), ""));
+            Exit::Failure
+        }
+        Ok(()) | Err(_) => exit,
+    }
+}
+
+/// Writes a line of data, for readers that wait for it.
+pub(super) fn print_line(text: impl Display) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// Writes a message to the operator, which is lost if nobody reads stderr.
+pub(super) fn tell(message: impl Display) {
+    writeln!(io::stderr().lock(), "{message}").ok();
+}

@@ -1,0 +1,264 @@
+//! The configuration of a service: plain data, its defaults, and where it is read from.
+//!
+//! A setting is taken from the strongest source that gives it: command-line flag, environment,
+//! file, default. [`Resolved::load`] does that and reports every problem at once; an embedder
+//! may as well start from [`Config::with_defaults`] and change fields.
+
+mod file;
+mod model_reference;
+mod problem;
+mod resolve;
+mod schema;
+mod secret;
+mod section;
+mod settle;
+mod sources;
+mod suggest;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+pub use model_reference::{ModelReference, ModelReferenceError};
+pub use problem::{ConfigError, Problem, ProblemCode};
+pub use resolve::{Origin, Resolved, Setting};
+pub use schema::schema;
+pub use secret::{Secret, Secrets};
+pub(crate) use validate::invalid_model;
+
+pub use sources::{FileSearch, Overrides, Sources};
+
+/// The configuration file with every key at its default and explained.
+pub const DEFAULT_YAML: &str = include_str!("../config/default.yaml");
+
+/// Everything that is decided before a service starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The model to serve.
+    pub model: ModelReference,
+    /// The address vLLM listens on; other than loopback only with an API key.
+    pub host: IpAddr,
+    /// The TCP port vLLM listens on, from 1.
+    pub port: u16,
+    /// The command line that starts vLLM, program first; `None` to look for one.
+    pub vllm_binary: Option<Vec<String>>,
+    /// Further arguments of vLLM, none of them a flag that is set from this configuration.
+    pub extra_args: Vec<String>,
+    /// Environment variables vLLM gets on top of ours; no secrets.
+    pub env: BTreeMap<String, String>,
+    /// When to start, to give up waiting, to restart and to stop.
+    pub lifecycle: Lifecycle,
+    /// How vLLM uses the GPUs, and how they are watched.
+    pub gpu: Gpu,
+    /// The directory that holds what outlives a run; one service a directory.
+    pub state_dir: PathBuf,
+    /// The secrets vLLM needs.
+    pub secrets: Secrets,
+}
+
+impl Config {
+    /// A configuration of defaults, read from nowhere.
+    pub fn with_defaults(model: ModelReference, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            model,
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8000,
+            vllm_binary: None,
+            extra_args: Vec::new(),
+            env: BTreeMap::new(),
+            lifecycle: Lifecycle::default(),
+            gpu: Gpu::default(),
+            state_dir: state_dir.into(),
+            secrets: Secrets::default(),
+        }
+    }
+
+    /// The defaults for a model named in words (`namespace/name`, or a path), with the state
+    /// directory and the secrets of this process's environment. No file is read.
+    ///
+    /// # Errors
+    /// With every problem, when the model or a secret cannot be used.
+    pub fn for_model(model: &str) -> Result<Self, ConfigError> {
+        Ok(Resolved::load(&Sources::programmatic(model))?.config)
+    }
+
+    /// Everything wrong with this configuration, sorted by key; empty when it can be used.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = validate::problems(self);
+        problems.sort();
+        problems
+    }
+
+    /// Every setting in words, in the order of the file, secrets masked.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let Self { lifecycle, gpu, .. } = self;
+        let in_words = |duration| humantime::format_duration(duration).to_string();
+        let unset = || "unset".to_owned();
+        let binary = self.vllm_binary.as_ref().map_or_else(unset, |words| json!(words).to_string());
+        vec![
+            ("model", self.model.to_string()),
+            ("host", self.host.to_string()),
+            ("port", self.port.to_string()),
+            ("vllm_binary", binary),
+            ("extra_args", json!(self.extra_args).to_string()),
+            ("env", json!(self.env).to_string()),
+            ("lifecycle.mode", lifecycle.mode.name().to_owned()),
+            ("lifecycle.start_timeout", in_words(lifecycle.start_timeout)),
+            ("lifecycle.model_load_timeout", in_words(lifecycle.model_load_timeout)),
+            ("lifecycle.health_check_interval", in_words(lifecycle.health_check_interval)),
+            ("lifecycle.max_consecutive_failures", lifecycle.max_consecutive_failures.to_string()),
+            ("lifecycle.max_restarts_per_minute", lifecycle.max_restarts_per_minute.to_string()),
+            ("lifecycle.restart_backoff", in_words(lifecycle.restart_backoff)),
+            ("lifecycle.stable_after", in_words(lifecycle.stable_after)),
+            ("lifecycle.stop_on_exit", (lifecycle.stop_on_exit == OnExit::Stop).to_string()),
+            ("lifecycle.shutdown_grace_period", in_words(lifecycle.shutdown_grace_period)),
+            ("lifecycle.model_load_max_retries", lifecycle.model_load_max_retries.to_string()),
+            ("gpu.memory_utilization", gpu.memory_utilization.to_string()),
+            ("gpu.tensor_parallel_size", gpu.tensor_parallel_size.to_string()),
+            ("gpu.pipeline_parallel_size", gpu.pipeline_parallel_size.to_string()),
+            ("gpu.monitor", gpu.monitor.name().to_owned()),
+            ("gpu.sample_interval", in_words(gpu.sample_interval)),
+            ("state_dir", self.state_dir.display().to_string()),
+            ("hf_token", secret::masked(self.secrets.hf_token.as_ref())),
+            ("vllm_api_key", secret::masked(self.secrets.vllm_api_key.as_ref())),
+        ]
+    }
+}
+
+/// The settings below `lifecycle`. The longest duration allowed is 30 days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// Who owns the life of vLLM.
+    pub mode: LifecycleMode,
+    /// The longest silence between launch and the server's first sign of life; above 0.
+    pub start_timeout: Duration,
+    /// The longest time without progress while a model loads; above 0.
+    pub model_load_timeout: Duration,
+    /// The time from one health check to the next while running; above 0.
+    pub health_check_interval: Duration,
+    /// How many failed health checks in a row mean that vLLM is dead.
+    pub max_consecutive_failures: NonZeroU32,
+    /// How many restarts are tried in any 60 seconds.
+    pub max_restarts_per_minute: NonZeroU32,
+    /// The wait before the first restart, doubled for each further one; 2 to 60 seconds.
+    pub restart_backoff: Duration,
+    /// How long vLLM must be healthy for the backoff to start afresh.
+    pub stable_after: Duration,
+    /// What becomes of vLLM when we end.
+    pub stop_on_exit: OnExit,
+    /// The time vLLM has to end by itself before it is killed.
+    pub shutdown_grace_period: Duration,
+    /// How often a model load is tried again after a failure that may pass; 0 for never.
+    pub model_load_max_retries: u32,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        const THREE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+        Self {
+            mode: LifecycleMode::Managed,
+            start_timeout: Duration::from_secs(30),
+            model_load_timeout: Duration::from_secs(300),
+            health_check_interval: Duration::from_secs(60),
+            max_consecutive_failures: THREE,
+            max_restarts_per_minute: THREE,
+            restart_backoff: Duration::from_secs(2),
+            stable_after: Duration::from_secs(60),
+            stop_on_exit: OnExit::Detach,
+            shutdown_grace_period: Duration::from_secs(10),
+            model_load_max_retries: 2,
+        }
+    }
+}
+
+/// Who owns the life of vLLM. This version supports `managed` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LifecycleMode {
+    /// We do: vLLM is started, watched, restarted and stopped by us.
+    Managed,
+    /// Another manager does, such as systemd; we watch. Not supported yet.
+    #[schemars(skip)]
+    Monitored,
+    /// Nobody we know; we use what runs. Not supported yet.
+    #[schemars(skip)]
+    External,
+}
+
+impl LifecycleMode {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Managed => "managed",
+            Self::Monitored => "monitored",
+            Self::External => "external",
+        }
+    }
+}
+
+/// What becomes of vLLM when its supervisor ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    /// Nothing of vLLM survives us (`stop_on_exit: true`).
+    Stop,
+    /// vLLM lives on, and the next run adopts it (`stop_on_exit: false`).
+    Detach,
+}
+
+/// The settings below `gpu`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gpu {
+    /// The share of a GPU's memory vLLM may use; above 0, at most 1.
+    pub memory_utilization: f64,
+    /// Over how many GPUs each layer is split.
+    pub tensor_parallel_size: NonZeroU32,
+    /// Over how many groups of GPUs the layers are spread.
+    pub pipeline_parallel_size: NonZeroU32,
+    /// What GPUs are read with.
+    pub monitor: GpuMonitor,
+    /// The time from one reading of the GPUs to the next; above 0, at most 30 days.
+    pub sample_interval: Duration,
+}
+
+impl Default for Gpu {
+    fn default() -> Self {
+        Self {
+            memory_utilization: 0.9,
+            tensor_parallel_size: NonZeroU32::MIN,
+            pipeline_parallel_size: NonZeroU32::MIN,
+            monitor: GpuMonitor::Auto,
+            sample_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What GPUs are read with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuMonitor {
+    /// With whatever is found; without GPUs this is fine.
+    Auto,
+    /// With NVIDIA's management library; that it is missing is reported, and vLLM is run all the same.
+    Nvml,
+    /// Not at all.
+    Off,
+}
+
+impl GpuMonitor {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Nvml => "nvml",
+            Self::Off => "off",
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Finds and reads the configuration file. The YAML parser is behind [`parse`], nobody else's.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
+use serde_saphyr::Spanned;
+
+use super::problem::{Problem, SECTION};
+use super::secret::looks_like_a_secret;
+use super::sources::Sources;
+
+/// The file's lines, from 1, by key below the section: `gpu.monitor`, `extra_args[0]`.
+pub(super) type Lines = BTreeMap<String, u64>;
+
+/// A file, as far as it is ours.
+#[derive(Debug, Default)]
+pub(super) struct ParsedFile {
+    /// What stands below `providers.vllm`; `null` without such a section.
+    pub(super) section: Value,
+    pub(super) lines: Lines,
+}
+
+/// Reads the configuration file, if there is one: the one named, else the first that exists.
+///
+/// The path comes apart from the outcome, as it is known of a broken file too.
+pub(super) fn load(sources: &Sources) -> (Option<PathBuf>, Result<ParsedFile, Problem>) {
+    if let Some((path, named_by)) = sources.named_file() {
+        let parsed = match fs::read_to_string(&path) {
+            Ok(text) => parse_at(&path, &text),
+            Err(error) => Err(unreadable(named_by, &path, &error)),
+        };
+        return (Some(path), parsed);
+    }
+    for path in sources.usual_files() {
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let parsed = parse_at(&path, &text);
+                return (Some(path), parsed);
+            }
+            Err(error) if is_absence(&error) => {}
+            Err(error) => {
+                let problem = unreadable(&path.display().to_string(), &path, &error);
+                return (Some(path), Err(problem));
+            }
+        }
+    }
+    (None, Ok(ParsedFile::default()))
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn unreadable(key: &str, path: &Path, error: &io::Error) -> Problem {
+    let message = format!("the configuration file cannot be read: {error}");
+    Problem::new(key, message, "name a readable YAML file").with_value(path.display().to_string())
+}
+
+fn parse_at(path: &Path, text: &str) -> Result<ParsedFile, Problem> {
+    parse(text).map_err(|error| {
+        let help = "correct the YAML there; `vllmd config schema` prints the schema of the file";
+        // The parser may quote the text it stumbled over.
+        let message = match error.to_string() {
+            message if looks_like_a_secret(&message) => "not a usable YAML file".to_owned(),
+            message => message,
+        };
+        Problem::new(path.display().to_string(), message, help).at_line(error.line)
+    })
+}
+
+/// Why a text is not YAML of the right outline; the parser's message says at which column.
+#[derive(Debug, thiserror::Error)]
+#[error("not a usable YAML file: {message}")]
+pub(super) struct ParseYamlError {
+    line: Option<u64>,
+    message: String,
+}
+
+/// Reads our section out of a YAML text, in the types of YAML 1.2: `no` and `off` are texts.
+pub(super) fn parse(text: &str) -> Result<ParsedFile, ParseYamlError> {
+    // A snippet could show a secret, and a number without end would hide every other problem.
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
+    };
+    let document: Option<Document> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| ParseYamlError {
+            line: error.location().map(|at| at.line()),
+            message: error.render_with_formatter(&serde_saphyr::UserMessageFormatter),
+        })?;
+    let mut lines = Lines::new();
+    let section = document.and_then(|document| document.providers?.vllm);
+    let section = section.map_or(Value::Null, |section| section.value.flatten("", &mut lines));
+    Ok(ParsedFile { section, lines })
+}
+
+#[derive(serde::Deserialize)]
+struct Document {
+    providers: Option<Providers>,
+}
+
+#[derive(serde::Deserialize)]
+struct Providers {
+    vllm: Option<Spanned<Yaml>>,
+}
+
+/// A YAML value whose parts know their lines.
+enum Yaml {
+    Scalar(Value),
+    List(Vec<Spanned<Yaml>>),
+    Map(Vec<(Spanned<String>, Spanned<Yaml>)>),
+}
+
+impl Yaml {
+    /// The plain value; the lines of its parts are added under their paths below `path`.
+    fn flatten(self, path: &str, lines: &mut Lines) -> Value {
+        match self {
+            Self::Scalar(value) => value,
+            Self::List(items) => {
+                let items = items.into_iter().enumerate().map(|(index, item)| {
+                    let path = format!("{path}[{index}]");
+                    lines.insert(path.clone(), item.referenced.line());
+                    item.value.flatten(&path, lines)
+                });
+                Value::Array(items.collect())
+            }
+            Self::Map(entries) => {
+                let entries = entries.into_iter().map(|(key, value)| {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{dot}{}", key.value);
+                    lines.insert(path.clone(), key.referenced.line());
+                    (key.value, value.value.flatten(&path, lines))
+                });
+                Value::Object(entries.collect())
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Yaml {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(YamlVisitor)
+    }
+}
+
+struct YamlVisitor;
+
+impl<'de> Visitor<'de> for YamlVisitor {
+    type Value = Yaml;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value below {SECTION}")
+    }
+
+    fn visit_unit<E>(self) -> Result<Yaml, E> {
+        Ok(Yaml::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Yaml, E> {
+        Ok(Yaml::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Yaml, E> {
+        Ok(Yaml::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Yaml, E> {
+        Ok(Yaml::Scalar(value.into()))
+    }
+
+    // Numbers that JSON cannot hold stay texts, and are then wrong wherever a number is due.
+    fn visit_i128<E>(self, value: i128) -> Result<Yaml, E> {
+        Ok(Yaml::Scalar(value.to_string().into()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Yaml, E> {
+        Ok(Yaml::Scalar(value.to_string().into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Yaml, E> {
+        let number = Number::from_f64(value);
+        Ok(Yaml::Scalar(number.map_or_else(|| value.to_string().into(), Value::Number)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Yaml, E> {
+        Ok(Yaml::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Yaml, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Yaml::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Yaml, A::Error> {
+        let mut map = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Yaml::Map(map))
+    }
+}

@@ -1,0 +1,282 @@
+//! Settles a configuration from flags, environment, file and defaults, and says where each
+//! setting came from.
+
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::file::{self, ParsedFile};
+use super::problem::{ConfigError, Problem};
+use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
+use super::section::{Field, GpuSection, LifecycleSection, VllmSection};
+use super::settle::{Place, Settler};
+use super::sources::Sources;
+use super::{Config, Gpu, Lifecycle, ModelReference, OnExit, validate};
+
+/// Where a setting's value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody gave it.
+    Default,
+    /// The configuration file at this path.
+    File(PathBuf),
+    /// The environment variable of this name.
+    Environment(String),
+    /// The command-line flag of this name, such as `--port`.
+    Flag(&'static str),
+}
+
+/// One setting, as `check` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The key below the section, such as `lifecycle.stop_on_exit`.
+    pub key: &'static str,
+    /// The value in words; masked when it is a secret.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// A configuration that can be used, and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The configuration; it has no [`Config::problems`].
+    pub config: Config,
+    /// Every setting with its origin, in the order of the file.
+    pub origins: Vec<Setting>,
+    /// The file that was read, if there was one.
+    pub file: Option<PathBuf>,
+}
+
+impl Resolved {
+    /// Reads the configuration from `sources`.
+    ///
+    /// # Errors
+    /// With every problem of every source, when there is any.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let (file, parsed) = file::load(sources);
+        let (parsed, file_problem) = match parsed {
+            Ok(parsed) => (parsed, None),
+            Err(problem) => (ParsedFile::default(), Some(problem)),
+        };
+        let mut settler = Settler::new(file.clone(), parsed.lines);
+        let section = settler.settle::<VllmSection>("", Field::read(parsed.section));
+        let mut resolver = Resolver { sources, settler, file_problem };
+        let config = resolver.config(section.unwrap_or_default());
+        resolver.settler.problems.extend(resolver.file_problem);
+
+        let problems = resolver.settler.all_problems(&config);
+        if !problems.is_empty() {
+            return Err(ConfigError { problems, file });
+        }
+        let origins = config.settings().into_iter().map(|(key, value)| {
+            let value = config.secrets.redact(&value);
+            Setting { key, value, origin: resolver.settler.origin(key) }
+        });
+        let origins = origins.collect();
+        Ok(Self { config, origins, file })
+    }
+}
+
+/// Knows which sources each setting has.
+struct Resolver<'a> {
+    sources: &'a Sources,
+    settler: Settler,
+    file_problem: Option<Problem>,
+}
+
+impl Resolver<'_> {
+    fn config(&mut self, section: VllmSection) -> Config {
+        // The stand-in is used only together with a reported problem, so it never gets out.
+        let model = self.model(section.model);
+        let model = model.unwrap_or_else(|| ModelReference::Hub("stand/in".to_owned()));
+        let mut config = Config::with_defaults(model, self.state_dir());
+        let sources = self.sources;
+        config.secrets = self.secrets();
+        config.port = self.port(section.port).map_or(config.port, NonZeroU16::get);
+
+        let settler = &mut self.settler;
+        settler.report_unknown("", &section.unknown);
+        config.host = settler.settle("host", section.host).unwrap_or(config.host);
+        let binary = settler.settle("vllm_binary", section.vllm_binary);
+        config.vllm_binary = binary.map(|command| with_whole_path(command.into(), sources));
+        let extra_args = settler.settle("extra_args", section.extra_args).unwrap_or_default();
+        config.extra_args = extra_args.into_iter().map(String::from).collect();
+        let env = settler.settle("env", section.env).unwrap_or_default();
+        config.env = env.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let lifecycle = settler.settle("lifecycle", section.lifecycle).unwrap_or_default();
+        config.lifecycle = resolve_lifecycle(settler, lifecycle);
+        let gpu = settler.settle("gpu", section.gpu).unwrap_or_default();
+        config.gpu = resolve_gpu(settler, gpu);
+        config
+    }
+
+    fn model(&mut self, in_file: Field<String>) -> Option<ModelReference> {
+        let sources = self.sources;
+        let by_flag = sources.overrides.model.as_deref().map(|text| (text, Place::flag("--model")));
+        let by_variable = || Some((sources.variable("VLLM_MODEL")?, Place::variable("VLLM_MODEL")));
+        let text = match by_flag.or_else(by_variable) {
+            Some((text, place)) => {
+                self.settler.found("model", place);
+                text.to_owned()
+            }
+            None => self.model_in_file(in_file)?,
+        };
+        let parsed = ModelReference::parse(&text, &sources.working_directory, sources.home());
+        let report = |error| self.settler.report(validate::invalid_model(error).with_value(text));
+        parsed.map_err(report).ok()
+    }
+
+    /// The last source of a model. That a file which cannot be read gives none is no news.
+    fn model_in_file(&mut self, in_file: Field<String>) -> Option<String> {
+        if matches!(in_file, Field::Absent) && self.file_problem.is_none() {
+            self.settler.problems.push(Problem::no_model());
+        }
+        self.settler.settle("model", in_file)
+    }
+
+    fn port(&mut self, in_file: Field<NonZeroU16>) -> Option<NonZeroU16> {
+        let by_flag =
+            self.sources.overrides.port.map(|port| (Value::from(port), Place::flag("--port")));
+        let by_variable = || {
+            let text = self.sources.variable("VLLM_PORT")?;
+            let value = text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from);
+            Some((value, Place::variable("VLLM_PORT")))
+        };
+        match by_flag.or_else(by_variable) {
+            // Kubernetes sets such variables for every service it finds, `vllm` among them.
+            Some((Value::String(text), place)) if text.contains("://") => {
+                let message = "a service address that Kubernetes sets, not a port";
+                let help = "set `enableServiceLinks: false` in the pod, or rename the service";
+                self.settler.problems.push(Problem::new(place.key, message, help).with_value(text));
+                None
+            }
+            Some((value, place)) => self.settler.settle_at("port", Field::read(value), place),
+            None => self.settler.settle("port", in_file),
+        }
+    }
+
+    fn state_dir(&mut self) -> PathBuf {
+        if let Some(path) = &self.sources.overrides.state_dir {
+            self.settler.found("state_dir", Place::flag("--state-dir"));
+            return self.sources.working_directory.join(path);
+        }
+        let Some(base) = self.sources.xdg_directory("XDG_STATE_HOME", ".local/state") else {
+            let message = "there is no home directory to keep state in";
+            let help = "give `--state-dir`, or set XDG_STATE_HOME or HOME";
+            self.settler.problems.push(Problem::new("--state-dir", message, help));
+            return PathBuf::new();
+        };
+        if self.sources.variable("XDG_STATE_HOME").is_some_and(|path| base == Path::new(path)) {
+            self.settler.found("state_dir", Place::variable("XDG_STATE_HOME"));
+        }
+        base.join("vllmd")
+    }
+
+    fn secrets(&mut self) -> Secrets {
+        Secrets {
+            hf_token: self.secret("hf_token", HF_TOKEN),
+            vllm_api_key: self.secret("vllm_api_key", VLLM_API_KEY),
+        }
+    }
+
+    fn secret(&mut self, setting: &str, variable: &str) -> Option<Secret> {
+        let Sources { environment, working_directory, .. } = self.sources;
+        match secret::from_environment(variable, environment, working_directory) {
+            Ok(found) => {
+                let (secret, variable) = found?;
+                self.settler.found(setting, Place::variable(&variable));
+                Some(secret)
+            }
+            Err(problem) => {
+                self.settler.problems.push(problem);
+                None
+            }
+        }
+    }
+}
+
+fn resolve_lifecycle(settler: &mut Settler, s: LifecycleSection) -> Lifecycle {
+    let d = Lifecycle::default();
+    settler.report_unknown("lifecycle.", &s.unknown);
+    Lifecycle {
+        mode: settler.settle("lifecycle.mode", s.mode).unwrap_or(d.mode),
+        start_timeout: settler
+            .duration("lifecycle.start_timeout", s.start_timeout, s.start_timeout_seconds)
+            .unwrap_or(d.start_timeout),
+        model_load_timeout: settler
+            .duration(
+                "lifecycle.model_load_timeout",
+                s.model_load_timeout,
+                s.model_load_timeout_seconds,
+            )
+            .unwrap_or(d.model_load_timeout),
+        health_check_interval: settler
+            .duration(
+                "lifecycle.health_check_interval",
+                s.health_check_interval,
+                s.health_check_interval_seconds,
+            )
+            .unwrap_or(d.health_check_interval),
+        max_consecutive_failures: settler
+            .settle("lifecycle.max_consecutive_failures", s.max_consecutive_failures)
+            .unwrap_or(d.max_consecutive_failures),
+        max_restarts_per_minute: settler
+            .settle("lifecycle.max_restarts_per_minute", s.max_restarts_per_minute)
+            .unwrap_or(d.max_restarts_per_minute),
+        restart_backoff: settler
+            .duration("lifecycle.restart_backoff", s.restart_backoff, s.restart_backoff_seconds)
+            .unwrap_or(d.restart_backoff),
+        stable_after: settler
+            .duration("lifecycle.stable_after", s.stable_after, s.stable_after_seconds)
+            .unwrap_or(d.stable_after),
+        stop_on_exit: settler
+            .settle("lifecycle.stop_on_exit", s.stop_on_exit)
+            .map_or(d.stop_on_exit, |stop| if stop { OnExit::Stop } else { OnExit::Detach }),
+        shutdown_grace_period: settler
+            .duration(
+                "lifecycle.shutdown_grace_period",
+                s.shutdown_grace_period,
+                s.shutdown_grace_period_seconds,
+            )
+            .unwrap_or(d.shutdown_grace_period),
+        model_load_max_retries: settler
+            .settle("lifecycle.model_load_max_retries", s.model_load_max_retries)
+            .unwrap_or(d.model_load_max_retries),
+    }
+}
+
+fn resolve_gpu(settler: &mut Settler, s: GpuSection) -> Gpu {
+    let d = Gpu::default();
+    settler.report_unknown("gpu.", &s.unknown);
+    Gpu {
+        memory_utilization: settler
+            .settle("gpu.memory_utilization", s.memory_utilization)
+            .unwrap_or(d.memory_utilization),
+        tensor_parallel_size: settler
+            .settle("gpu.tensor_parallel_size", s.tensor_parallel_size)
+            .unwrap_or(d.tensor_parallel_size),
+        pipeline_parallel_size: settler
+            .settle("gpu.pipeline_parallel_size", s.pipeline_parallel_size)
+            .unwrap_or(d.pipeline_parallel_size),
+        monitor: settler.settle("gpu.monitor", s.monitor).unwrap_or(d.monitor),
+        sample_interval: settler
+            .duration("gpu.sample_interval", s.sample_interval, s.sample_interval_seconds)
+            .unwrap_or(d.sample_interval),
+    }
+}
+
+/// The command with a program given as a path made absolute, as vLLM may be launched from
+/// another directory; a bare name is left to PATH.
+fn with_whole_path(mut command: Vec<String>, sources: &Sources) -> Vec<String> {
+    if let Some(program) = command.first_mut() {
+        let whole = match (program.strip_prefix("~/"), sources.home()) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ if program.contains('/') => sources.working_directory.join(&program),
+            _ => return command,
+        };
+        *program = whole.to_string_lossy().into_owned();
+    }
+    command
+}

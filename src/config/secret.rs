@@ -1,0 +1,196 @@
+//! The secrets vLLM needs: where they come from, and how they stay out of everything we print.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{fmt, fs};
+
+use super::problem::Problem;
+
+/// What stands in the place of a secret wherever it would have been shown.
+const MASK: &str = "********";
+
+/// Environment variables of the two secrets; each can also be given as `…_FILE`.
+pub(super) const HF_TOKEN: &str = "HF_TOKEN";
+pub(super) const VLLM_API_KEY: &str = "VLLM_API_KEY";
+
+/// A text that must not be shown: no `Display`, no serialisation, and a `Debug` that masks it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text; from here on only [`Secret::expose`] gives it back.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself. It belongs in a child's environment or a request header, nowhere else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({MASK})")
+    }
+}
+
+/// The secrets of one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// Opens private and gated repositories of the Hugging Face Hub.
+    pub hf_token: Option<Secret>,
+    /// What vLLM asks of its clients as a bearer token (vLLM 0.32.0 `vllm/envs.py`, `VLLM_API_KEY`).
+    pub vllm_api_key: Option<Secret>,
+}
+
+impl Secrets {
+    /// The text with every occurrence of a secret masked.
+    pub fn redact(&self, text: &str) -> String {
+        let mut secrets: Vec<&str> = [&self.hf_token, &self.vllm_api_key]
+            .into_iter()
+            .flatten()
+            .map(Secret::expose)
+            .filter(|secret| !secret.is_empty())
+            .collect();
+        // A secret that contains the other one must go first, or its remainder would show.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
+    }
+}
+
+/// What `check` shows for a secret: whether there is one.
+pub(super) fn masked(secret: Option<&Secret>) -> String {
+    secret.map_or_else(|| "unset".to_owned(), |_| MASK.to_owned())
+}
+
+/// Reads a secret from the variable `name`, or from the file that `{name}_FILE` names, and says
+/// which of the two variables gave it. An empty variable counts as unset.
+pub(super) fn from_environment(
+    name: &str,
+    environment: &BTreeMap<String, String>,
+    base: &Path,
+) -> Result<Option<(Secret, String)>, Problem> {
+    let given = |name: &str| environment.get(name).filter(|text| !text.trim().is_empty());
+    let file_variable = format!("{name}_FILE");
+    let (variable, text) = match (given(name), given(&file_variable)) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let message = format!("given as well as `{name}`");
+            return Err(Problem::new(file_variable, message, "unset one of the two"));
+        }
+        (Some(text), None) => (name.to_owned(), text.clone()),
+        (None, Some(path)) => (file_variable.clone(), read(&file_variable, &base.join(path))?),
+    };
+    let text = text.trim();
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        let message = "not a secret of one word";
+        return Err(Problem::new(variable, message, "give the secret alone, on one line"));
+    }
+    Ok(Some((Secret::new(text), variable)))
+}
+
+fn read(variable: &str, path: &Path) -> Result<String, Problem> {
+    fs::read_to_string(path).map_err(|error| {
+        let message = format!("the file cannot be read: {error}");
+        let help = "name a readable file that holds the secret alone, or unset the variable";
+        Problem::new(variable, message, help).with_value(path.display().to_string())
+    })
+}
+
+/// Whether a key or an environment variable is named as secrets are: `HF_TOKEN`, `api-key`,
+/// `AWS_SECRET_ACCESS_KEY`; but not `TOKENIZERS_PARALLELISM` or `HF_TOKEN_PATH`.
+pub(super) fn is_named_like_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase().replace('-', "_");
+    let last = name.rsplit('_').next().unwrap_or_default();
+    matches!(last, "TOKEN" | "SECRET" | "PASSWORD" | "PASSWD" | "APIKEY")
+        || ["API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "SECRET_KEY"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
+}
+
+/// Whether a text contains something of the shape of a Hugging Face token (`hf_` and 34 letters
+/// and digits) or of an OpenAI-style key (`sk-…`).
+pub(super) fn looks_like_a_secret(text: &str) -> bool {
+    const SHORTEST: usize = 20;
+    let is_long_word = |rest: &str| {
+        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').count() >= SHORTEST
+    };
+    ["hf_", "sk-"].iter().any(|prefix| text.split(prefix).skip(1).any(is_long_word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets() -> Secrets {
+        Secrets {
+            hf_token: Some(Secret::new("abc")),
+            vllm_api_key: Some(Secret::new("abc-and-more")),
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let shown = format!("{:?}", secrets());
+        assert!(!shown.contains("abc"), "{shown}");
+    }
+
+    #[test]
+    fn every_occurrence_of_every_secret_is_masked() {
+        assert_eq!(secrets().redact("abc abc-and-more xabcx"), "******** ******** x********x");
+    }
+
+    #[test]
+    fn an_empty_secret_masks_nothing() {
+        let secrets = Secrets { hf_token: Some(Secret::new("")), vllm_api_key: None };
+        assert_eq!(secrets.redact("text"), "text");
+    }
+
+    #[test]
+    fn names_of_secrets_are_told_from_names_that_resemble_them() {
+        for name in ["HF_TOKEN", "api-key", "hf_token", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"] {
+            assert!(is_named_like_a_secret(name), "{name}");
+        }
+        for name in ["TOKENIZERS_PARALLELISM", "HF_TOKEN_PATH", "VLLM_MAX_TOKENS", "model"] {
+            assert!(!is_named_like_a_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_shape_of_a_token_is_recognised_inside_a_text() {
+        let token = format!("hf_{}", "a1".repeat(17));
+        assert!(looks_like_a_secret(&token));
+        assert!(looks_like_a_secret(&format!("--hf-token={token}")));
+        assert!(!looks_like_a_secret("hf_transfer"));
+        assert!(!looks_like_a_secret("hf-internal-testing/tiny-random-llama"));
+    }
+
+    #[test]
+    fn a_secret_is_the_trimmed_content_of_the_file_named() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("token"), "  abc\n").unwrap();
+        let environment = BTreeMap::from([("HF_TOKEN_FILE".to_owned(), "token".to_owned())]);
+        let found = from_environment(HF_TOKEN, &environment, directory.path()).unwrap();
+        assert_eq!(found, Some((Secret::new("abc"), "HF_TOKEN_FILE".to_owned())));
+    }
+
+    #[test]
+    fn a_missing_secret_file_is_a_problem_of_its_variable() {
+        let directory = tempfile::tempdir().unwrap();
+        let environment = BTreeMap::from([("HF_TOKEN_FILE".to_owned(), "gone".to_owned())]);
+        let problem = from_environment(HF_TOKEN, &environment, directory.path()).unwrap_err();
+        assert_eq!(problem.key, "HF_TOKEN_FILE");
+        assert!(problem.value.unwrap().ends_with("gone"));
+    }
+
+    #[test]
+    fn a_secret_given_twice_is_a_problem() {
+        let environment = BTreeMap::from([
+            ("HF_TOKEN".to_owned(), "abc".to_owned()),
+            ("HF_TOKEN_FILE".to_owned(), "token".to_owned()),
+        ]);
+        let problem = from_environment(HF_TOKEN, &environment, Path::new("/")).unwrap_err();
+        assert_eq!((problem.key.as_str(), problem.value), ("HF_TOKEN_FILE", None));
+    }
+}

@@ -1,0 +1,123 @@
+//! Where settings come from, gathered before anything is read: loading looks at nothing else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{env, fmt};
+
+/// What the command line said. Values are as given; judging them is part of loading.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--model`.
+    pub model: Option<String>,
+    /// `--port`; any number, so that 70000 is reported like every other problem.
+    pub port: Option<u32>,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Whether to look for a configuration file that nobody named.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FileSearch {
+    /// In the usual places.
+    #[default]
+    UsualPlaces,
+    /// Nowhere.
+    Nowhere,
+}
+
+/// Everything that loading a configuration depends on, besides the files that it names.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// The command line.
+    pub overrides: Overrides,
+    /// The environment: `VLLM_MODEL`, `VLLM_PORT`, the secrets, and where files lie.
+    pub environment: BTreeMap<String, String>,
+    /// `--config`: the file to read, which then must exist.
+    pub file: Option<PathBuf>,
+    /// Whether to look for a file when none is named.
+    pub search: FileSearch,
+    /// What relative paths are taken from, in the file as well.
+    pub working_directory: PathBuf,
+    /// The file read when there is no other, usually `/etc/vllmd/config.yaml`.
+    pub system_file: PathBuf,
+}
+
+// The environment may hold secrets, ours and others, so only its size is shown.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("overrides", &self.overrides)
+            .field("environment", &format_args!("{} variables", self.environment.len()))
+            .field("file", &self.file)
+            .field("search", &self.search)
+            .field("working_directory", &self.working_directory)
+            .field("system_file", &self.system_file)
+            .finish()
+    }
+}
+
+impl Sources {
+    /// The sources of this process. This is the only place that looks at its environment;
+    /// variables that are not UTF-8 are left out.
+    pub fn from_process(overrides: Overrides, file: Option<PathBuf>) -> Self {
+        let environment = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self {
+            overrides,
+            environment,
+            file,
+            search: FileSearch::UsualPlaces,
+            // It cannot be told only when it was removed; relative paths then fail on their own.
+            working_directory: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            system_file: PathBuf::from("/etc/vllmd/config.yaml"),
+        }
+    }
+
+    /// The sources of a program that names everything itself: of the environment only what belongs
+    /// to no program in particular (secrets, home and state directories), and no file.
+    pub(super) fn programmatic(model: &str) -> Self {
+        let overrides = Overrides { model: Some(model.to_owned()), ..Overrides::default() };
+        let mut sources = Self::from_process(overrides, None);
+        sources.search = FileSearch::Nowhere;
+        for name in ["VLLMD_CONFIG", "VLLM_MODEL", "VLLM_PORT"] {
+            sources.environment.remove(name);
+        }
+        sources
+    }
+
+    /// An environment variable; an empty one counts as unset.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn home(&self) -> Option<&Path> {
+        self.variable("HOME").map(Path::new)
+    }
+
+    /// A directory of the XDG Base Directory Specification 0.8, which says that a relative path
+    /// in `variable` is to be ignored; the default is below the home directory.
+    pub(super) fn xdg_directory(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        let given = self.variable(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+        given.or_else(|| Some(self.home()?.join(below_home)))
+    }
+
+    /// The file somebody asked for, and what named it; it must exist.
+    pub(super) fn named_file(&self) -> Option<(PathBuf, &'static str)> {
+        let by_flag = self.file.as_deref().map(|file| (file, "--config"));
+        let by_variable = || Some((Path::new(self.variable("VLLMD_CONFIG")?), "VLLMD_CONFIG"));
+        let (file, named_by) = by_flag.or_else(by_variable)?;
+        Some((self.working_directory.join(file), named_by))
+    }
+
+    /// The files looked for when none is named; the first that exists is read.
+    pub(super) fn usual_files(&self) -> impl Iterator<Item = PathBuf> {
+        let own = self.xdg_directory("XDG_CONFIG_HOME", ".config");
+        let usual = [
+            Some(self.working_directory.join(".agent/config.yml")),
+            own.map(|directory| directory.join("vllmd/config.yaml")),
+            Some(self.system_file.clone()),
+        ];
+        usual.into_iter().flatten().filter(|_| self.search == FileSearch::UsualPlaces)
+    }
+}

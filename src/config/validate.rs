@@ -1,0 +1,169 @@
+//! The rules that a configuration must keep, whoever made it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::model_reference::ModelReferenceError;
+use super::problem::{Problem, ProblemCode};
+use super::secret::{is_named_like_a_secret, looks_like_a_secret};
+use super::settle::where_a_secret_belongs;
+use super::{Config, LifecycleMode, Secrets};
+
+/// Added to any instant of this machine, a month cannot overflow; nobody means to wait longer.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Below it, a restart would run into what the crash before has left behind.
+const SHORTEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// What the doubling of the backoff stops at, so its start cannot be above.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// vLLM's flags that are set from a setting of ours, with that setting (vLLM 0.32.0,
+/// `entrypoints/openai/cli_args.py` and `engine/arg_utils.py`).
+const OWNED_FLAGS: [(&str, &str); 11] = [
+    ("--model", "set `providers.vllm.model` instead"),
+    ("--host", "set `providers.vllm.host` instead"),
+    ("--port", "set `providers.vllm.port` instead"),
+    ("--tensor-parallel-size", "set `providers.vllm.gpu.tensor_parallel_size` instead"),
+    ("-tp", "set `providers.vllm.gpu.tensor_parallel_size` instead"),
+    ("--pipeline-parallel-size", "set `providers.vllm.gpu.pipeline_parallel_size` instead"),
+    ("-pp", "set `providers.vllm.gpu.pipeline_parallel_size` instead"),
+    ("--gpu-memory-utilization", "set `providers.vllm.gpu.memory_utilization` instead"),
+    ("--api-key", "set VLLM_API_KEY in the environment instead"),
+    ("--uds", "remove it: vLLM is spoken to over TCP"),
+    ("--config", "remove it: write the flags themselves in `providers.vllm.extra_args`"),
+];
+
+/// Everything wrong with a configuration, in no particular order.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let model = config.model.check().err();
+    let model = model.map(|error| invalid_model(error).with_value(config.model.to_string()));
+    let mut problems: Vec<Problem> = model.into_iter().collect();
+    problems.extend(exposed_host(config.host, &config.secrets));
+    if config.port == 0 {
+        let help = "use a port from 1 to 65535; vLLM cannot be found at one the kernel picks";
+        problems.push(Problem::of_setting("port", "not a usable port", help).with_value("0"));
+    }
+    if config.vllm_binary.as_ref().is_some_and(|words| words.first().is_none_or(String::is_empty)) {
+        let help = "name the program that starts vLLM, or leave the key out";
+        problems.push(Problem::of_setting("vllm_binary", "names no program", help));
+    }
+    if config.lifecycle.mode != LifecycleMode::Managed {
+        let message = "not supported: this version supports `managed` only";
+        let problem = Problem::of_setting("lifecycle.mode", message, "use `managed`");
+        problems.push(problem.with_value(config.lifecycle.mode.name()));
+    }
+    problems.extend(arguments(&config.extra_args));
+    problems.extend(config.env.iter().filter_map(|(name, value)| variable(name, value)));
+    problems.extend(durations(config));
+    problems.extend(memory_utilization(config.gpu.memory_utilization));
+    problems
+}
+
+/// The problem of a model that names none.
+pub(crate) fn invalid_model(error: ModelReferenceError) -> Problem {
+    Problem::of_setting("model", error.to_string(), error.help())
+        .with_code(ProblemCode::InvalidModel)
+}
+
+fn exposed_host(host: IpAddr, secrets: &Secrets) -> Option<Problem> {
+    let is_safe = host.is_loopback() || secrets.vllm_api_key.is_some();
+    (!is_safe).then(|| {
+        let message = "others could reach vLLM there, and it would not ask for a key";
+        let help = "set VLLM_API_KEY in the environment, or use a loopback address (127.0.0.1)";
+        Problem::of_setting("host", message, help).with_value(host.to_string())
+    })
+}
+
+fn arguments(arguments: &[String]) -> impl Iterator<Item = Problem> {
+    arguments.iter().enumerate().filter_map(|(index, argument)| {
+        let setting = format!("extra_args[{index}]");
+        if looks_like_a_secret(argument) {
+            let message = "a secret does not belong in the arguments, where every user sees it";
+            return Some(Problem::of_setting(&setting, message, where_a_secret_belongs("hf")));
+        }
+        if argument.contains('\0') {
+            let help = "remove the NUL character";
+            return Some(Problem::of_setting(&setting, "no argument can contain NUL", help));
+        }
+        let (flag, help) = owned_flag(argument)?;
+        let message = format!("`{flag}` is set by the supervisor");
+        Some(Problem::of_setting(&setting, message, help).with_value(flag_of(argument)))
+    })
+}
+
+/// The part of an argument before `=`: its value could be a secret.
+fn flag_of(argument: &str) -> &str {
+    argument.split('=').next().unwrap_or_default()
+}
+
+/// The owned flag that vLLM would take an argument for. Its parser reads `_` as `-` and, being
+/// Python's `argparse`, any beginning of a long flag as that flag (vLLM 0.32.0,
+/// `utils/argparse_utils.py`).
+fn owned_flag(argument: &str) -> Option<(&'static str, &'static str)> {
+    let flag = flag_of(argument).replace('_', "-");
+    let is_abbreviation = |owned: &str| flag.len() > "--".len() && owned.starts_with(&flag);
+    OWNED_FLAGS.into_iter().find(|(owned, _)| *owned == flag || is_abbreviation(owned))
+}
+
+fn variable(name: &str, value: &str) -> Option<Problem> {
+    let setting = format!("env.{name}");
+    let problem = |message, help| Some(Problem::of_setting(&setting, message, help));
+    if is_named_like_a_secret(name) || looks_like_a_secret(value) {
+        let help = where_a_secret_belongs(name);
+        return Some(Problem::of_setting(&setting, "a secret does not belong in the file", help));
+    }
+    if name == "VLLM_PORT" {
+        let message = "vLLM takes this for the first of its internal ports";
+        return problem(message, "set `providers.vllm.port` for the HTTP port, and remove this");
+    }
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        let message = "not a possible environment variable";
+        return problem(message, "a name is not empty and has no `=`; neither part has NUL");
+    }
+    None
+}
+
+fn durations(config: &Config) -> impl Iterator<Item = Problem> {
+    const ABOVE_ZERO: Duration = Duration::from_nanos(1);
+    let lifecycle = &config.lifecycle;
+    [
+        ("lifecycle.start_timeout", lifecycle.start_timeout, ABOVE_ZERO..=LONGEST),
+        ("lifecycle.model_load_timeout", lifecycle.model_load_timeout, ABOVE_ZERO..=LONGEST),
+        ("lifecycle.health_check_interval", lifecycle.health_check_interval, ABOVE_ZERO..=LONGEST),
+        (
+            "lifecycle.restart_backoff",
+            lifecycle.restart_backoff,
+            SHORTEST_BACKOFF..=LONGEST_BACKOFF,
+        ),
+        ("lifecycle.stable_after", lifecycle.stable_after, Duration::ZERO..=LONGEST),
+        (
+            "lifecycle.shutdown_grace_period",
+            lifecycle.shutdown_grace_period,
+            Duration::ZERO..=LONGEST,
+        ),
+        ("gpu.sample_interval", config.gpu.sample_interval, ABOVE_ZERO..=LONGEST),
+    ]
+    .into_iter()
+    .filter(|(_, duration, allowed)| !allowed.contains(duration))
+    .map(|(setting, duration, allowed)| {
+        let lowest = match *allowed.start() {
+            ABOVE_ZERO => "above 0s".to_owned(),
+            start => format!("at least {}", humantime::format_duration(start)),
+        };
+        let highest = humantime::format_duration(*allowed.end());
+        let help = format!("use a duration {lowest} and at most {highest}");
+        Problem::of_setting(setting, "out of range", help)
+            .with_value(humantime::format_duration(duration).to_string())
+    })
+}
+
+fn memory_utilization(share: f64) -> Option<Problem> {
+    // The comparison is written so that NaN does not pass.
+    let is_share = share > 0.0 && share <= 1.0;
+    (!is_share).then(|| {
+        let help = "use a number above 0 and at most 1, such as 0.9";
+        Problem::of_setting("gpu.memory_utilization", "not a share of the GPU's memory", help)
+            .with_value(share.to_string())
+    })
+}

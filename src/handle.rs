@@ -1,0 +1,224 @@
+//! How a program holds a supervisor: one verb, one message to the root.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ractor::{ActorRef, RpcReplyPort};
+use tokio::sync::{broadcast, oneshot, watch};
+use vllm_supervisor_actors::domain::event::Event;
+use vllm_supervisor_actors::domain::input::{RestartRecord, StopMode};
+use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::ports::Journal;
+use vllm_supervisor_actors::root::{Answer, RootMessage, Snapshot};
+
+use crate::config::{ModelReference, ModelReferenceError};
+use crate::error::CommandError;
+use crate::subscription::{EventStream, LoadStream};
+
+/// A supervisor. Clones are the same supervisor.
+///
+/// Every command may be repeated: what is so already is fine, and two callers who want the same
+/// share one action. Dropping the future of a command does not take the command back.
+///
+/// When the last handle is dropped the supervisor ends as by [`SupervisorHandle::shutdown`],
+/// without anybody waiting for it. If the runtime ends first, vLLM is killed or kept as configured.
+#[derive(Clone)]
+pub struct SupervisorHandle {
+    shared: Arc<Connection>,
+}
+
+/// What a handle is made of.
+pub(crate) struct Connection {
+    pub(crate) root: ActorRef<RootMessage>,
+    pub(crate) snapshot: watch::Receiver<Snapshot>,
+    /// Weak, so that subscriptions end with the supervisor.
+    pub(crate) events: broadcast::WeakSender<Arc<Event>>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) base_url: String,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // One that has ended already needs no telling.
+        self.root.send_message(RootMessage::Shutdown).ok();
+    }
+}
+
+impl fmt::Debug for SupervisorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorHandle")
+            .field("base_url", &self.shared.base_url)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SupervisorHandle {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { shared: Arc::new(connection) }
+    }
+
+    /// Returns when the model is served: the configured one, or `model` if given
+    /// (then as [`SupervisorHandle::load_model`]). Starts a stopped service, waits for one that is
+    /// starting or coming back, and leaves alone one that has given up.
+    ///
+    /// A running service is answered for from the state as last known, without a probe. vLLM's
+    /// front outlives its engine by up to five seconds (vLLM 0.32), and until it has ended this says
+    /// `Ok`: a request that fails is to be tried again after the state has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Failed`] with the cause when the service has given up or does so.
+    pub async fn ensure_healthy(&self, model: Option<&str>) -> Result<(), CommandError> {
+        match model {
+            Some(model) if !self.serves(&parse(model)?) => self.load_model(model).await,
+            _ if self.state() == ServiceState::Running => Ok(()),
+            _ => self.ask(|reply| RootMessage::EnsureHealthy { reply }).await,
+        }
+    }
+
+    fn serves(&self, model: &ModelId) -> bool {
+        self.shared.snapshot.borrow().model == *model
+    }
+
+    /// The state as last published.
+    pub fn state(&self) -> ServiceState {
+        self.shared.snapshot.borrow().state
+    }
+
+    /// Starts the service and returns when it serves. An operator's word: what went wrong before
+    /// counts no more.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`] when it gives up, or is stopped meanwhile.
+    pub async fn start(&self) -> Result<(), CommandError> {
+        self.ask(|reply| RootMessage::Start { reply }).await
+    }
+
+    /// Stops the service and returns when nothing of vLLM is alive. Works in every state, also
+    /// while loading; a restart that was pending will not happen.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::StillAlive`] when something outlives SIGKILL.
+    pub async fn stop(&self) -> Result<(), CommandError> {
+        self.stop_by(StopMode::Graceful).await
+    }
+
+    /// Stops the service, gracefully or at once; makes a graceful stop under way immediate.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::StillAlive`] when something outlives SIGKILL.
+    pub async fn stop_by(&self, mode: StopMode) -> Result<(), CommandError> {
+        self.ask(|reply| RootMessage::Stop { mode, reply }).await
+    }
+
+    /// Stops the service if it runs, starts it, and returns when it serves.
+    ///
+    /// # Errors
+    ///
+    /// As [`SupervisorHandle::start`].
+    pub async fn restart(&self) -> Result<(), CommandError> {
+        self.ask(|reply| RootMessage::Restart { reply }).await
+    }
+
+    /// Serves another model, and returns when it is served. vLLM is restarted with it; if it fails
+    /// to load, the model that was served before is brought back.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::InvalidModel`] before anything is done; [`CommandError::SwitchFailed`] when
+    /// the old model is being brought back.
+    pub async fn load_model(&self, model: &str) -> Result<(), CommandError> {
+        let model = parse(model)?;
+        self.ask(|reply| RootMessage::Load { model, reply }).await
+    }
+
+    /// As [`SupervisorHandle::load_model`], with progress on the way.
+    pub fn load_model_stream(&self, model: &str) -> LoadStream {
+        let events = self.subscribe();
+        let (handle, text) = (self.clone(), model.to_owned());
+        LoadStream::new(
+            events,
+            parse(model).ok(),
+            Box::pin(async move { handle.load_model(&text).await }),
+        )
+    }
+
+    /// The models that vLLM listed at the last health check; none unless running.
+    pub fn loaded_models(&self) -> Vec<String> {
+        self.shared.snapshot.borrow().listed_models.clone()
+    }
+
+    /// The present, as of now.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::SupervisorEnded`].
+    pub async fn status(&self) -> Result<Snapshot, CommandError> {
+        let (answer, status) = oneshot::channel();
+        let reply = RpcReplyPort::from(answer);
+        self.send(RootMessage::Snapshot { reply })?;
+        status.await.map_err(|_| CommandError::SupervisorEnded)
+    }
+
+    /// The present as last published, and every change of it.
+    pub fn watch(&self) -> watch::Receiver<Snapshot> {
+        self.shared.snapshot.clone()
+    }
+
+    /// Every event from now on. A subscriber that falls behind is told how many it missed.
+    pub fn subscribe(&self) -> EventStream {
+        EventStream::new(self.shared.events.upgrade().map(|events| events.subscribe()))
+    }
+
+    /// The ends that nobody asked for, oldest first, those of earlier supervisors with the same
+    /// state directory included.
+    pub async fn history(&self) -> Vec<RestartRecord> {
+        self.shared.journal.history().await
+    }
+
+    /// Where vLLM serves, such as `http://127.0.0.1:8000`.
+    pub fn base_url(&self) -> &str {
+        &self.shared.base_url
+    }
+
+    /// The root actor, for programs that speak ractor 0.16 themselves:
+    /// `ractor::call!(actor, |reply| RootMessage::Snapshot { reply })`. A command's reply is
+    /// `Result<(), Missed>` ([`Missed`](crate::Missed)). Holding it does not keep the
+    /// supervisor alive.
+    pub fn actor_ref(&self) -> ActorRef<RootMessage> {
+        self.shared.root.clone()
+    }
+
+    /// Ends the supervisor, and returns when it has ended and the journal is written. vLLM is
+    /// stopped first, or left running, as configured (`lifecycle.stop_on_exit`).
+    pub async fn shutdown(self) {
+        // One that has ended already needs no telling.
+        self.shared.root.send_message(RootMessage::Shutdown).ok();
+        let mut snapshot = self.shared.snapshot.clone();
+        while snapshot.changed().await.is_ok() {}
+        self.shared.root.wait(None).await.ok();
+        self.shared.journal.flushed().await;
+    }
+
+    async fn ask(&self, message: impl FnOnce(Answer) -> RootMessage) -> Result<(), CommandError> {
+        let (answer, outcome) = oneshot::channel();
+        self.send(message(RpcReplyPort::from(answer)))?;
+        Ok(outcome.await.map_err(|_| CommandError::SupervisorEnded)??)
+    }
+
+    fn send(&self, message: RootMessage) -> Result<(), CommandError> {
+        self.shared.root.send_message(message).map_err(|_| CommandError::SupervisorEnded)
+    }
+}
+
+fn parse(text: &str) -> Result<ModelId, CommandError> {
+    let invalid = |reason| CommandError::InvalidModel { text: text.to_owned(), reason };
+    let reference = ModelReference::parse_here(text).map_err(invalid)?;
+    ModelId::new(reference.to_string())
+        .map_err(|_| invalid(ModelReferenceError::ForbiddenCharacter))
+}

@@ -1,0 +1,149 @@
+//! From a configuration to the command line that starts vLLM.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use vllm_supervisor_actors::adapters::cold_launcher::LaunchRecipe;
+use vllm_supervisor_actors::domain::cause::{Cause, Code};
+
+use crate::config::{Config, Secret};
+
+/// The module that serves, for a Python that has vLLM but no `vllm` command
+/// (vLLM 0.8 to 0.32, `entrypoints/openai/api_server.py`).
+const MODULE: &str = "vllm.entrypoints.openai.api_server";
+
+/// The recipe for this configuration. Launches carry markers that begin with `marker_prefix`.
+pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRecipe, Cause> {
+    Ok(LaunchRecipe {
+        before_model: before_model(find_vllm(config)?),
+        after_model: after_model(config),
+        address: SocketAddr::new(config.host, config.port),
+        environment: config.env.clone().into_iter().collect(),
+        secrets: secrets(config),
+        scratch: env::temp_dir(),
+        marker_prefix,
+    })
+}
+
+/// The name under which vLLM lists the model, if it is not the model's own.
+pub(crate) fn served_name(config: &Config) -> Option<String> {
+    let flags = ["--served-model-name", "--served_model_name"];
+    let mut words = config.extra_args.iter();
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
+            Some((flag, name)) if flags.contains(&flag) => return Some(name.to_owned()),
+            None if flags.contains(&word.as_str()) => return words.next().cloned(),
+            Some(_) | None => {}
+        }
+    }
+    None
+}
+
+/// The program and its first words, as configured or as found on our PATH.
+pub(crate) fn find_vllm(config: &Config) -> Result<Vec<String>, Cause> {
+    find_vllm_on(&env::var_os("PATH").unwrap_or_default(), config)
+}
+
+fn find_vllm_on(path: &OsStr, config: &Config) -> Result<Vec<String>, Cause> {
+    let directories: Vec<PathBuf> = env::split_paths(path).collect();
+    if let Some(words) = &config.vllm_binary {
+        return configured(words, &directories);
+    }
+    if let Some(vllm) = find_program("vllm", &directories) {
+        return Ok(vec![vllm]);
+    }
+    let python = programs("python3", &directories).find(|python| has_vllm(Path::new(python)));
+    match python {
+        Some(python) => Ok(vec![python, "-m".to_owned(), MODULE.to_owned()]),
+        None => Err(Cause::new(
+            Code::VllmNotFound,
+            "there is no `vllm` on the PATH, and no `python3` that has it",
+        )),
+    }
+}
+
+fn configured(words: &[String], directories: &[PathBuf]) -> Result<Vec<String>, Cause> {
+    let missing = |program: &str| {
+        Cause::new(
+            Code::VllmNotFound,
+            format!("vllm_binary names `{program}`, and there is no such executable"),
+        )
+    };
+    let Some((program, rest)) = words.split_first() else { return Err(missing("")) };
+    let found = if program.contains('/') {
+        is_executable(Path::new(program)).then(|| program.clone())
+    } else {
+        find_program(program, directories)
+    };
+    let mut words = vec![found.ok_or_else(|| missing(program))?];
+    words.extend_from_slice(rest);
+    Ok(words)
+}
+
+fn before_model(vllm: Vec<String>) -> Vec<String> {
+    let is_module = |pair: &[String]| pair[0] == "-m" && pair[1].starts_with("vllm.");
+    let verb = if vllm.windows(2).any(is_module) { "--model" } else { "serve" };
+    vllm.into_iter().chain([verb.to_owned()]).collect()
+}
+
+fn after_model(config: &Config) -> Vec<String> {
+    let gpu = &config.gpu;
+    let flags = [
+        ("--host", config.host.to_string()),
+        ("--port", config.port.to_string()),
+        ("--tensor-parallel-size", gpu.tensor_parallel_size.to_string()),
+        ("--pipeline-parallel-size", gpu.pipeline_parallel_size.to_string()),
+        ("--gpu-memory-utilization", gpu.memory_utilization.to_string()),
+    ];
+    let words = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+    words.chain(config.extra_args.iter().cloned()).collect()
+}
+
+fn secrets(config: &Config) -> Vec<(String, String)> {
+    let given =
+        [("HF_TOKEN", &config.secrets.hf_token), ("VLLM_API_KEY", &config.secrets.vllm_api_key)];
+    let exposed = |secret: &Secret| secret.expose().to_owned();
+    given
+        .into_iter()
+        .filter_map(|(name, secret)| Some((name.to_owned(), exposed(secret.as_ref()?))))
+        .collect()
+}
+
+fn find_program(name: &str, directories: &[PathBuf]) -> Option<String> {
+    programs(name, directories).next()
+}
+
+fn programs(name: &str, directories: &[PathBuf]) -> impl Iterator<Item = String> {
+    let places = directories.iter().map(move |directory| directory.join(name));
+    let executable = places.filter(|place| is_executable(place));
+    executable.filter_map(|place| place.into_os_string().into_string().ok())
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether the environment of this Python holds vLLM. Asking Python would import it, which takes
+/// seconds.
+fn has_vllm(python: &Path) -> bool {
+    let real = fs::canonicalize(python).ok();
+    [Some(python.to_owned()), real].into_iter().flatten().any(|python| {
+        let Some(libraries) = python.parent().and_then(Path::parent).map(|root| root.join("lib"))
+        else {
+            return false;
+        };
+        let versions = fs::read_dir(libraries).into_iter().flatten().flatten();
+        versions.map(|version| version.path()).any(|version| {
+            ["site-packages", "dist-packages"]
+                .iter()
+                .any(|packages| version.join(packages).join("vllm/__init__.py").is_file())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! Owns the life of a vLLM server: starts it, sees it become healthy, tells of every change, brings
+//! it back when it dies, switches its model, and stops it without leaving anything behind.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use vllm_supervisor::Supervisor;
+//!
+//! let supervisor = Supervisor::builder().model("Qwen/Qwen3-0.6B").spawn().await?;
+//! let mut events = supervisor.subscribe();
+//! supervisor.ensure_healthy(None).await?;
+//! println!("vLLM serves at {}", supervisor.base_url());
+//! while let Some(notice) = events.next().await {
+//!     println!("{notice:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Supervisor::builder`] makes a supervisor, from code or from a [`config::Config`].
+//! - [`SupervisorHandle`] has the verbs. Each may be repeated; two callers who want the same share
+//!   one action; each returns when it is so, or with a [`CommandError`] that says why it will not be.
+//! - [`SupervisorHandle::watch`] is the present, a [`Snapshot`] that is never stale;
+//!   [`SupervisorHandle::subscribe`] is the history, numbered [`Event`]s with explicit gaps.
+//! - A failure is a [`Cause`]: a [`Code`] to look up, what happened this time, a remedy, and
+//!   whether trying again can help.
+//!
+//! # States
+//!
+//! [`ServiceState`] has seven: `Stopped`, `Starting`, `Running`, `Stopping`, `Crashed` (a restart is
+//! pending), `Failed` (given up, until somebody calls [`SupervisorHandle::start`]) and `Unknown`.
+//! `Running` means that the process lives, `/health` answers 200 and `/v1/models` lists the model.
+//!
+//! # Runtime
+//!
+//! It wants a tokio runtime with IO and time enabled, of either kind, and Linux. It emits `tracing`
+//! records and installs no subscriber. It does not touch signal handlers, standard streams, or the
+//! process's environment.
+//!
+//! # The end
+//!
+//! Call [`SupervisorHandle::shutdown`] before your program ends. If it ends otherwise, by dropping
+//! the last handle, the runtime, or by a panic, vLLM is killed or left running as
+//! [`config::Lifecycle::stop_on_exit`] says. Only SIGKILL of your program leaves it running in any
+//! case; the next supervisor with the same state directory adopts it.
+
+pub mod builder;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod handle;
+pub mod subscription;
+pub mod wire;
+
+mod launch_recipe;
+
+pub use builder::{Supervisor, SupervisorBuilder};
+pub use error::{CommandError, StartError, StateDirectoryError};
+pub use handle::SupervisorHandle;
+pub use subscription::{EventStream, LoadStream, Notice};
+pub use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass};
+pub use vllm_supervisor_actors::domain::event::{Event, EventKind};
+pub use vllm_supervisor_actors::domain::goal::Missed;
+pub use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
+pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
+pub use vllm_supervisor_actors::domain::input::{RestartRecord, StopMode};
+pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
+pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
+pub use vllm_supervisor_actors::domain::state::ServiceState;
+pub use vllm_supervisor_actors::root::{
+    GpuView, HealthNote, LaunchKind, RestartCount, RootMessage, Snapshot,
+};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,0 +1,377 @@
+//! How events, the status and the history are written in JSON: a contract.
+//!
+//! The names are the same in `vllmd --output json`, in the journal, and wherever else JSON leaves
+//! this program. A name is never changed, and a field is only added. Times are RFC 3339 in UTC
+//! with milliseconds; durations say their unit.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vllm_supervisor_actors::domain::cause::{Cause, Code};
+use vllm_supervisor_actors::domain::event::{Event, EventKind};
+use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
+use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
+use vllm_supervisor_actors::domain::input::RestartRecord;
+use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
+use vllm_supervisor_actors::domain::spec::LifecycleMode;
+use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
+
+use crate::subscription::Notice;
+
+mod journal;
+
+pub(crate) use journal::JsonLines;
+
+/// What a subscriber is told, as one JSON object.
+pub fn notice(notice: &Notice) -> Value {
+    match notice {
+        Notice::Event(happened) => event(happened),
+        Notice::Gap { missed } => serde_json::json!({ "type": "gap", "missed": missed }),
+    }
+}
+
+/// An event, as one JSON object.
+pub fn event(event: &Event) -> Value {
+    into_value(&EventLine::from(event))
+}
+
+/// The present, as one JSON object.
+pub fn status(snapshot: &Snapshot, base_url: &str) -> Value {
+    into_value(&StatusBody::new(snapshot, base_url))
+}
+
+/// An end that nobody asked for, as one JSON object.
+pub fn restart(record: &RestartRecord) -> Value {
+    into_value(&RestartLine::from(record))
+}
+
+fn into_value(body: &impl Serialize) -> Value {
+    // Plain structs of strings and numbers always have a JSON form.
+    serde_json::to_value(body).unwrap_or(Value::Null)
+}
+
+fn timestamp(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Fractions of a millisecond tell a check on loopback from another.
+fn fine_millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[derive(Serialize)]
+struct EventLine<'a> {
+    seq: u64,
+    at: String,
+    incarnation: u64,
+    #[serde(flatten)]
+    kind: KindBody<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum KindBody<'a> {
+    StateChanged {
+        from: &'static str,
+        to: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<CauseBody<'a>>,
+    },
+    LoadProgressed {
+        progress: ProgressBody<'a>,
+    },
+    RestartScheduled {
+        attempt: u32,
+        delay_ms: u64,
+        restarts_in_window: u32,
+    },
+    HealthChanged {
+        healthy: bool,
+        consecutive_failures: u32,
+        latency_ms: Option<f64>,
+    },
+    ModelSwitched {
+        from: &'a str,
+        to: &'a str,
+    },
+}
+
+impl<'a> From<&'a Event> for EventLine<'a> {
+    fn from(event: &'a Event) -> Self {
+        let kind = match &event.kind {
+            EventKind::StateChanged { from, to, cause } => KindBody::StateChanged {
+                from: from.as_str(),
+                to: to.as_str(),
+                cause: cause.as_ref().map(CauseBody::from),
+            },
+            EventKind::LoadProgressed { progress } => {
+                KindBody::LoadProgressed { progress: progress.into() }
+            }
+            EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
+                KindBody::RestartScheduled {
+                    attempt: *attempt,
+                    delay_ms: millis(*delay),
+                    restarts_in_window: *restarts_in_window,
+                }
+            }
+            EventKind::HealthChanged { healthy, consecutive_failures, latency } => {
+                KindBody::HealthChanged {
+                    healthy: *healthy,
+                    consecutive_failures: *consecutive_failures,
+                    latency_ms: latency.map(fine_millis),
+                }
+            }
+            EventKind::ModelSwitched { from, to } => {
+                KindBody::ModelSwitched { from: from.as_str(), to: to.as_str() }
+            }
+        };
+        Self {
+            seq: event.sequence.get(),
+            at: timestamp(event.at),
+            incarnation: event.incarnation.get(),
+            kind,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CauseBody<'a> {
+    code: String,
+    summary: &'a str,
+}
+
+impl<'a> From<&'a Cause> for CauseBody<'a> {
+    fn from(cause: &'a Cause) -> Self {
+        Self { code: cause.code.to_string(), summary: &cause.summary }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: String,
+    summary: &'a str,
+    remedy: &'static str,
+    last_lines: &'a [String],
+}
+
+impl<'a> From<&'a Cause> for ErrorBody<'a> {
+    fn from(cause: &'a Cause) -> Self {
+        let (summary, last_lines) = (cause.summary.as_str(), cause.last_lines.as_slice());
+        Self { code: cause.code.to_string(), summary, remedy: cause.remedy(), last_lines }
+    }
+}
+
+#[derive(Serialize)]
+struct ProgressBody<'a> {
+    model_id: &'a str,
+    progress_percent: u8,
+    bytes_downloaded: u64,
+    total_bytes: Option<u64>,
+    status: &'static str,
+    is_progress_known: bool,
+    started_at: String,
+    completed_at: Option<String>,
+}
+
+impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
+    fn from(progress: &'a ModelLoadProgress) -> Self {
+        Self {
+            model_id: progress.model.as_str(),
+            progress_percent: progress.percent,
+            bytes_downloaded: progress.bytes_downloaded,
+            total_bytes: progress.total_bytes,
+            status: load_status(progress.status),
+            is_progress_known: progress.is_progress_known,
+            started_at: timestamp(progress.started_at),
+            completed_at: progress.completed_at.map(timestamp),
+        }
+    }
+}
+
+/// The name of a load's status.
+pub(crate) fn load_status(status: LoadStatus) -> &'static str {
+    match status {
+        LoadStatus::Downloading => "downloading",
+        LoadStatus::Loading => "loading",
+        LoadStatus::Compiling => "compiling",
+        LoadStatus::Capturing => "capturing",
+        LoadStatus::Warming => "warming",
+        LoadStatus::Loaded => "loaded",
+        LoadStatus::Failed => "failed",
+    }
+}
+
+#[derive(Serialize)]
+struct StatusBody<'a> {
+    state: &'static str,
+    mode: &'static str,
+    model: &'a str,
+    pid: Option<u32>,
+    incarnation: u64,
+    uptime_seconds: Option<u64>,
+    base_url: &'a str,
+    launch: Option<&'static str>,
+    last_health_check: Option<HealthBody<'a>>,
+    restarts: RestartsBody,
+    gpus: Vec<GpuBody<'a>>,
+    last_error: Option<ErrorBody<'a>>,
+}
+
+impl<'a> StatusBody<'a> {
+    fn new(snapshot: &'a Snapshot, base_url: &'a str) -> Self {
+        // A clock that was set back since makes it zero.
+        let uptime = |since: SystemTime| since.elapsed().unwrap_or_default().as_secs();
+        Self {
+            state: snapshot.state.as_str(),
+            mode: mode(snapshot.mode),
+            model: snapshot.model.as_str(),
+            pid: snapshot.pid,
+            incarnation: snapshot.incarnation.get(),
+            uptime_seconds: snapshot.running_since.map(uptime),
+            base_url,
+            launch: snapshot.launch.map(launch),
+            last_health_check: snapshot.last_health_check.as_ref().map(|note| HealthBody {
+                at: timestamp(note.at),
+                healthy: note.error.is_none(),
+                latency_ms: note.latency.map(fine_millis),
+                error: note.error.as_deref(),
+            }),
+            restarts: RestartsBody {
+                in_window: snapshot.restarts.in_window,
+                cap: snapshot.restarts.cap,
+                window_seconds: snapshot.restarts.window.as_secs(),
+                reset_at: snapshot.restarts.reset_at.map(timestamp),
+                total: snapshot.restarts.total,
+            },
+            gpus: snapshot.gpus.gpus().iter().map(GpuBody::from).collect(),
+            last_error: snapshot.last_error.as_ref().map(ErrorBody::from),
+        }
+    }
+}
+
+fn mode(mode: LifecycleMode) -> &'static str {
+    match mode {
+        LifecycleMode::Managed => "managed",
+        LifecycleMode::Monitored => "monitored",
+        LifecycleMode::External => "external",
+    }
+}
+
+fn launch(kind: LaunchKind) -> &'static str {
+    match kind {
+        LaunchKind::Cold => "cold",
+        LaunchKind::Adopted => "adopted",
+    }
+}
+
+#[derive(Serialize)]
+struct HealthBody<'a> {
+    at: String,
+    healthy: bool,
+    latency_ms: Option<f64>,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RestartsBody {
+    in_window: u32,
+    cap: u32,
+    window_seconds: u64,
+    reset_at: Option<String>,
+    total: u64,
+}
+
+#[derive(Serialize)]
+struct GpuBody<'a> {
+    index: u32,
+    uuid: &'a str,
+    name: &'a str,
+    memory_used_bytes: Option<u64>,
+    memory_total_bytes: Option<u64>,
+    utilization_percent: Option<u32>,
+    temperature_celsius: Option<u32>,
+    power_watts: Option<u32>,
+    processes: Vec<GpuProcessBody>,
+}
+
+#[derive(Serialize)]
+struct GpuProcessBody {
+    pid: u32,
+    memory_bytes: Option<u64>,
+    ours: bool,
+}
+
+impl<'a> From<&'a Gpu> for GpuBody<'a> {
+    fn from(gpu: &'a Gpu) -> Self {
+        let process = |process: &GpuProcess| GpuProcessBody {
+            pid: process.pid,
+            memory_bytes: process.memory_bytes,
+            ours: process.ours,
+        };
+        Self {
+            index: gpu.index,
+            uuid: &gpu.uuid,
+            name: &gpu.name,
+            memory_used_bytes: gpu.memory_used_bytes,
+            memory_total_bytes: gpu.memory_total_bytes,
+            utilization_percent: gpu.utilization_percent,
+            temperature_celsius: gpu.temperature_celsius,
+            power_watts: gpu.power_watts,
+            processes: gpu.processes.iter().map(process).collect(),
+        }
+    }
+}
+
+/// One entry of the history. It is read back too, so it owns what it holds.
+#[derive(Deserialize, Serialize)]
+struct RestartLine {
+    at: String,
+    incarnation: u64,
+    model: String,
+    code: String,
+    summary: String,
+    healthy_for_ms: Option<u64>,
+    restart_after_ms: Option<u64>,
+    last_lines: Vec<String>,
+}
+
+impl From<&RestartRecord> for RestartLine {
+    fn from(record: &RestartRecord) -> Self {
+        Self {
+            at: timestamp(record.at),
+            incarnation: record.incarnation.get(),
+            model: record.model.to_string(),
+            code: record.cause.code.to_string(),
+            summary: record.cause.summary.clone(),
+            healthy_for_ms: record.healthy_for.map(millis),
+            restart_after_ms: record.restart_after.map(millis),
+            last_lines: record.cause.last_lines.clone(),
+        }
+    }
+}
+
+fn code(text: &str) -> Option<Code> {
+    Code::all().find(|code| code.to_string() == text)
+}
+
+/// The numbers of an event's line.
+#[derive(Deserialize)]
+struct Numbers {
+    seq: u64,
+    incarnation: u64,
+}
+
+impl Numbers {
+    fn read(line: &str) -> Option<(Sequence, Incarnation)> {
+        let numbers: Self = serde_json::from_str(line).ok()?;
+        Some((Sequence::new(numbers.seq), Incarnation::new(numbers.incarnation)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Every name of the contract, spelled out: a change here is a change for everyone who reads us.
+
+use serde_json::json;
+use vllm_supervisor_actors::adapters::journal::JournalCodec;
+use vllm_supervisor_actors::domain::event::EventKind::{
+    self, HealthChanged, LoadProgressed, ModelSwitched, RestartScheduled, StateChanged,
+};
+use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::ports::{CustodyEnded, Fate};
+use vllm_supervisor_actors::root::{GpuView, HealthNote, RestartCount};
+
+use super::*;
+
+mod statuses;
+
+/// 2026-11-23, 07:00:00.123 UTC.
+fn morning() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_417_200_123)
+}
+
+fn model(id: &str) -> ModelId {
+    ModelId::new(id).unwrap()
+}
+
+fn crash() -> Cause {
+    Cause::new(Code::EngineDied, "the engine died by SIGSEGV")
+        .with_last_lines(vec!["a line".to_owned(), "the \"last\"\nline".to_owned()])
+}
+
+fn seventh(kind: EventKind) -> Event {
+    Event { sequence: Sequence::new(7), at: morning(), incarnation: Incarnation::new(2), kind }
+}
+
+/// What every event has, and `kind`.
+#[track_caller]
+fn assert_event(kind: EventKind, expected: Value) {
+    let mut whole = json!({ "seq": 7, "at": "2026-11-23T07:00:00.123Z", "incarnation": 2 });
+    let Value::Object(fields) = expected else { panic!("an event is an object") };
+    whole.as_object_mut().unwrap().extend(fields);
+    assert_eq!(event(&seventh(kind)), whole);
+}
+
+#[test]
+fn a_change_of_state_tells_code_and_summary_of_its_cause_and_no_more() {
+    let (from, to) = (ServiceState::Running, ServiceState::Crashed);
+    assert_event(
+        StateChanged { from, to, cause: Some(crash()) },
+        json!({
+            "type": "state_changed", "from": "running", "to": "crashed",
+            "cause": { "code": "VLM-016", "summary": "the engine died by SIGSEGV" },
+        }),
+    );
+}
+
+#[test]
+fn a_change_of_state_without_a_cause_has_no_such_field() {
+    assert_event(
+        StateChanged { from: ServiceState::Stopped, to: ServiceState::Starting, cause: None },
+        json!({ "type": "state_changed", "from": "stopped", "to": "starting" }),
+    );
+}
+
+#[test]
+fn every_state_is_written_in_lower_case() {
+    for state in ServiceState::ALL {
+        let name = format!("{state:?}").to_lowercase();
+        assert_event(
+            StateChanged { from: state, to: state, cause: None },
+            json!({ "type": "state_changed", "from": name, "to": name }),
+        );
+    }
+}
+
+#[test]
+fn progress_of_a_download_counts_bytes() {
+    let progress = ModelLoadProgress::downloading(model("org/model"), 512, Some(2048), morning());
+    assert_event(
+        LoadProgressed { progress },
+        json!({
+            "type": "load_progressed",
+            "progress": {
+                "model_id": "org/model", "progress_percent": 25, "bytes_downloaded": 512,
+                "total_bytes": 2048, "status": "downloading", "is_progress_known": true,
+                "started_at": "2026-11-23T07:00:00.123Z", "completed_at": null,
+            },
+        }),
+    );
+}
+
+#[test]
+fn progress_of_a_finished_load_says_when_it_finished() {
+    let progress = ModelLoadProgress::loading(model("org/model"), 40, morning())
+        .complete(morning() + Duration::from_millis(7_877));
+    assert_event(
+        LoadProgressed { progress },
+        json!({
+            "type": "load_progressed",
+            "progress": {
+                "model_id": "org/model", "progress_percent": 100, "bytes_downloaded": 0,
+                "total_bytes": null, "status": "loaded", "is_progress_known": true,
+                "started_at": "2026-11-23T07:00:00.123Z",
+                "completed_at": "2026-11-23T07:00:08.000Z",
+            },
+        }),
+    );
+}
+
+#[test]
+fn every_status_of_a_load_has_its_name() {
+    use LoadStatus::{Capturing, Compiling, Downloading, Failed, Loaded, Loading, Warming};
+    let all = [Downloading, Loading, Compiling, Capturing, Warming, Loaded, Failed];
+    let names = ["downloading", "loading", "compiling", "capturing", "warming", "loaded", "failed"];
+    assert_eq!(all.map(load_status), names);
+}
+
+#[test]
+fn a_scheduled_restart_tells_its_delay_in_whole_milliseconds() {
+    let delay = Duration::from_micros(4_000_900);
+    assert_event(
+        RestartScheduled { attempt: 2, delay, restarts_in_window: 3 },
+        json!({
+            "type": "restart_scheduled", "attempt": 2, "delay_ms": 4000, "restarts_in_window": 3,
+        }),
+    );
+}
+
+#[test]
+fn a_passed_check_tells_its_latency_to_the_microsecond() {
+    let latency = Some(Duration::from_nanos(1_234_567));
+    assert_event(
+        HealthChanged { healthy: true, consecutive_failures: 0, latency },
+        json!({
+            "type": "health_changed", "healthy": true, "consecutive_failures": 0,
+            "latency_ms": 1.235,
+        }),
+    );
+}
+
+#[test]
+fn a_failed_check_has_no_latency() {
+    assert_event(
+        HealthChanged { healthy: false, consecutive_failures: 3, latency: None },
+        json!({
+            "type": "health_changed", "healthy": false, "consecutive_failures": 3,
+            "latency_ms": null,
+        }),
+    );
+}
+
+#[test]
+fn a_switch_tells_both_models() {
+    assert_event(
+        ModelSwitched { from: model("org/old"), to: model("/models/new") },
+        json!({ "type": "model_switched", "from": "org/old", "to": "/models/new" }),
+    );
+}
+
+#[test]
+fn a_gap_tells_how_many_events_were_missed() {
+    let gap = Notice::Gap { missed: 12 };
+    assert_eq!(notice(&gap), json!({ "type": "gap", "missed": 12 }));
+}
+
+#[test]
+fn a_notice_of_an_event_is_the_event() {
+    let happened = seventh(HealthChanged { healthy: true, consecutive_failures: 0, latency: None });
+    assert_eq!(notice(&Notice::Event(happened.clone().into())), event(&happened));
+}
+
+fn record() -> RestartRecord {
+    RestartRecord {
+        at: morning(),
+        incarnation: Incarnation::new(2),
+        model: model("org/model"),
+        cause: crash(),
+        healthy_for: Some(Duration::from_millis(61_001)),
+        restart_after: Some(Duration::from_secs(2)),
+    }
+}
+
+fn record_that_never_was_healthy() -> RestartRecord {
+    RestartRecord {
+        cause: Cause::new(Code::ModelGated, "the terms were not accepted"),
+        healthy_for: None,
+        restart_after: None,
+        ..record()
+    }
+}
+
+#[test]
+fn an_entry_of_the_history_says_its_units() {
+    assert_eq!(
+        restart(&record()),
+        json!({
+            "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "model": "org/model",
+            "code": "VLM-016", "summary": "the engine died by SIGSEGV",
+            "healthy_for_ms": 61_001, "restart_after_ms": 2_000,
+            "last_lines": ["a line", "the \"last\"\nline"],
+        })
+    );
+}
+
+#[test]
+fn the_history_is_read_back_as_it_was_written() {
+    for written in [record(), record_that_never_was_healthy()] {
+        let line = JsonLines.restart(&written);
+        assert_eq!(JsonLines.read_restart(&line), Some(written), "{line}");
+    }
+}
+
+#[test]
+fn every_code_is_read_back_with_its_class() {
+    for code in Code::all() {
+        let written = RestartRecord { cause: Cause::new(code, "why"), ..record() };
+        assert_eq!(JsonLines.read_restart(&JsonLines.restart(&written)), Some(written));
+    }
+}
+
+#[test]
+fn a_code_of_a_later_version_is_passed_over() {
+    let line = JsonLines.restart(&record()).replace("VLM-016", "VLM-098");
+    assert_eq!(JsonLines.read_restart(&line), None);
+}
+
+#[test]
+fn fields_of_a_later_version_do_not_hide_an_entry() {
+    let mut line = restart(&record());
+    line["since_version_2"] = json!(true);
+    assert_eq!(JsonLines.read_restart(&line.to_string()), Some(record()));
+}
+
+fn lines() -> [String; 3] {
+    let ended =
+        CustodyEnded { at: morning(), incarnation: Incarnation::new(2), pid: 42, fate: Fate::Kept };
+    let (from, to) = (ServiceState::Running, ServiceState::Crashed);
+    let changed = seventh(StateChanged { from, to, cause: Some(crash()) });
+    [JsonLines.event(&changed), JsonLines.restart(&record()), JsonLines.custody_ended(&ended)]
+}
+
+#[test]
+fn whatever_is_written_stays_on_one_line() {
+    for line in lines() {
+        assert!(!line.contains(['\n', '\r']), "{line}");
+    }
+}
+
+#[test]
+fn a_line_that_was_torn_anywhere_means_nothing() {
+    for line in lines() {
+        for end in (0..line.len()).filter(|end| line.is_char_boundary(*end)) {
+            let torn = &line[..end];
+            assert_eq!(JsonLines.numbers(torn), None, "{torn}");
+            assert_eq!(JsonLines.read_restart(torn), None, "{torn}");
+        }
+    }
+}
+
+#[test]
+fn only_the_line_of_an_event_has_numbers() {
+    let [changed, restarted, ended] = lines();
+    let numbers = Some((Sequence::new(7), Incarnation::new(2)));
+    assert_eq!(JsonLines.numbers(&changed), numbers);
+    assert_eq!(JsonLines.numbers(&restarted), None);
+    assert_eq!(JsonLines.numbers(&ended), None);
+}
+
+#[test]
+fn the_end_of_custody_says_what_became_of_the_process() {
+    for (fate, name) in [(Fate::Kept, "kept"), (Fate::Killed, "killed")] {
+        let ended = CustodyEnded { at: morning(), incarnation: Incarnation::new(2), pid: 42, fate };
+        let line: Value = serde_json::from_str(&JsonLines.custody_ended(&ended)).unwrap();
+        assert_eq!(
+            line,
+            json!({
+                "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "type": "custody_ended",
+                "pid": 42, "fate": name,
+            })
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! The status, with everything that it can tell and with nothing.
+
+use super::*;
+
+const BASE_URL: &str = "http://127.0.0.1:8000";
+
+fn gpu() -> Gpu {
+    Gpu {
+        index: 1,
+        uuid: "GPU-5a".to_owned(),
+        name: "NVIDIA H100".to_owned(),
+        memory_used_bytes: Some(1 << 34),
+        memory_total_bytes: Some(1 << 36),
+        utilization_percent: Some(97),
+        temperature_celsius: Some(61),
+        power_watts: Some(640),
+        processes: vec![
+            GpuProcess { pid: 4243, memory_bytes: Some(1 << 33), ours: true },
+            GpuProcess { pid: 99, memory_bytes: None, ours: false },
+        ],
+    }
+}
+
+fn silent_gpu() -> Gpu {
+    Gpu {
+        memory_used_bytes: None,
+        memory_total_bytes: None,
+        utilization_percent: None,
+        temperature_celsius: None,
+        power_watts: None,
+        processes: Vec::new(),
+        ..gpu()
+    }
+}
+
+fn full() -> Snapshot {
+    Snapshot {
+        state: ServiceState::Running,
+        pid: Some(4242),
+        incarnation: Incarnation::new(3),
+        launch: Some(LaunchKind::Adopted),
+        last_health_check: Some(HealthNote {
+            at: morning(),
+            latency: Some(Duration::from_micros(2_500)),
+            error: None,
+        }),
+        restarts: RestartCount {
+            in_window: 2,
+            cap: 3,
+            window: Duration::from_secs(60),
+            reset_at: Some(morning() + Duration::from_millis(877)),
+            total: 9,
+        },
+        gpus: GpuView::Seen(vec![gpu(), silent_gpu()]),
+        last_error: Some(crash()),
+        sequence: Sequence::new(40),
+        listed_models: vec!["org/model".to_owned()],
+        ..Snapshot::initial(model("org/model"), 3)
+    }
+}
+
+#[test]
+fn a_status_with_everything_has_every_name_of_the_contract() {
+    assert_eq!(
+        status(&full(), BASE_URL),
+        json!({
+            "state": "running", "mode": "managed", "model": "org/model", "pid": 4242,
+            "incarnation": 3, "uptime_seconds": null, "base_url": BASE_URL, "launch": "adopted",
+            "last_health_check": {
+                "at": "2026-11-23T07:00:00.123Z", "healthy": true, "latency_ms": 2.5, "error": null,
+            },
+            "restarts": {
+                "in_window": 2, "cap": 3, "window_seconds": 60,
+                "reset_at": "2026-11-23T07:00:01.000Z", "total": 9,
+            },
+            "gpus": [
+                {
+                    "index": 1, "uuid": "GPU-5a", "name": "NVIDIA H100",
+                    "memory_used_bytes": 17_179_869_184_u64,
+                    "memory_total_bytes": 68_719_476_736_u64,
+                    "utilization_percent": 97, "temperature_celsius": 61, "power_watts": 640,
+                    "processes": [
+                        { "pid": 4243, "memory_bytes": 8_589_934_592_u64, "ours": true },
+                        { "pid": 99, "memory_bytes": null, "ours": false },
+                    ],
+                },
+                {
+                    "index": 1, "uuid": "GPU-5a", "name": "NVIDIA H100",
+                    "memory_used_bytes": null, "memory_total_bytes": null,
+                    "utilization_percent": null, "temperature_celsius": null, "power_watts": null,
+                    "processes": [],
+                },
+            ],
+            "last_error": {
+                "code": "VLM-016", "summary": "the engine died by SIGSEGV",
+                "remedy": Code::EngineDied.remedy(),
+                "last_lines": ["a line", "the \"last\"\nline"],
+            },
+        })
+    );
+}
+
+#[test]
+fn a_status_with_nothing_keeps_every_name() {
+    assert_eq!(
+        status(&Snapshot::initial(model("org/model"), 3), BASE_URL),
+        json!({
+            "state": "unknown", "mode": "managed", "model": "org/model", "pid": null,
+            "incarnation": 0, "uptime_seconds": null, "base_url": BASE_URL, "launch": null,
+            "last_health_check": null,
+            "restarts": {
+                "in_window": 0, "cap": 3, "window_seconds": 60, "reset_at": null, "total": 0,
+            },
+            "gpus": [], "last_error": null,
+        })
+    );
+}
+
+fn uptime(running_since: SystemTime) -> u64 {
+    let snapshot = Snapshot { running_since: Some(running_since), ..full() };
+    status(&snapshot, BASE_URL)["uptime_seconds"].as_u64().unwrap()
+}
+
+#[test]
+fn uptime_counts_seconds_since_the_service_is_healthy() {
+    let hour = Duration::from_secs(3600);
+    // The upper end leaves room for a machine that is slow or adjusts its clock.
+    assert!((3600..7200).contains(&uptime(SystemTime::now() - hour)));
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_negative_uptime() {
+    assert_eq!(uptime(SystemTime::now() + Duration::from_secs(3600)), 0);
+}
+
+#[test]
+fn a_check_that_failed_tells_why() {
+    let note = HealthNote { at: morning(), latency: None, error: Some("HTTP 503".to_owned()) };
+    let snapshot = Snapshot { last_health_check: Some(note), ..full() };
+    assert_eq!(
+        status(&snapshot, BASE_URL)["last_health_check"],
+        json!({
+            "at": "2026-11-23T07:00:00.123Z", "healthy": false, "latency_ms": null,
+            "error": "HTTP 503",
+        })
+    );
+}
+
+#[test]
+fn every_mode_and_every_kind_of_launch_has_its_name() {
+    use LifecycleMode::{External, Managed, Monitored};
+    assert_eq!([Managed, Monitored, External].map(mode), ["managed", "monitored", "external"]);
+    assert_eq!([LaunchKind::Cold, LaunchKind::Adopted].map(launch), ["cold", "adopted"]);
+}
+
+#[test]
+fn gpus_that_no_longer_answer_are_shown_as_last_seen() {
+    let snapshot = Snapshot { gpus: GpuView::Stalled(vec![gpu()]), ..full() };
+    assert_eq!(status(&snapshot, BASE_URL)["gpus"][0]["uuid"], "GPU-5a");
+    let snapshot = Snapshot { gpus: GpuView::Unavailable("no driver".to_owned()), ..full() };
+    assert_eq!(status(&snapshot, BASE_URL)["gpus"], json!([]));
+}

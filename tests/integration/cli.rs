@@ -1,0 +1,8 @@
+//! The command `vllmd`, as an operator meets it: words, signals, streams and exit codes.
+
+mod checking;
+mod ending;
+mod mistakes;
+mod running;
+mod soak;
+mod workplace;

@@ -1,0 +1,136 @@
+//! What cannot be used is said before anything is started: exit code 2, with key, value and remedy.
+
+use std::fs::{self, File};
+
+use rustix::fs::{FlockOperation, flock};
+use vllm_supervisor_tests::fake_vllm::fake_vllm;
+
+use super::workplace::Workplace;
+
+/// A configuration section, further words, and what stderr must have.
+const MISTAKES: [(&str, &[&str], &[&str]); 9] = [
+    (
+        "model: org/tiny",
+        &["--config", "missing.yaml"],
+        &["error[VLM-008]: --config: ", "missing.yaml`", "help: name a readable YAML file"],
+    ),
+    (
+        "model: org/tiny\nprot: 8000",
+        &[],
+        &[
+            "vllmd.yaml:4: providers.vllm.prot: unknown key",
+            "help: did you mean `providers.vllm.port`?",
+        ],
+    ),
+    (
+        "model: org/tiny\nport: 0",
+        &[],
+        &[
+            "error[VLM-008]: ",
+            "vllmd.yaml:4: providers.vllm.port: ",
+            "found `0`",
+            "help: The TCP port",
+        ],
+    ),
+    (
+        "model: org/tiny",
+        &["--port", "70000"],
+        &["error[VLM-008]: --port: ", "found `70000`", "help: The TCP port"],
+    ),
+    (
+        "model: org/tiny\ngpu: {memory_utilization: 1.2}",
+        &[],
+        &["providers.vllm.gpu.memory_utilization: ", "found `1.2`", "help: "],
+    ),
+    ("model: two words", &[], &["error[VLM-012]: ", "providers.vllm.model: ", "found `two words`"]),
+    ("port: 8000", &[], &["providers.vllm.model: no model is given", "help: give `--model`"]),
+    (
+        "model: org/tiny\nvllm_binary: /no/such/vllm",
+        &[],
+        &["error[VLM-007]: ", "`/no/such/vllm`", "help: install it"],
+    ),
+    (
+        "model: org/tiny",
+        &["--state-dir", "/dev/null/state"],
+        &[
+            "error: the state directory /dev/null/state cannot be used: Not a directory",
+            "help: make it writable",
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn each_mistake_is_named_with_a_way_out_and_nothing_starts() {
+    for (section, words, parts) in MISTAKES {
+        let place = Workplace::new(fake_vllm());
+        place.configure(section);
+        for command in ["run", "check"] {
+            // The last one counts for clap as well, so a row may name another file.
+            let mut line = vec![command];
+            if !words.contains(&"--config") {
+                line.extend(["--config", "vllmd.yaml"]);
+            }
+            line.extend(words);
+            let finished = place.vllmd(&line).await;
+            assert_eq!(finished.code, Some(2), "{finished:#?}");
+            finished.complains_of(parts);
+            assert!(command == "check" || finished.stdout.is_empty(), "{finished:#?}");
+        }
+        assert_eq!(place.launches(), 0);
+    }
+}
+
+#[tokio::test]
+async fn all_mistakes_are_reported_at_once() {
+    let place = Workplace::new(fake_vllm());
+    place.configure("port: 0\ngpu: {tensor_parallel_size: 0}\nlifecycle: {mode: manged}");
+    let finished = place.vllmd(&["run", "--config", "vllmd.yaml", "--model", "a b"]).await;
+    assert_eq!(finished.code, Some(2));
+    finished.complains_of(&["--model", "vllm.port", "tensor_parallel_size", "lifecycle.mode"]);
+    assert_eq!(finished.stderr.matches("error[VLM-").count(), 4, "{finished:#?}");
+}
+
+#[tokio::test]
+async fn without_vllm_it_says_what_to_install() {
+    let place = Workplace::without_vllm(fake_vllm());
+    for command in ["run", "check"] {
+        let finished = place.vllmd(&[command, "--model", "org/tiny"]).await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        finished.complains_of(&["error[VLM-007]: there is no `vllm` on the PATH", "pip install"]);
+    }
+}
+
+#[tokio::test]
+async fn a_state_directory_has_room_for_one() {
+    let place = Workplace::new(fake_vllm());
+    fs::create_dir_all(place.path("state/logs")).unwrap();
+    let lock = File::create(place.path("state/lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    place.configure_lifecycle("");
+    for command in ["run", "check"] {
+        let words = [command, "--config", "vllmd.yaml", "--state-dir", "state"];
+        let finished = place.vllmd(&words).await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        finished.complains_of(&["/state is used by another supervisor", "`--state-dir`"]);
+    }
+    assert_eq!(place.launches(), 0);
+}
+
+#[tokio::test]
+async fn a_log_filter_that_means_nothing_is_refused() {
+    let mut place = Workplace::new(fake_vllm());
+    place.set("VLLMD_LOG", "root=loud");
+    let finished = place.vllmd(&["run", "--model", "org/tiny"]).await;
+    assert_eq!(finished.code, Some(2), "{finished:#?}");
+    finished.complains_of(&["error: VLLMD_LOG: ", "found `root=loud`", "help: give a level"]);
+}
+
+#[tokio::test]
+async fn wrong_usage_is_a_mistake_too() {
+    let place = Workplace::new(fake_vllm());
+    for words in [&["runn"][..], &["run", "--prot", "1"], &[]] {
+        let finished = place.vllmd(words).await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        assert_eq!(finished.stdout, "");
+    }
+}

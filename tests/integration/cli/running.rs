@@ -1,0 +1,132 @@
+//! `vllmd run` while it runs: what it prints, and what becomes of vLLM when it ends.
+
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+use vllm_supervisor_tests::fake_vllm::fake_vllm;
+
+use super::workplace::{MODEL, Workplace, until};
+
+const RUN_JSON: [&str; 5] = ["run", "--config", "vllmd.yaml", "--output", "json"];
+const RUN_TEXT: [&str; 3] = ["run", "--config", "vllmd.yaml"];
+
+#[tokio::test]
+async fn events_are_json_lines_without_a_gap_and_a_signal_leaves_nothing() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut vllmd = place.start(&RUN_JSON);
+    let events = vllmd.enters("running").await;
+    let numbers: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
+    let gapless: Vec<u64> = (numbers[0]..).take(events.len()).collect();
+    assert_eq!(numbers, gapless, "{events:#?}");
+    assert_eq!(events[0]["to"], "starting");
+    assert!(events.iter().any(|event| event["progress"]["status"] == "loaded"), "{events:#?}");
+
+    vllmd.signal(Signal::TERM);
+    vllmd.enters("stopped").await;
+    let finished = vllmd.end().await;
+    assert_eq!(finished.code, Some(143), "{finished:#?}");
+    finished.complains_of(&["stopping vLLM"]);
+    let is_event = |line: &str| serde_json::from_str::<Value>(line).is_ok();
+    assert!(finished.stdout.lines().all(is_event), "{finished:#?}");
+    place.nothing_runs().await;
+}
+
+#[tokio::test]
+async fn people_read_what_happens_and_where_the_log_is() {
+    let place = Workplace::new(fake_vllm().shards(3));
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut vllmd = place.start(&RUN_TEXT);
+    let starting = vllmd.says("starting org/tiny, launch 1").await;
+    let log = place.state().join("logs/vllm-1.log");
+    assert!(starting.ends_with(&format!("vLLM's log: {}", log.display())), "{starting}");
+    vllmd.says(" %  loading").await;
+    assert!(log.exists());
+    vllmd.says(&format!("running: {MODEL} is served at http://127.0.0.1:{}", place.port)).await;
+    vllmd.signal(Signal::INT);
+    let finished = vllmd.end().await;
+    assert_eq!(finished.code, Some(130), "{finished:#?}");
+    assert!(finished.stdout.ends_with("stopped"), "{finished:#?}");
+    let loads = |line: &&str| line.contains(" %  ");
+    let said = |line: &'_ str| line.split_once("  ").map(|(_, said)| said.to_owned());
+    let mut progress: Vec<_> = finished.stdout.lines().filter(loads).map(said).collect();
+    let lines = progress.len();
+    progress.dedup();
+    assert_eq!(progress.len(), lines, "each line is news: {finished:#?}");
+    place.nothing_runs().await;
+}
+
+#[tokio::test]
+async fn what_is_left_running_is_taken_over_by_the_next_run() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: false");
+    let mut first = place.start(&RUN_JSON);
+    first.enters("running").await;
+    first.signal(Signal::INT);
+    let first = first.end().await;
+    assert_eq!(first.code, Some(130), "{first:#?}");
+    let left = place.census.processes();
+    let vllm = left.iter().find(|process| process.title.contains("serve")).unwrap().pid;
+    let pid = format!("(pid {}", vllm.as_raw_pid());
+    first.complains_of(&["vLLM goes on", &pid, "kill"]);
+
+    place.configure_lifecycle("stop_on_exit: true");
+    let check = place.vllmd(&["check", "--config", "vllmd.yaml"]).await;
+    assert_eq!(check.code, Some(0), "{check:#?}");
+    assert!(check.stdout.contains(&pid), "{check:#?}");
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = stranger.local_addr().unwrap().port().to_string();
+    let check = place.vllmd(&["check", "--config", "vllmd.yaml", "--port", &port]).await;
+    check.complains_of(&["error[VLM-005]"]);
+    let mut second = place.start(&RUN_JSON);
+    second.enters("running").await;
+    second.signal(Signal::TERM);
+    let second = second.end().await;
+    assert_eq!(second.code, Some(143), "{second:#?}");
+    second.complains_of(&["took over the vLLM", &pid]);
+    assert_eq!(place.launches(), 1);
+    place.nothing_runs().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_does_not_end_supervision() {
+    let plan = fake_vllm().exits_with(1).after(Duration::from_millis(300)).then(fake_vllm());
+    let place = Workplace::new(plan);
+    place.configure_lifecycle("stop_on_exit: true");
+    for words in [&RUN_TEXT[..], &RUN_JSON[..]] {
+        let launches = place.launches();
+        let mut vllmd = place.start(words);
+        vllmd.says("starting").await;
+        vllmd.stop_reading();
+        let listens = || TcpStream::connect(("127.0.0.1", place.port)).is_ok();
+        until("it serves", || place.launches() > launches && listens()).await;
+        vllmd.signal(Signal::TERM);
+        let finished = vllmd.end().await;
+        assert_eq!(finished.code, Some(143), "{finished:#?}");
+        assert!(!finished.stderr.contains("panic"), "{finished:#?}");
+        place.nothing_runs().await;
+    }
+}
+
+#[tokio::test]
+async fn messages_that_nobody_reads_do_not_hold_up_supervision() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: true");
+    let (reader, mut writer) = io::pipe().unwrap();
+    // As much as a pipe holds (pipe(7)): whoever writes more waits for ever.
+    writer.write_all(&vec![b'.'; 1 << 16]).unwrap();
+    let mut vllmd = place.start_onto(&RUN_JSON, writer.into());
+    vllmd.enters("running").await;
+    let living = place.census.processes();
+    let worker = living.iter().find(|it| it.title.contains("VLLM::Worker")).unwrap();
+    // A crash is logged as an error.
+    kill_process(worker.pid, Signal::KILL).unwrap();
+    vllmd.enters("running").await;
+    vllmd.signal(Signal::TERM);
+    assert_eq!(vllmd.end().await.code, Some(143));
+    drop(reader);
+    place.nothing_runs().await;
+}

@@ -1,0 +1,13 @@
+//! The supervisor as a whole, with real processes and a stand-in for vLLM.
+
+mod cli;
+mod embedding;
+mod leaving;
+mod probing;
+mod restarting;
+mod serving;
+mod starting;
+mod stopping;
+
+/// The stand-in.
+const FAKE: &str = env!("CARGO_BIN_EXE_fake_vllm");

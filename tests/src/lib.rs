@@ -1,0 +1,9 @@
+//! What the tests need: a stand-in for vLLM, a real one, scenarios that run against either, and a
+//! census that proves that nothing is left.
+
+pub mod census;
+pub mod fake_vllm;
+pub mod process_table;
+pub mod real_vllm;
+pub mod scenario;
+pub mod trials;

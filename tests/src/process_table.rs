@@ -1,0 +1,115 @@
+//! Reads `/proc`: who runs, under which title, in whose session, holding which shared memory.
+//!
+//! Every reading is a snapshot: a process may be gone by the time its row is looked at, so what
+//! cannot be read any more is left out rather than reported.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, getpid};
+
+/// One row of the process table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its process id.
+    pub pid: Pid,
+    /// Its parent's id; `None` for a process whose parent lies outside this pid namespace.
+    pub parent: Option<Pid>,
+    /// The id of its session, which is the pid of the process that called `setsid`; `None` when that
+    /// process lies outside this pid namespace, as where a container's tests are started from.
+    pub session: Option<Pid>,
+    /// The state letter of `proc(5)`: `R`, `S`, `T` for stopped, `Z` for a zombie.
+    pub state: char,
+    /// The thread name of its main thread, cut by the kernel to 15 bytes.
+    pub comm: String,
+    /// Its command line with blanks between the arguments; for a process with a title, the title.
+    pub title: String,
+}
+
+impl Process {
+    /// Reads the row of `pid`; `None` when there is no such process.
+    pub fn of(pid: Pid) -> Option<Self> {
+        let stat = fs::read_to_string(proc_path(pid, "stat")).ok()?;
+        let cmdline = fs::read(proc_path(pid, "cmdline")).ok()?;
+        let title = String::from_utf8_lossy(&cmdline).replace('\0', " ").trim_end().to_owned();
+        Self::parse(pid, &stat, title)
+    }
+
+    /// The row of the process that asks.
+    pub fn this() -> Option<Self> {
+        Self::of(getpid())
+    }
+
+    fn parse(pid: Pid, stat: &str, title: String) -> Option<Self> {
+        // The name stands in brackets and may contain brackets and blanks itself.
+        let (before, after) = stat.rsplit_once(") ")?;
+        let mut fields = after.split(' ');
+        let state = fields.next()?.chars().next()?;
+        // The kernel writes 0 for whoever lies outside this pid namespace.
+        let mut pid_field = || Some(Pid::from_raw(fields.next()?.parse().ok()?));
+        let (parent, _group, session) = (pid_field()?, pid_field()?, pid_field()?);
+        let comm = before.split_once('(')?.1.to_owned();
+        Some(Self { pid, parent, session, state, comm, title })
+    }
+
+    /// Whether the environment that `/proc` shows for it holds exactly `variable` (`NAME=value`).
+    ///
+    /// A zombie shows no environment, and neither does a process whose title was written over it,
+    /// as vLLM's are unless `SPT_NOENV` is set (setproctitle 1.3.8).
+    pub fn has_in_environment(&self, variable: &str) -> bool {
+        fs::read(proc_path(self.pid, "environ"))
+            .is_ok_and(|block| block.split(|byte| *byte == 0).any(|it| it == variable.as_bytes()))
+    }
+
+    /// The files under `/dev/shm` that it has mapped and that still exist.
+    pub fn shared_memory(&self) -> BTreeSet<PathBuf> {
+        let maps = fs::read_to_string(proc_path(self.pid, "maps")).unwrap_or_default();
+        let mapped = maps.lines().filter_map(|line| line.find("/dev/shm/").map(|at| &line[at..]));
+        mapped.map(PathBuf::from).filter(|path| path.exists()).collect()
+    }
+}
+
+/// Everything that runs now, zombies included.
+pub fn processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter_map(Pid::from_raw).filter_map(Process::of).collect()
+}
+
+/// The children of `root`, their children, and so on, parents before their children.
+pub fn descendants(root: Pid) -> Vec<Process> {
+    let table = processes();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        let children = table.iter().filter(|process| process.parent == Some(parent)).cloned();
+        for child in children {
+            parents.push(child.pid);
+            found.push(child);
+        }
+    }
+    found
+}
+
+fn proc_path(pid: Pid, file: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/{file}", pid.as_raw_pid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_from_outside_the_pid_namespace_has_no_number() {
+        let row = Process::parse(Pid::INIT, "1 (a) b (c)) S 0 0 0 0 -1", "title".to_owned());
+        let row = row.expect("it is a row");
+        assert_eq!((row.parent, row.session, row.state), (None, None, 'S'));
+        assert_eq!(row.comm, "a) b (c)");
+    }
+
+    #[test]
+    fn this_process_has_a_row() {
+        assert_eq!(Process::this().map(|row| row.pid), Some(getpid()));
+    }
+}

@@ -1,0 +1,96 @@
+//! What a supervised vLLM must go through, written once and run against the stand-in and against
+//! a real one.
+
+use rustix::process::Signal;
+use vllm_supervisor::ServiceState::{Crashed, Running, Starting, Stopped, Stopping};
+use vllm_supervisor::{CommandError, ServiceState};
+
+use crate::scenario::{Scenario, Server, Victim, are_gone};
+
+/// Every way to die by a signal that each of vLLM's processes is put through.
+pub const DEATHS: [(Victim, Signal); 9] = [
+    (Victim::Worker, Signal::KILL),
+    (Victim::Worker, Signal::TERM),
+    (Victim::Worker, Signal::SEGV),
+    (Victim::EngineCore, Signal::KILL),
+    (Victim::EngineCore, Signal::TERM),
+    (Victim::EngineCore, Signal::SEGV),
+    (Victim::ApiServer, Signal::KILL),
+    (Victim::ApiServer, Signal::TERM),
+    (Victim::ApiServer, Signal::SEGV),
+];
+
+/// Starts, serves, loses a process in each of these ways, serves again each time, and stops.
+pub async fn every_death_is_survived(server: Server, deaths: &[(Victim, Signal)]) {
+    let scenario = Scenario::configure(server, |config| {
+        config.lifecycle.max_restarts_per_minute = std::num::NonZeroU32::MAX;
+        config.lifecycle.stable_after = std::time::Duration::ZERO;
+    })
+    .await;
+    scenario.start_service().await;
+    let first_words = scenario.complete().await;
+    for (victim, signal) in deaths {
+        let before = scenario.wait_for(Running).await.incarnation.get();
+        let segments = scenario.shared_memory();
+        assert!(!segments.is_empty(), "{}", scenario.story());
+        scenario.kill(*victim, *signal);
+        scenario.wait_for_successor_of(before).await;
+        are_gone(&segments);
+        assert_eq!(scenario.complete().await, first_words, "after {victim:?} got {signal:?}");
+    }
+    let mut expected = vec![Starting, Running];
+    expected.extend([Crashed, Starting, Running].repeat(deaths.len()));
+    assert_eq!(scenario.states(), expected, "{}", scenario.story());
+    scenario.end().await;
+}
+
+/// A stop while the model loads is heeded, though vLLM swallows the first SIGTERM.
+pub async fn a_stop_while_loading_leaves_nothing(server: Server) {
+    let scenario = Scenario::prepare(server).await;
+    let handle = scenario.handle().clone();
+    let started = async { scenario.handle().start().await };
+    let stopped = async {
+        scenario.wait_until(|now| now.progress.is_some()).await;
+        handle.stop().await
+    };
+    let (started, stopped) = tokio::join!(started, stopped);
+    assert_eq!((started, stopped), (Err(CommandError::Stopped), Ok(())), "{}", scenario.story());
+    scenario.nothing_is_left().await;
+    assert_eq!(scenario.states(), [Starting, Stopping, Stopped], "{}", scenario.story());
+    scenario.end().await;
+}
+
+/// A supervisor that is told to leave vLLM running is followed by one that takes it over, without
+/// a restart.
+pub async fn a_successor_adopts_what_is_left_running(server: Server) {
+    let scenario = Scenario::configure(server, |config| {
+        config.lifecycle.stop_on_exit = vllm_supervisor::config::OnExit::Detach;
+    })
+    .await;
+    scenario.start_service().await;
+    let first = scenario.wait_for(Running).await;
+    let successor = scenario.succeed().await;
+    let second = successor.wait_for(ServiceState::Running).await;
+    assert_eq!((second.pid, second.incarnation), (first.pid, first.incarnation));
+    assert!(!successor.complete().await.is_empty());
+    let before = second.incarnation.get();
+    successor.kill(Victim::ApiServer, Signal::KILL);
+    successor.wait_for_successor_of(before).await;
+    successor.end().await;
+}
+
+/// A switch to another model serves it, and says so.
+pub async fn another_model_can_be_loaded(server: Server) {
+    let other = server.other_model().to_owned();
+    let scenario = Scenario::start(server).await;
+    let mut progress = scenario.handle().load_model_stream(&other);
+    let mut last = None;
+    while let Some(item) = progress.next().await {
+        last = Some(item.expect("a load that succeeds"));
+    }
+    let last = last.expect("at least one item");
+    assert_eq!((last.model.as_str(), last.percent), (other.as_str(), 100));
+    assert_eq!(scenario.handle().loaded_models(), [other]);
+    assert!(!scenario.complete().await.is_empty());
+    scenario.end().await;
+}

@@ -1,0 +1,48 @@
+//! The trials against a real vLLM on the CPU.
+//!
+//! Without one in `target/vllm` they say so in one line and pass, unless
+//! `VLLMD_REQUIRE_REAL_VLLM` is set.
+
+use std::io::Write;
+
+use vllm_supervisor_tests::real_vllm::{RealVllm, Unavailable};
+use vllm_supervisor_tests::scenario::Server;
+use vllm_supervisor_tests::trials;
+
+/// The real one, or `None` after one line that says why not.
+fn real_vllm() -> Option<Server> {
+    match RealVllm::installed() {
+        Ok(vllm) => Some(Server::real(vllm)),
+        Err(Unavailable(reason)) => {
+            let required = std::env::var_os("VLLMD_REQUIRE_REAL_VLLM").is_some();
+            assert!(!required, "a real vLLM is required: {reason}");
+            // Past the test runner, which would keep the line to itself.
+            writeln!(std::io::stderr(), "left out: {reason}").expect("a standard error");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_death_is_survived() {
+    let Some(server) = real_vllm() else { return };
+    trials::every_death_is_survived(server, &trials::DEATHS).await;
+}
+
+#[tokio::test]
+async fn a_stop_while_loading_leaves_nothing() {
+    let Some(server) = real_vllm() else { return };
+    trials::a_stop_while_loading_leaves_nothing(server).await;
+}
+
+#[tokio::test]
+async fn a_successor_adopts_what_is_left_running() {
+    let Some(server) = real_vllm() else { return };
+    trials::a_successor_adopts_what_is_left_running(server).await;
+}
+
+#[tokio::test]
+async fn another_model_can_be_loaded() {
+    let Some(server) = real_vllm() else { return };
+    trials::another_model_can_be_loaded(server).await;
+}

@@ -122,9 +122,11 @@ impl Worker {
     }
 }
 
-/// Waits for the time given, for ever when there is none.
+/// Waits for the time given, for ever when there is none. No delay is over at the first look: the
+/// timer's would last until its next tick, a millisecond in which a request can be answered.
 pub(super) async fn after(delay: Option<Duration>) {
     match delay {
+        Some(Duration::ZERO) => {}
         Some(delay) => tokio::time::sleep(delay).await,
         None => std::future::pending().await,
     }

@@ -14,6 +14,7 @@ use crate::config::{ConfigError, ModelReferenceError};
 
 /// Why a supervisor could not be made. Nothing was started, and nothing is left.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The configuration cannot be used; it lists every problem.
     #[error(transparent)]
@@ -57,6 +58,7 @@ impl From<HttpProbeError> for StartError {
 
 /// Why a command did not lead where it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommandError {
     /// The service gave up, or had given up before; the cause says why and what to do.
     #[error("the service failed: {0}")]

@@ -17,59 +17,61 @@ pub enum RetryClass {
 
 /// The stable name of a kind of failure, `VLM-001` to `VLM-099`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 #[repr(u8)]
 pub enum Code {
-    /// VLM-001
+    /// VLM-001: No usable GPU (no driver, no device, or a vLLM built for another platform).
     GpuUnavailable = 1,
-    /// VLM-002
+    /// VLM-002: The model does not exist on Hugging Face.
     ModelNotFound = 2,
-    /// VLM-003
+    /// VLM-003: Hugging Face asks for authentication.
     AuthenticationRequired = 3,
-    /// VLM-004
+    /// VLM-004: The model made no progress while loading.
     LoadTimedOut = 4,
-    /// VLM-005
+    /// VLM-005: The port is in use by another process.
     PortInUse = 5,
-    /// VLM-006
+    /// VLM-006: Not enough free GPU memory.
     InsufficientGpuMemory = 6,
-    /// VLM-007
+    /// VLM-007: vLLM was not found.
     VllmNotFound = 7,
-    /// VLM-008
+    /// VLM-008: The configuration is invalid.
     InvalidConfiguration = 8,
-    /// VLM-009
+    /// VLM-009: The model is not complete in the local cache and the network is off.
     NotInLocalCache = 9,
-    /// VLM-010
+    /// VLM-010: Hugging Face cannot be reached or is failing.
     HubUnreachable = 10,
-    /// VLM-011
+    /// VLM-011: The model is gated and its terms have not been accepted.
     ModelGated = 11,
-    /// VLM-012
+    /// VLM-012: The model id is invalid, or the path does not exist.
     InvalidModelId = 12,
-    /// VLM-013
+    /// VLM-013: vLLM rejected its arguments.
     ArgumentsRejected = 13,
-    /// VLM-014
+    /// VLM-014: This vLLM cannot run the model (architecture, custom code, quantisation or
+    /// capability).
     ModelUnsupported = 14,
-    /// VLM-015
+    /// VLM-015: Weights or configuration of the model are missing or corrupt.
     ModelFilesBroken = 15,
-    /// VLM-016
+    /// VLM-016: vLLM's engine, a worker or its server died.
     EngineDied = 16,
-    /// VLM-017
+    /// VLM-017: vLLM stopped answering though its process lives.
     EngineHung = 17,
-    /// VLM-018
+    /// VLM-018: The restart limit is reached.
     RestartLimitReached = 18,
-    /// VLM-019
+    /// VLM-019: The kernel killed vLLM for lack of memory.
     KilledForMemory = 19,
-    /// VLM-020
+    /// VLM-020: The parallel size does not fit (attention heads, layers, or number of GPUs).
     ParallelSizeUnfit = 20,
-    /// VLM-021
+    /// VLM-021: The KV cache is too small for the context length.
     KvCacheTooSmall = 21,
-    /// VLM-022
+    /// VLM-022: A GPU fault (Xid, ECC, or lost from the bus).
     GpuFault = 22,
-    /// VLM-023
+    /// VLM-023: Hugging Face limits the rate of requests.
     HubRateLimited = 23,
-    /// VLM-024
+    /// VLM-024: The disk is full.
     DiskFull = 24,
-    /// VLM-025
+    /// VLM-025: `/dev/shm` is too small.
     SharedMemoryTooSmall = 25,
-    /// VLM-099
+    /// VLM-099: vLLM ended for a reason that is not recognised.
     Unrecognised = 99,
 }
 

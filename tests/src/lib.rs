@@ -3,6 +3,7 @@
 
 pub mod census;
 pub mod fake_vllm;
+pub mod hangup;
 pub mod process_table;
 pub mod real_vllm;
 pub mod scenario;

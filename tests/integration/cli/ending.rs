@@ -42,6 +42,20 @@ async fn a_signal_while_loading_stops_the_load() {
 }
 
 #[tokio::test]
+async fn under_nohup_a_closed_terminal_ends_nothing() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut vllmd = place.start_under_nohup(&RUN);
+    vllmd.enters("running").await;
+    assert!(catches(vllmd.pid(), Signal::INT) && !catches(vllmd.pid(), Signal::HUP));
+    vllmd.signal(Signal::HUP);
+    vllmd.signal(Signal::INT);
+    let finished = vllmd.end().await;
+    assert_eq!(finished.code, Some(130), "{finished:#?}");
+    place.nothing_runs().await;
+}
+
+#[tokio::test]
 async fn a_signal_that_comes_before_vllm_is_started_is_not_forgotten() {
     let place = Workplace::new(fake_vllm());
     let (vllmd, hindrance) = held_up_at_its_start(&place).await;

@@ -18,6 +18,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use vllm_supervisor_tests::census::Census;
 use vllm_supervisor_tests::fake_vllm::FakeVllm;
+use vllm_supervisor_tests::hangup::{heed_hangup, ignore_hangup};
 
 /// Longer than anything takes on a machine with much else to do.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -109,11 +110,24 @@ impl Workplace {
 
     /// Starts `vllmd` with these words.
     pub(crate) fn start(&self, words: &[&str]) -> Started {
-        self.start_onto(words, Stdio::piped())
+        Started::spawn(self.command(words))
     }
 
     /// The same, with its messages going somewhere else.
     pub(crate) fn start_onto(&self, words: &[&str], stderr: Stdio) -> Started {
+        let mut command = self.command(words);
+        command.stderr(stderr);
+        Started::spawn(command)
+    }
+
+    /// The same, with SIGHUP ignored from the start.
+    pub(crate) fn start_under_nohup(&self, words: &[&str]) -> Started {
+        let mut command = self.command(words);
+        ignore_hangup(command.as_std_mut());
+        Started::spawn(command)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the command is what is tested")]
         let mut command = Command::new(env!("CARGO_BIN_EXE_vllmd_under_test"));
         let (name, plan) = self.plan.environment();
@@ -129,11 +143,10 @@ impl Workplace {
             .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(stderr)
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let stdout = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        Started { child, stdout, seen: Vec::new() }
+        heed_hangup(command.as_std_mut());
+        command
     }
 
     /// Waits until nothing of this place runs any more.
@@ -156,6 +169,12 @@ pub(crate) struct Started {
 }
 
 impl Started {
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+        Self { child, stdout, seen: Vec::new() }
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap()
     }

@@ -122,8 +122,8 @@ impl Worker {
     }
 }
 
-/// Waits for the time given, for ever when there is none. No delay is over at the first look: the
-/// timer's would last until its next tick, a millisecond in which a request can be answered.
+/// Waits for the time given, for ever when there is none. A delay of zero is over at the first
+/// poll: tokio's timer would let a millisecond pass, in which a request can be answered.
 pub(super) async fn after(delay: Option<Duration>) {
     match delay {
         Some(Duration::ZERO) => {}

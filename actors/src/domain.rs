@@ -9,7 +9,6 @@
 pub mod cause;
 pub mod diagnosis;
 pub mod event;
-pub mod goal;
 pub mod gpu;
 pub mod health;
 pub mod id;
@@ -21,3 +20,5 @@ pub mod report;
 pub mod restart;
 pub mod spec;
 pub mod state;
+pub mod switch;
+pub mod ticket;

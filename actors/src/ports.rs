@@ -13,7 +13,7 @@ use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::Event;
 use crate::domain::gpu::GpuSnapshot;
-use crate::domain::health::Check;
+use crate::domain::health::{Check, InHand};
 use crate::domain::id::Incarnation;
 use crate::domain::input::RestartRecord;
 use crate::domain::report::Work;
@@ -113,6 +113,10 @@ pub trait LineSource: Send {
 pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// `/health`, then whether `/v1/models` lists `model`.
     fn check(&self, model: &ModelId) -> Pending<'static, Check>;
+
+    /// What the server has in hand; `None` if that cannot be told, because it does not answer or
+    /// does not count.
+    fn in_hand(&self) -> Pending<'static, Option<InHand>>;
 }
 
 /// Looks at the GPUs on a thread of its own, which may hang without hurting anyone.

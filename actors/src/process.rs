@@ -33,8 +33,6 @@ pub struct ProcessArgs {
     pub launcher: Arc<dyn Launcher>,
     /// Hears what became of a process whose owner ended.
     pub journal: Arc<dyn Journal>,
-    /// Time between SIGTERM and SIGKILL.
-    pub grace: Duration,
     /// What becomes of the process if this actor ends before it.
     pub fate: Fate,
     /// Which of the process actors this is.
@@ -87,6 +85,7 @@ struct StopOrder {
     incarnation: Incarnation,
     mode: StopMode,
     phase: Phase,
+    grace: Duration,
 }
 
 impl Actor for ProcessActor {
@@ -114,8 +113,8 @@ impl Actor for ProcessActor {
             ProcessMessage::Launch { incarnation, model } => {
                 state.launch(&myself, incarnation, &model);
             }
-            ProcessMessage::Stop { incarnation, mode, phase } => {
-                state.stop(&myself, StopOrder { incarnation, mode, phase });
+            ProcessMessage::Stop { incarnation, mode, phase, grace } => {
+                state.stop(&myself, StopOrder { incarnation, mode, phase, grace });
             }
             ProcessMessage::SampleWork { incarnation } => state.sample(&myself, incarnation),
             ProcessMessage::Vacated { incarnation } => state.vacated(incarnation),
@@ -213,7 +212,7 @@ impl ProcessState {
         let Some(process) = self.held(incarnation).map(Arc::clone) else {
             return self.report(ProcessReport::Vacated { incarnation });
         };
-        let pauses = stop_ladder::pauses(order.mode, order.phase, self.args.grace);
+        let pauses = stop_ladder::pauses(order.mode, order.phase, order.grace);
         let (report, actor) = (self.args.reporter(), myself.clone());
         let ladder = OwnedTask::begin(myself.get_cell(), async move {
             stop_ladder::climb(&*process, &pauses, |survivors| {

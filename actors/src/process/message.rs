@@ -1,5 +1,7 @@
 //! What a [`ProcessActor`](super::ProcessActor) is told, and what it tells.
 
+use std::time::Duration;
+
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
@@ -37,6 +39,8 @@ pub enum ProcessMessage {
         mode: StopMode,
         /// How far it had come.
         phase: Phase,
+        /// The time between the first SIGTERM and SIGKILL.
+        grace: Duration,
     },
     /// Tell how much the tree has worked.
     SampleWork {

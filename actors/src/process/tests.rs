@@ -265,7 +265,6 @@ impl Scene {
         let args = ProcessArgs {
             launcher: Arc::clone(&launcher) as _,
             journal: Arc::clone(&journal) as _,
-            grace: Duration::from_secs(10),
             fate,
             tenure: tenure(),
             root: root.reports(),
@@ -287,7 +286,12 @@ impl Scene {
     }
 
     fn stop(&self, incarnation: Incarnation, mode: StopMode, phase: Phase) {
-        self.tell(ProcessMessage::Stop { incarnation, mode, phase });
+        self.tell(ProcessMessage::Stop {
+            incarnation,
+            mode,
+            phase,
+            grace: Duration::from_secs(10),
+        });
     }
 
     async fn next(&mut self) -> ProcessReport {

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::domain::absence::{Doubt, Leftover, Proof};
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::{Event, EventKind};
@@ -34,7 +35,7 @@ impl Service {
         };
         let machine = Machine::new(spec, Resume::default());
         let mut service = Self { machine, visited: Vec::new() };
-        service.process(ProcessReport::NothingFound);
+        service.process(ProcessReport::NothingFound { proof: proof() });
         service
     }
 
@@ -76,12 +77,16 @@ impl Service {
     }
 
     fn is_vacated(&mut self, number: u64) {
-        self.process(ProcessReport::Vacated { incarnation: Incarnation::new(number) });
+        self.process(ProcessReport::Vacated {
+            incarnation: Incarnation::new(number),
+            proof: proof(),
+        });
     }
 
     fn lingers(&mut self, number: u64) {
-        let (incarnation, survivors) = (Incarnation::new(number), vec![100]);
-        self.process(ProcessReport::Lingered { incarnation, survivors });
+        let left = Leftover::Process { pid: 100, name: "stuck".to_owned() };
+        let (incarnation, doubt) = (Incarnation::new(number), Doubt::Left(vec![left]));
+        self.process(ProcessReport::Lingered { incarnation, doubt });
     }
 
     fn outcome(&self, goal: &Goal) -> Option<Result<(), Missed>> {
@@ -236,4 +241,8 @@ fn an_old_crash_is_not_taken_for_something_that_outlives_sigkill() {
     service.on(Input::ProcessActorLost);
     assert_eq!(service.machine.state().tag(), ServiceState::Unknown);
     assert_eq!(service.outcome(&Goal::Down), None);
+}
+
+fn proof() -> Proof {
+    Proof::of(Ok(Vec::new())).unwrap()
 }

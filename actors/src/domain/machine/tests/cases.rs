@@ -5,17 +5,18 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    about, adopted, exited, healthy, launch_failed, launched, lingered, load, loader,
-    model_missing, no, noon, nothing_found, pid, progress, remnant_found, restart_due, sampled,
-    silence_due, spec, unhealthy, vacated,
+    about, adopted, exited, healthy, launch_failed, launched, lingered, load, loader, look_failed,
+    member_died, model_missing, no, noon, nothing_found, pid, progress, remnant_found, restart_due,
+    sampled, silence_due, spec, unhealthy, vacated,
 };
 use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Sequence;
 use crate::domain::input::{Effect, Input, StopMode, Timer};
 use crate::domain::loading::LoadNews;
 use crate::domain::machine::{Machine, Resume};
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
     Crashed, Next, Remains, Running, Starting, State, Stopping, Then, Unknown, Voice,
@@ -52,8 +53,8 @@ listed! {
     /// An input, about incarnation 1 where it is about one.
     Kind {
         Start, Ensure, StopGraceful, StopImmediate, Restart, LoadSame, LoadOther,
-        Adopted, RemnantFound, NothingFound,
-        Launched, LaunchFailed, Exited, Vacated, Lingered, Sampled,
+        Adopted, RemnantFound, NothingFound, LookFailed,
+        Launched, LaunchFailed, Exited, MemberDied, Vacated, Lingered, Sampled,
         Healthy, Unhealthy, ModelMissing, Began, Progressed, Stands, Listens,
         RestartDue, SilenceDue, ProcessActorLost,
     }
@@ -225,7 +226,9 @@ fn kind_of_process_report(report: &ProcessReport) -> Kind {
         ProcessReport::Sampled { .. } => Kind::Sampled,
         ProcessReport::Adopted { .. } => Kind::Adopted,
         ProcessReport::RemnantFound { .. } => Kind::RemnantFound,
-        ProcessReport::NothingFound => Kind::NothingFound,
+        ProcessReport::NothingFound { .. } => Kind::NothingFound,
+        ProcessReport::LookFailed { .. } => Kind::LookFailed,
+        ProcessReport::MemberDied { .. } => Kind::MemberDied,
     }
 }
 
@@ -252,6 +255,8 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::Adopted => adopted(incarnation, "org/a"),
         Kind::RemnantFound => remnant_found(incarnation),
         Kind::NothingFound => nothing_found(),
+        Kind::LookFailed => look_failed(),
+        Kind::MemberDied => member_died(incarnation, Role::Worker, Exit::Signal(9)),
         Kind::Launched => launched(incarnation),
         Kind::LaunchFailed => launch_failed(incarnation, Code::PortInUse),
         Kind::Exited => exited(incarnation),

@@ -20,9 +20,11 @@ const TABLE: [&str; 3] = [
      Adopted           attend   remove   attend   attend   remove   attend   attend   remove   attend
      RemnantFound      remove   remove   remove   remove   remove   remove   remove   remove   remove
      NothingFound      settle   settle   relaunch settle   settle   relaunch settle   settle   relaunch
+     LookFailed        .        .        .        .        .        .        .        .        .
      Launched          .        .        .        .        .        .        .        .        .
      LaunchFailed      .        .        .        settle   settle   relaunch settle   settle   relaunch
      Exited            .        .        .        .        .        .        .        .        .
+     MemberDied        .        .        .        .        .        .        .        .        .
      Vacated           .        .        .        settle   settle   relaunch settle   settle   relaunch
      Lingered          .        .        .        doubt    doubt    doubt    .        .        .
      Sampled           .        .        .        .        .        .        .        .        .
@@ -47,9 +49,11 @@ const TABLE: [&str; 3] = [
      Adopted           .        .        .        .        .        .        .        .
      RemnantFound      .        .        .        .        .        .        .        .
      NothingFound      .        .        .        .        .        .        .        .
+     LookFailed        .        .        .        .        .        .        .        .
      Launched          .        .        exists   .        .        .        .        .
      LaunchFailed      .        .        miss     miss     .        settle   settle   relaunch
      Exited            .        .        crash    crash    crash    .        .        .
+     MemberDied        .        .        crash    crash    crash    .        .        .
      Vacated           .        .        .        .        .        settle   settle   relaunch
      Lingered          .        .        .        .        .        hang     hang     hang
      Sampled           .        .        .        .        .        .        .        .
@@ -74,9 +78,11 @@ const TABLE: [&str; 3] = [
      Adopted           .         .         .         clear     clear     clear     .
      RemnantFound      .         .         .         clear     clear     clear     .
      NothingFound      .         .         .         gone      launch    fail      .
+     LookFailed        .         .         .         .         .         .         .
      Launched          .         .         .         .         .         .         .
      LaunchFailed      .         .         .         .         .         .         .
      Exited            .         .         .         .         .         .         .
+     MemberDied        .         .         .         .         .         .         .
      Vacated           gone      launch    fail      gone      launch    fail      .
      Lingered          .         .         .         .         .         .         .
      Sampled           .         .         .         .         .         .         .

@@ -6,6 +6,7 @@
 //! done about it goes out as an [`Effect`](input::Effect). Reading order: [`state`], [`machine`],
 //! [`event`].
 
+pub mod absence;
 pub mod cause;
 pub mod diagnosis;
 pub mod event;

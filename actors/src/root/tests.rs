@@ -15,7 +15,7 @@ use crate::domain::state::ServiceState::{
     Crashed, Failed, Running, Starting, Stopped, Stopping, Unknown,
 };
 use crate::domain::ticket::Missed;
-use crate::ports::{Fate, RunningProcess, Signal};
+use crate::ports::{Fate, Head, Signal};
 use crate::root::{Answer, Command, GpuView, LaunchKind, RootMessage};
 use crate::testing::harness::{Harness, Outcome, Plan, World, eventually, in_time, model};
 use crate::testing::process::{Deed, ScriptedProcess};

@@ -6,6 +6,7 @@ use super::{
     Crashed, Goal, Missed, Remains, Running, Stage, Starting, State, Stopping, Then, Turn, Unknown,
     Voice,
 };
+use crate::domain::absence::Doubt;
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Exit, Phase, diagnose};
 use crate::domain::event::EventKind;
@@ -13,7 +14,7 @@ use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode};
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ModelId;
 
 /// A tree that used less than this share of one processor was not at work: vLLM's front polls its
@@ -30,7 +31,9 @@ impl Turn<'_> {
                 self.adopted(incarnation, pid, model);
             }
             ProcessReport::RemnantFound { incarnation } => self.remnant_found(incarnation),
-            ProcessReport::NothingFound => self.nothing_found(),
+            ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
+            // It stays unknown what is there; the process actor goes on looking.
+            ProcessReport::LookFailed { error: _ } => {}
             ProcessReport::Launched { incarnation, pid } => self.launched(incarnation, pid),
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
@@ -38,9 +41,12 @@ impl Turn<'_> {
             ProcessReport::Exited { incarnation, exit, last_lines } => {
                 self.exited(incarnation, exit, last_lines);
             }
-            ProcessReport::Vacated { incarnation } => self.vacated(incarnation),
-            ProcessReport::Lingered { incarnation, survivors } => {
-                self.lingered(incarnation, &survivors);
+            ProcessReport::MemberDied { incarnation, pid, role, exit } => {
+                self.member_died(incarnation, pid, role, exit);
+            }
+            ProcessReport::Vacated { incarnation, proof: _ } => self.vacated(incarnation),
+            ProcessReport::Lingered { incarnation, doubt } => {
+                self.lingered(incarnation, &doubt);
             }
             ProcessReport::Sampled { incarnation, work } => self.sampled(incarnation, work),
         }
@@ -168,6 +174,25 @@ impl Turn<'_> {
         self.fail(incarnation, diagnose(exit, phase, last_lines), Remains::Clearing);
     }
 
+    /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
+    /// asked to end, and takes them along, does not crash.
+    fn member_died(&mut self, incarnation: Incarnation, pid: u32, role: Role, exit: Exit) {
+        if !self.is_current(incarnation) || !role.is_fatal(exit) {
+            return;
+        }
+        match self.machine.state {
+            State::Starting(_) | State::Running(_) => {
+                let cause = Cause::new(Code::EngineDied, format!("{role} {pid} died: {exit}"));
+                self.fail(incarnation, cause, Remains::Clearing);
+            }
+            State::Unknown(_)
+            | State::Stopped
+            | State::Stopping(_)
+            | State::Crashed(_)
+            | State::Failed { .. } => {}
+        }
+    }
+
     fn vacated(&mut self, incarnation: Incarnation) {
         if !self.is_current(incarnation) {
             return;
@@ -185,16 +210,15 @@ impl Turn<'_> {
         }
     }
 
-    fn lingered(&mut self, incarnation: Incarnation, survivors: &[u32]) {
+    fn lingered(&mut self, incarnation: Incarnation, doubt: &Doubt) {
         if !self.is_current(incarnation) {
             return;
         }
-        let cause = Cause::new(
-            Code::Unrecognised,
-            format!(
-                "processes {survivors:?} outlive SIGKILL; the kernel may be waiting for a device"
-            ),
-        );
+        let said = match doubt {
+            Doubt::Left(_) => format!("{doubt} after SIGKILL; the kernel may wait for a device"),
+            Doubt::Unseen(_) => format!("it cannot be known what is left: {doubt}"),
+        };
+        let cause = Cause::new(Code::Unrecognised, said);
         match &mut self.machine.state {
             State::Stopping(Stopping { then, .. }) => {
                 let (incarnation, then) = (Some(incarnation), *then);

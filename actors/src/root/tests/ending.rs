@@ -223,7 +223,7 @@ async fn ends_custody(harness: &Harness, process: &ScriptedProcess, fate: Fate) 
     eventually("the guard acts", || !journal.ends_of_custody().is_empty()).await;
     let ends = journal.ends_of_custody();
     let [ended] = ends.as_slice() else { panic!("more than one end: {ends:?}") };
-    assert_eq!((ended.incarnation, ended.pid), (process.incarnation(), process.pid()));
+    assert_eq!((ended.incarnation, ended.pid), (process.incarnation(), Some(process.pid())));
     assert_eq!(ended.fate, fate);
     assert_eq!(process.is_alive(), fate == Fate::Kept);
 }

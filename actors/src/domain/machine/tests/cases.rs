@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use super::script::{
     about, adopted, drained, ensure, exited, healthy, launch_failed, launched, lingered, load,
-    load_by_program, loader, model_missing, no, noon, nothing_found, pid, progress, remnant_found,
-    restart, restart_due, sampled, silence_due, spec, start, stop, unhealthy, vacated,
+    load_by_program, loader, look_failed, member_died, model_missing, no, noon, nothing_found, pid,
+    progress, remnant_found, restart, restart_due, sampled, silence_due, spec, start, stop,
+    unhealthy, vacated,
 };
 use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Sequence;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
 use crate::domain::loading::LoadNews;
 use crate::domain::machine::{Machine, Resume};
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
     Crashed, Next, Origin, Remains, Running, Stage, Starting, State, Stopping, Then, Unknown, Voice,
@@ -54,8 +56,8 @@ listed! {
     Kind {
         Start, Ensure, StopGraceful, StopImmediate, Restart, LoadSame, LoadOther, NeedSame,
         NeedOther, ShutDown, Drained,
-        Adopted, RemnantFound, NothingFound,
-        Launched, LaunchFailed, Exited, Vacated, Lingered, Sampled,
+        Adopted, RemnantFound, NothingFound, LookFailed,
+        Launched, LaunchFailed, Exited, MemberDied, Vacated, Lingered, Sampled,
         Healthy, Unhealthy, ModelMissing, Began, Progressed, Stands, Listens,
         RestartDue, SilenceDue, DrainDue, WindowDue, EndDue, ProcessActorLost,
     }
@@ -262,7 +264,9 @@ fn kind_of_process_report(report: &ProcessReport) -> Kind {
         ProcessReport::Sampled { .. } => Kind::Sampled,
         ProcessReport::Adopted { .. } => Kind::Adopted,
         ProcessReport::RemnantFound { .. } => Kind::RemnantFound,
-        ProcessReport::NothingFound => Kind::NothingFound,
+        ProcessReport::NothingFound { .. } => Kind::NothingFound,
+        ProcessReport::LookFailed { .. } => Kind::LookFailed,
+        ProcessReport::MemberDied { .. } => Kind::MemberDied,
     }
 }
 
@@ -293,6 +297,8 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::Adopted => adopted(incarnation, "org/a"),
         Kind::RemnantFound => remnant_found(incarnation),
         Kind::NothingFound => nothing_found(),
+        Kind::LookFailed => look_failed(),
+        Kind::MemberDied => member_died(incarnation, Role::Worker, Exit::Signal(9)),
         Kind::Launched => launched(incarnation),
         Kind::LaunchFailed => launch_failed(incarnation, Code::PortInUse),
         Kind::Exited => exited(incarnation),

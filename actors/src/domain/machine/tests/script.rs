@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
+use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
@@ -12,7 +13,7 @@ use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ModelId, OnExit, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
@@ -266,12 +267,27 @@ pub(super) fn exited(incarnation: u64) -> Input {
 }
 
 pub(super) fn vacated(incarnation: u64) -> Input {
-    Input::Process(ProcessReport::Vacated { incarnation: no(incarnation) })
+    Input::Process(ProcessReport::Vacated { incarnation: no(incarnation), proof: proof() })
 }
 
 pub(super) fn lingered(incarnation: u64) -> Input {
-    let survivors = vec![pid(incarnation)];
-    Input::Process(ProcessReport::Lingered { incarnation: no(incarnation), survivors })
+    let left = Leftover::Process { pid: pid(incarnation), name: "stuck".to_owned() };
+    let doubt = Doubt::Left(vec![left]);
+    Input::Process(ProcessReport::Lingered { incarnation: no(incarnation), doubt })
+}
+
+/// That nothing is left.
+pub(super) fn proof() -> Proof {
+    Proof::of(Ok(Vec::new())).unwrap()
+}
+
+pub(super) fn member_died(incarnation: u64, role: Role, exit: Exit) -> Input {
+    Input::Process(ProcessReport::MemberDied { incarnation: no(incarnation), pid: 7, role, exit })
+}
+
+pub(super) fn look_failed() -> Input {
+    let error = ScanError::new("/proc", &"Too many open files");
+    Input::Process(ProcessReport::LookFailed { error })
 }
 
 pub(super) fn sampled(incarnation: u64, cpu: Duration) -> Input {
@@ -294,7 +310,7 @@ pub(super) fn remnant_found(incarnation: u64) -> Input {
 }
 
 pub(super) fn nothing_found() -> Input {
-    Input::Process(ProcessReport::NothingFound)
+    Input::Process(ProcessReport::NothingFound { proof: proof() })
 }
 
 pub(super) fn healthy(incarnation: u64) -> Input {
@@ -337,12 +353,14 @@ pub(super) fn about(input: &Input) -> Option<Incarnation> {
             ProcessReport::Launched { incarnation, .. }
             | ProcessReport::LaunchFailed { incarnation, .. }
             | ProcessReport::Exited { incarnation, .. }
-            | ProcessReport::Vacated { incarnation }
+            | ProcessReport::MemberDied { incarnation, .. }
+            | ProcessReport::Vacated { incarnation, .. }
             | ProcessReport::Lingered { incarnation, .. }
             | ProcessReport::Sampled { incarnation, .. } => Some(*incarnation),
             ProcessReport::Adopted { .. }
             | ProcessReport::RemnantFound { .. }
-            | ProcessReport::NothingFound => None,
+            | ProcessReport::NothingFound { .. }
+            | ProcessReport::LookFailed { .. } => None,
         },
         Input::Health(report) => Some(report.incarnation),
         Input::Loader(report) => Some(report.incarnation),

@@ -24,9 +24,11 @@ const TABLE: [&str; 3] = [
      Adopted           attend    remove    attend    attend    remove    attend    attend   remove   attend
      RemnantFound      remove    remove    remove    remove    remove    remove    remove   remove   remove
      NothingFound      settle    settle    relaunch  settle    settle    relaunch  settle   settle   relaunch
+     LookFailed        .         .         .         .         .         .         .        .        .
      Launched          .         .         .         .         .         .         .        .        .
      LaunchFailed      .         .         .         settle    settle    relaunch  settle   settle   relaunch
      Exited            .         .         .         .         .         .         .        .        .
+     MemberDied        .         .         .         .         .         .         .        .        .
      Vacated           .         .         .         settle    settle    relaunch  settle   settle   relaunch
      Lingered          .         .         .         doubt     doubt     doubt     .        .        .
      Sampled           .         .         .         .         .         .         .        .        .
@@ -58,9 +60,11 @@ const TABLE: [&str; 3] = [
      Adopted           .       .      .        .        .          .         .         .         .         .
      RemnantFound      .       .      .        .        .          .         .         .         .         .
      NothingFound      .       .      .        .        .          .         .         .         .         .
+     LookFailed        .       .      .        .        .          .         .         .         .         .
      Launched          .       .      exists   .        .          .         .         .         .         .
      LaunchFailed      .       .      miss     miss     .          settle    relaunch  settle    settle    relaunch
      Exited            .       .      crash    crash    crash      reap      reap      .         .         .
+     MemberDied        .       .      crash    crash    crash      .         .         .         .         .
      Vacated           .       .      .        .        .          settle    relaunch  settle    settle    relaunch
      Lingered          .       .      .        .        .          hang      hang      hang      hang      hang
      Sampled           .       .      .        .        .          .         .         .         .         .
@@ -92,9 +96,11 @@ const TABLE: [&str; 3] = [
      Adopted           .         .         .         .         .         .         clear     clear     clear     .
      RemnantFound      .         .         .         .         .         .         clear     clear     clear     .
      NothingFound      .         .         .         .         .         .         gone      launch    fail      .
+     LookFailed        .         .         .         .         .         .         .         .         .         .
      Launched          .         .         .         .         .         .         .         .         .         .
      LaunchFailed      .         .         .         .         .         .         .         .         .         .
      Exited            .         .         .         .         .         .         .         .         .         .
+     MemberDied        .         .         .         .         .         .         .         .         .         .
      Vacated           gone      launch    fail      gone      launch    fail      gone      launch    fail      .
      Lingered          stuck     stuck     stuck     .         .         .         .         .         .         .
      Sampled           .         .         .         .         .         .         .         .         .         .

@@ -150,8 +150,7 @@ impl SupervisorBuilder {
         let api_key = config.secrets.vllm_api_key.as_ref().map(|key| key.expose().to_owned());
         let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
-        let (journal, resume) =
-            FileJournal::open(state.path(), Box::new(JsonLines)).map_err(StartError::Journal)?;
+        let (journal, resume) = FileJournal::open(state.path(), Box::new(JsonLines))?;
         let adapters = Adapters {
             gpus: gpu_source(&config, recipe.marker_prefix.clone()),
             launcher: Arc::new(ColdLauncher::new(recipe, Arc::clone(&state))),

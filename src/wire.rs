@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::event::{Event, EventKind};
+use vllm_supervisor_actors::domain::event::{Event, EventKind, Fate};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::RestartRecord;
@@ -99,6 +99,10 @@ enum KindBody<'a> {
         from: &'a str,
         to: &'a str,
     },
+    CustodyEnded {
+        pid: u32,
+        fate: &'static str,
+    },
 }
 
 impl<'a> From<&'a Event> for EventLine<'a> {
@@ -128,6 +132,9 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             }
             EventKind::ModelSwitched { from, to } => {
                 KindBody::ModelSwitched { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::CustodyEnded { pid, fate } => {
+                KindBody::CustodyEnded { pid: *pid, fate: fate_name(*fate) }
             }
         };
         Self {
@@ -190,6 +197,13 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
             started_at: timestamp(progress.started_at),
             completed_at: progress.completed_at.map(timestamp),
         }
+    }
+}
+
+fn fate_name(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Killed => "killed",
+        Fate::Kept => "kept",
     }
 }
 

@@ -96,7 +96,8 @@ impl TextForm {
                 | EventKind::StateChanged { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
-                | EventKind::ModelSwitched { .. } => {}
+                | EventKind::ModelSwitched { .. }
+                | EventKind::CustodyEnded { .. } => {}
             }
         }
         let line = render::notice(notice, &self.service);

@@ -8,7 +8,8 @@ use indicatif::HumanBytes;
 
 use crate::config::{Config, Origin, Setting};
 use crate::{
-    Cause, Event, EventKind, Incarnation, LoadStatus, ModelLoadProgress, Notice, ServiceState, wire,
+    Cause, Event, EventKind, Fate, Incarnation, LoadStatus, ModelLoadProgress, Notice,
+    ServiceState, wire,
 };
 
 /// What lines about a service mention besides what happened.
@@ -66,6 +67,13 @@ fn what(event: &Event, service: &Service) -> String {
             format!("unhealthy, {consecutive_failures} failed checks in a row")
         }
         EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
+        EventKind::CustodyEnded { pid, fate } => {
+            let fate = match fate {
+                Fate::Killed => "killed",
+                Fate::Kept => "left running",
+            };
+            format!("process {pid} lost its owner and was {fate}")
+        }
     }
 }
 

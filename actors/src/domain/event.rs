@@ -63,4 +63,20 @@ pub enum EventKind {
         /// The model now.
         to: ModelId,
     },
+    /// The owner of vLLM's main process ended without having stopped it.
+    CustodyEnded {
+        /// The pid of the main process.
+        pid: u32,
+        /// What became of it.
+        fate: Fate,
+    },
+}
+
+/// What becomes of a process whose owner ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Killed, with everything it started.
+    Killed,
+    /// Left running, for the next supervisor to adopt.
+    Kept,
 }

@@ -91,8 +91,7 @@ impl Service {
             if let EventKind::StateChanged { to, .. } = event.kind {
                 visited.push(to);
             }
-            self.sequence = event.sequence;
-            self.publisher.publish(event);
+            self.sequence = self.publisher.publish(event);
         }
         // The present is published before anybody is told that it has come.
         self.publish_snapshot();

@@ -247,7 +247,8 @@ impl Harness {
             EventKind::LoadProgressed { .. }
             | EventKind::RestartScheduled { .. }
             | EventKind::HealthChanged { .. }
-            | EventKind::ModelSwitched { .. } => None,
+            | EventKind::ModelSwitched { .. }
+            | EventKind::CustodyEnded { .. } => None,
         });
         states.collect()
     }

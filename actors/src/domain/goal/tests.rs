@@ -53,7 +53,8 @@ impl Service {
             EventKind::LoadProgressed { .. }
             | EventKind::RestartScheduled { .. }
             | EventKind::HealthChanged { .. }
-            | EventKind::ModelSwitched { .. } => None,
+            | EventKind::ModelSwitched { .. }
+            | EventKind::CustodyEnded { .. } => None,
         };
         self.visited = reaction.events.iter().filter_map(entered).collect();
     }

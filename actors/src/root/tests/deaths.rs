@@ -296,7 +296,8 @@ fn percent_of(event: Event) -> Option<u8> {
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
         | EventKind::HealthChanged { .. }
-        | EventKind::ModelSwitched { .. } => None,
+        | EventKind::ModelSwitched { .. }
+        | EventKind::CustodyEnded { .. } => None,
     }
 }
 

@@ -138,7 +138,8 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
         | EventKind::HealthChanged { .. }
-        | EventKind::ModelSwitched { .. } => None,
+        | EventKind::ModelSwitched { .. }
+        | EventKind::CustodyEnded { .. } => None,
     });
     progress.unwrap_or_else(|| panic!("no progress among {events:?}"))
 }

@@ -240,7 +240,9 @@ impl Witness {
             EventKind::RestartScheduled { delay, .. } => {
                 self.announced = Some(now.monotonic + *delay);
             }
-            EventKind::HealthChanged { .. } | EventKind::ModelSwitched { .. } => {}
+            EventKind::HealthChanged { .. }
+            | EventKind::ModelSwitched { .. }
+            | EventKind::CustodyEnded { .. } => {}
         }
     }
 

@@ -141,7 +141,8 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
         EventKind::LoadProgressed { .. }
         | EventKind::RestartScheduled { .. }
         | EventKind::HealthChanged { .. }
-        | EventKind::ModelSwitched { .. } => None,
+        | EventKind::ModelSwitched { .. }
+        | EventKind::CustodyEnded { .. } => None,
     }
 }
 

@@ -221,7 +221,7 @@ impl SupervisorHandle {
         let mut snapshot = self.shared.snapshot.clone();
         while snapshot.changed().await.is_ok() {}
         self.shared.root.wait(None).await.ok();
-        self.shared.journal.flushed().await;
+        self.shared.journal.closed().await;
     }
 
     async fn ask(&self, message: impl FnOnce(Answer) -> RootMessage) -> Result<(), CommandError> {

@@ -162,6 +162,9 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// Resolves when everything given so far has been written or given up, and after a few seconds
     /// in any case.
     fn flushed(&self) -> Pending<'static, ()>;
+
+    /// The same, at an orderly end: the next supervisor goes on at the next number.
+    fn closed(&self) -> Pending<'static, ()>;
 }
 
 /// Kept events, told again in the order of their numbers.

@@ -1,7 +1,7 @@
 //! Starts vLLM from nothing: `vllm serve` as a process of its own session.
 //!
 //! What it makes of a launch (log, scratch directory, record) it also removes, once nothing of the
-//! launch is alive. The log stays, for the last ten launches.
+//! launch is alive. The log stays; `log_tail` keeps the logs within bounds.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -24,9 +24,6 @@ use crate::domain::id::Incarnation;
 use crate::domain::report::Work;
 use crate::domain::spec::ModelId;
 use crate::ports::{Found, Launcher, Pending, RunningProcess, Signal};
-
-/// Logs kept, the present one included.
-const LOGS_KEPT: u64 = 10;
 
 /// Lines of output that a crash is explained by.
 const LAST_LINES: usize = 20;
@@ -165,7 +162,6 @@ impl ColdLauncher {
         self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
         let log_path = self.state.log_of(incarnation);
         let log = open_log(&log_path).map_err(|error| cannot_write(&log_path, &error))?;
-        self.prune_logs(incarnation);
         let scratch = self.scratch_of(&marker);
         DirBuilder::new()
             .recursive(true)
@@ -183,12 +179,6 @@ impl ColdLauncher {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
         }
         Ok(self.process(incarnation, &marker, tree))
-    }
-
-    fn prune_logs(&self, incarnation: Incarnation) {
-        let Some(stale) = incarnation.get().checked_sub(LOGS_KEPT) else { return };
-        // Most often there is none.
-        drop(fs::remove_file(self.state.log_of(Incarnation::new(stale))));
     }
 }
 

@@ -128,6 +128,8 @@ enum Entry {
     Event(Arc<Event>),
     /// With its place among the restarts of this life.
     Restart(u64, Box<RestartRecord>),
+    /// Nothing more is expected.
+    Close,
 }
 
 impl Shared {
@@ -254,6 +256,11 @@ impl Journal for FileJournal {
     }
 
     fn flushed(&self) -> Pending<'static, ()> {
+        self.shared.flushed()
+    }
+
+    fn closed(&self) -> Pending<'static, ()> {
+        self.shared.inbox().send(Entry::Close);
         self.shared.flushed()
     }
 }

@@ -96,6 +96,10 @@ impl Journal for MemoryJournal {
     fn flushed(&self) -> Pending<'static, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    fn closed(&self) -> Pending<'static, ()> {
+        self.flushed()
+    }
 }
 
 struct Reader {

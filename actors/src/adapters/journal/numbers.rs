@@ -39,16 +39,22 @@ impl Numbers {
         let path = directory.join("numbers");
         let failed = |source| JournalError { path: path.clone(), source };
         let file = open(&path, super::segments::Access::Anywhere).map_err(failed)?;
+        let numbers = Self(file);
+        let kept = numbers.read().map_err(failed)?;
+        Ok((numbers, kept))
+    }
+
+    /// What the file says now.
+    pub(super) fn read(&self) -> io::Result<Kept> {
         let mut text = [0; 2 * DIGITS + 2];
-        let kept = match file.read_exact_at(&mut text, 0) {
-            Ok(()) => parse(&text).map_or(Kept::Rubbish, Kept::Upto),
+        match self.0.read_exact_at(&mut text, 0) {
+            Ok(()) => Ok(parse(&text).map_or(Kept::Rubbish, Kept::Upto)),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                let empty = file.metadata().map_err(failed)?.len() == 0;
-                if empty { Kept::Nothing } else { Kept::Rubbish }
+                let empty = self.0.metadata()?.len() == 0;
+                Ok(if empty { Kept::Nothing } else { Kept::Rubbish })
             }
-            Err(error) => return Err(failed(error)),
-        };
-        Ok((Self(file), kept))
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps the numbers. They are overwritten in place, which needs no room on a full disk.

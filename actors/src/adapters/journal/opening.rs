@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::lines::Lines;
 use super::numbers::{BLOCK, Kept, Numbers};
 use super::segments::{LastLine, Segment, active, full_segments};
-use super::writer::{Holds, Lane, Outage, Writer};
+use super::writer::{Ahead, Holds, Lane, Outage, Writer};
 use super::{JournalCodec, JournalError, ResumePoint, Shared, plausible};
 
 /// How much of the end of the latest file is read.
@@ -113,6 +113,7 @@ impl Opened {
             reserved: self.reserved,
             incarnation: self.resume.incarnation,
             outage: Outage::No,
+            ahead: Ahead::Block,
         }
     }
 }

@@ -49,6 +49,24 @@ fn an_orderly_end_leaves_no_gap() {
 }
 
 #[tokio::test]
+async fn a_closed_journal_that_is_still_held_does_not_disturb_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, _) = open_in(&directory);
+    tell(&first, 3);
+    first.closed().await;
+
+    let (second, resume) = open_in(&directory);
+    assert_eq!(resume, numbers(3, 1));
+    tell(&second, 1);
+    second.flushed().await;
+    drop(first);
+
+    let crashed = copy_of(&directory);
+    let (_, resume) = open_in(&crashed);
+    assert!(resume.sequence.get() > 4, "{resume:?}");
+}
+
+#[tokio::test]
 async fn after_a_crash_numbering_goes_on_behind_what_may_have_been_given_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open_in(&directory);

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
-use super::numbers::{BLOCK, Numbers};
+use super::numbers::{BLOCK, Kept, Numbers};
 use super::segments::LastLine;
 use super::{Entry, JournalCodec, ResumePoint, Shared};
 use crate::domain::id::Sequence;
@@ -151,6 +151,16 @@ pub(super) struct Writer<S> {
     pub(super) incarnation: u64,
     /// Whether the last attempt failed, so that an outage is told once.
     pub(super) outage: Outage,
+    pub(super) ahead: Ahead,
+}
+
+/// How many numbers are reserved ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// A block: events are to come.
+    Block,
+    /// None: the end is orderly.
+    Nothing,
 }
 
 /// Whether the journal can be written.
@@ -191,12 +201,14 @@ impl<S: Sink> Writer<S> {
     fn take(&mut self, entry: Entry) {
         match entry {
             Entry::Event(event) => {
+                self.ahead = Ahead::Block;
                 self.incarnation = self.incarnation.max(event.incarnation.get());
                 self.events.push(event.sequence.get(), self.codec.event(&event));
             }
             Entry::Restart(number, record) => {
                 self.restarts.push(number, self.codec.restart(&record));
             }
+            Entry::Close => self.ahead = Ahead::Nothing,
         }
     }
 
@@ -208,6 +220,9 @@ impl<S: Sink> Writer<S> {
     }
 
     fn reserve_ahead(&mut self) -> io::Result<()> {
+        if self.ahead == Ahead::Nothing {
+            return self.settle();
+        }
         let ahead = self.shared.given() + BLOCK / 2;
         if self.reserved.sequence >= ahead && self.reserved.incarnation >= self.incarnation {
             return Ok(());
@@ -223,6 +238,15 @@ impl<S: Sink> Writer<S> {
         self.reserved = point;
         self.shared.reserved.store(sequence, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Keeps the numbers as they stand, unless another supervisor has taken the journal over.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.numbers.read()? == Kept::Upto(self.reserved) {
+            self.reserve(self.shared.given())
+        } else {
+            Ok(())
+        }
     }
 
     fn note(&mut self, outcome: io::Result<()>) {
@@ -241,7 +265,7 @@ impl<S: Sink> Writer<S> {
 
     /// The last attempt; then the numbers are kept as they stand, without a block ahead.
     fn finish(mut self) {
-        let outcome = self.write().and_then(|()| self.reserve(self.shared.given()));
+        let outcome = self.write().and_then(|()| self.settle());
         let lost = self.events.waiting() + self.restarts.waiting();
         if let Err(error) = outcome {
             tracing::error!(%error, lost, "the journal could not be written to its end");

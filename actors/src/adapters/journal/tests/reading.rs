@@ -112,7 +112,7 @@ async fn the_journal_stays_within_its_bound_and_a_reader_within_it_sees_no_hole(
     let directory = tempfile::tempdir().unwrap();
     let codec = Padded(32 * 1024);
     let (journal, _) = FileJournal::open(directory.path(), Box::new(codec)).unwrap();
-    let total = 3 * (FULL_SEGMENTS_BYTES + SEGMENT_BYTES) / 2 / (32 * 1024);
+    let total = (FULL_SEGMENTS_BYTES + 3 * SEGMENT_BYTES) / (32 * 1024);
     let mut past = journal.events(Sequence::NONE);
     let (mut told, mut holes, mut next) = (0, 0, 1);
     for given in 1..=total {

@@ -12,7 +12,7 @@ use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
-use vllm_supervisor_actors::adapters::log_tail::LogFiles;
+use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
@@ -150,12 +150,11 @@ impl SupervisorBuilder {
         let api_key = config.secrets.vllm_api_key.as_ref().map(|key| key.expose().to_owned());
         let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
-        let (journal, resume) =
-            FileJournal::open(state.path(), Box::new(JsonLines)).map_err(StartError::Journal)?;
+        let (journal, resume) = FileJournal::open(state.path(), Box::new(JsonLines))?;
         let adapters = Adapters {
             gpus: gpu_source(&config, recipe.marker_prefix.clone()),
             launcher: Arc::new(ColdLauncher::new(recipe, Arc::clone(&state))),
-            output: Arc::new(LogFiles::new(state)),
+            output: Arc::new(log_files(&config, state)?),
             probe: Arc::new(probe),
             journal: Arc::new(journal),
         };
@@ -239,6 +238,12 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
             config::OnExit::Detach => OnExit::Detach,
         },
     })
+}
+
+fn log_files(config: &Config, state: Arc<StateDirectory>) -> Result<LogFiles, StartError> {
+    let keep = usize::try_from(config.logs.keep.get()).unwrap_or(usize::MAX);
+    LogFiles::new(state, LogBounds { max_bytes: config.logs.max_bytes, keep })
+        .map_err(|error| StartError::System { what: "a thread", source: Box::new(error) })
 }
 
 fn marker_prefix() -> Result<String, StartError> {

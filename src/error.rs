@@ -1,13 +1,12 @@
 //! What can go wrong for an embedder: when a supervisor is made, and when it is asked for
 //! something.
 
-use std::io;
-
 use vllm_supervisor_actors::adapters::http_probe::HttpProbeError;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::ticket::Missed;
 
+pub use vllm_supervisor_actors::adapters::journal::JournalError;
 pub use vllm_supervisor_actors::adapters::state_directory::StateDirectoryError;
 
 use crate::config::{ConfigError, ModelReferenceError};
@@ -26,8 +25,8 @@ pub enum StartError {
     #[error(transparent)]
     StateDirectory(#[from] StateDirectoryError),
     /// The journal cannot be opened.
-    #[error("the journal cannot be opened")]
-    Journal(#[source] io::Error),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The system refused something that every program needs.
     #[error("the system refused {what}")]
     System {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ractor::{ActorRef, DerivedActorRef, RpcReplyPort};
 use tokio::sync::{broadcast, oneshot, watch};
 use vllm_supervisor_actors::domain::event::Event;
+use vllm_supervisor_actors::domain::id::Sequence;
 use vllm_supervisor_actors::domain::input::{RestartRecord, StopMode};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
@@ -173,11 +174,29 @@ impl SupervisorHandle {
 
     /// Every event from now on. A subscriber that falls behind is told how many it missed.
     pub fn subscribe(&self) -> EventStream {
-        EventStream::new(self.shared.events.upgrade().map(|events| events.subscribe()))
+        EventStream::live(self.receiver())
     }
 
-    /// The ends that nobody asked for, oldest first, those of earlier supervisors with the same
-    /// state directory included.
+    /// Every event from this number on: first those that have happened, those of earlier
+    /// supervisors with the same state directory included, then those to come, without a gap
+    /// between the two. `Sequence::NONE` is the beginning; whoever has read up to a number goes on
+    /// at its [`next`](Sequence::next). A number that has not been given yet is the same as the
+    /// next one to be given.
+    ///
+    /// What the journal does not have is a [`Notice::Gap`](crate::Notice::Gap). Of an event that
+    /// it has, times are in milliseconds, and a cause is without its last lines. A subscriber that
+    /// falls behind is caught up from the journal.
+    pub fn subscribe_from(&self, sequence: Sequence) -> EventStream {
+        let live = self.receiver();
+        EventStream::from(sequence, self.shared.journal.events(sequence), live)
+    }
+
+    fn receiver(&self) -> Option<broadcast::Receiver<Arc<Event>>> {
+        self.shared.events.upgrade().map(|events| events.subscribe())
+    }
+
+    /// The last thousand ends that nobody asked for, oldest first, those of earlier supervisors
+    /// with the same state directory included.
     pub async fn history(&self) -> Vec<RestartRecord> {
         self.shared.journal.history().await
     }
@@ -202,7 +221,7 @@ impl SupervisorHandle {
         let mut snapshot = self.shared.snapshot.clone();
         while snapshot.changed().await.is_ok() {}
         self.shared.root.wait(None).await.ok();
-        self.shared.journal.flushed().await;
+        self.shared.journal.closed().await;
     }
 
     async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), CommandError> {

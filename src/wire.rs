@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::event::{Event, EventKind};
+use vllm_supervisor_actors::domain::event::{Event, EventKind, Fate};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::RestartRecord;
@@ -109,6 +109,11 @@ enum KindBody<'a> {
     SupervisorEnded {
         reason: &'static str,
     },
+    CustodyEnded {
+        pid: Option<u32>,
+        fate: &'static str,
+        left: Option<&'a str>,
+    },
 }
 
 impl<'a> From<&'a Event> for EventLine<'a> {
@@ -145,6 +150,9 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             EventKind::CleanupBlocked { cause } => KindBody::CleanupBlocked { cause: cause.into() },
             EventKind::SupervisorEnded { reason } => {
                 KindBody::SupervisorEnded { reason: reason.as_str() }
+            }
+            EventKind::CustodyEnded { pid, fate, left } => {
+                KindBody::CustodyEnded { pid: *pid, fate: fate_name(*fate), left: left.as_deref() }
             }
         };
         Self {
@@ -210,6 +218,13 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
     }
 }
 
+fn fate_name(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Killed => "killed",
+        Fate::Kept => "kept",
+    }
+}
+
 /// The name of a load's status.
 pub(crate) fn load_status(status: LoadStatus) -> &'static str {
     match status {
@@ -237,6 +252,7 @@ struct StatusBody<'a> {
     restarts: RestartsBody,
     gpus: Vec<GpuBody<'a>>,
     last_error: Option<ErrorBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     blocked: Option<ErrorBody<'a>>,
 }
 

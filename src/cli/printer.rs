@@ -99,6 +99,7 @@ impl TextForm {
                 | EventKind::ModelWanted { .. }
                 | EventKind::CleanupBlocked { .. }
                 | EventKind::SupervisorEnded { .. }
+                | EventKind::CustodyEnded { .. }
                 | EventKind::ModelSwitched { .. } => {}
             }
         }

@@ -93,6 +93,7 @@ async fn print(mut events: EventStream) {
                 | EventKind::ModelWanted { .. }
                 | EventKind::CleanupBlocked { .. }
                 | EventKind::SupervisorEnded { .. }
+                | EventKind::CustodyEnded { .. }
                 | EventKind::ModelSwitched { .. } => {}
             },
             // A subscriber that is too slow is told so, rather than left in the dark.

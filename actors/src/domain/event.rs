@@ -81,6 +81,24 @@ pub enum EventKind {
         /// The model now.
         to: ModelId,
     },
+    /// The owner of vLLM's main process ended without having stopped it.
+    CustodyEnded {
+        /// The pid of the main process, if that had been started.
+        pid: Option<u32>,
+        /// What was to become of it.
+        fate: Fate,
+        /// What outlives its killing, or why nobody can say; `None` if it is proven gone, or kept.
+        left: Option<String>,
+    },
+}
+
+/// What becomes of a process whose owner ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Killed, with everything it started.
+    Killed,
+    /// Left running, for the next supervisor to adopt.
+    Kept,
 }
 
 /// Why a supervisor ended.

@@ -98,8 +98,7 @@ impl Service {
     }
 
     fn publish(&mut self, event: Event) {
-        self.sequence = event.sequence;
-        self.publisher.publish(event);
+        self.sequence = self.publisher.publish(event);
     }
 
     /// Hands out a ticket for a caller that is to be answered.

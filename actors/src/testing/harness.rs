@@ -247,6 +247,7 @@ impl Harness {
             | EventKind::ModelWanted { .. }
             | EventKind::CleanupBlocked { .. }
             | EventKind::SupervisorEnded { .. }
+            | EventKind::CustodyEnded { .. }
             | EventKind::ModelSwitched { .. } => None,
         });
         states.collect()

@@ -315,6 +315,7 @@ fn percent_of(event: Event) -> Option<u8> {
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
         | EventKind::SupervisorEnded { .. }
+        | EventKind::CustodyEnded { .. }
         | EventKind::ModelSwitched { .. } => None,
     }
 }

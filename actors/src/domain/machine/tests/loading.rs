@@ -174,6 +174,7 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
         | EventKind::SupervisorEnded { .. }
+        | EventKind::CustodyEnded { .. }
         | EventKind::ModelSwitched { .. } => None,
     });
     progress.unwrap_or_else(|| panic!("no progress among {events:?}"))

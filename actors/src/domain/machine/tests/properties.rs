@@ -269,6 +269,7 @@ impl Witness {
             EventKind::HealthChanged { .. }
             | EventKind::CleanupBlocked { .. }
             | EventKind::SupervisorEnded { .. }
+            | EventKind::CustodyEnded { .. }
             | EventKind::ModelSwitched { .. } => {}
         }
     }

@@ -180,6 +180,7 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
         | EventKind::SupervisorEnded { .. }
+        | EventKind::CustodyEnded { .. }
         | EventKind::ModelSwitched { .. } => None,
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
@@ -89,11 +89,8 @@ struct StopOrder {
     phase: Phase,
 }
 
-impl Actor for ProcessActor {
-    type Msg = ProcessMessage;
-    type State = ProcessState;
-    type Arguments = ProcessArgs;
-
+#[ractor::actor(message = ProcessMessage, state = ProcessState, arguments = ProcessArgs)]
+impl ProcessActor {
     async fn pre_start(
         &self,
         _myself: ActorRef<ProcessMessage>,

@@ -2,6 +2,7 @@
 
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
+use crate::message::messages;
 
 /// What a [`ModelLoaderActor`](super::ModelLoaderActor) is told.
 #[derive(Debug)]
@@ -28,3 +29,5 @@ pub enum ModelLoaderMessage {
         incarnation: Incarnation,
     },
 }
+
+messages!(ModelLoaderMessage);

@@ -1,5 +1,6 @@
 //! The model loader between scripted output and a root that only listens.
 
+use ractor::Actor;
 use tokio::time::Instant;
 
 use super::*;

@@ -5,6 +5,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
+use crate::message::messages;
 use crate::ports::Found;
 
 /// What a [`ProcessActor`](super::ProcessActor) is told.
@@ -49,6 +50,8 @@ pub enum ProcessMessage {
         incarnation: Incarnation,
     },
 }
+
+messages!(ProcessMessage);
 
 /// Numbers the process actors of one supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde::Serialize;
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::event::Event;
@@ -11,19 +11,29 @@ use vllm_supervisor_actors::domain::input::RestartRecord;
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::ports::{CustodyEnded, Fate};
 
-use super::{Numbers, RestartLine, code, timestamp};
+use super::{EventLine, Numbers, RestartLine, code, into_line, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonLines;
 
+#[derive(Serialize)]
+struct CustodyLine {
+    at: String,
+    incarnation: u64,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    pid: u32,
+    fate: &'static str,
+}
+
 impl JournalCodec for JsonLines {
     fn event(&self, event: &Event) -> String {
-        super::event(event).to_string()
+        into_line(&EventLine::from(event))
     }
 
     fn restart(&self, record: &RestartRecord) -> String {
-        super::restart(record).to_string()
+        into_line(&RestartLine::from(record))
     }
 
     fn custody_ended(&self, ended: &CustodyEnded) -> String {
@@ -31,14 +41,13 @@ impl JournalCodec for JsonLines {
             Fate::Killed => "killed",
             Fate::Kept => "kept",
         };
-        json!({
-            "at": timestamp(ended.at),
-            "incarnation": ended.incarnation.get(),
-            "type": "custody_ended",
-            "pid": ended.pid,
-            "fate": fate,
+        into_line(&CustodyLine {
+            at: timestamp(ended.at),
+            incarnation: ended.incarnation.get(),
+            kind: "custody_ended",
+            pid: ended.pid,
+            fate,
         })
-        .to_string()
     }
 
     fn numbers(&self, line: &str) -> Option<(Sequence, Incarnation)> {

@@ -68,4 +68,10 @@ mod tests {
         assert_eq!(state, ServiceState::Stopped);
         supervisor.shutdown().await;
     }
+
+    #[test]
+    fn the_json_of_the_program_is_as_it_would_be_without_the_supervisor() {
+        let object: serde_json::Value = serde_json::from_str(r#"{"b":1,"a":2}"#).unwrap();
+        assert_eq!(object.to_string(), r#"{"a":2,"b":1}"#);
+    }
 }

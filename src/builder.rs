@@ -25,6 +25,7 @@ use vllm_supervisor_actors::root::{Adapters, RootArgs, RootSupervisor, Snapshot}
 #[cfg(feature = "cli")]
 pub(crate) use vllm_supervisor_actors::adapters::{
     cold_launcher::{left_running, port_is_free},
+    orphans::{Look, OrphanReaper},
     state_directory::log_file,
 };
 

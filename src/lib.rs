@@ -55,6 +55,10 @@ pub mod wire;
 
 mod launch_recipe;
 
+/// The version of ractor that [`SupervisorHandle::actor_ref`] belongs to: 0.16, from 0.16.5. With
+/// 0.15 or 0.17 of its own, a program has other types of the same names. Its features are free.
+pub use ractor;
+
 pub use builder::{Supervisor, SupervisorBuilder};
 pub use error::{CommandError, JournalError, StartError, StateDirectoryError};
 pub use handle::SupervisorHandle;

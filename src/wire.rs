@@ -27,13 +27,23 @@ pub(crate) use journal::JsonLines;
 pub fn notice(notice: &Notice) -> Value {
     match notice {
         Notice::Event(happened) => event(happened),
-        Notice::Gap { missed } => serde_json::json!({ "type": "gap", "missed": missed }),
+        Notice::Gap { missed } => into_value(&GapLine { kind: "gap", missed: *missed }),
     }
 }
 
 /// An event, as one JSON object.
 pub fn event(event: &Event) -> Value {
     into_value(&EventLine::from(event))
+}
+
+/// What a subscriber is told, as a line of JSON with its fields in the order of the contract. In a
+/// [`Value`] they are in that of the alphabet, unless the program chooses otherwise.
+#[cfg(feature = "cli")]
+pub(crate) fn notice_line(notice: &Notice) -> String {
+    match notice {
+        Notice::Event(happened) => into_line(&EventLine::from(&**happened)),
+        Notice::Gap { missed } => into_line(&GapLine { kind: "gap", missed: *missed }),
+    }
 }
 
 /// The present, as one JSON object.
@@ -51,6 +61,10 @@ fn into_value(body: &impl Serialize) -> Value {
     serde_json::to_value(body).unwrap_or(Value::Null)
 }
 
+fn into_line(body: &impl Serialize) -> String {
+    serde_json::to_string(body).unwrap_or_default()
+}
+
 fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
@@ -62,6 +76,13 @@ fn millis(duration: Duration) -> u64 {
 /// Fractions of a millisecond tell a check on loopback from another.
 fn fine_millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[derive(Serialize)]
+struct GapLine {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    missed: u64,
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::time::Instant;
 
 use crate::domain::health::{Cadence, Check, DRAIN_PAUSE};
@@ -68,11 +68,8 @@ struct Patient {
     timer: Option<OwnedTask>,
 }
 
-impl Actor for HealthActor {
-    type Msg = HealthMessage;
-    type State = HealthState;
-    type Arguments = HealthArgs;
-
+#[ractor::actor(message = HealthMessage, state = HealthState, arguments = HealthArgs)]
+impl HealthActor {
     async fn pre_start(
         &self,
         _myself: ActorRef<HealthMessage>,

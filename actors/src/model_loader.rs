@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::sync::Semaphore;
 
 use crate::domain::id::Incarnation;
@@ -59,11 +59,8 @@ struct Load {
     standing: OwnedTask,
 }
 
-impl Actor for ModelLoaderActor {
-    type Msg = ModelLoaderMessage;
-    type State = ModelLoaderState;
-    type Arguments = ModelLoaderArgs;
-
+#[ractor::actor(message = ModelLoaderMessage, state = ModelLoaderState, arguments = ModelLoaderArgs)]
+impl ModelLoaderActor {
     async fn pre_start(
         &self,
         _myself: ActorRef<ModelLoaderMessage>,

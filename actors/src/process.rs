@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::time::timeout;
 
 use crate::domain::absence::Proof;
@@ -103,11 +103,8 @@ struct StopOrder {
     grace: Duration,
 }
 
-impl Actor for ProcessActor {
-    type Msg = ProcessMessage;
-    type State = ProcessState;
-    type Arguments = ProcessArgs;
-
+#[ractor::actor(message = ProcessMessage, state = ProcessState, arguments = ProcessArgs)]
+impl ProcessActor {
     async fn pre_start(
         &self,
         _myself: ActorRef<ProcessMessage>,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info};
 
@@ -76,11 +76,8 @@ pub struct RootState {
     children: Children,
 }
 
-impl Actor for RootSupervisor {
-    type Msg = RootMessage;
-    type State = RootState;
-    type Arguments = RootArgs;
-
+#[ractor::actor(message = RootMessage, state = RootState, arguments = RootArgs)]
+impl RootSupervisor {
     async fn pre_start(
         &self,
         myself: ActorRef<RootMessage>,

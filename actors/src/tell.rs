@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 /// Tells a parent a fact. A parent that is gone ends its children anyway, so nothing is lost.
-pub(crate) fn report<M: Message>(parent: &DerivedActorRef<M>, fact: M) {
+pub(crate) fn report<M>(parent: &DerivedActorRef<M>, fact: M) {
     if parent.send_message(fact).is_err() {
         debug!("the parent is gone; a report was dropped");
     }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::config::ConfigError;
 use crate::{Cause, StartError, StateDirectoryError};
@@ -19,6 +19,14 @@ pub(super) struct Complaint {
     remedy: String,
     /// The last lines of vLLM's log, oldest first, where they can explain it.
     last_lines: Vec<String>,
+}
+
+/// A complaint as a JSON object.
+#[derive(Debug, Serialize)]
+pub(super) struct ComplaintBody<'a> {
+    code: Option<&'a str>,
+    summary: &'a str,
+    remedy: &'a str,
 }
 
 impl Complaint {
@@ -61,8 +69,8 @@ impl Complaint {
     }
 
     /// As one JSON object; the names are those of `last_error` in the status.
-    pub(super) fn to_json(&self) -> Value {
-        json!({ "code": self.code, "summary": self.summary, "remedy": self.remedy })
+    pub(super) fn body(&self) -> ComplaintBody<'_> {
+        ComplaintBody { code: self.code.as_deref(), summary: &self.summary, remedy: &self.remedy }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, Fate};
@@ -13,28 +12,34 @@ use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 
-use super::{Numbers, RestartLine, code, fate_name, load_status, timestamp};
+use super::{EventLine, Numbers, RestartLine, code, fate_name, into_line, load_status, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonLines;
 
+#[derive(Serialize)]
+struct GapLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    at: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    missed: u64,
+}
+
 impl JournalCodec for JsonLines {
     fn event(&self, event: &Event) -> String {
-        super::event(event).to_string()
+        into_line(&EventLine::from(event))
     }
 
     fn restart(&self, record: &RestartRecord) -> String {
-        super::restart(record).to_string()
+        into_line(&RestartLine::from(record))
     }
 
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String {
-        let at = timestamp(at);
-        match through {
-            Some(seq) => json!({ "seq": seq.get(), "at": at, "type": "gap", "missed": missed }),
-            None => json!({ "at": at, "type": "gap", "missed": missed }),
-        }
-        .to_string()
+        let seq = through.map(Sequence::get);
+        into_line(&GapLine { seq, at: timestamp(at), kind: "gap", missed })
     }
 
     fn numbers(&self, line: &str) -> Option<(Sequence, Incarnation)> {

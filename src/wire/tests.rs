@@ -247,6 +247,29 @@ fn whatever_is_written_stays_on_one_line() {
 }
 
 #[test]
+fn the_fields_of_a_line_stand_in_the_order_of_the_contract() {
+    let [changed, restarted, ended, gap] = lines();
+    let time = "\"at\":\"2026-11-23T07:00:00.123Z\",\"incarnation\":2";
+    for (line, start) in [
+        (&changed, format!("{{\"seq\":7,{time},\"type\":\"state_changed\",\"from\":")),
+        (&restarted, format!("{{{time},\"model\":")),
+        (&ended, format!("{{\"seq\":7,{time},\"type\":\"custody_ended\",\"pid\":")),
+        (&gap, "{\"seq\":6,\"at\":\"2026-11-23T07:00:00.123Z\",\"type\":\"gap\"".to_owned()),
+    ] {
+        assert!(line.starts_with(&start), "{line}");
+    }
+}
+
+#[test]
+#[cfg(feature = "cli")]
+fn what_is_printed_is_what_the_journal_has() {
+    let happened = seventh(HealthChanged { healthy: true, consecutive_failures: 0, latency: None });
+    let line = notice_line(&Notice::Event(happened.clone().into()));
+    assert_eq!(line, JsonLines.event(&happened));
+    assert_eq!(notice_line(&Notice::Gap { missed: 12 }), r#"{"type":"gap","missed":12}"#);
+}
+
+#[test]
 fn a_line_that_was_torn_anywhere_means_nothing() {
     for line in lines() {
         for end in (0..line.len()).filter(|end| line.is_char_boundary(*end)) {

@@ -3,6 +3,7 @@
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
+use crate::message::messages;
 
 /// What a [`HealthActor`](super::HealthActor) is told.
 #[derive(Debug)]
@@ -44,3 +45,5 @@ pub enum HealthMessage {
         check: Check,
     },
 }
+
+messages!(HealthMessage);

@@ -1,5 +1,7 @@
 //! The health actor between a scripted probe and a root that only listens.
 
+use ractor::Actor;
+
 use super::*;
 use crate::domain::health::{DRAIN_QUIET, HealthFailure, InHand};
 use crate::testing::harness::{in_time, model};

@@ -4,6 +4,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
+use crate::message::messages;
 
 /// What a [`ModelLoaderActor`](super::ModelLoaderActor) is told.
 #[derive(Debug)]
@@ -32,3 +33,5 @@ pub enum ModelLoaderMessage {
         incarnation: Incarnation,
     },
 }
+
+messages!(ModelLoaderMessage);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ractor::Actor;
 use tokio::time::Instant;
 
 use super::*;

@@ -10,6 +10,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
+use crate::message::messages;
 use crate::ports::{Found, Head};
 
 /// What a [`ProcessActor`](super::ProcessActor) is told.
@@ -74,6 +75,8 @@ pub enum ProcessMessage {
         proof: Proof,
     },
 }
+
+messages!(ProcessMessage);
 
 /// Numbers the process actors of one supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The process actor between a scripted launcher and a root that only listens.
 
-use ractor::ActorStatus;
+use ractor::{Actor, ActorStatus};
 use tokio::task::JoinHandle;
 
 use super::*;

@@ -8,6 +8,7 @@ use crate::domain::input::{StopMode, Timer};
 use crate::domain::report::{GpuReport, HealthNews, LoaderReport};
 use crate::domain::spec::ModelId;
 use crate::domain::ticket::Outcome;
+use crate::message::messages;
 use crate::process::ProcessNews;
 use crate::root::snapshot::Snapshot;
 
@@ -84,6 +85,8 @@ pub enum RootMessage {
     /// The children have ended (from itself).
     WoundDown,
 }
+
+messages!(RootMessage);
 
 /// A child's report as a message to the root, and back, as ractor's narrow references ask.
 macro_rules! carries {

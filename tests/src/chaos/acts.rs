@@ -148,11 +148,7 @@ impl Run<'_> {
 
     fn rival(&self, state: &str) -> Outcome<(Supervisor, Heard)> {
         let heard = Heard::default();
-        let (name, plan) = Self::healthy_plan();
-        let command = self.place.vllmd(state, &self.place.second).map(|mut command| {
-            command.env(name, plan);
-            command
-        });
+        let command = self.place.rival(state);
         let rival = command.and_then(|command| Supervisor::start(command, &heard));
         rival.map(|rival| (rival, heard)).map_err(|error| format!("no second supervisor: {error}"))
     }

@@ -176,7 +176,7 @@ impl Order {
         }
     }
 
-    fn is_a_switch(self) -> bool {
+    pub(super) fn is_a_switch(self) -> bool {
         matches!(self, Self::EnsureOther | Self::LoadOther | Self::Load)
     }
 }
@@ -186,6 +186,8 @@ impl Order {
 pub(super) enum Kind {
     /// One of vLLM's processes that it needs dies.
     MemberDeath,
+    /// The front hangs, and may lose its engine meanwhile.
+    HungFront,
     /// The resource tracker dies.
     TrackerDeath,
     /// All but the resource tracker die.

@@ -4,6 +4,7 @@ use super::fault::Kind;
 
 /// What is left out, each with what happens. `VLLMD_CHAOS_ALL=1` does them all the same.
 pub(super) const NOT_YET_SURVIVED: &[(Kind, &str)] = &[
+    (Kind::HungFront, "an engine that dies behind it is noticed by the health checks only"),
     (Kind::TrackerDeath, "the segments of the next crash stay in /dev/shm for ever"),
     (Kind::MassacreWithTracker, "its segments stay in /dev/shm for ever"),
     (Kind::TermStorm, "the third signal ends vllmd and leaves vLLM alive"),

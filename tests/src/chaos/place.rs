@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use super::schedule::{Form, Schedule, StopOnExit};
 use crate::census::Census;
+use crate::fake_vllm::fake_vllm;
 use crate::hangup::heed_hangup;
 use crate::scenario::free_port;
 
@@ -50,7 +51,7 @@ impl Place {
     pub(super) fn of(schedule: &Schedule, programs: &Programs) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let within = |name: &str| directory.path().join(name);
-        for name in ["state", "other-state", "tmp"] {
+        for name in ["state", "other-state", "tmp", "other-tmp"] {
             fs::create_dir(within(name))?;
         }
         let marker = |who: &str| Census::of(format!("CHAOS={}{who}", directory.path().display()));
@@ -94,7 +95,11 @@ impl Place {
     /// The supervisor of this run.
     pub(super) fn supervisor(&self) -> io::Result<Command> {
         match self.form {
-            Form::Command => self.vllmd("state", &self.census),
+            Form::Command => {
+                let mut command = self.vllmd(&self.census)?;
+                command.arg("state");
+                Ok(command)
+            }
             Form::Embedded => {
                 let mut command = self.command(&self.programs.embedder, &self.census)?;
                 command.args(["vllmd.yaml", "state"]).stdin(Stdio::piped());
@@ -103,10 +108,17 @@ impl Place {
         }
     }
 
-    /// A `vllmd` on that state directory.
-    pub(super) fn vllmd(&self, state: &str, census: &Census) -> io::Result<Command> {
+    fn vllmd(&self, census: &Census) -> io::Result<Command> {
         let mut command = self.command(&self.programs.vllmd, census)?;
-        command.args(["run", "--config", "vllmd.yaml", "--output", "json", "--state-dir", state]);
+        command.args(["run", "--config", "vllmd.yaml", "--output", "json", "--state-dir"]);
+        Ok(command)
+    }
+
+    /// A second `vllmd`, on that state directory. Its vLLM is healthy, and its scratch its own.
+    pub(super) fn rival(&self, state: &str) -> io::Result<Command> {
+        let mut command = self.vllmd(&self.second)?;
+        let (name, plan) = fake_vllm().environment();
+        command.arg(state).env(name, plan).env("TMPDIR", self.path("other-tmp"));
         Ok(command)
     }
 

@@ -10,7 +10,7 @@ use vllm_supervisor_tests::chaos::{Programs, run_seeds};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=10;
 
 /// How long faults come; recovery and end are not counted.
-const LENGTH: Duration = Duration::from_secs(7);
+const LENGTH: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_the_invariants_hold() {

@@ -1,10 +1,12 @@
-//! What the tests need: a stand-in for vLLM, a real one, scenarios that run against either, and a
-//! census that proves that nothing is left.
+//! What the tests need: a stand-in for vLLM, a real one, scenarios that run against either, chaos,
+//! and a census that proves that nothing is left.
 
 pub mod census;
+pub mod chaos;
 pub mod fake_vllm;
 pub mod hangup;
 pub mod process_table;
 pub mod real_vllm;
 pub mod scenario;
+pub mod siblings;
 pub mod trials;

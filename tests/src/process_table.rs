@@ -70,6 +70,13 @@ impl Process {
     }
 }
 
+/// The memory that a process has in RAM (`VmRSS` of `proc(5)`); 0 when there is no such process.
+pub fn resident_kib(pid: Pid) -> u64 {
+    let status = fs::read_to_string(proc_path(pid, "status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+}
+
 /// Everything that runs now, zombies included.
 pub fn processes() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

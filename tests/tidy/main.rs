@@ -3,6 +3,7 @@
 
 mod arrows;
 mod documentation;
+mod findings;
 mod paths;
 mod rule;
 mod sizes;

@@ -2,20 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy takes only the tests themselves for tests")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
-use vllm_supervisor_tests::process_table::processes;
+use vllm_supervisor_tests::process_table::{processes, resident_kib};
+use vllm_supervisor_tests::scenario::are_gone;
 
 use super::workplace::Workplace;
 
 /// How many crashes there are, unless `VLLMD_SOAK_CYCLES` says otherwise.
 const CYCLES: usize = 6;
 
+/// How far in what a supervisor holds must have come to rest.
+const WARM: usize = 50;
+
 #[tokio::test]
-async fn crashes_in_a_row_leave_no_process_no_descriptor_and_a_gapless_journal() {
+async fn crashes_in_a_row_leave_no_process_no_descriptor_no_file_and_a_gapless_journal() {
     let cycles = std::env::var("VLLMD_SOAK_CYCLES").ok().and_then(|cycles| cycles.parse().ok());
     let cycles: usize = cycles.unwrap_or(CYCLES);
     let place = Workplace::new(fake_vllm());
@@ -25,25 +31,38 @@ async fn crashes_in_a_row_leave_no_process_no_descriptor_and_a_gapless_journal()
     let supervisor = vllmd.pid();
 
     let mut events = vllmd.enters("running").await;
-    let descriptors_at_first = descriptors(supervisor);
+    let at_first = Holdings::of(&place, supervisor);
+    let mut warm = at_first.clone();
+    let mut segments = BTreeSet::new();
     for cycle in 0..cycles {
+        segments.extend(place.census.shared_memory());
         // Each role in turn, each by the end of it leaving something else behind.
         let victim = ["VLLM::Worker", "VLLM::EngineCore", " serve "][cycle % 3];
         kill(&place, victim);
         events.extend(vllmd.enters("running").await);
+        if cycle + 1 == WARM {
+            warm = Holdings::of(&place, supervisor);
+        }
     }
-    let descriptors_at_last = descriptors(supervisor);
+    let at_last = Holdings::of(&place, supervisor);
+    at_last.are_no_more_than(&at_first);
+    if cycles > WARM {
+        assert!(
+            at_last.resident_kib * 100 <= warm.resident_kib * 105,
+            "after {WARM} crashes {} KiB were resident, after {cycles} {}",
+            warm.resident_kib,
+            at_last.resident_kib
+        );
+    }
+    let living = place.census.shared_memory();
+    are_gone(&segments.difference(&living).cloned().collect());
     assert!(zombies_of(supervisor).is_empty(), "{:#?}", zombies_of(supervisor));
-    // A probe under way has a socket of its own.
-    assert!(
-        descriptors_at_last <= descriptors_at_first + 2,
-        "{descriptors_at_first} descriptors became {descriptors_at_last}"
-    );
 
     vllmd.signal(Signal::TERM);
     events.extend(vllmd.enters("stopped").await);
     assert_eq!(vllmd.end().await.code, Some(143));
     place.nothing_runs().await;
+    are_gone(&living);
 
     let journal = fs::read_to_string(place.state().join("events.jsonl")).unwrap();
     let journal: Vec<Value> =
@@ -58,6 +77,39 @@ async fn crashes_in_a_row_leave_no_process_no_descriptor_and_a_gapless_journal()
     assert_eq!(restarts.lines().count(), cycles);
     let logs = fs::read_dir(place.state().join("logs")).unwrap().count();
     assert_eq!(logs, (cycles + 1).min(10));
+}
+
+/// What a supervisor holds at a moment when its service runs.
+#[derive(Clone, Debug)]
+struct Holdings {
+    processes: usize,
+    descriptors: usize,
+    /// Those of the state directory and of the temporary one, vLLM's logs apart: of these some are
+    /// kept.
+    files: BTreeSet<PathBuf>,
+    resident_kib: u64,
+}
+
+impl Holdings {
+    fn of(place: &Workplace, supervisor: Pid) -> Self {
+        let is_log = |path: &PathBuf| path.extension().is_some_and(|it| it == "log");
+        Self {
+            processes: place.census.processes().len(),
+            descriptors: descriptors(supervisor),
+            files: place.files().into_iter().filter(|path| !is_log(path)).collect(),
+            resident_kib: resident_kib(supervisor),
+        }
+    }
+
+    fn are_no_more_than(&self, first: &Self) {
+        assert_eq!(self.processes, first.processes, "of processes");
+        // A probe under way has a socket of its own.
+        assert!(self.descriptors <= first.descriptors + 2, "{first:#?} became {self:#?}");
+        let is_new = |path: &&PathBuf| !first.files.contains(*path);
+        let new: Vec<_> = self.files.iter().filter(is_new).collect();
+        // The history of ends, and the scratch directory of the launch that is alive now.
+        assert!(new.len() <= 2, "files were left: {new:#?}");
+    }
 }
 
 fn kill(place: &Workplace, title: &str) {

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::arguments::Arguments;
 use super::log;
@@ -41,6 +42,9 @@ pub(super) struct Service {
     api_key: Option<String>,
     engine: mpsc::UnboundedSender<Request>,
     engine_dead: AtomicBool,
+    health_takes: Duration,
+    /// When `/health` begins to fail without a reason.
+    health_fails_at: Option<Instant>,
     requests: AtomicU64,
     running: AtomicI64,
     prompt_tokens: AtomicU64,
@@ -61,6 +65,8 @@ impl Service {
             api_key: arguments.api_key(),
             engine,
             engine_dead: AtomicBool::new(false),
+            health_takes: plan.health_takes,
+            health_fails_at: plan.health_fails_after.map(|after| Instant::now() + after),
             requests: AtomicU64::new(0),
             running: AtomicI64::new(0),
             prompt_tokens: AtomicU64::new(0),
@@ -156,9 +162,11 @@ async fn write_access_log(
     response
 }
 
-/// Knows only whether the engine is dead: a hanging one is healthy.
+/// Knows only whether the engine is dead: a hanging one is healthy. A plan may have it lie.
 async fn health(State(service): State<Arc<Service>>) -> StatusCode {
-    if service.engine_dead.load(Ordering::Relaxed) {
+    tokio::time::sleep(service.health_takes).await;
+    let fails = service.health_fails_at.is_some_and(|at| at <= Instant::now());
+    if fails || service.engine_dead.load(Ordering::Relaxed) {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK

@@ -39,6 +39,8 @@ pub(super) struct Plan {
     pub(super) api_hangs_after: Option<Duration>,
     pub(super) worker_dies_after: Option<Duration>,
     pub(super) engine_death_notice: Duration,
+    pub(super) health_takes: Duration,
+    pub(super) health_fails_after: Option<Duration>,
     pub(super) quirks: BTreeSet<Quirk>,
 }
 
@@ -71,6 +73,8 @@ impl Default for Plan {
             api_hangs_after: None,
             worker_dies_after: None,
             engine_death_notice: Duration::from_millis(200),
+            health_takes: Duration::ZERO,
+            health_fails_after: None,
             quirks: BTreeSet::new(),
         }
     }
@@ -149,6 +153,18 @@ impl FakeVllm {
     #[must_use]
     pub fn api_hangs_after(self, delay: Duration) -> Self {
         self.change(|plan| plan.api_hangs_after = Some(delay))
+    }
+
+    /// `/health` answers only after `delay`, each time.
+    #[must_use]
+    pub fn health_takes(self, delay: Duration) -> Self {
+        self.change(|plan| plan.health_takes = delay)
+    }
+
+    /// `/health` is 503 once the server has served for `delay`, though nothing is wrong with it.
+    #[must_use]
+    pub fn health_fails_after(self, delay: Duration) -> Self {
+        self.change(|plan| plan.health_fails_after = Some(delay))
     }
 
     /// The worker of rank 0 kills itself with SIGKILL once it has served for `delay`.

@@ -1,0 +1,170 @@
+//! `vllmd run` as a process: what it costs, and what becomes of vLLM when it is killed.
+
+use std::fs;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{Instant, timeout};
+use vllm_supervisor_tests::census::Census;
+use vllm_supervisor_tests::fake_vllm::fake_vllm;
+use vllm_supervisor_tests::process_table::resident_kib;
+use vllm_supervisor_tests::scenario::free_port;
+
+use crate::Plan;
+use crate::figure::{Figure, Unit};
+
+/// Nothing that is measured here takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What is not gone by then is taken to stay.
+const CLEAN: Duration = Duration::from_secs(5);
+
+/// A directory, a configuration and a port for one supervisor after the other.
+struct Place {
+    vllmd: String,
+    census: Census,
+    directory: TempDir,
+}
+
+/// A supervisor that runs.
+struct Vllmd {
+    child: Child,
+    pid: Pid,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Place {
+    fn new(plan: &Plan, stop_on_exit: &str) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let text = format!(
+            "providers:\n  vllm:\n    model: org/tiny\n    port: {}\n    vllm_binary: [\"{}\"]\n    \
+             lifecycle: {{stop_on_exit: {stop_on_exit}}}\n",
+            free_port(),
+            plan.fake_vllm,
+        );
+        fs::write(directory.path().join("vllmd.yaml"), text)?;
+        let census = Census::of(format!("FIGURES={}", directory.path().display()));
+        Ok(Self { vllmd: plan.vllmd.clone(), census, directory })
+    }
+
+    fn start(&self) -> io::Result<Vllmd> {
+        #[expect(clippy::disallowed_methods, reason = "the command is what is measured")]
+        let mut command = Command::new(&self.vllmd);
+        let (name, value) = fake_vllm().loads_in(Duration::ZERO).environment();
+        command
+            .args(["run", "--config", "vllmd.yaml", "--output", "json", "--state-dir", "state"])
+            .env_clear()
+            .env("HOME", self.directory.path())
+            .env("TMPDIR", self.directory.path())
+            .env(name, value)
+            .env(self.census.variable().0, self.census.variable().1)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let (Some(pid), Some(stdout)) = (pid, child.stdout.take()) else {
+            return Err(io::Error::other("vllmd has no pid or no stdout"));
+        };
+        Ok(Vllmd { child, pid, stdout: BufReader::new(stdout).lines() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.census.kill_all();
+    }
+}
+
+impl Vllmd {
+    async fn runs(&mut self) -> io::Result<()> {
+        let said = async {
+            while let Some(line) = self.stdout.next_line().await? {
+                if line.contains("\"to\":\"running\"") {
+                    return Ok(());
+                }
+            }
+            Err(io::Error::other("vllmd ended"))
+        };
+        timeout(PATIENCE, said).await?
+    }
+
+    async fn kill(&mut self) -> io::Result<()> {
+        kill_process(self.pid, Signal::KILL)?;
+        self.child.wait().await.map(drop)
+    }
+}
+
+/// From SIGKILL of one to "running" of the next, which finds its vLLM serving.
+pub(crate) async fn adoption(plan: &Plan) -> io::Result<Figure> {
+    let place = Place::new(plan, "false")?;
+    let mut vllmd = place.start()?;
+    vllmd.runs().await?;
+    let mut times = Vec::new();
+    for _ in 0..plan.few {
+        let killed = Instant::now();
+        vllmd.kill().await?;
+        vllmd = place.start()?;
+        vllmd.runs().await?;
+        times.push(killed.elapsed());
+    }
+    Ok(Figure::of_times("SIGKILL of vllmd to adopted by the next", Unit::Milliseconds, &times))
+}
+
+/// From SIGKILL to nothing of vLLM alive, with `stop_on_exit: true`.
+pub(crate) async fn kill_to_clean(plan: &Plan) -> io::Result<Figure> {
+    let (mut times, mut left) = (Vec::new(), 0);
+    for _ in 0..plan.few {
+        let place = Place::new(plan, "true")?;
+        let mut vllmd = place.start()?;
+        vllmd.runs().await?;
+        let killed = Instant::now();
+        vllmd.kill().await?;
+        match place.census.wait_until_empty(CLEAN).await {
+            Ok(()) => times.push(killed.elapsed()),
+            Err(_) => left += 1,
+        }
+    }
+    let figure = Figure::of_times("SIGKILL of vllmd to nothing left", Unit::Milliseconds, &times);
+    Ok(if left == 0 {
+        figure
+    } else {
+        figure.noting(format!("{left} of {} left vLLM alive after {CLEAN:?}", plan.few))
+    })
+}
+
+/// Memory and processor time while nothing happens.
+pub(crate) async fn idle(plan: &Plan) -> io::Result<Vec<Figure>> {
+    let place = Place::new(plan, "true")?;
+    let mut vllmd = place.start()?;
+    vllmd.runs().await?;
+    let before = processor_ticks(vllmd.pid)?;
+    tokio::time::sleep_until(Instant::now() + plan.idle).await;
+    let ticks = processor_ticks(vllmd.pid)? - before;
+    let resident = resident_kib(vllmd.pid);
+    let per_second = rustix::param::clock_ticks_per_second();
+    let share = as_f64(ticks) / as_f64(per_second) / plan.idle.as_secs_f64();
+    Ok(vec![
+        Figure::of("vllmd, resident while running", Unit::Megabytes, vec![as_f64(resident)]),
+        Figure::of("vllmd, processor while running", Unit::Percent, vec![share])
+            .noting(format!("{ticks} ticks in {:?}", plan.idle)),
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(crate) fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+/// Processor time so far (`utime` and `stime`, fields 14 and 15 of `proc_pid_stat(5)`).
+pub(crate) fn processor_ticks(pid: Pid) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()))?;
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ')).into_iter().flatten();
+    Ok(fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
+}

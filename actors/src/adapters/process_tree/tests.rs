@@ -106,6 +106,28 @@ async fn a_helper_that_left_session_marker_and_parent_at_once_is_found_in_the_cg
 }
 
 #[tokio::test]
+async fn a_chain_that_forks_and_exits_does_not_outrun_a_sweep() {
+    for plant in [Planted::new, Planted::ungrouped] {
+        let directory = tempfile::tempdir().unwrap();
+        let stamp = directory.path().join("stamp");
+        // Each link starts the next one and ends; the stamp says that the chain goes on.
+        let link = format!("i=$1; : >{0}; sh -c \"$2\" x $((i+1)) \"$2\" & exit", stamp.display());
+        let planted =
+            plant(&format!("link='{link}'; sh -c \"$link\" x 0 \"$link\"; exec sleep 600"));
+        until("the chain runs", || stamp.exists()).await;
+
+        swept(&planted.tree);
+
+        std::fs::remove_file(&stamp).ok();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(300) {
+            assert!(!stamp.exists(), "the chain goes on");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_sweep_leaves_other_launches_alone() {
     let (ours, other) = (Planted::new("exec sleep 600"), Planted::new("exec sleep 600"));
     swept(&ours.tree);
@@ -206,7 +228,6 @@ impl Planted {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a tree needs somebody to start it")]
-    #[expect(clippy::zombie_processes, reason = "the sweep reaps it")]
     fn with(tree: ProcessTree, marker: String, script: &str) -> Self {
         tree.watch().unwrap();
         let mut command = Command::new("setsid");
@@ -221,8 +242,7 @@ impl Planted {
         if let Some(entrance) = tree.entrance() {
             join(&mut command, entrance);
         }
-        let child = command.spawn().unwrap();
-        tree.lead(child.id()).unwrap();
+        tree.start(&mut command).unwrap();
         Self { tree, marker }
     }
 

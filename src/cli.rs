@@ -7,7 +7,9 @@ mod check;
 mod complaint;
 mod config;
 mod exit;
+mod inherited;
 mod log;
+mod orphans;
 mod printer;
 mod progress;
 mod render;
@@ -37,13 +39,15 @@ Exit codes:
   1    failure
   2    the command line or the configuration is wrong
   3    vLLM cannot be brought up, and trying again will not help
-  130  ended by SIGINT; 143 by SIGTERM or SIGHUP";
+  130  ended by SIGINT; 131 by SIGQUIT; 143 by SIGTERM, SIGHUP, SIGABRT, SIGXCPU or SIGPWR";
 
 const RUN_HELP: &str = "\
 Signals:
-  The first SIGINT, SIGTERM or SIGHUP stops vLLM, or leaves it running if
+  The first SIGINT, SIGTERM, SIGQUIT or SIGHUP stops vLLM, or leaves it running if
   lifecycle.stop_on_exit is false (then the next run takes it over)
-  The second kills vLLM, the third leaves at once
+  The second kills vLLM, the third exits at once; what of vLLM is alive then is killed, or
+  left running, by lifecycle.stop_on_exit
+  Signals without a meaning, such as SIGUSR1, are ignored
 
 Environment:
   VLLM_MODEL, VLLM_PORT      as --model and --port
@@ -143,6 +147,7 @@ enum Output {
 ///
 /// Wrong usage, `--help` and `--version` end the process right here, as is clap's habit.
 pub fn run() -> ExitCode {
+    inherited::reset_signals();
     let Arguments { common, command } = Arguments::parse();
     let sources = common.into_sources();
     let exit = match command {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::event::{Event, EventKind};
+use vllm_supervisor_actors::domain::event::{Event, EventKind, Fate};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::RestartRecord;
@@ -27,13 +27,23 @@ pub(crate) use journal::JsonLines;
 pub fn notice(notice: &Notice) -> Value {
     match notice {
         Notice::Event(happened) => event(happened),
-        Notice::Gap { missed } => serde_json::json!({ "type": "gap", "missed": missed }),
+        Notice::Gap { missed } => into_value(&GapLine { kind: "gap", missed: *missed }),
     }
 }
 
 /// An event, as one JSON object.
 pub fn event(event: &Event) -> Value {
     into_value(&EventLine::from(event))
+}
+
+/// What a subscriber is told, as a line of JSON with its fields in the order of the contract. In a
+/// [`Value`] they are in that of the alphabet, unless the program chooses otherwise.
+#[cfg(feature = "cli")]
+pub(crate) fn notice_line(notice: &Notice) -> String {
+    match notice {
+        Notice::Event(happened) => into_line(&EventLine::from(&**happened)),
+        Notice::Gap { missed } => into_line(&GapLine { kind: "gap", missed: *missed }),
+    }
 }
 
 /// The present, as one JSON object.
@@ -51,6 +61,10 @@ fn into_value(body: &impl Serialize) -> Value {
     serde_json::to_value(body).unwrap_or(Value::Null)
 }
 
+fn into_line(body: &impl Serialize) -> String {
+    serde_json::to_string(body).unwrap_or_default()
+}
+
 fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
@@ -62,6 +76,13 @@ fn millis(duration: Duration) -> u64 {
 /// Fractions of a millisecond tell a check on loopback from another.
 fn fine_millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[derive(Serialize)]
+struct GapLine {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    missed: u64,
 }
 
 #[derive(Serialize)]
@@ -99,6 +120,21 @@ enum KindBody<'a> {
         from: &'a str,
         to: &'a str,
     },
+    ModelWanted {
+        from: &'a str,
+        to: &'a str,
+    },
+    CleanupBlocked {
+        cause: CauseBody<'a>,
+    },
+    SupervisorEnded {
+        reason: &'static str,
+    },
+    CustodyEnded {
+        pid: Option<u32>,
+        fate: &'static str,
+        left: Option<&'a str>,
+    },
 }
 
 impl<'a> From<&'a Event> for EventLine<'a> {
@@ -128,6 +164,16 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             }
             EventKind::ModelSwitched { from, to } => {
                 KindBody::ModelSwitched { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::ModelWanted { from, to } => {
+                KindBody::ModelWanted { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::CleanupBlocked { cause } => KindBody::CleanupBlocked { cause: cause.into() },
+            EventKind::SupervisorEnded { reason } => {
+                KindBody::SupervisorEnded { reason: reason.as_str() }
+            }
+            EventKind::CustodyEnded { pid, fate, left } => {
+                KindBody::CustodyEnded { pid: *pid, fate: fate_name(*fate), left: left.as_deref() }
             }
         };
         Self {
@@ -193,6 +239,13 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
     }
 }
 
+fn fate_name(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Killed => "killed",
+        Fate::Kept => "kept",
+    }
+}
+
 /// The name of a load's status.
 pub(crate) fn load_status(status: LoadStatus) -> &'static str {
     match status {
@@ -220,6 +273,8 @@ struct StatusBody<'a> {
     restarts: RestartsBody,
     gpus: Vec<GpuBody<'a>>,
     last_error: Option<ErrorBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<ErrorBody<'a>>,
 }
 
 impl<'a> StatusBody<'a> {
@@ -250,6 +305,7 @@ impl<'a> StatusBody<'a> {
             },
             gpus: snapshot.gpus.gpus().iter().map(GpuBody::from).collect(),
             last_error: snapshot.last_error.as_ref().map(ErrorBody::from),
+            blocked: snapshot.blocked.as_ref().map(ErrorBody::from),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod http_probe;
 pub mod journal;
 pub mod log_tail;
 pub mod nvml;
+pub mod orphans;
 mod ownership;
 mod proc_fs;
 mod process_record;

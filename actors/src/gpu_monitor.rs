@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::time::Instant;
 
 use crate::domain::report::GpuReport;
@@ -47,11 +47,8 @@ pub struct GpuMonitorState {
     silence: Option<OwnedTask>,
 }
 
-impl Actor for GpuMonitorActor {
-    type Msg = GpuMonitorMessage;
-    type State = GpuMonitorState;
-    type Arguments = GpuMonitorArgs;
-
+#[ractor::actor(message = GpuMonitorMessage, state = GpuMonitorState, arguments = GpuMonitorArgs)]
+impl GpuMonitorActor {
     async fn pre_start(
         &self,
         myself: ActorRef<GpuMonitorMessage>,

@@ -33,4 +33,5 @@ pub mod root;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
+mod message;
 mod tell;

@@ -14,11 +14,13 @@ use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::Event;
 use crate::domain::gpu::GpuSnapshot;
-use crate::domain::health::Check;
-use crate::domain::id::Incarnation;
+use crate::domain::health::{Check, InHand};
+use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::RestartRecord;
 use crate::domain::report::{Role, Work};
 use crate::domain::spec::ModelId;
+
+pub use crate::domain::event::Fate;
 
 /// An answer that takes time.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -140,14 +142,16 @@ pub struct Death {
 
 /// What vLLM writes, by launch.
 pub trait Output: fmt::Debug + Send + Sync + 'static {
-    /// The output of a launch from its start, line by line; it may not have begun yet.
+    /// The output of a launch, line by line, from its start or, where much is there already, from
+    /// a bounded distance before its end; it may not have begun yet.
     fn lines(&self, incarnation: Incarnation) -> Box<dyn LineSource>;
 }
 
 /// Output that grows.
 pub trait LineSource: Send {
     /// The next lines, when there are any. Lines are cut at `\n` and `\r`, capped in length, and
-    /// never block the writer. Dropping the future loses nothing.
+    /// never block the writer. Nothing is read on while they are not taken, and what has grown too
+    /// far ahead meanwhile is passed over. Dropping the future loses nothing.
     fn next_lines(&mut self) -> Pending<'_, Vec<String>>;
 }
 
@@ -155,6 +159,10 @@ pub trait LineSource: Send {
 pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// `/health`, then whether `/v1/models` lists `model`.
     fn check(&self, model: &ModelId) -> Pending<'static, Check>;
+
+    /// What the server has in hand; `None` if that cannot be told, because it does not answer or
+    /// does not count.
+    fn in_hand(&self) -> Pending<'static, Option<InHand>>;
 }
 
 /// Looks at the GPUs on a thread of its own, which may hang without hurting anyone.
@@ -178,23 +186,49 @@ pub enum GpuLook {
     Unavailable(String),
 }
 
-/// Keeps what happened where it survives us.
+/// Keeps what happened where it survives us, and tells it again.
 pub trait Journal: fmt::Debug + Send + Sync + 'static {
-    /// Keeps an event. Returns before it is written; a failure to write is logged, and never
-    /// stops the service.
-    fn event(&self, event: &Event);
+    /// Numbers an event and keeps it. Returns before it is written; one that cannot be written is
+    /// a hole that readers see, and never stops the service.
+    fn event(&self, event: Event) -> Arc<Event>;
 
     /// Keeps an end that nobody asked for.
     fn restart(&self, record: &RestartRecord);
 
-    /// Keeps what became of a process whose owner ended.
+    /// Numbers and keeps what became of a process whose owner ended.
     fn custody_ended(&self, ended: &CustodyEnded);
 
-    /// The restarts so far, oldest first, those of earlier supervisors included.
+    /// What has happened from this number on, those of earlier supervisors included.
+    fn events(&self, from: Sequence) -> Box<dyn PastEvents>;
+
+    /// The latest restarts, oldest first, those of earlier supervisors included. How many is the
+    /// adapter's to say.
     fn history(&self) -> Pending<'_, Vec<RestartRecord>>;
 
-    /// Resolves when everything given so far is written.
+    /// Resolves when everything given so far has been written or given up, and after a few seconds
+    /// in any case.
     fn flushed(&self) -> Pending<'static, ()>;
+
+    /// The same, at an orderly end: the next supervisor goes on at the next number.
+    fn closed(&self) -> Pending<'static, ()>;
+}
+
+/// Kept events, told again in the order of their numbers.
+pub trait PastEvents: Send {
+    /// The next few. After [`Page::End`] one may ask again for what has been kept since.
+    fn next_page(&mut self) -> Pending<'_, Page>;
+}
+
+/// Some kept events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// These; none of them is no end yet. A number left out is an event that is not kept.
+    Events(Vec<Event>),
+    /// There are no more for now.
+    End {
+        /// The last number given; what was not told up to there is not kept.
+        through: Sequence,
+    },
 }
 
 /// What became of a process whose owner ended without having stopped it.
@@ -210,13 +244,4 @@ pub struct CustodyEnded {
     pub fate: Fate,
     /// What outlives its killing, or could not be looked at; `None` if it is proven gone, or kept.
     pub left: Option<Doubt>,
-}
-
-/// What becomes of a process whose owner ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fate {
-    /// Killed, with everything it started.
-    Killed,
-    /// Left running, for the next supervisor to adopt.
-    Kept,
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::time::timeout;
 
 use crate::domain::absence::Proof;
@@ -44,8 +44,6 @@ pub struct ProcessArgs {
     pub launcher: Arc<dyn Launcher>,
     /// Hears what became of a process whose owner ended.
     pub journal: Arc<dyn Journal>,
-    /// Time between SIGTERM and SIGKILL.
-    pub grace: Duration,
     /// What becomes of the process if this actor ends before it.
     pub fate: Fate,
     /// Which of the process actors this is.
@@ -102,13 +100,11 @@ struct StopOrder {
     incarnation: Incarnation,
     mode: StopMode,
     phase: Phase,
+    grace: Duration,
 }
 
-impl Actor for ProcessActor {
-    type Msg = ProcessMessage;
-    type State = ProcessState;
-    type Arguments = ProcessArgs;
-
+#[ractor::actor(message = ProcessMessage, state = ProcessState, arguments = ProcessArgs)]
+impl ProcessActor {
     async fn pre_start(
         &self,
         _myself: ActorRef<ProcessMessage>,
@@ -135,8 +131,8 @@ impl Actor for ProcessActor {
             ProcessMessage::NotStarted { incarnation, cause, proof } => {
                 state.not_started(incarnation, cause, proof);
             }
-            ProcessMessage::Stop { incarnation, mode, phase } => {
-                state.stop(&myself, StopOrder { incarnation, mode, phase });
+            ProcessMessage::Stop { incarnation, mode, phase, grace } => {
+                state.stop(&myself, StopOrder { incarnation, mode, phase, grace });
             }
             ProcessMessage::SampleWork { incarnation } => state.sample(&myself, incarnation),
             ProcessMessage::Vacated { incarnation, proof } => state.vacated(incarnation, proof),
@@ -302,7 +298,7 @@ impl ProcessState {
         // Only what loads or serves may be kept.
         custody.fate = Fate::Killed;
         let (claim, head) = (Arc::clone(&custody.claim), custody.head.clone());
-        let pauses = stop_ladder::pauses(order.mode, order.phase, self.args.grace);
+        let pauses = stop_ladder::pauses(order.mode, order.phase, order.grace);
         let (report, actor) = (self.args.reporter(), myself.clone());
         let ladder = OwnedTask::begin(myself.get_cell(), async move {
             if let Some(head) = head {

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 /// Tells a parent a fact. A parent that is gone ends its children anyway, so nothing is lost.
-pub(crate) fn report<M: Message>(parent: &DerivedActorRef<M>, fact: M) {
+pub(crate) fn report<M>(parent: &DerivedActorRef<M>, fact: M) {
     if parent.send_message(fact).is_err() {
         debug!("the parent is gone; a report was dropped");
     }
@@ -32,6 +32,11 @@ pub(crate) fn tell_after<M: Message>(
         tokio::time::sleep(after).await;
         tell(&listener, message);
     })
+}
+
+/// A pause within an owned task; a handler never waits.
+pub(crate) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// A background task that belongs to an actor: kept in the actor's state, it is aborted when that

@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::complaint::Complaint;
+use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
 use super::{Output, config, render, screen};
 use crate::builder::{StateDirectory, left_running, port_is_free};
@@ -39,8 +39,8 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
         (Output::Text, Some(resolved)) => screen::print(in_words(resolved, &checks), exit),
         (Output::Text, None) => exit,
         (Output::Json, resolved) => {
-            let report = in_json(resolved.as_ref(), &checks, &complaints);
-            screen::print(format_args!("{report:#}"), exit)
+            let report = Report::new(resolved.as_ref(), &checks, &complaints);
+            screen::print(screen::json(&report), exit)
         }
     };
     complaints.iter().for_each(screen::tell);
@@ -97,15 +97,42 @@ fn in_words(resolved: &Resolved, checks: &[Check]) -> String {
     format!("{}\n{}", render::settings(&resolved.origins), checks.concat())
 }
 
-fn in_json(resolved: Option<&Resolved>, checks: &[Check], complaints: &[Complaint]) -> Value {
-    let check = |Check { name, outcome }: &Check| match outcome {
-        Ok(found) => json!({ "name": name, "ok": true, "found": found }),
-        Err(complaint) => json!({ "name": name, "ok": false, "error": complaint.to_json() }),
-    };
-    json!({
-        "ok": complaints.is_empty(),
-        "settings": resolved.map(config::settings),
-        "checks": checks.iter().map(check).collect::<Vec<_>>(),
-        "problems": complaints.iter().map(Complaint::to_json).collect::<Vec<_>>(),
-    })
+/// What `--output json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    settings: Option<Vec<config::SettingBody<'a>>>,
+    checks: Vec<CheckBody<'a>>,
+    problems: Vec<ComplaintBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckBody<'a> {
+    name: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ComplaintBody<'a>>,
+}
+
+impl<'a> Report<'a> {
+    fn new(
+        resolved: Option<&'a Resolved>,
+        checks: &'a [Check],
+        complaints: &'a [Complaint],
+    ) -> Self {
+        let check = |Check { name, outcome }: &'a Check| CheckBody {
+            name,
+            ok: outcome.is_ok(),
+            found: outcome.as_deref().ok(),
+            error: outcome.as_ref().err().map(Complaint::body),
+        };
+        Self {
+            ok: complaints.is_empty(),
+            settings: resolved.map(config::settings),
+            checks: checks.iter().map(check).collect(),
+            problems: complaints.iter().map(Complaint::body).collect(),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::config::ConfigError;
 use crate::{Cause, StartError, StateDirectoryError};
@@ -19,6 +19,14 @@ pub(super) struct Complaint {
     remedy: String,
     /// The last lines of vLLM's log, oldest first, where they can explain it.
     last_lines: Vec<String>,
+}
+
+/// A complaint as a JSON object.
+#[derive(Debug, Serialize)]
+pub(super) struct ComplaintBody<'a> {
+    code: Option<&'a str>,
+    summary: &'a str,
+    remedy: &'a str,
 }
 
 impl Complaint {
@@ -61,8 +69,8 @@ impl Complaint {
     }
 
     /// As one JSON object; the names are those of `last_error` in the status.
-    pub(super) fn to_json(&self) -> Value {
-        json!({ "code": self.code, "summary": self.summary, "remedy": self.remedy })
+    pub(super) fn body(&self) -> ComplaintBody<'_> {
+        ComplaintBody { code: self.code.as_deref(), summary: &self.summary, remedy: &self.remedy }
     }
 }
 
@@ -117,7 +125,7 @@ fn with_sources(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
+    use crate::{Code, JournalError};
 
     #[test]
     fn a_cause_is_told_with_code_remedy_and_last_lines() {
@@ -131,9 +139,9 @@ mod tests {
 
     #[test]
     fn what_has_no_code_and_no_remedy_is_one_line() {
-        let error = std::io::Error::other("no space");
-        let error = StartError::Journal(error);
+        let source = std::io::Error::other("no space");
+        let error = StartError::Journal(JournalError { path: "/state/numbers".into(), source });
         let told = Complaint::of_start(&error)[0].to_string();
-        assert_eq!(told, "error: the journal cannot be opened: no space");
+        assert_eq!(told, "error: the journal's file /state/numbers cannot be used: no space");
     }
 }

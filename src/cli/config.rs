@@ -1,6 +1,6 @@
 //! `vllmd config`: what the configuration is, and what it may be.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::complaint::Complaint;
 use super::exit::Exit;
@@ -18,7 +18,7 @@ pub(super) fn show(sources: &Sources, output: Output) -> Exit {
     };
     let text = match output {
         Output::Text => render::settings(&resolved.origins),
-        Output::Json => format!("{:#}", json!({ "settings": settings(&resolved) })),
+        Output::Json => screen::json(&Settings { settings: settings(&resolved) }),
     };
     screen::print(text, Exit::Done)
 }
@@ -28,16 +28,33 @@ pub(super) fn schema() -> Exit {
     screen::print(format_args!("{:#}", crate::config::schema()), Exit::Done)
 }
 
+#[derive(Serialize)]
+struct Settings<'a> {
+    settings: Vec<SettingBody<'a>>,
+}
+
+/// A setting as a JSON object.
+#[derive(Serialize)]
+pub(super) struct SettingBody<'a> {
+    key: &'a str,
+    value: &'a str,
+    source: &'static str,
+    source_name: Option<String>,
+}
+
 /// The settings as JSON objects.
-pub(super) fn settings(resolved: &Resolved) -> Vec<Value> {
-    let object = |Setting { key, value, origin }: &Setting| {
-        let (source, name) = match origin {
+pub(super) fn settings(resolved: &Resolved) -> Vec<SettingBody<'_>> {
+    resolved.origins.iter().map(SettingBody::from).collect()
+}
+
+impl<'a> From<&'a Setting> for SettingBody<'a> {
+    fn from(Setting { key, value, origin }: &'a Setting) -> Self {
+        let (source, source_name) = match origin {
             Origin::Default => ("default", None),
             Origin::File(path) => ("file", Some(path.display().to_string())),
             Origin::Environment(name) => ("environment", Some(name.clone())),
             Origin::Flag(name) => ("flag", Some((*name).to_owned())),
         };
-        json!({ "key": key, "value": value, "source": source, "source_name": name })
-    };
-    resolved.origins.iter().map(object).collect()
+        Self { key, value, source, source_name }
+    }
 }

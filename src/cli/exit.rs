@@ -15,7 +15,9 @@ pub(super) enum Exit {
     GaveUp,
     /// SIGINT ended it.
     Interrupted,
-    /// SIGTERM or SIGHUP ended it.
+    /// SIGQUIT ended it.
+    Quit,
+    /// SIGTERM, or a signal that means the same, ended it.
     Terminated,
 }
 
@@ -28,6 +30,7 @@ impl Exit {
             Self::Misconfigured => 2,
             Self::GaveUp => 3,
             Self::Interrupted => 130,
+            Self::Quit => 131,
             Self::Terminated => 143,
         }
     }

@@ -64,7 +64,7 @@ pub(super) enum Form {
 impl Form {
     fn print(&mut self, notice: &Notice) -> io::Result<()> {
         match self {
-            Self::Json => print_line(wire::notice(notice)),
+            Self::Json => print_line(wire::notice_line(notice)),
             Self::Text(form) => form.print(notice),
         }
     }
@@ -96,6 +96,10 @@ impl TextForm {
                 | EventKind::StateChanged { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
+                | EventKind::ModelWanted { .. }
+                | EventKind::CleanupBlocked { .. }
+                | EventKind::SupervisorEnded { .. }
+                | EventKind::CustodyEnded { .. }
                 | EventKind::ModelSwitched { .. } => {}
             }
         }

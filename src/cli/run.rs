@@ -8,10 +8,11 @@ use tokio::runtime;
 use super::Output;
 use super::complaint::Complaint;
 use super::exit::Exit;
+use super::orphans::Orphans;
 use super::printer::{Form, Printer, TextForm};
 use super::progress::Progress;
 use super::render::{self, Service};
-use super::signals::Signals;
+use super::signals::{LAST, LAST_GRACE, Listener, Signals};
 use super::stderr::Stderr;
 use super::{log, screen};
 use crate::config::{Config, OnExit, Resolved, Sources};
@@ -44,10 +45,18 @@ pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit
     match runtime {
         Ok(runtime) => {
             let run = Run::new(&config, output, progress, stderr.clone());
-            let exit = runtime.block_on(Box::pin(run.run(config)));
-            runtime.shutdown_timeout(BLOCKING_GRACE);
+            let done = runtime.block_on(Box::pin(run.run_until_last_signal(config)));
+            let grace = match done {
+                Done::AtLeisure(_) => BLOCKING_GRACE,
+                // vLLM has a guard, which kills or keeps it as configured when the runtime ends.
+                Done::AtOnce(_) => LAST_GRACE,
+            };
+            runtime.shutdown_timeout(grace);
             stderr.flush();
-            exit.unwrap_or_else(|error| failed(&error))
+            match done {
+                Done::AtLeisure(exit) => exit.unwrap_or_else(|error| failed(&error)),
+                Done::AtOnce(exit) => exit,
+            }
         }
         Err(error) => failed(&error),
     }
@@ -61,6 +70,15 @@ fn misconfigured(complaints: &[Complaint]) -> Exit {
 fn failed(error: &io::Error) -> Exit {
     screen::tell(Complaint::of_error(error));
     Exit::Failure
+}
+
+/// How a run was left.
+#[derive(Debug)]
+enum Done {
+    /// It has ended.
+    AtLeisure(io::Result<Exit>),
+    /// It was dropped at the last signal.
+    AtOnce(Exit),
 }
 
 /// Why a run ends.
@@ -90,9 +108,22 @@ impl Run {
         Self { service, on_exit, output, progress, stderr }
     }
 
-    async fn run(self, config: Config) -> io::Result<Exit> {
+    async fn run_until_last_signal(self, config: Config) -> Done {
         // Before anything is started, so that a signal cannot come too early.
-        let mut signals = Signals::listen()?;
+        let listener = match Listener::start() {
+            Ok(listener) => listener,
+            Err(error) => return Done::AtLeisure(Err(error)),
+        };
+        let mut last = listener.signals();
+        tokio::select! {
+            biased;
+            exit = last.came(LAST) => Done::AtOnce(exit),
+            done = self.run(config, listener.signals()) => Done::AtLeisure(done),
+        }
+    }
+
+    async fn run(self, config: Config, mut signals: Signals) -> io::Result<Exit> {
+        let _orphans = Orphans::reap(&config.state_dir)?;
         let handle = match Supervisor::builder().config(config).spawn().await {
             Ok(handle) => handle,
             Err(error) => return Ok(refused(&error)),
@@ -131,7 +162,7 @@ impl Run {
     fn take_leave(&self, end: &End, handle: &SupervisorHandle) {
         let runs = handle.watch().borrow().pid.is_some();
         if let (End::Asked(_), OnExit::Stop, true) = (end, self.on_exit, runs) {
-            self.tell("stopping vLLM; a second signal kills it, a third leaves at once");
+            self.tell("stopping vLLM; a second signal kills it, a third exits at once");
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 use super::complaint::Complaint;
 use super::exit::Exit;
 
@@ -16,6 +18,12 @@ pub(super) fn print(text: impl Display, exit: Exit) -> Exit {
         }
         Ok(()) | Err(_) => exit,
     }
+}
+
+/// A report as JSON, on several lines.
+pub(super) fn json(report: &impl Serialize) -> String {
+    // Plain structs of strings always have a JSON form.
+    serde_json::to_string_pretty(report).unwrap_or_default()
 }
 
 /// Writes a line of data, for readers that wait for it.

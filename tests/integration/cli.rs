@@ -4,5 +4,6 @@ mod checking;
 mod ending;
 mod mistakes;
 mod running;
+mod signals;
 mod soak;
 mod workplace;

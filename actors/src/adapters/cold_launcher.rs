@@ -1,10 +1,10 @@
 //! Starts vLLM from nothing: `vllm serve` as a process of its own session.
 //!
 //! What it makes of a launch (log, scratch directory, record) it also removes, once nothing of the
-//! launch is alive. The log stays, for the last ten launches.
+//! launch is alive. The log stays; `log_tail` keeps the logs within bounds.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -29,9 +29,6 @@ use crate::ports::{Claim, Found, Head, Launcher, Pending};
 mod claim;
 
 use claim::{ColdClaim, Launch, Start, Traces};
-
-/// Logs kept, the present one included.
-const LOGS_KEPT: u64 = 10;
 
 /// How vLLM is to be started.
 #[derive(Clone)]
@@ -176,7 +173,6 @@ impl ColdLauncher {
         self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
         let log_path = self.state.log_of(incarnation);
         let log = open_log(&log_path).map_err(|error| cannot_write(&log_path, &error))?;
-        self.prune_logs(incarnation);
         let scratch = self.scratch_of(marker);
         DirBuilder::new()
             .recursive(true)
@@ -195,12 +191,6 @@ impl ColdLauncher {
             .unwrap_or_else(PoisonError::into_inner)
             .replace(Start { command, record });
         Ok(launch)
-    }
-
-    fn prune_logs(&self, incarnation: Incarnation) {
-        let Some(stale) = incarnation.get().checked_sub(LOGS_KEPT) else { return };
-        // Most often there is none.
-        drop(fs::remove_file(self.state.log_of(Incarnation::new(stale))));
     }
 }
 

@@ -73,6 +73,11 @@ impl RecordFile {
         })
     }
 
+    /// Whether it is certain that nothing is written.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.0.try_exists(), Ok(false))
+    }
+
     /// Forgets a launch, if it is the one that is written.
     pub(super) fn remove(&self, marker: &str) {
         if self.read().is_some_and(|record| record.marker == marker)

@@ -164,6 +164,15 @@ pub struct HealthReport {
     pub check: Check,
 }
 
+/// What the health actor tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthNews {
+    /// A check was answered.
+    Checked(HealthReport),
+    /// No request runs in this launch, or nobody can say.
+    Drained(Incarnation),
+}
+
 /// What vLLM's log says of the load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderReport {

@@ -1,5 +1,6 @@
 //! What a [`GpuMonitorActor`](super::GpuMonitorActor) is told.
 
+use crate::message::messages;
 use crate::ports::GpuLook;
 
 /// What a [`GpuMonitorActor`](super::GpuMonitorActor) is told.
@@ -13,3 +14,5 @@ pub enum GpuMonitorMessage {
     /// Nothing has come from the source for long (from itself).
     SilenceDue,
 }
+
+messages!(GpuMonitorMessage);

@@ -1,6 +1,6 @@
 //! The monitor between a scripted source and a root that only writes down what it is told.
 
-use ractor::ActorStatus;
+use ractor::{Actor, ActorStatus};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;

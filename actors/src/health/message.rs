@@ -3,6 +3,7 @@
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
+use crate::message::messages;
 
 /// What a [`HealthActor`](super::HealthActor) is told.
 #[derive(Debug)]
@@ -14,13 +15,18 @@ pub enum HealthMessage {
         /// What it should serve.
         model: ModelId,
     },
-    /// Ask by the interval from now on.
+    /// Ask steadily from now on.
     Settle {
         /// Which launch.
         incarnation: Incarnation,
     },
     /// Ask now.
     Probe {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Tell when no request runs in this launch.
+    Drain {
         /// Which launch.
         incarnation: Incarnation,
     },
@@ -39,3 +45,5 @@ pub enum HealthMessage {
         check: Check,
     },
 }
+
+messages!(HealthMessage);

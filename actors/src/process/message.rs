@@ -1,6 +1,7 @@
 //! What a [`ProcessActor`](super::ProcessActor) is told, and what it tells.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::absence::Proof;
 use crate::domain::cause::Cause;
@@ -9,6 +10,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
+use crate::message::messages;
 use crate::ports::{Found, Head};
 
 /// What a [`ProcessActor`](super::ProcessActor) is told.
@@ -57,6 +59,8 @@ pub enum ProcessMessage {
         mode: StopMode,
         /// How far it had come.
         phase: Phase,
+        /// The time between the first SIGTERM and SIGKILL.
+        grace: Duration,
     },
     /// Tell how much the tree has worked.
     SampleWork {
@@ -71,6 +75,8 @@ pub enum ProcessMessage {
         proof: Proof,
     },
 }
+
+messages!(ProcessMessage);
 
 /// Numbers the process actors of one supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

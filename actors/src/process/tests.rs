@@ -1,6 +1,6 @@
 //! The process actor between a scripted launcher and a root that only listens.
 
-use ractor::ActorStatus;
+use ractor::{Actor, ActorStatus};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -358,7 +358,6 @@ impl Scene {
         let args = ProcessArgs {
             launcher: Arc::clone(&launcher) as _,
             journal: Arc::clone(&journal) as _,
-            grace: Duration::from_secs(10),
             fate,
             tenure: tenure(),
             root: root.reports(),
@@ -380,7 +379,12 @@ impl Scene {
     }
 
     fn stop(&self, incarnation: Incarnation, mode: StopMode, phase: Phase) {
-        self.tell(ProcessMessage::Stop { incarnation, mode, phase });
+        self.tell(ProcessMessage::Stop {
+            incarnation,
+            mode,
+            phase,
+            grace: Duration::from_secs(10),
+        });
     }
 
     async fn next(&mut self) -> ProcessReport {

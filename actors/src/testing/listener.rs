@@ -6,7 +6,12 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, DerivedActorRef, Su
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::domain::report::{GpuReport, HealthReport, LoaderReport};
+use crate::message::messages;
+use crate::process::ProcessNews;
 use crate::testing::harness::in_time;
+
+messages!(ProcessNews, HealthReport, LoaderReport, GpuReport);
 
 /// Hears the reports of a child actor, and outlives it.
 #[derive(Debug)]
@@ -69,11 +74,8 @@ impl<R: ractor::Message> Drop for Listener<R> {
 
 struct Ear<R>(std::marker::PhantomData<R>);
 
-impl<R: ractor::Message + Sync> Actor for Ear<R> {
-    type Msg = R;
-    type State = mpsc::UnboundedSender<R>;
-    type Arguments = mpsc::UnboundedSender<R>;
-
+#[ractor::actor(message = R, state = mpsc::UnboundedSender<R>, arguments = mpsc::UnboundedSender<R>)]
+impl<R: ractor::Message + Sync> Ear<R> {
     async fn pre_start(
         &self,
         _: ActorRef<R>,

@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use vllm_supervisor_tests::census::Census;
 use vllm_supervisor_tests::fake_vllm::FakeVllm;
-use vllm_supervisor_tests::hangup::{heed_hangup, ignore_hangup};
+use vllm_supervisor_tests::hangup::{block_terminate_and_ignore_child, heed_hangup, ignore_hangup};
 
 /// Longer than anything takes on a machine with much else to do.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -124,6 +124,13 @@ impl Workplace {
     pub(crate) fn start_under_nohup(&self, words: &[&str]) -> Started {
         let mut command = self.command(words);
         ignore_hangup(command.as_std_mut());
+        Started::spawn(command)
+    }
+
+    /// The same, by a parent that blocks SIGTERM and ignores SIGCHLD.
+    pub(crate) fn start_by_a_careless_parent(&self, words: &[&str]) -> Started {
+        let mut command = self.command(words);
+        block_terminate_and_ignore_child(command.as_std_mut());
         Started::spawn(command)
     }
 

@@ -1,6 +1,7 @@
 //! Real processes, in place of vLLM: short shell scripts.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -202,18 +203,6 @@ async fn the_last_lines_are_told_without_the_secrets() {
     assert_eq!(lines.len(), LAST_LINES);
     assert_eq!(lines.first().unwrap(), "12");
     assert_eq!(lines.last().unwrap(), "the token is ********.");
-}
-
-#[tokio::test]
-async fn the_logs_of_the_last_ten_launches_are_kept() {
-    let stage = Stage::set();
-    let launcher = stage.launcher("true");
-    for number in 1..=11 {
-        let process = stage.launch_by(&launcher, Incarnation::new(number)).await;
-        assert_eq!(process.claim.sweep().await, gone());
-    }
-    let is_kept = |number: u64| stage.state.log_of(Incarnation::new(number)).exists();
-    assert!(!is_kept(1) && (2..=11).all(is_kept));
 }
 
 /// Other tests of this process hold some as well, each for a moment.

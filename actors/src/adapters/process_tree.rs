@@ -12,9 +12,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
-use super::ownership::{
-    Cgroup, Depth, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch,
-};
+use super::ownership::{Cgroup, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch};
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
@@ -281,9 +279,8 @@ impl ProcessTree {
     ///
     /// What could not be measured.
     pub(super) fn work(&self) -> Result<Work, ScanError> {
-        let mut roster = self.watched.roster();
-        self.watched.ownership.members(&mut roster, Depth::Newcomers)?;
-        roster.work()
+        // Whoever is new is entered by the watch, sooner than it has done much.
+        self.watched.roster().work()
     }
 
     fn give_reserve(&self) {

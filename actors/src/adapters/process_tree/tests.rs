@@ -7,6 +7,9 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::adapters::cold_launcher::join;
 use crate::adapters::proc_fs::Stat;
+use crate::domain::report::Role;
+
+mod limits;
 
 /// Far longer than anything here takes, on a machine that is busy too.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -60,6 +63,45 @@ async fn who_has_left_the_session_is_found_by_the_marker() {
 
     swept(&planted.tree);
     assert_eq!(planted.pids(), [0; 0]);
+}
+
+#[tokio::test]
+async fn every_death_in_the_tree_is_told_at_once_with_how_it_came() {
+    // The shell is their parent, not we.
+    let script = "sh -c 'while [ ! -e $GATE ]; do sleep 0.01; done; exit 3' & exec sleep 600";
+    for plant in [Planted::new, Planted::ungrouped] {
+        let directory = tempfile::tempdir().unwrap();
+        let gate = directory.path().join("gate");
+        let planted = plant(&format!("export GATE={}; {script}", gate.display()));
+        let mut deaths = planted.tree.deaths();
+        let shell = |pid: &u32| {
+            let words = proc_fs::command_line(*pid).unwrap().unwrap_or_default();
+            words.starts_with("sh -c while")
+        };
+        until("it is seen", || planted.pids().iter().any(shell)).await;
+        let pid = planted.pids().into_iter().find(shell).unwrap();
+
+        std::fs::write(&gate, "").unwrap();
+
+        // The sleeps that it started die as well.
+        let death = loop {
+            let death = in_time(deaths.next_death()).await;
+            if death.pid == pid {
+                break death;
+            }
+        };
+        assert_eq!((death.role, death.exit), (Role::Helper, Exit::Code(3)));
+    }
+}
+
+#[tokio::test]
+async fn the_work_that_was_done_stays_done_when_a_member_ends() {
+    let planted = Planted::new("timeout 1 sh -c 'while :; do :; done'; exec sleep 600");
+    until("it has worked", || planted.tree.work().unwrap().cpu >= Duration::from_millis(300)).await;
+    let before = planted.tree.work().unwrap();
+    until("it has ended", || planted.pids().len() == 1).await;
+    let after = planted.tree.work().unwrap();
+    assert!(after.cpu >= before.cpu, "{before:?} {after:?}");
 }
 
 #[tokio::test]

@@ -33,6 +33,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the report of an end waits for the last lines of the log.
 const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 
+/// The same for the death of another process of the tree, which is the crash itself.
+const LINES_OF_MEMBER_WITHIN: Duration = Duration::from_millis(10);
+
 /// See the module.
 #[derive(Debug)]
 pub struct ProcessActor;
@@ -268,10 +271,17 @@ impl ProcessState {
         };
         let (incarnation, claim, head) = (*incarnation, Arc::clone(claim), Arc::clone(head));
         let (report, mut deaths) = (self.args.reporter(), claim.deaths());
+        let log = Arc::clone(&claim);
         let members = OwnedTask::begin(myself.get_cell(), async move {
             loop {
                 let Death { pid, role, exit } = deaths.next_death().await;
-                report(ProcessReport::MemberDied { incarnation, pid, role, exit });
+                let lines = if role.is_fatal(exit) {
+                    timeout(LINES_OF_MEMBER_WITHIN, log.last_lines()).await
+                } else {
+                    Ok(Vec::new())
+                };
+                let last_lines = lines.unwrap_or_default();
+                report(ProcessReport::MemberDied { incarnation, pid, role, exit, last_lines });
             }
         });
         let report = self.args.reporter();

@@ -1,6 +1,7 @@
 //! The supervisor as a whole, with real processes and a stand-in for vLLM.
 
 mod cli;
+mod dying;
 mod embedding;
 mod leaving;
 mod probing;

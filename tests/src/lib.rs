@@ -7,6 +7,7 @@ pub mod fake_vllm;
 pub mod hangup;
 pub mod process_table;
 pub mod real_vllm;
+pub mod sandbox;
 pub mod scenario;
 pub mod siblings;
 pub mod trials;

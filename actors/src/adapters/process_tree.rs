@@ -1,7 +1,9 @@
 //! Everything that one launch of vLLM started, and its end.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,9 +12,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
-use super::ownership::{
-    Cgroup, Depth, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch,
-};
+use super::ownership::{Cgroup, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch};
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
@@ -114,18 +114,28 @@ impl ProcessTree {
         self.watched.ownership.cgroup().and_then(|cgroup| cgroup.entrance().ok())
     }
 
-    /// Takes the child just started for the main process.
+    /// Starts the main process and holds it. Nobody looks meanwhile, who would take it for another
+    /// member, and reap it if it ends at once.
     ///
     /// # Errors
     ///
-    /// What kept it from being held.
-    pub(super) fn lead(&self, child: u32) -> Result<(), ScanError> {
-        let held = Held::child(child).or_else(|_| {
+    /// What kept it from being started, or from being held: then it was ended again.
+    pub(super) fn start(&self, command: &mut Command) -> Result<u32, StartError> {
+        let mut roster = self.watched.roster();
+        let child = command.spawn().map_err(StartError::NotStarted)?;
+        let pid = child.id();
+        let held = Held::child(pid).or_else(|_| {
             self.give_reserve();
-            Held::child(child)
-        })?;
-        self.watched.roster().lead(Arc::new(held));
-        Ok(())
+            Held::child(pid)
+        });
+        match held {
+            Ok(held) => roster.lead(Arc::new(held)),
+            Err(error) => {
+                end(child);
+                return Err(StartError::NotHeld(error));
+            }
+        }
+        Ok(pid)
     }
 
     /// Listens for deaths, and looks for births, from now on.
@@ -269,9 +279,8 @@ impl ProcessTree {
     ///
     /// What could not be measured.
     pub(super) fn work(&self) -> Result<Work, ScanError> {
-        let mut roster = self.watched.roster();
-        self.watched.ownership.members(&mut roster, Depth::Newcomers)?;
-        roster.work()
+        // Whoever is new is entered by the watch, sooner than it has done much.
+        self.watched.roster().work()
     }
 
     fn give_reserve(&self) {
@@ -283,6 +292,23 @@ impl ProcessTree {
         if let Ok(reserve) = reserve() {
             *self.reserve.lock().unwrap_or_else(PoisonError::into_inner) = reserve;
         }
+    }
+}
+
+/// Why a main process does not run.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// The system did not start it.
+    NotStarted(io::Error),
+    /// It could not be held.
+    NotHeld(ScanError),
+}
+
+/// Nobody else has waited for it, so its number is its own; whatever it started carries the marker.
+fn end(mut child: Child) {
+    let ended = child.kill().and_then(|()| child.wait());
+    if let Err(error) = ended {
+        tracing::error!(%error, pid = child.id(), "a process that cannot be held cannot be ended");
     }
 }
 

@@ -48,6 +48,8 @@ pub enum ProcessReport {
         role: Role,
         /// How it ended.
         exit: Exit,
+        /// The last lines of the log, if vLLM cannot do without it and they could be had at once.
+        last_lines: Vec<String>,
     },
     /// Nothing of the incarnation is left.
     Vacated {

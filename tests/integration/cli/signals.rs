@@ -95,6 +95,20 @@ async fn orphans_of_vllm_are_reaped_and_its_own_end_is_not_lost() {
     place.nothing_runs().await;
 }
 
+#[tokio::test]
+async fn where_no_process_can_be_held_nothing_is_started_and_the_refusal_says_why() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut vllmd = place.start_without_pidfds(&RUN);
+    let events = vllmd.enters("failed").await;
+    let cause = &events.last().unwrap()["cause"];
+    assert!(cause["summary"].as_str().unwrap().contains("pidfd_open"), "{cause}");
+    let launched = events.iter().filter(|event| event["to"] == "starting").count();
+    assert_eq!(launched, 1, "{events:#?}");
+    place.nothing_runs().await;
+    assert_ne!(vllmd.end().await.code, Some(0));
+}
+
 fn children(vllmd: &Started) -> Vec<Process> {
     let parent = Some(vllmd.pid());
     processes().into_iter().filter(|process| process.parent == parent).collect()

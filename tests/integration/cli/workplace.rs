@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use vllm_supervisor_tests::census::Census;
 use vllm_supervisor_tests::fake_vllm::FakeVllm;
 use vllm_supervisor_tests::hangup::{block_terminate_and_ignore_child, heed_hangup, ignore_hangup};
+use vllm_supervisor_tests::sandbox::refuse_pidfds;
 
 /// Longer than anything takes on a machine with much else to do.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -131,6 +132,13 @@ impl Workplace {
     pub(crate) fn start_by_a_careless_parent(&self, words: &[&str]) -> Started {
         let mut command = self.command(words);
         block_terminate_and_ignore_child(command.as_std_mut());
+        Started::spawn(command)
+    }
+
+    /// The same, where no process can be held by a descriptor.
+    pub(crate) fn start_without_pidfds(&self, words: &[&str]) -> Started {
+        let mut command = self.command(words);
+        refuse_pidfds(command.as_std_mut());
         Started::spawn(command)
     }
 

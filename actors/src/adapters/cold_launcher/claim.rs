@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -11,7 +11,7 @@ use std::thread;
 use crate::adapters::log_tail;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::process_record::{ProcessRecord, RecordFile};
-use crate::adapters::process_tree::ProcessTree;
+use crate::adapters::process_tree::{ProcessTree, StartError};
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
@@ -48,12 +48,10 @@ impl Launch {
         };
         // Before there is anything to be watched: at the limit of threads nothing is started.
         self.tree.watch().map_err(|error| cannot_watch(&error))?;
-        let child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
-        let pid = child.id();
-        if let Err(error) = self.tree.lead(pid) {
-            end(child);
-            return Err(cannot_watch(&error));
-        }
+        let pid = self.tree.start(&mut command).map_err(|error| match error {
+            StartError::NotStarted(error) => cannot_run(&command, &error),
+            StartError::NotHeld(error) => cannot_watch(&error),
+        })?;
         record.main = self.tree.main();
         if let Err(error) = self.traces.record.write(&record) {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
@@ -72,14 +70,6 @@ impl Launch {
     fn last_lines(&self) -> Vec<String> {
         let lines = log_tail::last_lines(&self.log, LAST_LINES).unwrap_or_default();
         lines.into_iter().map(|line| mask(line, &self.secrets)).collect()
-    }
-}
-
-/// Nobody else has waited for it, so its number is its own; whatever it started carries the marker.
-fn end(mut child: Child) {
-    let ended = child.kill().and_then(|()| child.wait());
-    if let Err(error) = ended {
-        tracing::error!(%error, pid = child.id(), "a process that cannot be held cannot be ended");
     }
 }
 

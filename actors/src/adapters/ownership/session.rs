@@ -49,6 +49,7 @@ impl Marked {
             look.set_apart_older_than(head.start_time);
         }
         look.reap_adopted(session);
+        look.notice_dead(roster);
         let mut strangers = std::mem::take(&mut look.strangers);
         let mut flaw = look.flaw.take();
         let mut found = self.matching(&look.candidates, session, &mut strangers, &mut flaw);
@@ -154,11 +155,7 @@ impl Look {
                     look.candidates.insert(pid, stat);
                 }
                 Ok(None) if is_stranger || roster.member(pid).is_some() => {}
-                // It may have belonged, and have left a child that is not listed.
-                Ok(None) => {
-                    let said = "somebody came and went while it was read";
-                    look.flaw.get_or_insert_with(|| ScanError::new("/proc", &said));
-                }
+                Ok(None) => look.missed_somebody(),
                 Err(error) => {
                     look.flaw.get_or_insert(error);
                 }
@@ -171,6 +168,24 @@ impl Look {
         let older = self.candidates.values().filter(|stat| stat.start_time < start_time);
         self.strangers.extend(older.map(|stat| stat.pid));
         self.candidates.retain(|_, stat| stat.start_time >= start_time);
+    }
+
+    /// Who came and went may have belonged, and have left a child that is not listed.
+    fn missed_somebody(&mut self) {
+        let said = "somebody came and went while it was read";
+        self.flaw.get_or_insert_with(|| ScanError::new("/proc", &said));
+    }
+
+    /// One that is dead at first sight has come and gone too; its parent may never reap it, so it
+    /// counts once.
+    fn notice_dead(&mut self, roster: &Roster) {
+        let head = roster.head().map(|head| head.pid);
+        let dead = self.candidates.values().filter(|it| it.is_zombie() && head != Some(it.pid));
+        let dead: Vec<u32> = dead.map(|stat| stat.pid).collect();
+        if dead.iter().any(|pid| !roster.strangers.contains(pid)) {
+            self.missed_somebody();
+        }
+        self.strangers.extend(dead);
     }
 
     /// Children of members, their children, and so on.

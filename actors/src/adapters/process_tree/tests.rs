@@ -7,6 +7,9 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::adapters::cold_launcher::join;
 use crate::adapters::proc_fs::Stat;
+use crate::domain::report::Role;
+
+mod limits;
 
 /// Far longer than anything here takes, on a machine that is busy too.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -63,6 +66,45 @@ async fn who_has_left_the_session_is_found_by_the_marker() {
 }
 
 #[tokio::test]
+async fn every_death_in_the_tree_is_told_at_once_with_how_it_came() {
+    // The shell is their parent, not we.
+    let script = "sh -c 'while [ ! -e $GATE ]; do sleep 0.01; done; exit 3' & exec sleep 600";
+    for plant in [Planted::new, Planted::ungrouped] {
+        let directory = tempfile::tempdir().unwrap();
+        let gate = directory.path().join("gate");
+        let planted = plant(&format!("export GATE={}; {script}", gate.display()));
+        let mut deaths = planted.tree.deaths();
+        let shell = |pid: &u32| {
+            let words = proc_fs::command_line(*pid).unwrap().unwrap_or_default();
+            words.starts_with("sh -c while")
+        };
+        until("it is seen", || planted.pids().iter().any(shell)).await;
+        let pid = planted.pids().into_iter().find(shell).unwrap();
+
+        std::fs::write(&gate, "").unwrap();
+
+        // The sleeps that it started die as well.
+        let death = loop {
+            let death = in_time(deaths.next_death()).await;
+            if death.pid == pid {
+                break death;
+            }
+        };
+        assert_eq!((death.role, death.exit), (Role::Helper, Exit::Code(3)));
+    }
+}
+
+#[tokio::test]
+async fn the_work_that_was_done_stays_done_when_a_member_ends() {
+    let planted = Planted::new("timeout 1 sh -c 'while :; do :; done'; exec sleep 600");
+    until("it has worked", || planted.tree.work().unwrap().cpu >= Duration::from_millis(300)).await;
+    let before = planted.tree.work().unwrap();
+    until("it has ended", || planted.pids().len() == 1).await;
+    let after = planted.tree.work().unwrap();
+    assert!(after.cpu >= before.cpu, "{before:?} {after:?}");
+}
+
+#[tokio::test]
 async fn without_a_cgroup_session_marker_and_descent_find_everybody() {
     let script = "setsid sleep 600 & env -i sleep 600 & \
                   setsid env -i sh -c 'sleep 600; :' & exec sleep 600";
@@ -103,6 +145,28 @@ async fn a_helper_that_left_session_marker_and_parent_at_once_is_found_in_the_cg
     swept(&planted.tree);
 
     assert!(stat(pid().unwrap()).is_none_or(|stat| stat.is_zombie()));
+}
+
+#[tokio::test]
+async fn a_chain_that_forks_and_exits_does_not_outrun_a_sweep() {
+    for plant in [Planted::new, Planted::ungrouped] {
+        let directory = tempfile::tempdir().unwrap();
+        let stamp = directory.path().join("stamp");
+        // Each link starts the next one and ends; the stamp says that the chain goes on.
+        let link = format!("i=$1; : >{0}; sh -c \"$2\" x $((i+1)) \"$2\" & exit", stamp.display());
+        let planted =
+            plant(&format!("link='{link}'; sh -c \"$link\" x 0 \"$link\"; exec sleep 600"));
+        until("the chain runs", || stamp.exists()).await;
+
+        swept(&planted.tree);
+
+        std::fs::remove_file(&stamp).ok();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(300) {
+            assert!(!stamp.exists(), "the chain goes on");
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -206,7 +270,6 @@ impl Planted {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a tree needs somebody to start it")]
-    #[expect(clippy::zombie_processes, reason = "the sweep reaps it")]
     fn with(tree: ProcessTree, marker: String, script: &str) -> Self {
         tree.watch().unwrap();
         let mut command = Command::new("setsid");
@@ -221,8 +284,7 @@ impl Planted {
         if let Some(entrance) = tree.entrance() {
             join(&mut command, entrance);
         }
-        let child = command.spawn().unwrap();
-        tree.lead(child.id()).unwrap();
+        tree.start(&mut command).unwrap();
         Self { tree, marker }
     }
 

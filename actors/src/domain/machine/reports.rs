@@ -14,7 +14,7 @@ use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode};
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
 use crate::domain::spec::ModelId;
 
 /// A tree that used less than this share of one processor was not at work: vLLM's front polls its
@@ -41,8 +41,11 @@ impl Turn<'_> {
             ProcessReport::Exited { incarnation, exit, last_lines } => {
                 self.exited(incarnation, exit, last_lines);
             }
-            ProcessReport::MemberDied { incarnation, pid, role, exit } => {
-                self.member_died(incarnation, pid, role, exit);
+            ProcessReport::MemberDied { incarnation, pid, role, exit, last_lines } => {
+                let cause = Cause::new(Code::EngineDied, format!("{role} {pid} died: {exit}"));
+                if role.is_fatal(exit) {
+                    self.member_died(incarnation, cause.with_last_lines(last_lines));
+                }
             }
             ProcessReport::Vacated { incarnation, proof: _ } => self.vacated(incarnation),
             ProcessReport::Lingered { incarnation, doubt } => {
@@ -176,13 +179,12 @@ impl Turn<'_> {
 
     /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
     /// asked to end, and takes them along, does not crash.
-    fn member_died(&mut self, incarnation: Incarnation, pid: u32, role: Role, exit: Exit) {
-        if !self.is_current(incarnation) || !role.is_fatal(exit) {
+    fn member_died(&mut self, incarnation: Incarnation, cause: Cause) {
+        if !self.is_current(incarnation) {
             return;
         }
         match self.machine.state {
             State::Starting(_) | State::Running(_) => {
-                let cause = Cause::new(Code::EngineDied, format!("{role} {pid} died: {exit}"));
                 self.fail(incarnation, cause, Remains::Clearing);
             }
             State::Unknown(_)

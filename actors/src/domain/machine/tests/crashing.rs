@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    Script, ensure, exited, healthy, launch_failed, launched, lingered, model, no, nothing_found,
-    restart_due, silence_due, spec, start, stop, unhealthy, vacated,
+    Script, ensure, exited, healthy, launch_failed, launched, lingered, member_died, model, no,
+    nothing_found, restart_due, silence_due, spec, start, stop, unhealthy, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
 use crate::domain::input::{Effect, Input, RestartRecord, StopMode, Timer};
-use crate::domain::report::ProcessReport;
+use crate::domain::report::{ProcessReport, Role};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{ServiceState, State};
@@ -31,6 +31,34 @@ fn a_crash_is_restarted_when_its_delay_is_over() {
     s.wait(2);
     assert_eq!(s.on(restart_due(1)).launched(), Some(2));
     assert_eq!(s.state(), ServiceState::Starting);
+}
+
+#[test]
+fn the_death_of_an_engine_or_a_worker_is_the_crash_and_its_cause_names_it() {
+    for role in [Role::EngineCore, Role::Worker, Role::Coordinator, Role::ApiServer] {
+        let mut s = Script::running();
+        let crash = s.on(member_died(1, role, Exit::Code(0)));
+        assert_eq!(crash.path, [ServiceState::Crashed]);
+        let cause = s.machine.last_error().unwrap();
+        assert_eq!(cause.code, Code::EngineDied);
+        assert_eq!(cause.summary, format!("{role} 7 died: exit status 0"));
+        assert_eq!(cause.last_lines, ["the last line"]);
+        // The front ends soon after, of the same.
+        assert!(s.on(exited(1)).is_nothing());
+    }
+}
+
+#[test]
+fn vllm_can_do_without_a_helper_and_with_whoever_ends_well_before_it_has_a_title() {
+    let mut s = Script::running();
+    for exit in [Exit::Signal(9), Exit::Code(1), Exit::Unknown] {
+        assert!(s.on(member_died(1, Role::Helper, exit)).is_nothing());
+    }
+    for exit in [Exit::Code(0), Exit::Unknown] {
+        assert!(s.on(member_died(1, Role::Untitled, exit)).is_nothing());
+    }
+    let crash = s.on(member_died(1, Role::Untitled, Exit::Code(1)));
+    assert_eq!(crash.path, [ServiceState::Crashed]);
 }
 
 #[test]

@@ -283,7 +283,8 @@ pub(super) fn proof() -> Proof {
 }
 
 pub(super) fn member_died(incarnation: u64, role: Role, exit: Exit) -> Input {
-    Input::Process(ProcessReport::MemberDied { incarnation: no(incarnation), pid: 7, role, exit })
+    let (incarnation, last_lines) = (no(incarnation), vec!["the last line".to_owned()]);
+    Input::Process(ProcessReport::MemberDied { incarnation, pid: 7, role, exit, last_lines })
 }
 
 pub(super) fn look_failed() -> Input {

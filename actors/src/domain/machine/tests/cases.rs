@@ -200,6 +200,7 @@ pub(super) fn kind(input: &Input) -> Kind {
                 HealthFailure::Unreachable { .. }
                 | HealthFailure::TimedOut { .. }
                 | HealthFailure::Refused { .. }
+                | HealthFailure::Unauthorised { .. }
                 | HealthFailure::NotVllm { .. },
             ) => Kind::Unhealthy,
         },

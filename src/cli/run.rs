@@ -29,8 +29,8 @@ const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 /// Supervises as the configuration says.
 pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit {
     let progress = Progress::for_output(output);
-    let config = match Resolved::load(sources) {
-        Ok(resolved) => resolved.config,
+    let Resolved { config, file, .. } = match Resolved::load(sources) {
+        Ok(resolved) => resolved,
         Err(error) => return misconfigured(&Complaint::of_config(&error)),
     };
     let stderr = match Stderr::open(progress.clone()) {
@@ -39,6 +39,9 @@ pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit
     };
     if let Err(complaint) = log::install(log_format, &stderr) {
         return misconfigured(&[complaint]);
+    }
+    if let Some(file) = file {
+        stderr.tell(format_args!("configured by {}", file.display()));
     }
     let runtime =
         runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();

@@ -29,7 +29,8 @@ async fn events_are_json_lines_without_a_gap_and_a_signal_leaves_nothing() {
     vllmd.enters("stopped").await;
     let finished = vllmd.end().await;
     assert_eq!(finished.code, Some(143), "{finished:#?}");
-    finished.complains_of(&["stopping vLLM"]);
+    let file = place.path("vllmd.yaml");
+    finished.complains_of(&[&format!("configured by {}", file.display()), "stopping vLLM"]);
     let is_event = |line: &str| serde_json::from_str::<Value>(line).is_ok();
     assert!(finished.stdout.lines().all(is_event), "{finished:#?}");
     place.nothing_runs().await;

@@ -12,7 +12,7 @@ use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
-use vllm_supervisor_actors::adapters::log_tail::LogFiles;
+use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
@@ -151,12 +151,11 @@ impl SupervisorBuilder {
         let api_key = config.secrets.vllm_api_key.as_ref().map(|key| key.expose().to_owned());
         let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
-        let (journal, resume) =
-            FileJournal::open(state.path(), Box::new(JsonLines)).map_err(StartError::Journal)?;
+        let (journal, resume) = FileJournal::open(state.path(), Box::new(JsonLines))?;
         let adapters = Adapters {
             gpus: gpu_source(&config, recipe.marker_prefix.clone()),
             launcher: Arc::new(ColdLauncher::new(recipe, Arc::clone(&state))),
-            output: Arc::new(LogFiles::new(state)),
+            output: Arc::new(log_files(&config, state)?),
             probe: Arc::new(probe),
             journal: Arc::new(journal),
         };
@@ -197,7 +196,6 @@ async fn connect(
     let args = RootArgs {
         spec,
         health_interval: config.lifecycle.health_check_interval,
-        grace: config.lifecycle.shutdown_grace_period,
         adapters,
         resume,
         snapshots,
@@ -206,14 +204,17 @@ async fn connect(
     let (root, _) = Actor::spawn(None, RootSupervisor, args).await.map_err(|error| {
         StartError::System { what: "the supervisor's actors", source: Box::new(error) }
     })?;
+    let (events, present) = (events.downgrade(), snapshot.clone());
+    // From here on dropping the handle ends the supervisor, also if nobody waits for the rest.
+    let connection = Connection { root, snapshot: present, events, journal, base_url };
+    let handle = SupervisorHandle::new(connection);
     // Until the first look around, nobody could say what is alive.
     let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();
     if !known {
         let source = "they ended at once".into();
         return Err(StartError::System { what: "the supervisor's actors", source });
     }
-    let events = events.downgrade();
-    Ok(SupervisorHandle::new(Connection { root, snapshot, events, journal, base_url }))
+    Ok(handle)
 }
 
 fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
@@ -231,12 +232,19 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         },
         start_timeout: lifecycle.start_timeout,
         model_load_timeout: lifecycle.model_load_timeout,
+        grace: lifecycle.shutdown_grace_period,
         max_consecutive_failures: lifecycle.max_consecutive_failures,
         on_exit: match lifecycle.stop_on_exit {
             config::OnExit::Stop => OnExit::Stop,
             config::OnExit::Detach => OnExit::Detach,
         },
     })
+}
+
+fn log_files(config: &Config, state: Arc<StateDirectory>) -> Result<LogFiles, StartError> {
+    let keep = usize::try_from(config.logs.keep.get()).unwrap_or(usize::MAX);
+    LogFiles::new(state, LogBounds { max_bytes: config.logs.max_bytes, keep })
+        .map_err(|error| StartError::System { what: "a thread", source: Box::new(error) })
 }
 
 fn marker_prefix() -> Result<String, StartError> {

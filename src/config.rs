@@ -61,6 +61,8 @@ pub struct Config {
     pub lifecycle: Lifecycle,
     /// How vLLM uses the GPUs, and how they are watched.
     pub gpu: Gpu,
+    /// How much of vLLM's output is kept.
+    pub logs: Logs,
     /// The directory that holds what outlives a run; one service a directory.
     pub state_dir: PathBuf,
     /// The secrets vLLM needs.
@@ -79,6 +81,7 @@ impl Config {
             env: BTreeMap::new(),
             lifecycle: Lifecycle::default(),
             gpu: Gpu::default(),
+            logs: Logs::default(),
             state_dir: state_dir.into(),
             secrets: Secrets::default(),
         }
@@ -102,7 +105,7 @@ impl Config {
 
     /// Every setting in words, in the order of the file, secrets masked.
     fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { lifecycle, gpu, .. } = self;
+        let Self { lifecycle, gpu, logs, .. } = self;
         let in_words = |duration| humantime::format_duration(duration).to_string();
         let unset = || "unset".to_owned();
         let binary = self.vllm_binary.as_ref().map_or_else(unset, |words| json!(words).to_string());
@@ -129,6 +132,8 @@ impl Config {
             ("gpu.pipeline_parallel_size", gpu.pipeline_parallel_size.to_string()),
             ("gpu.monitor", gpu.monitor.name().to_owned()),
             ("gpu.sample_interval", in_words(gpu.sample_interval)),
+            ("logs.max_bytes", logs.max_bytes.to_string()),
+            ("logs.keep", logs.keep.to_string()),
             ("state_dir", self.state_dir.display().to_string()),
             ("hf_token", secret::masked(self.secrets.hf_token.as_ref())),
             ("vllm_api_key", secret::masked(self.secrets.vllm_api_key.as_ref())),
@@ -239,6 +244,24 @@ impl Default for Gpu {
             monitor: GpuMonitor::Auto,
             sample_interval: Duration::from_secs(1),
         }
+    }
+}
+
+/// The settings below `logs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// The room on the disk that the log of one launch may take, in bytes; 1 MiB to 1 TiB. The
+    /// middle of a longer one is dropped: its length still says how much vLLM wrote, its blocks how
+    /// much room it takes.
+    pub max_bytes: u64,
+    /// Of how many launches the logs are kept, the present one included; 1 to 1000.
+    pub keep: NonZeroU32,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        const TEN: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+        Self { max_bytes: 256 * 1024 * 1024, keep: TEN }
     }
 }
 

@@ -20,7 +20,8 @@
 //! - [`SupervisorHandle`] has the verbs. Each may be repeated; two callers who want the same share
 //!   one action; each returns when it is so, or with a [`CommandError`] that says why it will not be.
 //! - [`SupervisorHandle::watch`] is the present, a [`Snapshot`] that is never stale;
-//!   [`SupervisorHandle::subscribe`] is the history, numbered [`Event`]s with explicit gaps.
+//!   [`SupervisorHandle::subscribe`] is the history from now on, numbered [`Event`]s with explicit
+//!   gaps, and [`SupervisorHandle::subscribe_from`] that from any number on.
 //! - A failure is a [`Cause`]: a [`Code`] to look up, what happened this time, a remedy, and
 //!   whether trying again can help.
 //!
@@ -59,20 +60,20 @@ mod launch_recipe;
 pub use ractor;
 
 pub use builder::{Supervisor, SupervisorBuilder};
-pub use error::{CommandError, StartError, StateDirectoryError};
+pub use error::{CommandError, JournalError, StartError, StateDirectoryError};
 pub use handle::SupervisorHandle;
 pub use subscription::{EventStream, LoadStream, Notice};
 pub use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass};
-pub use vllm_supervisor_actors::domain::event::{Event, EventKind};
-pub use vllm_supervisor_actors::domain::goal::Missed;
+pub use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, Fate};
 pub use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 pub use vllm_supervisor_actors::domain::input::{RestartRecord, StopMode};
 pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
+pub use vllm_supervisor_actors::domain::ticket::Missed;
 pub use vllm_supervisor_actors::root::{
-    GpuView, HealthNote, LaunchKind, RestartCount, RootMessage, Snapshot,
+    Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot,
 };
 
 /// The example of the README compiles.

@@ -9,29 +9,35 @@ use std::time::SystemTime;
 
 use futures_core::Stream;
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use vllm_supervisor_actors::domain::event::{Event, EventKind};
+use vllm_supervisor_actors::domain::id::Sequence;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::ports::PastEvents;
 
 use crate::error::CommandError;
+
+mod follower;
+
+use follower::Follower;
 
 /// What a subscriber is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Something happened.
     Event(Arc<Event>),
-    /// The subscriber was too slow, and these many events were dropped for it. The journal has
-    /// them, and [`SupervisorHandle::status`](crate::SupervisorHandle::status) tells the present.
+    /// These many events cannot be told. The subscriber was too slow for them, and
+    /// [`SupervisorHandle::subscribe_from`](crate::SupervisorHandle::subscribe_from) may still have
+    /// them; or, for a subscriber who has come that way, the journal does not have them: they are
+    /// older than what it keeps, were lost in a crash or on a full disk, or their numbers were
+    /// reserved and perhaps never given. [`SupervisorHandle::status`](crate::SupervisorHandle::status)
+    /// tells the present.
     Gap {
         /// How many.
         missed: u64,
     },
 }
 
-type Events = Receiver<Arc<Event>>;
-/// What was received, and the receiver back.
-type Received = (Result<Arc<Event>, RecvError>, Events);
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Every event of a supervisor from the subscription on, in order; ends with the supervisor.
@@ -39,8 +45,8 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// It is a `Stream`; [`EventStream::next`] serves those who do without the traits.
 #[must_use = "a subscription that nobody reads only gathers a gap"]
 pub struct EventStream {
-    /// The wait for the next event; it owns the receiver meanwhile. `None` after the end.
-    next: Option<Boxed<Received>>,
+    /// The wait for the next notice; it owns the follower meanwhile. `None` after the end.
+    next: Option<Boxed<(Option<Notice>, Follower)>>,
 }
 
 impl fmt::Debug for EventStream {
@@ -50,8 +56,19 @@ impl fmt::Debug for EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(events: Option<Events>) -> Self {
-        Self { next: events.map(receive) }
+    /// What happens from now on.
+    pub(crate) fn live(events: Option<Receiver<Arc<Event>>>) -> Self {
+        Self { next: Some(Box::pin(Follower::live(events).next())) }
+    }
+
+    /// What has happened from a number on, then what happens. `events` was subscribed to before
+    /// the past is read, so nothing falls between the two.
+    pub(crate) fn from(
+        sequence: Sequence,
+        past: Box<dyn PastEvents>,
+        events: Option<Receiver<Arc<Event>>>,
+    ) -> Self {
+        Self { next: Some(Box::pin(Follower::from(sequence, past, events).next())) }
     }
 
     /// The next notice; `None` when the supervisor has ended.
@@ -60,25 +77,14 @@ impl EventStream {
     }
 }
 
-fn receive(mut events: Events) -> Boxed<Received> {
-    Box::pin(async move { (events.recv().await, events) })
-}
-
 impl Stream for EventStream {
     type Item = Notice;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Notice>> {
         let Some(next) = &mut self.next else { return Poll::Ready(None) };
-        let (received, events) = ready!(next.as_mut().poll(context));
-        self.next = Some(receive(events));
-        Poll::Ready(match received {
-            Ok(event) => Some(Notice::Event(event)),
-            Err(RecvError::Lagged(missed)) => Some(Notice::Gap { missed }),
-            Err(RecvError::Closed) => {
-                self.next = None;
-                None
-            }
-        })
+        let (notice, follower) = ready!(next.as_mut().poll(context));
+        self.next = notice.is_some().then(|| Box::pin(follower.next()) as Boxed<_>);
+        Poll::Ready(notice)
     }
 }
 
@@ -165,3 +171,6 @@ impl Stream for LoadStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::event::{Event, EventKind};
+use vllm_supervisor_actors::domain::event::{Event, EventKind, Fate};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::RestartRecord;
@@ -120,6 +120,21 @@ enum KindBody<'a> {
         from: &'a str,
         to: &'a str,
     },
+    ModelWanted {
+        from: &'a str,
+        to: &'a str,
+    },
+    CleanupBlocked {
+        cause: CauseBody<'a>,
+    },
+    SupervisorEnded {
+        reason: &'static str,
+    },
+    CustodyEnded {
+        pid: Option<u32>,
+        fate: &'static str,
+        left: Option<&'a str>,
+    },
 }
 
 impl<'a> From<&'a Event> for EventLine<'a> {
@@ -149,6 +164,16 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             }
             EventKind::ModelSwitched { from, to } => {
                 KindBody::ModelSwitched { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::ModelWanted { from, to } => {
+                KindBody::ModelWanted { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::CleanupBlocked { cause } => KindBody::CleanupBlocked { cause: cause.into() },
+            EventKind::SupervisorEnded { reason } => {
+                KindBody::SupervisorEnded { reason: reason.as_str() }
+            }
+            EventKind::CustodyEnded { pid, fate, left } => {
+                KindBody::CustodyEnded { pid: *pid, fate: fate_name(*fate), left: left.as_deref() }
             }
         };
         Self {
@@ -214,6 +239,13 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
     }
 }
 
+fn fate_name(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Killed => "killed",
+        Fate::Kept => "kept",
+    }
+}
+
 /// The name of a load's status.
 pub(crate) fn load_status(status: LoadStatus) -> &'static str {
     match status {
@@ -241,6 +273,8 @@ struct StatusBody<'a> {
     restarts: RestartsBody,
     gpus: Vec<GpuBody<'a>>,
     last_error: Option<ErrorBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<ErrorBody<'a>>,
 }
 
 impl<'a> StatusBody<'a> {
@@ -271,6 +305,7 @@ impl<'a> StatusBody<'a> {
             },
             gpus: snapshot.gpus.gpus().iter().map(GpuBody::from).collect(),
             last_error: snapshot.last_error.as_ref().map(ErrorBody::from),
+            blocked: snapshot.blocked.as_ref().map(ErrorBody::from),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod log_tail;
 pub mod nvml;
 pub mod orphans;
+mod ownership;
 mod proc_fs;
 mod process_record;
 mod process_tree;

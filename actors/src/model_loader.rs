@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
+use tokio::sync::Semaphore;
 
 use crate::domain::id::Incarnation;
 use crate::domain::loading::{LoadNews, LoadTracker};
@@ -78,7 +79,7 @@ impl ModelLoaderActor {
             ModelLoaderMessage::Follow { incarnation, model } => {
                 state.follow(&myself, incarnation, model);
             }
-            ModelLoaderMessage::Read { incarnation, lines } => {
+            ModelLoaderMessage::Read { incarnation, lines, .. } => {
                 state.read(&myself, incarnation, &lines);
             }
             ModelLoaderMessage::StandingDue { incarnation } => state.stand(&myself, incarnation),
@@ -97,9 +98,11 @@ impl ModelLoaderState {
     ) {
         let (mut source, actor) = (self.args.output.lines(incarnation), myself.clone());
         let reader = OwnedTask::begin(myself.get_cell(), async move {
-            loop {
+            // One batch is in the mailbox, no more: nothing is read on until it has been taken.
+            let in_flight = Arc::new(Semaphore::new(1));
+            while let Ok(turn) = Arc::clone(&in_flight).acquire_owned().await {
                 let lines = source.next_lines().await;
-                tell(&actor, ModelLoaderMessage::Read { incarnation, lines });
+                tell(&actor, ModelLoaderMessage::Read { incarnation, lines, turn });
             }
         });
         self.load = Some(Load {
@@ -118,7 +121,10 @@ impl ModelLoaderState {
     ) {
         let root = self.args.root.clone();
         let Some(load) = self.current(incarnation) else { return };
-        for news in lines.iter().flat_map(|line| load.tracker.read(line)).collect::<Vec<_>>() {
+        let mut all: Vec<_> = lines.iter().flat_map(|line| load.tracker.read(line)).collect();
+        // Only this can come with every line; once a batch is enough.
+        all.dedup_by(|next, news| (&*next, &*news) == (&LoadNews::Listens, &LoadNews::Listens));
+        for news in all {
             if matches!(news, LoadNews::Progressed(_)) {
                 load.standing = standing(myself, incarnation);
             }

@@ -125,7 +125,7 @@ fn with_sources(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
+    use crate::{Code, JournalError};
 
     #[test]
     fn a_cause_is_told_with_code_remedy_and_last_lines() {
@@ -139,9 +139,9 @@ mod tests {
 
     #[test]
     fn what_has_no_code_and_no_remedy_is_one_line() {
-        let error = std::io::Error::other("no space");
-        let error = StartError::Journal(error);
+        let source = std::io::Error::other("no space");
+        let error = StartError::Journal(JournalError { path: "/state/numbers".into(), source });
         let told = Complaint::of_start(&error)[0].to_string();
-        assert_eq!(told, "error: the journal cannot be opened: no space");
+        assert_eq!(told, "error: the journal's file /state/numbers cannot be used: no space");
     }
 }

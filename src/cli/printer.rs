@@ -96,6 +96,10 @@ impl TextForm {
                 | EventKind::StateChanged { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
+                | EventKind::ModelWanted { .. }
+                | EventKind::CleanupBlocked { .. }
+                | EventKind::SupervisorEnded { .. }
+                | EventKind::CustodyEnded { .. }
                 | EventKind::ModelSwitched { .. } => {}
             }
         }

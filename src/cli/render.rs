@@ -8,7 +8,8 @@ use indicatif::HumanBytes;
 
 use crate::config::{Config, Origin, Setting};
 use crate::{
-    Cause, Event, EventKind, Incarnation, LoadStatus, ModelLoadProgress, Notice, ServiceState, wire,
+    Cause, Event, EventKind, Fate, Incarnation, LoadStatus, ModelLoadProgress, Notice,
+    ServiceState, wire,
 };
 
 /// What lines about a service mention besides what happened.
@@ -66,6 +67,18 @@ fn what(event: &Event, service: &Service) -> String {
             format!("unhealthy, {consecutive_failures} failed checks in a row")
         }
         EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
+        EventKind::ModelWanted { from, to } => format!("{to} is to be served instead of {from}"),
+        EventKind::CleanupBlocked { cause } => format!("cleanup blocked: {cause}"),
+        EventKind::SupervisorEnded { .. } => "the supervisor has ended".to_owned(),
+        EventKind::CustodyEnded { pid, fate, left } => {
+            let fate = match fate {
+                Fate::Killed => "killed",
+                Fate::Kept => "left running",
+            };
+            let who = pid.map_or_else(|| "a launch".to_owned(), |pid| format!("process {pid}"));
+            let left = left.as_ref().map(|left| format!("; {left}")).unwrap_or_default();
+            format!("{who} lost its owner and was {fate}{left}")
+        }
     }
 }
 

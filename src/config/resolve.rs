@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::file::{self, ParsedFile};
 use super::problem::{ConfigError, Problem};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
-use super::section::{Field, GpuSection, LifecycleSection, VllmSection};
+use super::section::{Field, GpuSection, LifecycleSection, LogsSection, VllmSection};
 use super::settle::{Place, Settler};
 use super::sources::Sources;
-use super::{Config, Gpu, Lifecycle, ModelReference, OnExit, validate};
+use super::{Config, Gpu, Lifecycle, Logs, ModelReference, OnExit, validate};
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +109,8 @@ impl Resolver<'_> {
         config.lifecycle = resolve_lifecycle(settler, lifecycle);
         let gpu = settler.settle("gpu", section.gpu).unwrap_or_default();
         config.gpu = resolve_gpu(settler, gpu);
+        let logs = settler.settle("logs", section.logs).unwrap_or_default();
+        config.logs = resolve_logs(settler, logs);
         config
     }
 
@@ -264,6 +266,15 @@ fn resolve_gpu(settler: &mut Settler, s: GpuSection) -> Gpu {
         sample_interval: settler
             .duration("gpu.sample_interval", s.sample_interval, s.sample_interval_seconds)
             .unwrap_or(d.sample_interval),
+    }
+}
+
+fn resolve_logs(settler: &mut Settler, s: LogsSection) -> Logs {
+    let d = Logs::default();
+    settler.report_unknown("logs.", &s.unknown);
+    Logs {
+        max_bytes: settler.settle("logs.max_bytes", s.max_bytes).unwrap_or(d.max_bytes),
+        keep: settler.settle("logs.keep", s.keep).unwrap_or(d.keep),
     }
 }
 

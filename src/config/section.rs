@@ -74,6 +74,7 @@ expected! {
     bool => "`true` or `false`",
     f64 => "a number",
     u32 => "a whole number from 0",
+    u64 => "a whole number from 0",
     NonZeroU16 => "a whole number from 1 to 65535",
     NonZeroU32 => "a whole number from 1",
     IpAddr => "an IP address such as `127.0.0.1`",
@@ -87,6 +88,7 @@ expected! {
     VllmSection => "a map of settings",
     LifecycleSection => "a map of settings",
     GpuSection => "a map of settings",
+    LogsSection => "a map of settings",
 }
 
 /// Keys we do not know, with their values.
@@ -113,6 +115,8 @@ pub(super) struct VllmSection {
     pub(super) lifecycle: Field<LifecycleSection>,
     /// How vLLM uses the GPUs, and how they are watched.
     pub(super) gpu: Field<GpuSection>,
+    /// How much of vLLM's output is kept.
+    pub(super) logs: Field<LogsSection>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(super) unknown: Unknown,
@@ -180,6 +184,22 @@ pub(super) struct GpuSection {
     pub(super) sample_interval: Field<HumanDuration>,
     /// `sample_interval` as a number of seconds.
     pub(super) sample_interval_seconds: Field<Seconds>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub(super) unknown: Unknown,
+}
+
+/// The settings below `logs`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct LogsSection {
+    /// The room on the disk that the log of one launch may take, in bytes, from 1048576 (1 MiB) to 1099511627776 (1 TiB). The middle of a longer one is dropped.
+    #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
+    pub(super) max_bytes: Field<u64>,
+    /// Of how many launches the logs are kept, the present one included, 1 to 1000.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) keep: Field<NonZeroU32>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(super) unknown: Unknown,

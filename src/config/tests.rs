@@ -213,6 +213,8 @@ fn every_setting_of_a_file_arrives() {
     assert_eq!(config.env.into_iter().collect::<Vec<_>>(), [("A".to_owned(), "1".to_owned())]);
     assert_eq!(config.lifecycle, lifecycle);
     assert_eq!(config.gpu, gpu);
+    let keep = NonZeroU32::new(3).unwrap();
+    assert_eq!(config.logs, Logs { max_bytes: 1024 * 1024, keep });
     assert_eq!(config.secrets.vllm_api_key, Some(Secret::new("the-key")));
 }
 

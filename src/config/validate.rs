@@ -1,13 +1,15 @@
 //! The rules that a configuration must keep, whoever made it.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::model_reference::ModelReferenceError;
 use super::problem::{Problem, ProblemCode};
 use super::secret::{is_named_like_a_secret, looks_like_a_secret};
 use super::settle::where_a_secret_belongs;
-use super::{Config, LifecycleMode, Secrets};
+use super::{Config, LifecycleMode, Logs, Secrets};
 
 /// Added to any instant of this machine, a month cannot overflow; nobody means to wait longer.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -17,6 +19,12 @@ const SHORTEST_BACKOFF: Duration = Duration::from_secs(2);
 
 /// What the doubling of the backoff stops at, so its start cannot be above.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Below it, beginning and end of a log say too little; above it, nothing is bounded.
+const LOG_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+
+/// Each is looked at once a second.
+const MOST_LOGS: NonZeroU32 = NonZeroU32::new(1000).expect("a thousand is not zero");
 
 /// vLLM's flags that are set from a setting of ours, with that setting (vLLM 0.32.0,
 /// `entrypoints/openai/cli_args.py` and `engine/arg_utils.py`).
@@ -57,7 +65,24 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems.extend(config.env.iter().filter_map(|(name, value)| variable(name, value)));
     problems.extend(durations(config));
     problems.extend(memory_utilization(config.gpu.memory_utilization));
+    problems.extend(logs(&config.logs));
     problems
+}
+
+fn logs(logs: &Logs) -> impl Iterator<Item = Problem> {
+    let problem = |setting, message, help, value: String| {
+        Problem::of_setting(setting, message, help).with_value(value)
+    };
+    let is_off = !LOG_BYTES.contains(&logs.max_bytes);
+    let max_bytes = is_off.then(|| {
+        let help = "use a number of bytes from 1048576 (1 MiB) to 1099511627776 (1 TiB)";
+        problem("logs.max_bytes", "out of bounds", help, logs.max_bytes.to_string())
+    });
+    let keep = (logs.keep > MOST_LOGS).then(|| {
+        let help = "use a number from 1 to 1000";
+        problem("logs.keep", "too many", help, logs.keep.to_string())
+    });
+    max_bytes.into_iter().chain(keep)
 }
 
 /// The problem of a model that names none.

@@ -1,30 +1,31 @@
-//! The journal's lines, in the same JSON as everything else.
+//! The journal's lines, in the same JSON as everything else, and how they are read back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::Cause;
-use vllm_supervisor_actors::domain::event::Event;
+use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, Fate};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::RestartRecord;
+use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::ModelId;
-use vllm_supervisor_actors::ports::{CustodyEnded, Fate};
+use vllm_supervisor_actors::domain::state::ServiceState;
 
-use super::{EventLine, Numbers, RestartLine, code, into_line, timestamp};
+use super::{EventLine, Numbers, RestartLine, code, fate_name, into_line, load_status, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonLines;
 
 #[derive(Serialize)]
-struct CustodyLine {
+struct GapLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
     at: String,
-    incarnation: u64,
     #[serde(rename = "type")]
     kind: &'static str,
-    pid: u32,
-    fate: &'static str,
+    missed: u64,
 }
 
 impl JournalCodec for JsonLines {
@@ -36,28 +37,29 @@ impl JournalCodec for JsonLines {
         into_line(&RestartLine::from(record))
     }
 
-    fn custody_ended(&self, ended: &CustodyEnded) -> String {
-        let fate = match ended.fate {
-            Fate::Killed => "killed",
-            Fate::Kept => "kept",
-        };
-        into_line(&CustodyLine {
-            at: timestamp(ended.at),
-            incarnation: ended.incarnation.get(),
-            kind: "custody_ended",
-            pid: ended.pid,
-            fate,
-        })
+    fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String {
+        let seq = through.map(Sequence::get);
+        into_line(&GapLine { seq, at: timestamp(at), kind: "gap", missed })
     }
 
     fn numbers(&self, line: &str) -> Option<(Sequence, Incarnation)> {
         Numbers::read(line)
     }
 
+    fn read_event(&self, line: &str) -> Option<Event> {
+        let line: EventBody = serde_json::from_str(line).ok()?;
+        Some(Event {
+            sequence: Sequence::new(line.seq),
+            at: moment(&line.at)?,
+            incarnation: Incarnation::new(line.incarnation),
+            kind: line.kind.read()?,
+        })
+    }
+
     fn read_restart(&self, line: &str) -> Option<RestartRecord> {
         let line: RestartLine = serde_json::from_str(line).ok()?;
         Some(RestartRecord {
-            at: humantime::parse_rfc3339(&line.at).ok()?,
+            at: moment(&line.at)?,
             incarnation: Incarnation::new(line.incarnation),
             model: ModelId::new(line.model).ok()?,
             cause: Cause::new(code(&line.code)?, line.summary).with_last_lines(line.last_lines),
@@ -65,4 +67,131 @@ impl JournalCodec for JsonLines {
             restart_after: line.restart_after_ms.map(Duration::from_millis),
         })
     }
+}
+
+/// An event's line as it is read: of this version or another, so nothing is taken for granted.
+#[derive(Deserialize)]
+struct EventBody {
+    seq: u64,
+    at: String,
+    incarnation: u64,
+    #[serde(flatten)]
+    kind: KindRead,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum KindRead {
+    StateChanged { from: String, to: String, cause: Option<CauseRead> },
+    LoadProgressed { progress: ProgressRead },
+    RestartScheduled { attempt: u32, delay_ms: u64, restarts_in_window: u32 },
+    HealthChanged { healthy: bool, consecutive_failures: u32, latency_ms: Option<f64> },
+    ModelSwitched { from: String, to: String },
+    ModelWanted { from: String, to: String },
+    CleanupBlocked { cause: CauseRead },
+    SupervisorEnded { reason: String },
+    CustodyEnded { pid: Option<u32>, fate: String, left: Option<String> },
+}
+
+#[derive(Deserialize)]
+struct CauseRead {
+    code: String,
+    summary: String,
+}
+
+#[derive(Deserialize)]
+struct ProgressRead {
+    model_id: String,
+    progress_percent: u8,
+    bytes_downloaded: u64,
+    total_bytes: Option<u64>,
+    status: String,
+    is_progress_known: bool,
+    started_at: String,
+    completed_at: Option<String>,
+}
+
+impl CauseRead {
+    fn read(self) -> Option<Cause> {
+        Some(Cause::new(code(&self.code)?, self.summary))
+    }
+}
+
+impl KindRead {
+    fn read(self) -> Option<EventKind> {
+        Some(match self {
+            Self::StateChanged { from, to, cause } => EventKind::StateChanged {
+                from: state(&from)?,
+                to: state(&to)?,
+                cause: match cause {
+                    Some(cause) => Some(cause.read()?),
+                    None => None,
+                },
+            },
+            Self::LoadProgressed { progress } => {
+                EventKind::LoadProgressed { progress: progress.read()? }
+            }
+            Self::RestartScheduled { attempt, delay_ms, restarts_in_window } => {
+                let delay = Duration::from_millis(delay_ms);
+                EventKind::RestartScheduled { attempt, delay, restarts_in_window }
+            }
+            Self::HealthChanged { healthy, consecutive_failures, latency_ms } => {
+                let latency = match latency_ms {
+                    Some(millis) => Some(Duration::try_from_secs_f64(millis / 1e3).ok()?),
+                    None => None,
+                };
+                EventKind::HealthChanged { healthy, consecutive_failures, latency }
+            }
+            Self::ModelSwitched { from, to } => EventKind::ModelSwitched {
+                from: ModelId::new(from).ok()?,
+                to: ModelId::new(to).ok()?,
+            },
+            Self::ModelWanted { from, to } => EventKind::ModelWanted {
+                from: ModelId::new(from).ok()?,
+                to: ModelId::new(to).ok()?,
+            },
+            Self::CleanupBlocked { cause } => EventKind::CleanupBlocked { cause: cause.read()? },
+            Self::SupervisorEnded { reason } => {
+                let all = [EndReason::ShutDown, EndReason::Killed];
+                let reason = all.into_iter().find(|of| of.as_str() == reason)?;
+                EventKind::SupervisorEnded { reason }
+            }
+            Self::CustodyEnded { pid, fate, left } => {
+                let fate = [Fate::Killed, Fate::Kept].into_iter().find(|of| fate_name(*of) == fate);
+                EventKind::CustodyEnded { pid, fate: fate?, left }
+            }
+        })
+    }
+}
+
+impl ProgressRead {
+    fn read(self) -> Option<ModelLoadProgress> {
+        Some(ModelLoadProgress {
+            model: ModelId::new(self.model_id).ok()?,
+            percent: self.progress_percent,
+            bytes_downloaded: self.bytes_downloaded,
+            total_bytes: self.total_bytes,
+            status: status(&self.status)?,
+            is_progress_known: self.is_progress_known,
+            started_at: moment(&self.started_at)?,
+            completed_at: match self.completed_at {
+                Some(at) => Some(moment(&at)?),
+                None => None,
+            },
+        })
+    }
+}
+
+fn moment(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
+fn state(name: &str) -> Option<ServiceState> {
+    ServiceState::ALL.into_iter().find(|state| state.as_str() == name)
+}
+
+fn status(name: &str) -> Option<LoadStatus> {
+    use LoadStatus::{Capturing, Compiling, Downloading, Failed, Loaded, Loading, Warming};
+    let all = [Downloading, Loading, Compiling, Capturing, Warming, Loaded, Failed];
+    all.into_iter().find(|status| load_status(*status) == name)
 }

@@ -2,12 +2,13 @@
 
 use serde_json::json;
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
+use vllm_supervisor_actors::domain::event::EndReason;
 use vllm_supervisor_actors::domain::event::EventKind::{
-    self, HealthChanged, LoadProgressed, ModelSwitched, RestartScheduled, StateChanged,
+    self, CleanupBlocked, CustodyEnded, HealthChanged, LoadProgressed, ModelSwitched, ModelWanted,
+    RestartScheduled, StateChanged, SupervisorEnded,
 };
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
-use vllm_supervisor_actors::ports::{CustodyEnded, Fate};
 use vllm_supervisor_actors::root::{GpuView, HealthNote, RestartCount};
 
 use super::*;
@@ -230,12 +231,12 @@ fn fields_of_a_later_version_do_not_hide_an_entry() {
     assert_eq!(JsonLines.read_restart(&line.to_string()), Some(record()));
 }
 
-fn lines() -> [String; 3] {
-    let ended =
-        CustodyEnded { at: morning(), incarnation: Incarnation::new(2), pid: 42, fate: Fate::Kept };
+fn lines() -> [String; 4] {
     let (from, to) = (ServiceState::Running, ServiceState::Crashed);
     let changed = seventh(StateChanged { from, to, cause: Some(crash()) });
-    [JsonLines.event(&changed), JsonLines.restart(&record()), JsonLines.custody_ended(&ended)]
+    let ended = seventh(CustodyEnded { pid: Some(42), fate: Fate::Kept, left: None });
+    let gap = JsonLines.gap(Some(Sequence::new(6)), morning(), 2);
+    [JsonLines.event(&changed), JsonLines.restart(&record()), JsonLines.event(&ended), gap]
 }
 
 #[test]
@@ -247,12 +248,13 @@ fn whatever_is_written_stays_on_one_line() {
 
 #[test]
 fn the_fields_of_a_line_stand_in_the_order_of_the_contract() {
-    let [changed, restarted, ended] = lines();
+    let [changed, restarted, ended, gap] = lines();
     let time = "\"at\":\"2026-11-23T07:00:00.123Z\",\"incarnation\":2";
     for (line, start) in [
         (&changed, format!("{{\"seq\":7,{time},\"type\":\"state_changed\",\"from\":")),
         (&restarted, format!("{{{time},\"model\":")),
-        (&ended, format!("{{{time},\"type\":\"custody_ended\",\"pid\":")),
+        (&ended, format!("{{\"seq\":7,{time},\"type\":\"custody_ended\",\"pid\":")),
+        (&gap, "{\"seq\":6,\"at\":\"2026-11-23T07:00:00.123Z\",\"type\":\"gap\"".to_owned()),
     ] {
         assert!(line.starts_with(&start), "{line}");
     }
@@ -273,6 +275,7 @@ fn a_line_that_was_torn_anywhere_means_nothing() {
         for end in (0..line.len()).filter(|end| line.is_char_boundary(*end)) {
             let torn = &line[..end];
             assert_eq!(JsonLines.numbers(torn), None, "{torn}");
+            assert_eq!(JsonLines.read_event(torn), None, "{torn}");
             assert_eq!(JsonLines.read_restart(torn), None, "{torn}");
         }
     }
@@ -280,24 +283,71 @@ fn a_line_that_was_torn_anywhere_means_nothing() {
 
 #[test]
 fn only_the_line_of_an_event_has_numbers() {
-    let [changed, restarted, ended] = lines();
+    let [changed, restarted, ended, gap] = lines();
     let numbers = Some((Sequence::new(7), Incarnation::new(2)));
     assert_eq!(JsonLines.numbers(&changed), numbers);
+    assert_eq!(JsonLines.numbers(&ended), numbers);
     assert_eq!(JsonLines.numbers(&restarted), None);
-    assert_eq!(JsonLines.numbers(&ended), None);
+    assert_eq!(JsonLines.numbers(&gap), None);
 }
 
 #[test]
 fn the_end_of_custody_says_what_became_of_the_process() {
     for (fate, name) in [(Fate::Kept, "kept"), (Fate::Killed, "killed")] {
-        let ended = CustodyEnded { at: morning(), incarnation: Incarnation::new(2), pid: 42, fate };
-        let line: Value = serde_json::from_str(&JsonLines.custody_ended(&ended)).unwrap();
-        assert_eq!(
-            line,
-            json!({
-                "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "type": "custody_ended",
-                "pid": 42, "fate": name,
-            })
+        assert_event(
+            CustodyEnded { pid: Some(42), fate, left: None },
+            json!({ "type": "custody_ended", "pid": 42, "fate": name, "left": null }),
         );
     }
+}
+
+#[test]
+fn a_gap_in_the_journal_says_how_many_are_missing_and_up_to_where() {
+    let gap =
+        |through| -> Value { serde_json::from_str(&JsonLines.gap(through, morning(), 3)).unwrap() };
+    let at = "2026-11-23T07:00:00.123Z";
+    let of_events = json!({ "seq": 9, "at": at, "type": "gap", "missed": 3 });
+    assert_eq!(gap(Some(Sequence::new(9))), of_events);
+    assert_eq!(gap(None), json!({ "at": at, "type": "gap", "missed": 3 }));
+}
+
+#[test]
+fn every_event_is_read_back_as_it_was_written() {
+    let (from, to) = (ServiceState::Running, ServiceState::Crashed);
+    let without_lines = Cause::new(Code::EngineDied, "the engine died by SIGSEGV");
+    let progress = ModelLoadProgress::loading(model("org/model"), 40, morning());
+    let kinds = [
+        StateChanged { from, to, cause: Some(without_lines) },
+        StateChanged { from: ServiceState::Stopped, to: ServiceState::Starting, cause: None },
+        LoadProgressed { progress: progress.clone() },
+        LoadProgressed { progress: progress.complete(morning()) },
+        RestartScheduled { attempt: 2, delay: Duration::from_secs(4), restarts_in_window: 3 },
+        HealthChanged {
+            healthy: true,
+            consecutive_failures: 0,
+            latency: Some(Duration::from_micros(1_235)),
+        },
+        HealthChanged { healthy: false, consecutive_failures: 3, latency: None },
+        ModelSwitched { from: model("org/old"), to: model("/models/new") },
+        ModelWanted { from: model("org/old"), to: model("/models/new") },
+        CleanupBlocked { cause: Cause::new(Code::Unrecognised, "process 7 outlives SIGKILL") },
+        SupervisorEnded { reason: EndReason::ShutDown },
+        CustodyEnded { pid: None, fate: Fate::Killed, left: Some("process 7 (x) left".to_owned()) },
+    ];
+    for written in kinds.map(seventh) {
+        let line = JsonLines.event(&written);
+        assert_eq!(JsonLines.read_event(&line), Some(written), "{line}");
+    }
+}
+
+#[test]
+fn an_event_of_a_later_version_is_not_told_as_another() {
+    let mut line = event(&seventh(CustodyEnded {
+        pid: None,
+        fate: Fate::Killed,
+        left: Some("process 7 (x) left".to_owned()),
+    }));
+    line["type"] = json!("since_version_2");
+    assert_eq!(JsonLines.read_event(&line.to_string()), None);
+    assert!(JsonLines.numbers(&line.to_string()).is_some());
 }

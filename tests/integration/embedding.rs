@@ -1,6 +1,7 @@
 //! What a program sees: events, snapshots, statuses, and the actor behind.
 
-use vllm_supervisor::{EventKind, Notice, RootMessage, ServiceState, wire};
+use vllm_supervisor::config::OnExit;
+use vllm_supervisor::{Command, EventKind, Notice, Sequence, ServiceState, wire};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
@@ -26,6 +27,48 @@ async fn events_are_gapless_and_replaying_them_gives_the_state() {
         }
     }
     assert_eq!((state, expected - 1), (scenario.handle().state(), last));
+    scenario.end().await;
+}
+
+/// The numbers of everything from `from` up to `last`, and the gaps.
+async fn numbers(scenario: &Scenario, from: u64, last: u64) -> (Vec<u64>, u64) {
+    let mut events = scenario.handle().subscribe_from(Sequence::new(from));
+    let (mut numbers, mut missed) = (Vec::new(), 0);
+    while numbers.last().is_none_or(|number| *number < last) {
+        match events.next().await.expect("the supervisor lives") {
+            Notice::Event(event) => numbers.push(event.sequence.get()),
+            Notice::Gap { missed: more } => missed += more,
+        }
+    }
+    (numbers, missed)
+}
+
+#[tokio::test]
+async fn whoever_asks_from_the_first_number_sees_everything_from_the_first_number() {
+    let scenario = Scenario::start(Server::fake(FAKE, &fake_vllm())).await;
+    scenario.handle().stop().await.unwrap();
+    let last = scenario.handle().status().await.unwrap().sequence.get();
+    let everything: Vec<u64> = (1..=last).collect();
+    assert_eq!(numbers(&scenario, 1, last).await, (everything.clone(), 0));
+    assert_eq!(numbers(&scenario, 0, last).await, (everything, 0));
+    scenario.end().await;
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_where_it_stood_though_another_supervisor_has_come() {
+    let scenario = Scenario::configure(Server::fake(FAKE, &fake_vllm()), |config| {
+        config.lifecycle.stop_on_exit = OnExit::Detach;
+    })
+    .await;
+    scenario.start_service().await;
+    let stood = scenario.handle().status().await.unwrap().sequence.get();
+    let scenario = scenario.succeed().await;
+    scenario.wait_for(ServiceState::Running).await;
+    let last = scenario.handle().status().await.unwrap().sequence.get();
+
+    let (seen, missed) = numbers(&scenario, stood + 1, last).await;
+
+    assert_eq!((seen, missed), ((stood + 1..=last).collect(), 0));
     scenario.end().await;
 }
 
@@ -56,7 +99,7 @@ async fn the_status_tells_what_runs() {
 async fn a_program_that_speaks_ractor_can_use_the_actor_itself() {
     let scenario = Scenario::prepare(Server::fake(FAKE, &fake_vllm())).await;
     let (reply, answer) = tokio::sync::oneshot::channel();
-    let message = RootMessage::Start { reply: reply.into() };
+    let message = Command::Start { reply: reply.into() };
     scenario.handle().actor_ref().send_message(message).unwrap();
     assert_eq!(answer.await.unwrap(), Ok(()));
     assert_eq!(scenario.handle().state(), ServiceState::Running);

@@ -1,35 +1,34 @@
 //! Starts vLLM from nothing: `vllm serve` as a process of its own session.
 //!
 //! What it makes of a launch (log, scratch directory, record) it also removes, once nothing of the
-//! launch is alive. The log stays, for the last ten launches.
+//! launch is alive. The log stays; `log_tail` keeps the logs within bounds.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::log_tail;
-use super::proc_fs::{self, Stat};
+use rustix::io::Errno;
+
+use super::ownership::{Held, on_own_thread, probe};
+use super::proc_fs;
 use super::process_record::{ProcessRecord, RecordFile};
 use super::process_tree::{MARKER, ProcessTree};
 use super::state_directory::StateDirectory;
-use crate::domain::cause::{Cause, Code};
-use crate::domain::diagnosis::Exit;
+use crate::domain::absence::{Proof, ScanError};
+use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::report::Work;
 use crate::domain::spec::ModelId;
-use crate::ports::{Found, Launcher, Pending, RunningProcess, Signal};
+use crate::ports::{Claim, Found, Head, Launcher, Pending};
 
-/// Logs kept, the present one included.
-const LOGS_KEPT: u64 = 10;
+mod claim;
 
-/// Lines of output that a crash is explained by.
-const LAST_LINES: usize = 20;
+use claim::{ColdClaim, Launch, Start, Traces};
 
 /// How vLLM is to be started.
 #[derive(Clone)]
@@ -74,12 +73,14 @@ pub fn fresh_marker_prefix() -> io::Result<String> {
 /// has written in its state directory.
 pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
     let record = RecordFile::in_directory(state_directory).read()?;
+    let boot_id = proc_fs::boot_id().ok()?;
     let port = ["--port".to_owned(), port.to_string()];
     if !record.settings.windows(2).any(|pair| pair == port) {
         return None;
     }
-    let tree = record.tree();
-    tree.main_is_alive().then(|| tree.main())
+    let (pid, start_time) = record.main.filter(|_| record.boot_id == boot_id)?;
+    let main = Held::open(pid, start_time).ok()??;
+    (!main.has_ended()).then_some(pid)
 }
 
 /// See the module.
@@ -139,25 +140,32 @@ impl ColdLauncher {
         scratch(&self.recipe.scratch, marker)
     }
 
-    fn process(&self, incarnation: Incarnation, marker: &str, tree: ProcessTree) -> ColdProcess {
-        ColdProcess {
-            tree: Arc::new(tree),
+    fn launch(&self, incarnation: Incarnation, marker: &str, tree: ProcessTree) -> Launch {
+        Launch {
+            tree,
+            start: Mutex::default(),
             log: self.state.log_of(incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, value)| value.clone()).collect(),
-            traces: Arc::new(Traces {
+            traces: Traces {
                 marker: marker.to_owned(),
                 record: self.record.clone(),
                 scratch: self.scratch_of(marker),
-            }),
+            },
         }
     }
 
-    fn start(&self, incarnation: Incarnation, model: &ModelId) -> Result<ColdProcess, Cause> {
-        let marker = format!("{}-{incarnation}", self.recipe.marker_prefix);
-        let mut record = ProcessRecord {
-            boot_id: proc_fs::boot_id(),
+    /// Makes everything that a launch needs, except its process.
+    fn prepare(
+        &self,
+        incarnation: Incarnation,
+        model: &ModelId,
+        marker: &str,
+    ) -> Result<Launch, Cause> {
+        let tree = ProcessTree::claim(marker).map_err(|error| cannot_own(&error))?;
+        let record = ProcessRecord {
+            boot_id: proc_fs::boot_id().map_err(|error| cannot_own(&error))?,
             incarnation,
-            marker: marker.clone(),
+            marker: marker.to_owned(),
             main: None,
             settings: self.settings(model),
         };
@@ -165,44 +173,35 @@ impl ColdLauncher {
         self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
         let log_path = self.state.log_of(incarnation);
         let log = open_log(&log_path).map_err(|error| cannot_write(&log_path, &error))?;
-        self.prune_logs(incarnation);
-        let scratch = self.scratch_of(&marker);
+        let scratch = self.scratch_of(marker);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&scratch)
             .map_err(|error| cannot_write(&scratch, &error))?;
         let mut command =
-            self.command(model, &marker, &log).map_err(|error| cannot_write(&log_path, &error))?;
-        let child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
-        let tree = ProcessTree::of_child(child.id(), &marker).map_err(|error| {
-            Cause::new(Code::Unrecognised, format!("cannot watch vLLM: {error}"))
-        })?;
-        record.main = Stat::of(child.id()).map(|stat| (child.id(), stat.start_time));
-        if let Err(error) = self.record.write(&record) {
-            tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
+            self.command(model, marker, &log).map_err(|error| cannot_write(&log_path, &error))?;
+        if let Some(entrance) = tree.entrance() {
+            join(&mut command, entrance);
         }
-        Ok(self.process(incarnation, &marker, tree))
-    }
-
-    fn prune_logs(&self, incarnation: Incarnation) {
-        let Some(stale) = incarnation.get().checked_sub(LOGS_KEPT) else { return };
-        // Most often there is none.
-        drop(fs::remove_file(self.state.log_of(Incarnation::new(stale))));
+        let launch = self.launch(incarnation, marker, tree);
+        launch
+            .start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(Start { command, record });
+        Ok(launch)
     }
 }
 
 impl Launcher for ColdLauncher {
-    fn launch(
-        &self,
-        incarnation: Incarnation,
-        model: &ModelId,
-    ) -> Result<Arc<dyn RunningProcess>, Cause> {
+    fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
+        processes_can_be_held()?;
         port_is_free(self.recipe.address)?;
-        match self.start(incarnation, model) {
-            Ok(process) => Ok(Arc::new(process)),
+        let marker = format!("{}-{incarnation}", self.recipe.marker_prefix);
+        match self.prepare(incarnation, model, &marker) {
+            Ok(launch) => Ok(Arc::new(ColdClaim::armed(launch))),
             Err(cause) => {
-                let marker = format!("{}-{incarnation}", self.recipe.marker_prefix);
                 let scratch = self.scratch_of(&marker);
                 Traces { marker, record: self.record.clone(), scratch }.remove();
                 Err(cause)
@@ -210,100 +209,44 @@ impl Launcher for ColdLauncher {
         }
     }
 
-    fn find(&self, model: &ModelId) -> Pending<'static, Found> {
-        let Some(record) = self.record.read() else { return Box::pin(async { Found::Nothing }) };
+    fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {
+        let (recipe, state, settings) =
+            (self.recipe.clone(), Arc::clone(&self.state), self.settings(model));
+        let look = move || Self::new(recipe, state).look(&settings);
+        Box::pin(async move { on_own_thread("vllm-look", look).await? })
+    }
+}
+
+impl ColdLauncher {
+    fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
+        let Some(record) = self.record.read() else { return Ok(nothing()) };
         let incarnation = record.incarnation;
-        let process = self.process(incarnation, &record.marker, record.tree());
-        let same_settings = record.settings == self.settings(model);
-        Box::pin(async move {
-            if process.tree.main_is_alive() && same_settings {
-                return Found::Ready { incarnation, process: Arc::new(process) };
-            }
-            let tree = Arc::clone(&process.tree);
-            if blocking(move || tree.is_alive()).await {
-                return Found::Remnant { incarnation, process: Arc::new(process) };
-            }
-            process.traces.remove();
-            Found::Nothing
+        // Pids of another boot mean nothing; the marker is unique all the same.
+        let boot_id = proc_fs::boot_id()?;
+        let main = record.main.filter(|_| record.boot_id == boot_id);
+        let launch =
+            self.launch(incarnation, &record.marker, ProcessTree::of_other(main, &record.marker)?);
+        let main_is_alive = launch.tree.main_is_alive();
+        if !main_is_alive
+            && launch.tree.remaining_in_the_end()?.is_empty()
+            && launch.traces.remove().is_empty()
+        {
+            return Ok(nothing());
+        }
+        if main_is_alive {
+            launch.tree.watch()?;
+        }
+        let claim = Arc::new(ColdClaim::found(launch));
+        let head: Option<Arc<dyn Head>> = main_is_alive.then(|| claim.head()).flatten();
+        Ok(match head {
+            Some(head) if record.settings == settings => Found::Ready { incarnation, claim, head },
+            head => Found::Remnant { incarnation, claim, head },
         })
     }
 }
 
-/// A launch, running or not yet proven gone.
-#[derive(Debug)]
-struct ColdProcess {
-    tree: Arc<ProcessTree>,
-    log: PathBuf,
-    secrets: Vec<String>,
-    traces: Arc<Traces>,
-}
-
-impl RunningProcess for ColdProcess {
-    fn pid(&self) -> u32 {
-        self.tree.main()
-    }
-
-    fn ended(&self) -> Pending<'static, Exit> {
-        Box::pin(self.tree.ended())
-    }
-
-    fn signal_main(&self, signal: Signal) {
-        self.tree.signal_main(match signal {
-            Signal::Terminate => rustix::process::Signal::TERM,
-            Signal::Kill => rustix::process::Signal::KILL,
-        });
-    }
-
-    fn sweep(&self) -> Pending<'static, Vec<u32>> {
-        let (tree, traces) = (Arc::clone(&self.tree), Arc::clone(&self.traces));
-        Box::pin(blocking(move || sweep(&tree, &traces)))
-    }
-
-    fn sweep_blocking(&self) -> Vec<u32> {
-        sweep(&self.tree, &self.traces)
-    }
-
-    fn work(&self) -> Pending<'static, Work> {
-        let tree = Arc::clone(&self.tree);
-        Box::pin(blocking(move || tree.work()))
-    }
-
-    fn last_lines(&self) -> Pending<'static, Vec<String>> {
-        let (log, secrets) = (self.log.clone(), self.secrets.clone());
-        Box::pin(blocking(move || {
-            let lines = log_tail::last_lines(&log, LAST_LINES).unwrap_or_default();
-            lines.into_iter().map(|line| mask(line, &secrets)).collect()
-        }))
-    }
-}
-
-fn sweep(tree: &ProcessTree, traces: &Traces) -> Vec<u32> {
-    let survivors = tree.sweep();
-    if survivors.is_empty() {
-        traces.remove();
-    }
-    survivors
-}
-
-/// What a launch leaves in the file system, its log apart.
-#[derive(Debug)]
-struct Traces {
-    marker: String,
-    record: RecordFile,
-    scratch: PathBuf,
-}
-
-impl Traces {
-    fn remove(&self) {
-        self.record.remove(&self.marker);
-        match fs::remove_dir_all(&self.scratch) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(%error, path = %self.scratch.display(), "leftovers stay behind");
-            }
-        }
-    }
+fn nothing() -> Found {
+    Proof::of(Ok(Vec::new())).map(Found::Nothing).expect("nothing is left where nothing is")
 }
 
 /// A socket's path holds 108 bytes, and vLLM appends a UUID: eight digits of the marker and its
@@ -311,25 +254,6 @@ impl Traces {
 fn scratch(directory: &Path, marker: &str) -> PathBuf {
     let (head, tail) = (marker.get(..8).unwrap_or(marker), marker.rsplit('-').next());
     directory.join(format!("vllmd-{head}-{}", tail.unwrap_or_default()))
-}
-
-fn mask(line: String, secrets: &[String]) -> String {
-    secrets.iter().filter(|secret| !secret.is_empty()).fold(line, |line, secret| {
-        if line.contains(secret.as_str()) {
-            line.replace(secret.as_str(), "********")
-        } else {
-            line
-        }
-    })
-}
-
-async fn blocking<T: Send + Default + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is ending, and this future with it.
-        Err(_) => std::future::pending().await,
-    }
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
@@ -365,16 +289,35 @@ fn cannot_write(path: &Path, error: &io::Error) -> Cause {
     Cause::new(code, format!("cannot write {}: {error}", path.display()))
 }
 
-fn cannot_run(command: &Command, error: &io::Error) -> Cause {
-    let program = command.get_program().to_string_lossy();
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            Cause::new(Code::VllmNotFound, format!("there is no program {program}"))
+/// Held by a number alone, a process could be another one by the time it is signalled.
+fn processes_can_be_held() -> Result<(), Cause> {
+    probe().map_err(|error| {
+        let said = format!("pidfd_open(2) fails, without which no process can be owned: {error}");
+        let cause = Cause::new(Code::Unrecognised, said);
+        match error {
+            // A sandbox, or a kernel before Linux 5.3: it will say the same the next time.
+            Errno::PERM | Errno::NOSYS | Errno::ACCESS => {
+                Cause { retry: RetryClass::Permanent, ..cause }
+            }
+            _ => cause,
         }
-        io::ErrorKind::PermissionDenied => {
-            Cause::new(Code::VllmNotFound, format!("{program} may not be executed"))
-        }
-        _ => Cause::new(Code::Unrecognised, format!("{program} cannot be started: {error}")),
+    })
+}
+
+fn cannot_own(error: &ScanError) -> Cause {
+    Cause::new(Code::Unrecognised, format!("a launch could not be owned: {error}"))
+}
+
+/// Makes the process a member of a cgroup before it runs.
+#[expect(unsafe_code, reason = "a process can only move itself between fork and exec")]
+pub(super) fn join(command: &mut Command, entrance: File) {
+    // SAFETY: write(2) is async-signal-safe, and the closure does nothing else.
+    unsafe {
+        command.pre_exec(move || {
+            // Refused, it is owned by session and marker.
+            rustix::io::write(&entrance, b"0").ok();
+            Ok(())
+        });
     }
 }
 

@@ -8,15 +8,19 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::domain::health::{Check, HealthFailure, Healthy};
+use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
 use crate::domain::spec::ModelId;
 use crate::ports::{Pending, Probe};
 
 /// The longest that both questions together may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The most that an answer may hold. A list of models has a few hundred bytes a model.
-const MAX_BODY: usize = 1 << 20;
+/// The most that an answer may hold. A list of models has a few hundred bytes a model, and the
+/// metrics have some hundred thousand an engine.
+const MAX_BODY: usize = 4 << 20;
+
+/// The longest that vLLM may take to tell its counters; one that takes longer is not waited for.
+const COUNTERS_LIMIT: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Clone)]
@@ -116,6 +120,34 @@ impl Probe for HttpProbe {
     fn check(&self, model: &ModelId) -> Pending<'static, Check> {
         Box::pin(self.clone().ask(model.clone()))
     }
+
+    fn in_hand(&self) -> Pending<'static, Option<InHand>> {
+        let (url, probe) = (format!("{}/metrics", self.base_url), self.clone());
+        Box::pin(async move {
+            let request = probe.client.get(&url);
+            let answer = probe.answer(&url, request, Instant::now() + COUNTERS_LIMIT).await;
+            let requests = requests_in_hand(&String::from_utf8_lossy(&answer.ok()?))?;
+            Some(InHand { requests, connections: None })
+        })
+    }
+}
+
+/// The requests that run or wait, by vLLM's own gauges, summed over its engines
+/// (`v1/metrics/loggers.py`, 0.8 to 0.32); `None` where there are none, as with
+/// `--disable-log-stats`.
+fn requests_in_hand(metrics: &str) -> Option<u64> {
+    let gauge = |line: &str| {
+        let is_gauge =
+            |name: &&str| line.strip_prefix(*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        ["vllm:num_requests_running", "vllm:num_requests_waiting"]
+            .iter()
+            .find(|name| is_gauge(name))?;
+        let value = line.rsplit_once(' ')?.1;
+        // Gauges are printed as `2.0`; whatever else it may be is not zero.
+        Some(value.split('.').next().and_then(|count| count.parse().ok()).unwrap_or(1))
+    };
+    let counts: Vec<u64> = metrics.lines().filter_map(gauge).collect();
+    (!counts.is_empty()).then(|| counts.into_iter().sum())
 }
 
 /// The body of an answer; `None` if it is longer than any of vLLM's.
@@ -160,6 +192,19 @@ mod tests {
         assert_eq!(model_names(list).unwrap(), ["a", "b"]);
         assert_eq!(model_names(b"<html>"), None);
         assert_eq!(model_names(br#"{"error":"Unauthorized"}"#), None);
+    }
+
+    #[test]
+    fn the_requests_in_hand_are_those_that_run_and_those_that_wait() {
+        let metrics = "# HELP vllm:num_requests_running Number of requests.\n\
+            vllm:num_requests_running{engine=\"0\",model_name=\"a b\"} 2.0\n\
+            vllm:num_requests_running{engine=\"1\",model_name=\"a b\"} 1.0\n\
+            vllm:num_requests_waiting{engine=\"0\",model_name=\"a b\"} 3.0\n\
+            vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 3.0\n";
+        assert_eq!(requests_in_hand(metrics), Some(6));
+        assert_eq!(requests_in_hand("vllm:num_requests_running 0.0\n"), Some(0));
+        assert_eq!(requests_in_hand("vllm:num_requests_running NaN\n"), Some(1));
+        assert_eq!(requests_in_hand("python_gc_objects_collected_total 1\n"), None);
     }
 
     #[tokio::test]
@@ -212,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_end_is_not_read_to_its_end() {
-        let body = "x".repeat(4 * MAX_BODY);
+        let body = "x".repeat(2 * MAX_BODY);
         let failure = judged(format!("HTTP/1.1 200 OK\r\n\r\n{body}")).await;
         assert!(matches!(failure, HealthFailure::NotVllm { .. }), "{failure}");
     }

@@ -1,23 +1,54 @@
-//! Keeps what happened in files of the state directory: `events.jsonl` and `restarts.jsonl`, one
-//! JSON object a line.
+//! Keeps what happened in files of the state directory, one JSON object a line, and reads it back.
 //!
-//! A thread of its own writes, so that a slow disk holds up nobody. The format is the codec's.
+//! | file | holds | at most |
+//! |---|---|---|
+//! | `events.jsonl` | the latest events | 4 MiB and a line |
+//! | `events-<number of the last>.jsonl` | those before, oldest removed first | 60 MiB together |
+//! | `restarts.jsonl`, `restarts-old.jsonl` | the restarts | 4 MiB and a line each |
+//! | `numbers` | the numbers that may have been given | 42 bytes |
+//!
+//! A thread of its own writes, so that a slow disk holds up nobody. Every line of the events has a
+//! number, and numbers are never given twice (`numbers.rs`): whatever is lost, by a crash, a full
+//! disk or age, is a hole in the numbers that readers see. The format is the codec's.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::RestartRecord;
 use crate::domain::machine::Resume;
-use crate::ports::{CustodyEnded, Journal, Pending};
+use crate::ports::{CustodyEnded, Journal, PastEvents, Pending};
+
+mod history;
+mod lines;
+mod numbers;
+mod opening;
+mod past;
+mod reader;
+mod segments;
+mod writer;
+
+/// Entries that may wait for the thread. Thousands are never due unless the disk stands still.
+const ENTRIES_WAITING: usize = 4096;
+
+/// How long a flush, and the journal's end, wait for the disk.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Numbers from here on are none of ours, whatever line says so: at a million events a second they
+/// are a century away.
+const NUMBERS_END: u64 = 1 << 52;
+
+fn plausible(number: u64) -> Option<u64> {
+    (number < NUMBERS_END).then_some(number)
+}
 
 /// How entries are written and read, one a line, without line breaks.
 pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
@@ -27,150 +58,223 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
     /// A restart.
     fn restart(&self, record: &RestartRecord) -> String;
 
-    /// What became of a process whose owner ended.
-    fn custody_ended(&self, ended: &CustodyEnded) -> String;
+    /// That so many entries are missing; of events, up to the one with this number.
+    fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String;
 
-    /// The numbers of an event's line; `None` for other lines, and for one that was torn.
+    /// The numbers of a line; `None` for one that has none, and for one that was torn.
     fn numbers(&self, line: &str) -> Option<(Sequence, Incarnation)>;
 
-    /// A restart's line; `None` for one that was torn.
+    /// An event's line; `None` for other lines, and for one that was torn.
+    fn read_event(&self, line: &str) -> Option<Event>;
+
+    /// A restart's line; `None` for other lines, and for one that was torn.
     fn read_restart(&self, line: &str) -> Option<RestartRecord>;
+}
+
+/// A file of the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal's file {path} cannot be used", path = .path.display())]
+pub struct JournalError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Where numbering stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ResumePoint {
+    sequence: u64,
+    incarnation: u64,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct FileJournal {
-    codec: Box<dyn JournalCodec>,
-    entries: Sender<Entry>,
-    restarts: PathBuf,
-    writer: Option<JoinHandle<()>>,
+    directory: PathBuf,
+    codec: Arc<dyn JournalCodec>,
+    shared: Arc<Shared>,
+    /// Closed when the thread has ended.
+    ended: Mutex<Receiver<()>>,
 }
 
+/// What callers and the thread share.
+#[derive(Debug)]
+struct Shared {
+    inbox: Mutex<Inbox>,
+    /// Numbers up to here are reserved.
+    reserved: AtomicU64,
+    /// Entries that were written, or tried at least once.
+    handled: watch::Sender<u64>,
+}
+
+/// Under one lock, so that numbers arrive in their order.
+#[derive(Debug)]
+struct Inbox {
+    /// The last number given to an event.
+    given: u64,
+    /// Restarts so far in this life.
+    restarts: u64,
+    /// Entries sent so far.
+    sent: u64,
+    /// `None` once the journal is being dropped.
+    entries: Option<SyncSender<Entry>>,
+}
+
+/// What is written.
+#[derive(Debug)]
 enum Entry {
-    Event(String),
-    Restart(String),
-    Flush(oneshot::Sender<()>),
-    End,
+    Event(Arc<Event>),
+    /// With its place among the restarts of this life.
+    Restart(u64, Box<RestartRecord>),
+    /// Nothing more is expected.
+    Close,
 }
 
-impl FileJournal {
-    /// Opens the journal in this directory, and tells where its numbering stands. Last lines that
-    /// were torn by a crash are cut off.
-    ///
-    /// # Errors
-    ///
-    /// When the files cannot be opened, or the thread not be started.
-    pub fn open(directory: &Path, codec: Box<dyn JournalCodec>) -> io::Result<(Self, Resume)> {
-        let (events, restarts) = (directory.join("events.jsonl"), directory.join("restarts.jsonl"));
-        let resume = resume(&cut_torn_line(&events)?, &*codec);
-        cut_torn_line(&restarts)?;
-        let files = (open(&events)?, open(&restarts)?);
-        let (entries, inbox) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("journal".to_owned());
-        let writer = Some(thread.spawn(move || write(&inbox, files))?);
-        Ok((Self { codec, entries, restarts, writer }, resume))
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, entry: Entry) {
-        if self.entries.send(entry).is_err() {
-            tracing::error!("the journal's thread is gone; an entry is lost");
+    fn given(&self) -> u64 {
+        self.inbox().given
+    }
+
+    /// Numbers an event, and sends it to the thread.
+    fn number(&self, event: Event) -> Arc<Event> {
+        let mut inbox = self.inbox();
+        inbox.given += 1;
+        if inbox.given == self.reserved.load(Ordering::Relaxed) + 1 {
+            tracing::error!("event numbers run ahead of the journal, which cannot be written");
+        }
+        let event = Arc::new(Event { sequence: Sequence::new(inbox.given), ..event });
+        inbox.send(Entry::Event(Arc::clone(&event)));
+        event
+    }
+
+    /// Resolves when what was sent so far was written, or tried once; after a while in any case.
+    fn flushed(&self) -> Pending<'static, ()> {
+        let (sent, mut handled) = (self.inbox().sent, self.handled.subscribe());
+        Box::pin(async move {
+            let written = handled.wait_for(|handled| *handled >= sent);
+            // The thread is gone, or the disk stands still.
+            if !matches!(tokio::time::timeout(LONGEST_WAIT, written).await, Ok(Ok(_))) {
+                tracing::warn!("the journal is not written yet, and is not waited for");
+            }
+        })
+    }
+}
+
+impl Inbox {
+    /// Never waits. What finds no room is missing in the numbers, and the thread says so.
+    fn send(&mut self, entry: Entry) {
+        match self.entries.as_ref().map(|entries| entries.try_send(entry)) {
+            Some(Ok(())) => self.sent += 1,
+            Some(Err(TrySendError::Full(_))) => {
+                tracing::error!("the journal's disk stands still; an entry is lost");
+            }
+            Some(Err(TrySendError::Disconnected(_))) | None => {
+                tracing::error!("the journal's thread is gone; an entry is lost");
+            }
         }
     }
 }
 
+impl FileJournal {
+    /// Opens the journal in this directory, and tells where its numbering stands. Only the end of
+    /// the latest file is read, however much there is.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] when a file cannot be used, or no numbers be reserved.
+    pub fn open(
+        directory: &Path,
+        codec: Box<dyn JournalCodec>,
+    ) -> Result<(Self, Resume), JournalError> {
+        let codec = Arc::from(codec);
+        let opened = opening::open(directory, &codec)?;
+        let (entries, inbox) = mpsc::sync_channel(ENTRIES_WAITING);
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox {
+                given: opened.resume.sequence,
+                restarts: 0,
+                sent: 0,
+                entries: Some(entries),
+            }),
+            reserved: AtomicU64::new(opened.reserved.sequence),
+            handled: watch::Sender::new(0),
+        });
+        let resume = Resume {
+            sequence: Sequence::new(opened.resume.sequence),
+            incarnation: Incarnation::new(opened.resume.incarnation),
+        };
+        let writer = opened.writer(&shared, &codec);
+        let (alive, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        let run = move || {
+            writer.run(&inbox);
+            drop(alive);
+        };
+        thread.spawn(run).map_err(|source| JournalError { path: directory.to_owned(), source })?;
+        let ended = Mutex::new(ended);
+        Ok((Self { directory: directory.to_owned(), codec, shared, ended }, resume))
+    }
+}
+
 impl Journal for FileJournal {
-    fn event(&self, event: &Event) {
-        self.send(Entry::Event(self.codec.event(event)));
+    fn event(&self, event: Event) -> Arc<Event> {
+        self.shared.number(event)
     }
 
     fn restart(&self, record: &RestartRecord) {
-        self.send(Entry::Restart(self.codec.restart(record)));
+        let mut inbox = self.shared.inbox();
+        inbox.restarts += 1;
+        let number = inbox.restarts;
+        inbox.send(Entry::Restart(number, Box::new(record.clone())));
     }
 
     fn custody_ended(&self, ended: &CustodyEnded) {
-        self.send(Entry::Event(self.codec.custody_ended(ended)));
+        let CustodyEnded { at, incarnation, pid, fate, .. } = *ended;
+        let left = ended.left.as_ref().map(ToString::to_string);
+        let kind = EventKind::CustodyEnded { pid, fate, left };
+        self.shared.number(Event { sequence: Sequence::NONE, at, incarnation, kind });
     }
 
+    fn events(&self, from: Sequence) -> Box<dyn PastEvents> {
+        let codec = Arc::clone(&self.codec);
+        Box::new(past::FileEvents::new(&self.directory, codec, Arc::clone(&self.shared), from))
+    }
+
+    /// The last [`history::RECORDS`], as far as they lie in the last 8 MiB.
     fn history(&self) -> Pending<'_, Vec<RestartRecord>> {
+        let (directory, codec) = (self.directory.clone(), Arc::clone(&self.codec));
+        let flushed = self.shared.flushed();
         Box::pin(async move {
-            self.flushed().await;
-            let bytes = fs::read(&self.restarts).unwrap_or_default();
-            String::from_utf8_lossy(&bytes)
-                .lines()
-                .filter_map(|line| self.codec.read_restart(line))
-                .collect()
+            flushed.await;
+            past::blocking(move || history::read(&directory, &*codec)).await
         })
     }
 
     fn flushed(&self) -> Pending<'static, ()> {
-        let (done, flushed) = oneshot::channel();
-        self.send(Entry::Flush(done));
-        // Without the thread there is nothing left to wait for.
-        Box::pin(async move { drop(flushed.await) })
+        self.shared.flushed()
+    }
+
+    fn closed(&self) -> Pending<'static, ()> {
+        self.shared.inbox().send(Entry::Close);
+        self.shared.flushed()
     }
 }
 
 impl Drop for FileJournal {
     fn drop(&mut self) {
-        self.send(Entry::End);
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the journal's thread panicked");
+        // The thread writes what is left, and ends.
+        self.shared.inbox().entries = None;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if matches!(ended.recv_timeout(LONGEST_WAIT), Err(RecvTimeoutError::Timeout)) {
+            tracing::error!("the journal's disk stands still; what is not written is lost");
         }
     }
-}
-
-fn write(inbox: &Receiver<Entry>, (mut events, mut restarts): (File, File)) {
-    for entry in inbox {
-        let written = match entry {
-            Entry::Event(line) => append(&mut events, &line),
-            Entry::Restart(line) => append(&mut restarts, &line),
-            Entry::Flush(done) => {
-                // Nobody waits any more: fine.
-                done.send(()).ok();
-                Ok(())
-            }
-            Entry::End => return,
-        };
-        if let Err(error) = written {
-            tracing::error!(%error, "the journal cannot be written");
-        }
-    }
-}
-
-/// In one piece, so that readers never see half a line of a living supervisor.
-fn append(file: &mut File, line: &str) -> io::Result<()> {
-    file.write_all(format!("{line}\n").as_bytes())
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-}
-
-/// Cuts off a last line that a crash tore: the next one would be written onto its end, and be lost
-/// as well. Returns what the file holds then.
-fn cut_torn_line(path: &Path) -> io::Result<String> {
-    let mut bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    if whole < bytes.len() {
-        OpenOptions::new().write(true).open(path)?.set_len(whole as u64)?;
-        bytes.truncate(whole);
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The highest numbers of the whole journal.
-fn resume(text: &str, codec: &dyn JournalCodec) -> Resume {
-    let numbers = text.lines().filter_map(|line| codec.numbers(line));
-    numbers.fold(Resume::default(), |resume, (sequence, incarnation)| Resume {
-        sequence: resume.sequence.max(sequence),
-        incarnation: resume.incarnation.max(incarnation),
-    })
 }
 
 #[cfg(test)]

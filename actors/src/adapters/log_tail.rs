@@ -1,69 +1,128 @@
 //! Reads vLLM's output from the file that it goes to.
 //!
 //! vLLM writes to a file, not to a pipe: it never blocks on a reader that is slow, and is not killed
-//! by one that is gone. The file is looked at while a model loads, and after a crash.
+//! by one that is gone. The file is followed while a model loads, by a thread of its own that reads
+//! no further than its lines are taken, and looked at after a crash. It is kept within bounds by
+//! `keeper`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use super::state_directory::StateDirectory;
 use crate::domain::id::Incarnation;
 use crate::ports::{LineSource, Output, Pending};
 
+mod cutting;
+mod framer;
+mod keeper;
+
+use framer::Framer;
+use keeper::Keeper;
+pub use keeper::LogBounds;
+
 /// How often a file that has not grown is looked at again.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long until a thread is asked for again, where there was none to be had.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Read at a time, so that a flood does not keep the runtime busy.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A line is cut off here: a progress bar, or a flood, may never end one.
-const LONGEST_LINE_BYTES: usize = 16 * 1024;
+/// A file longer than this is not read from its start: an adopted vLLM may have written for days.
+const LEAD_BYTES: u64 = 256 * 1024;
+
+/// Whoever falls further behind is brought forward: a flood is not worth its time.
+const LAG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The end of the file in which the last lines are looked for.
 const TAIL_BYTES: u64 = 32 * 1024;
 
-/// The logs in a state directory.
+/// The logs in a state directory, kept within bounds for as long as this lives.
 #[derive(Debug)]
-pub struct LogFiles(Arc<StateDirectory>);
+pub struct LogFiles {
+    state: Arc<StateDirectory>,
+    /// Cuts what grows too long, and removes what is too old.
+    _keeper: Keeper,
+}
 
 impl LogFiles {
     /// The logs in this directory.
-    pub fn new(state: Arc<StateDirectory>) -> Self {
-        Self(state)
+    ///
+    /// # Errors
+    ///
+    /// When the thread that keeps them within bounds cannot be started.
+    pub fn new(state: Arc<StateDirectory>, bounds: LogBounds) -> io::Result<Self> {
+        let keeper = Keeper::start(state.path().join("logs"), bounds)?;
+        Ok(Self { state, _keeper: keeper })
     }
 }
 
 impl Output for LogFiles {
     fn lines(&self, incarnation: Incarnation) -> Box<dyn LineSource> {
-        Box::new(FileLines::new(self.0.log_of(incarnation)))
+        Box::new(FileLines::new(self.state.log_of(incarnation)))
     }
 }
 
-/// One log, read from its start.
+/// One log, followed.
 #[derive(Debug)]
 struct FileLines {
     path: PathBuf,
-    /// Opened once it exists.
-    file: Option<File>,
-    framer: Framer,
+    /// Begun with the first question.
+    reader: Option<Reader>,
+}
+
+/// A thread that reads. It ends when this is dropped.
+#[derive(Debug)]
+struct Reader {
+    /// One batch is in flight, no more: the thread waits until it is taken.
+    lines: mpsc::Receiver<Vec<String>>,
+    /// Wakes the thread from its pause by being dropped.
+    _alive: Sender<()>,
 }
 
 impl FileLines {
     fn new(path: PathBuf) -> Self {
-        Self { path, file: None, framer: Framer::default() }
+        Self { path, reader: None }
     }
 
-    fn read(&mut self) -> io::Result<Vec<String>> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(File::open(&self.path)?),
+    fn reader(&mut self) -> io::Result<&mut Reader> {
+        match &mut self.reader {
+            Some(reader) => Ok(reader),
+            empty @ None => Ok(empty.insert(Reader::start(self.path.clone())?)),
+        }
+    }
+}
+
+impl Reader {
+    fn start(path: PathBuf) -> io::Result<Self> {
+        let (batches, lines) = mpsc::channel(1);
+        let (alive, ended) = channel();
+        let follow = move || {
+            let mut log = Log::new(path);
+            while !batches.is_closed() {
+                match log.read() {
+                    Ok(news) if !news.is_empty() => {
+                        // Nobody is left to take them: the loop ends.
+                        batches.blocking_send(news).ok();
+                    }
+                    Ok(_) if log.has_more() => {}
+                    // It has not been made yet, or has not grown by a line.
+                    Ok(_) | Err(_) => match ended.recv_timeout(PAUSE) {
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                    },
+                }
+            }
         };
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let length = file.read(&mut chunk)?;
-        Ok(self.framer.push(&chunk[..length]))
+        std::thread::Builder::new().name("log".to_owned()).spawn(follow)?;
+        Ok(Self { lines, _alive: alive })
     }
 }
 
@@ -71,49 +130,71 @@ impl LineSource for FileLines {
     fn next_lines(&mut self) -> Pending<'_, Vec<String>> {
         Box::pin(async move {
             loop {
-                match self.read() {
-                    Ok(lines) if !lines.is_empty() => return lines,
-                    // It has not been made yet, or has not grown by a line.
-                    Ok(_) | Err(_) => tokio::time::sleep(PAUSE).await,
+                match self.reader() {
+                    Ok(reader) => match reader.lines.recv().await {
+                        Some(lines) => return lines,
+                        None => self.reader = None,
+                    },
+                    Err(error) => {
+                        tracing::error!(%error, "no thread to read vLLM's log with");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    }
                 }
             }
         })
     }
 }
 
-/// Cuts output into lines, at `\n` and `\r`, whatever it holds and however it arrives.
-#[derive(Debug, Default)]
-struct Framer {
-    line: Vec<u8>,
-    /// Whether the rest of an overlong line is being skipped.
-    skipping: bool,
+/// A log that is being read.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    /// Opened once it exists.
+    file: Option<File>,
+    /// Where the next byte to be read is.
+    position: u64,
+    /// What the last read brought.
+    chunk: usize,
+    framer: Framer,
 }
 
-impl Framer {
-    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
-        let mut lines = Vec::new();
-        for byte in bytes {
-            if matches!(byte, b'\n' | b'\r') {
-                if !self.line.is_empty() && !self.skipping {
-                    lines.push(self.take());
-                }
-                self.line.clear();
-                self.skipping = false;
-            } else if !self.skipping {
-                self.line.push(*byte);
-                if self.line.len() >= LONGEST_LINE_BYTES {
-                    lines.push(self.take());
-                    self.skipping = true;
-                }
-            }
-        }
-        lines
+impl Log {
+    fn new(path: PathBuf) -> Self {
+        Self { path, file: None, position: 0, chunk: 0, framer: Framer::default() }
     }
 
-    fn take(&mut self) -> String {
-        let line = String::from_utf8_lossy(&self.line).into_owned();
-        self.line.clear();
-        line
+    fn read(&mut self) -> io::Result<Vec<String>> {
+        self.chunk = 0;
+        let (mut file, most) = match self.file.take() {
+            Some(file) => (file, LAG_BYTES),
+            None => (File::open(&self.path)?, LEAD_BYTES),
+        };
+        let length = file.metadata()?.len();
+        if length < self.position {
+            // Whoever shortened it has begun anew.
+            self.jump(&mut file, 0)?;
+        } else if length - self.position > most {
+            self.jump(&mut file, length - LEAD_BYTES)?;
+        }
+        let mut chunk = vec![0; CHUNK_BYTES];
+        self.chunk = file.read(&mut chunk)?;
+        self.position += self.chunk as u64;
+        self.file = Some(file);
+        Ok(self.framer.push(&chunk[..self.chunk]))
+    }
+
+    /// Whether the end was not reached by the last read.
+    fn has_more(&self) -> bool {
+        self.chunk == CHUNK_BYTES
+    }
+
+    fn jump(&mut self, file: &mut File, to: u64) -> io::Result<()> {
+        let passed_over = to.saturating_sub(self.position);
+        tracing::debug!(passed_over, path = %self.path.display(), "a part of vLLM's log is not read");
+        file.seek(SeekFrom::Start(to))?;
+        self.position = to;
+        self.framer = if to == 0 { Framer::default() } else { Framer::within_a_line() };
+        Ok(())
     }
 }
 
@@ -132,54 +213,4 @@ pub(super) fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::io::Write;
-
-    use super::*;
-
-    #[test]
-    fn lines_end_at_newlines_and_carriage_returns_wherever_the_chunks_do() {
-        let mut framer = Framer::default();
-        assert_eq!(framer.push(b"one\ntw"), ["one"]);
-        assert_eq!(framer.push(b"o\r 45%|###\r\n\nthree"), ["two", " 45%|###"]);
-        assert_eq!(framer.push(b"\n"), ["three"]);
-    }
-
-    #[test]
-    fn a_flood_without_a_newline_is_cut_off_and_costs_no_memory() {
-        let mut framer = Framer::default();
-        let mut lines = Vec::new();
-        for _ in 0..1000 {
-            lines.extend(framer.push(&[b'x'; 4096]));
-        }
-        assert_eq!(lines.len(), 1);
-        assert!(framer.line.capacity() <= 2 * LONGEST_LINE_BYTES);
-        assert_eq!(framer.push(b"tail of it\nnext\n"), ["next"]);
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_do_no_harm() {
-        assert_eq!(Framer::default().push(b"\xff\xfe\n"), ["\u{fffd}\u{fffd}"]);
-    }
-
-    #[tokio::test]
-    async fn a_file_is_followed_from_before_it_exists() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let mut lines = FileLines::new(path.clone());
-        let mut file = fs::File::create(&path).unwrap();
-        writeln!(file, "first").unwrap();
-        assert_eq!(lines.next_lines().await, ["first"]);
-        writeln!(file, "second").unwrap();
-        assert_eq!(lines.next_lines().await, ["second"]);
-    }
-
-    #[test]
-    fn the_last_lines_are_those_before_the_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        fs::write(&path, "a\nb\n\nc\nd").unwrap();
-        assert_eq!(last_lines(&path, 2).unwrap(), ["c", "d"]);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::proc_fs::{self, Stat};
 use super::process_record::RecordFile;
+use crate::domain::absence::ScanError;
 
 /// Reaps orphans that have ended.
 ///
@@ -44,7 +45,13 @@ impl OrphanReaper {
 
     /// Reaps what had ended at the last look already; returns whether another look is due.
     pub fn look(&mut self) -> Look {
-        let ended: Vec<Stat> = self.ended_orphans();
+        let ended = match self.ended_orphans() {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::debug!(%error, "orphans cannot be looked for");
+                return Look::Again;
+            }
+        };
         let (old, new): (Vec<&Stat>, Vec<&Stat>) =
             ended.iter().partition(|stat| self.seen.contains(&(stat.pid, stat.start_time)));
         for stat in old {
@@ -55,13 +62,16 @@ impl OrphanReaper {
         if self.seen.is_empty() { Look::Done } else { Look::Again }
     }
 
-    fn ended_orphans(&self) -> Vec<Stat> {
+    fn ended_orphans(&self) -> Result<Vec<Stat>, ScanError> {
         let me = std::process::id();
-        let own_session = Stat::of(me).map(|stat| stat.session);
-        let orphans = proc_fs::processes().filter(|stat| {
-            stat.parent == me && stat.is_zombie() && Some(stat.session) != own_session
-        });
-        let orphans: Vec<Stat> = orphans.collect();
+        let own_session = Stat::of(me)?.map(|stat| stat.session);
+        let mut orphans = Vec::new();
+        for pid in proc_fs::pids()? {
+            // What has gone meanwhile has been reaped.
+            orphans.extend(Stat::of(pid)?.filter(|stat| {
+                stat.parent == me && stat.is_zombie() && Some(stat.session) != own_session
+            }));
+        }
         // The record is asked for only where there is a head of a session, and after the look: one
         // that is not on record now has been proven gone, or was never ours.
         let has_head = orphans.iter().any(leads_session);
@@ -71,7 +81,7 @@ impl OrphanReaper {
             Main::Pid(pid) => stat.pid == pid,
             Main::Unreadable => leads_session(stat),
         };
-        orphans.into_iter().filter(|stat| !is_spared(stat)).collect()
+        Ok(orphans.into_iter().filter(|stat| !is_spared(stat)).collect())
     }
 
     fn main_on_record(&self) -> Main {

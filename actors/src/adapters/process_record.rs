@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::proc_fs;
-use super::process_tree::ProcessTree;
 use crate::domain::id::Incarnation;
 
 /// What is written.
@@ -24,16 +22,6 @@ pub(super) struct ProcessRecord {
     pub(super) main: Option<(u32, u64)>,
     /// The settings it was launched with, to be compared as a whole.
     pub(super) settings: Vec<String>,
-}
-
-impl ProcessRecord {
-    /// The tree that it speaks of. Pids of another boot mean nothing; the marker is unique all the
-    /// same.
-    pub(super) fn tree(&self) -> ProcessTree {
-        let main = self.main.filter(|_| self.boot_id == proc_fs::boot_id());
-        let (pid, start_time) = main.unwrap_or_default();
-        ProcessTree::of_other(pid, start_time, &self.marker)
-    }
 }
 
 /// Where it is written.

@@ -221,7 +221,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 26] = [
         Code::DiskFull,
         "the disk is full",
         "free space, or move HF_HOME or VLLM_CACHE_ROOT",
-        Permanent,
+        AfterCleanup,
     ),
     (
         Code::SharedMemoryTooSmall,

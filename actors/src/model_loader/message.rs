@@ -1,5 +1,7 @@
 //! What a [`ModelLoaderActor`](super::ModelLoaderActor) is told.
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
 use crate::message::messages;
@@ -22,6 +24,8 @@ pub enum ModelLoaderMessage {
         incarnation: Incarnation,
         /// The lines.
         lines: Vec<String>,
+        /// Dropped when they have been taken, which lets the next ones be read.
+        turn: OwnedSemaphorePermit,
     },
     /// Time to say where the load stands (from itself).
     StandingDue {

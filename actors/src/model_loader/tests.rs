@@ -1,9 +1,12 @@
 //! The model loader between scripted output and a root that only listens.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ractor::Actor;
 use tokio::time::Instant;
 
 use super::*;
+use crate::ports::{LineSource, Pending};
 use crate::testing::harness::{eventually, in_time, model};
 use crate::testing::listener::Listener;
 use crate::testing::output::ScriptedOutput;
@@ -101,7 +104,8 @@ async fn what_was_read_of_an_earlier_launch_is_dropped() {
     let mut scene = Scene::following(SECOND).await;
 
     let lines = vec![LOADS.to_owned()];
-    tell(&scene.actor, ModelLoaderMessage::Read { incarnation: FIRST, lines });
+    let turn = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+    tell(&scene.actor, ModelLoaderMessage::Read { incarnation: FIRST, lines, turn });
     tell(&scene.actor, ModelLoaderMessage::StandingDue { incarnation: FIRST });
 
     scene.root.hears_nothing_for(STANDING_INTERVAL / 2).await;
@@ -112,6 +116,41 @@ async fn output_whose_reading_panics_ends_the_actor() {
     let scene = Scene::following(FIRST).await;
     scene.output.panic(FIRST);
     in_time(scene.actor.get_cell().wait(None)).await.unwrap();
+}
+
+/// Output without end, each line of which has been written before it is asked for.
+#[derive(Debug, Default)]
+struct Flood(Arc<AtomicUsize>);
+
+impl Output for Flood {
+    fn lines(&self, _: Incarnation) -> Box<dyn LineSource> {
+        Box::new(Self(Arc::clone(&self.0)))
+    }
+}
+
+impl LineSource for Flood {
+    fn next_lines(&mut self) -> Pending<'_, Vec<String>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::ready(vec![LISTENS.to_owned(); 100]))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_read_no_faster_than_it_is_taken_and_a_cease_is_heard() {
+    let (flood, mut root) = (Arc::<Flood>::default(), Listener::begin().await);
+    let args = ModelLoaderArgs { output: Arc::clone(&flood) as _, root: root.reports() };
+    let (actor, _) = Actor::spawn_linked(None, ModelLoaderActor, args, root.cell()).await.unwrap();
+    tell(&actor, ModelLoaderMessage::Follow { incarnation: FIRST, model: model("m") });
+
+    let mut listens = 0;
+    while listens < 10 {
+        listens += usize::from(root.next().await.news == LoadNews::Listens);
+    }
+    tell(&actor, ModelLoaderMessage::Cease);
+
+    eventually("nobody reads", || Arc::strong_count(&flood.0) == 1).await;
+    let read = flood.0.load(Ordering::Relaxed);
+    assert!(read < 1000, "{read} batches");
 }
 
 /// A model loader, what vLLM writes, and all that its root hears.

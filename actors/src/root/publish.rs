@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::domain::cause::Cause;
 use crate::domain::event::{Event, EventKind};
+use crate::domain::id::Sequence;
 use crate::domain::state::ServiceState;
 use crate::ports::Journal;
 
@@ -26,11 +27,14 @@ impl Publisher {
         &self.journal
     }
 
-    pub(super) fn publish(&self, event: Event) {
-        self.journal.event(&event);
+    /// Returns the number that the event got.
+    pub(super) fn publish(&self, event: Event) -> Sequence {
+        let event = self.journal.event(event);
+        let sequence = event.sequence;
         log(&event);
         // No subscriber is no error: the journal has it.
-        drop(self.events.send(Arc::new(event)));
+        drop(self.events.send(event));
+        sequence
     }
 }
 
@@ -58,6 +62,19 @@ fn log(event: &Event) {
         }
         EventKind::ModelSwitched { from, to } => {
             info!(sequence, incarnation, %from, %to, "model switched");
+        }
+        EventKind::ModelWanted { from, to } => {
+            info!(sequence, incarnation, %from, %to, "another model is wanted");
+        }
+        EventKind::CleanupBlocked { cause } => {
+            let (code, summary, remedy) = (cause.code, &cause.summary, cause.remedy());
+            error!(sequence, incarnation, %code, summary, remedy, "cleanup blocked");
+        }
+        EventKind::SupervisorEnded { reason } => {
+            info!(sequence, incarnation, reason = reason.as_str(), "the supervisor has ended");
+        }
+        EventKind::CustodyEnded { pid, fate, left } => {
+            warn!(sequence, incarnation, pid, ?fate, left, "the owner of vLLM ended");
         }
     }
 }

@@ -1,20 +1,23 @@
 //! A journal that forgets with the test.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::event::Event;
+use crate::domain::id::Sequence;
 use crate::domain::input::RestartRecord;
-use crate::ports::{CustodyEnded, Journal, Pending};
+use crate::ports::{CustodyEnded, Journal, Page, PastEvents, Pending};
 
-/// A [`Journal`] in memory.
+/// A [`Journal`] in memory. It numbers from 1.
 #[derive(Debug, Default)]
-pub struct MemoryJournal(Mutex<Pages>);
+pub struct MemoryJournal(Arc<Mutex<Pages>>);
 
 #[derive(Debug, Default)]
 struct Pages {
     events: Vec<Event>,
     restarts: Vec<RestartRecord>,
     ends: Vec<CustodyEnded>,
+    /// The last number given.
+    given: Sequence,
     writing: Writing,
 }
 
@@ -29,7 +32,7 @@ enum Writing {
 impl MemoryJournal {
     /// A journal that earlier supervisors have written these restarts into, oldest first.
     pub fn with_history(restarts: Vec<RestartRecord>) -> Self {
-        Self(Mutex::new(Pages { restarts, ..Pages::default() }))
+        Self(Arc::new(Mutex::new(Pages { restarts, ..Pages::default() })))
     }
 
     /// Whoever hands it the next event panics.
@@ -53,15 +56,23 @@ impl MemoryJournal {
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 
+fn locked(pages: &Mutex<Pages>) -> MutexGuard<'_, Pages> {
+    pages.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Journal for MemoryJournal {
-    fn event(&self, event: &Event) {
+    fn event(&self, event: Event) -> Arc<Event> {
         let writing = std::mem::take(&mut self.pages().writing);
         assert_eq!(writing, Writing::Works, "the event was scripted to panic");
-        self.pages().events.push(event.clone());
+        let mut pages = self.pages();
+        pages.given = pages.given.next();
+        let event = Event { sequence: pages.given, ..event };
+        pages.events.push(event.clone());
+        Arc::new(event)
     }
 
     fn restart(&self, record: &RestartRecord) {
@@ -69,7 +80,13 @@ impl Journal for MemoryJournal {
     }
 
     fn custody_ended(&self, ended: &CustodyEnded) {
-        self.pages().ends.push(ended.clone());
+        let mut pages = self.pages();
+        pages.given = pages.given.next();
+        pages.ends.push(ended.clone());
+    }
+
+    fn events(&self, from: Sequence) -> Box<dyn PastEvents> {
+        Box::new(Reader { pages: Arc::clone(&self.0), from })
     }
 
     fn history(&self) -> Pending<'_, Vec<RestartRecord>> {
@@ -78,5 +95,31 @@ impl Journal for MemoryJournal {
 
     fn flushed(&self) -> Pending<'static, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    fn closed(&self) -> Pending<'static, ()> {
+        self.flushed()
+    }
+}
+
+struct Reader {
+    pages: Arc<Mutex<Pages>>,
+    /// The next number wanted.
+    from: Sequence,
+}
+
+impl PastEvents for Reader {
+    fn next_page(&mut self) -> Pending<'_, Page> {
+        let pages = locked(&self.pages);
+        let wanted = pages.events.iter().filter(|event| event.sequence >= self.from);
+        let events: Vec<Event> = wanted.cloned().collect();
+        let page = match events.last() {
+            Some(last) => {
+                self.from = last.sequence.next();
+                Page::Events(events)
+            }
+            None => Page::End { through: pages.given },
+        };
+        Box::pin(std::future::ready(page))
     }
 }

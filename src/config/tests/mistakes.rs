@@ -65,6 +65,12 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("gpu: {memory_utilization: .nan}", "gpu.memory_utilization", ".nan", "above 0"),
     ("gpu: {tensor_parallel_size: 0}", "gpu.tensor_parallel_size", "0", "at least 1"),
     ("gpu: {monitor: amd}", "gpu.monitor", "amd", "auto"),
+    ("logs: {max_bytes: 1048575}", "logs.max_bytes", "1048575", "1 MiB"),
+    ("logs: {max_bytes: 1099511627777}", "logs.max_bytes", "1099511627777", "1 TiB"),
+    ("logs: {max_bytes: 10MB}", "logs.max_bytes", "10MB", "in bytes"),
+    ("logs: {max_bytes: -1}", "logs.max_bytes", "-1", "in bytes"),
+    ("logs: {keep: 0}", "logs.keep", "0", "1 to 1000"),
+    ("logs: {keep: 1001}", "logs.keep", "1001", "1 to 1000"),
 ];
 
 #[test]
@@ -83,6 +89,7 @@ fn a_wrong_setting_is_reported_with_its_key_its_value_and_what_would_be_right() 
 fn an_unknown_key_is_reported_with_the_key_that_was_meant() {
     for (settings, key, help) in [
         ("prot: 1", "prot", "did you mean `providers.vllm.port`?"),
+        ("logs: {max_byte: 1}", "logs.max_byte", "did you mean `providers.vllm.logs.max_bytes`?"),
         ("gpu: {montior: off}", "gpu.montior", "did you mean `providers.vllm.gpu.monitor`?"),
         ("stop_on_exit: true", "stop_on_exit", "mean `providers.vllm.lifecycle.stop_on_exit`?"),
         ("colour: blue", "colour", "vllmd config schema"),

@@ -1,0 +1,49 @@
+//! Reads the latest restarts.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::path::Path;
+
+use super::JournalCodec;
+use super::lines::Lines;
+use super::segments::{SEGMENT_BYTES, older_restarts, restarts};
+use crate::domain::input::RestartRecord;
+
+/// Most restarts that are told.
+pub(super) const RECORDS: usize = 1000;
+
+/// The latest restarts, oldest first. A file that cannot be read is an error in the log.
+pub(super) fn read(directory: &Path, codec: &dyn JournalCodec) -> Vec<RestartRecord> {
+    let mut records = VecDeque::new();
+    for path in [older_restarts(directory), restarts(directory)] {
+        match read_file(&path, codec, &mut records) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "restarts cannot be read");
+            }
+        }
+    }
+    records.into()
+}
+
+/// The end of the file: one of an earlier version has no bound.
+fn read_file(
+    path: &Path,
+    codec: &dyn JournalCodec,
+    records: &mut VecDeque<RestartRecord>,
+) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(2 * SEGMENT_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut lines = Lines::of(file);
+    while let Some(line) = lines.next_line()? {
+        let record = codec.read_restart(&line);
+        records.extend(record);
+        if records.len() > RECORDS {
+            records.pop_front();
+        }
+    }
+    Ok(())
+}

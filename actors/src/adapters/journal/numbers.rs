@@ -1,0 +1,73 @@
+//! The file `numbers`: the numbers that may have been given, kept before they are.
+//!
+//! Events are written without waiting for the disk, so what the journal holds after a crash does
+//! not tell which numbers were given. Numbers are reserved a block at a time, synchronously; after
+//! a crash numbering goes on behind the block, and readers see the rest of it as a gap. After an
+//! orderly end the file says exactly where numbering stands.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::segments::open;
+use super::{JournalError, ResumePoint};
+
+/// How many numbers are reserved at a time.
+pub(super) const BLOCK: u64 = 1000;
+
+/// Digits of a number in the file, enough for any.
+const DIGITS: usize = 20;
+
+/// The file, open.
+#[derive(Debug)]
+pub(super) struct Numbers(File);
+
+/// What the file said when it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// There was none: a new journal, or one of a version without the file.
+    Nothing,
+    /// It was torn, or is no file of ours.
+    Rubbish,
+    /// Numbers up to these may have been given.
+    Upto(ResumePoint),
+}
+
+impl Numbers {
+    pub(super) fn open(directory: &Path) -> Result<(Self, Kept), JournalError> {
+        let path = directory.join("numbers");
+        let failed = |source| JournalError { path: path.clone(), source };
+        let file = open(&path, super::segments::Access::Anywhere).map_err(failed)?;
+        let numbers = Self(file);
+        let kept = numbers.read().map_err(failed)?;
+        Ok((numbers, kept))
+    }
+
+    /// What the file says now.
+    pub(super) fn read(&self) -> io::Result<Kept> {
+        let mut text = [0; 2 * DIGITS + 2];
+        match self.0.read_exact_at(&mut text, 0) {
+            Ok(()) => Ok(parse(&text).map_or(Kept::Rubbish, Kept::Upto)),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                let empty = self.0.metadata()?.len() == 0;
+                Ok(if empty { Kept::Nothing } else { Kept::Rubbish })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the numbers. They are overwritten in place, which needs no room on a full disk.
+    pub(super) fn keep(&self, point: ResumePoint) -> io::Result<()> {
+        let text = format!("{:020} {:020}\n", point.sequence, point.incarnation);
+        self.0.write_all_at(text.as_bytes(), 0)?;
+        self.0.sync_data()
+    }
+}
+
+fn parse(text: &[u8]) -> Option<ResumePoint> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+    let (sequence, incarnation) = text.split_once(' ')?;
+    let number = |digits: &str| super::plausible(digits.parse().ok()?);
+    Some(ResumePoint { sequence: number(sequence)?, incarnation: number(incarnation)? })
+}

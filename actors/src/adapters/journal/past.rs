@@ -1,0 +1,76 @@
+//! The past, as the port tells it: read where it may block, and not before it is written.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::reader::{Found, Reader};
+use super::{JournalCodec, Shared};
+use crate::domain::id::Sequence;
+use crate::ports::{Page, PastEvents, Pending};
+
+/// See the module.
+pub(super) struct FileEvents {
+    directory: PathBuf,
+    codec: Arc<dyn JournalCodec>,
+    shared: Arc<Shared>,
+    /// The next number wanted.
+    wanted: u64,
+    /// Where it stands; `None` before the first page, and after one that nobody waited for.
+    reader: Option<Reader>,
+}
+
+impl FileEvents {
+    pub(super) fn new(
+        directory: &Path,
+        codec: Arc<dyn JournalCodec>,
+        shared: Arc<Shared>,
+        from: Sequence,
+    ) -> Self {
+        let (directory, wanted) = (directory.to_owned(), from.get());
+        Self { directory, codec, shared, wanted, reader: None }
+    }
+}
+
+impl PastEvents for FileEvents {
+    fn next_page(&mut self) -> Pending<'_, Page> {
+        let through = self.shared.given();
+        let flushed = self.shared.flushed();
+        Box::pin(async move {
+            flushed.await;
+            let mut reader = self.reader.take().unwrap_or_else(|| {
+                Reader::new(&self.directory, Arc::clone(&self.codec), self.wanted)
+            });
+            let (reader, found) = blocking(move || {
+                let found = read(&mut reader, through);
+                (reader, found)
+            })
+            .await;
+            self.wanted = reader.wanted();
+            self.reader = Some(reader);
+            match found {
+                Found::Events(events) => Page::Events(events),
+                Found::End => Page::End { through: Sequence::new(through) },
+            }
+        })
+    }
+}
+
+/// A file that cannot be read is passed over: what it holds is missing, and is told to be.
+fn read(reader: &mut Reader, through: u64) -> Found {
+    let before = reader.wanted();
+    reader.next_page(through).unwrap_or_else(|error| {
+        tracing::error!(%error, "a part of the journal cannot be read");
+        reader.skip();
+        if reader.wanted() > before { Found::Events(Vec::new()) } else { Found::End }
+    })
+}
+
+/// Work that may block, off the runtime's own threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is ending, and this future with it.
+        Err(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,274 @@
+//! The thread that writes the journal.
+//!
+//! What cannot be written now is kept, within bounds, and tried again; what is lost is counted, and
+//! a line says so as soon as one can be written.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, SystemTime};
+
+use super::numbers::{BLOCK, Kept, Numbers};
+use super::segments::LastLine;
+use super::{Entry, JournalCodec, ResumePoint, Shared};
+use crate::domain::id::Sequence;
+
+/// How long until what could not be written is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How much may wait for a disk that takes nothing, in each file.
+const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where lines go.
+pub(super) trait Sink: Send {
+    /// As [`io::Write::write`].
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Begins a new file if the present one is full; `last` is the number of its last event.
+    fn turn_if_full(&mut self, last: u64) -> io::Result<()>;
+}
+
+/// A line to be written.
+#[derive(Debug)]
+struct Line {
+    /// Events are numbered by the journal, restarts one after the other.
+    number: u64,
+    text: String,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Events, whose numbers are public.
+    Events,
+    /// Restarts, which are counted in each life anew.
+    Restarts,
+}
+
+/// One file's lines on their way to it.
+pub(super) struct Lane<S> {
+    sink: S,
+    codec: Arc<dyn JournalCodec>,
+    holds: Holds,
+    waiting: VecDeque<Line>,
+    waiting_bytes: usize,
+    /// The last number written, or told to be missing.
+    written: u64,
+    /// How the file ends.
+    last_line: LastLine,
+}
+
+impl<S: Sink> Lane<S> {
+    pub(super) fn new(
+        sink: S,
+        codec: Arc<dyn JournalCodec>,
+        holds: Holds,
+        written: u64,
+        last_line: LastLine,
+    ) -> Self {
+        Self { sink, codec, holds, waiting: VecDeque::new(), waiting_bytes: 0, written, last_line }
+    }
+
+    pub(super) fn push(&mut self, number: u64, text: String) {
+        self.waiting_bytes += text.len();
+        self.waiting.push_back(Line { number, text });
+        // The latest is what a diagnosis needs.
+        while self.waiting_bytes > QUEUE_BYTES
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.waiting_bytes -= oldest.text.len();
+        }
+    }
+
+    /// Writes what waits, as far as it can be.
+    pub(super) fn drain(&mut self) -> io::Result<()> {
+        while let Some(line) = self.waiting.pop_front() {
+            if let Err(error) = self.write_next(&line) {
+                self.waiting.push_front(line);
+                return Err(error);
+            }
+            self.waiting_bytes -= line.text.len();
+        }
+        Ok(())
+    }
+
+    /// Lines that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn write_next(&mut self, line: &Line) -> io::Result<()> {
+        if let Err(error) = self.sink.turn_if_full(self.written) {
+            tracing::error!(%error, "the journal cannot begin a new file");
+        }
+        let missing = line.number.saturating_sub(self.written.saturating_add(1));
+        if missing > 0 {
+            let last = line.number - 1;
+            let through = (self.holds == Holds::Events).then_some(Sequence::new(last));
+            let text = self.codec.gap(through, SystemTime::now(), missing);
+            self.write_line(&text)?;
+            self.written = last;
+        }
+        self.write_line(&line.text)?;
+        self.written = self.written.max(line.number);
+        Ok(())
+    }
+
+    /// In one piece where the system lets us, so that readers never see half a line of a living
+    /// supervisor; on a fresh line if the one before was torn.
+    fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let fresh = if self.last_line == LastLine::Torn { "\n" } else { "" };
+        let text = format!("{fresh}{line}\n");
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match self.sink.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    rest = &rest[length..];
+                    self.last_line = LastLine::Torn;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.last_line = LastLine::Whole;
+        Ok(())
+    }
+}
+
+/// What the thread works with.
+pub(super) struct Writer<S> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) codec: Arc<dyn JournalCodec>,
+    pub(super) events: Lane<S>,
+    pub(super) restarts: Lane<S>,
+    pub(super) numbers: Numbers,
+    /// What the numbers' file says.
+    pub(super) reserved: ResumePoint,
+    /// The highest incarnation seen.
+    pub(super) incarnation: u64,
+    /// Whether the last attempt failed, so that an outage is told once.
+    pub(super) outage: Outage,
+    pub(super) ahead: Ahead,
+}
+
+/// How many numbers are reserved ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// A block: events are to come.
+    Block,
+    /// None: the end is orderly.
+    Nothing,
+}
+
+/// Whether the journal can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outage {
+    /// It can.
+    No,
+    /// It cannot, and the log says so.
+    Told,
+}
+
+impl<S: Sink> Writer<S> {
+    /// Writes until the journal is dropped.
+    pub(super) fn run(mut self, inbox: &Receiver<Entry>) {
+        let mut taken = 0;
+        loop {
+            let idle = self.events.waiting() + self.restarts.waiting() == 0;
+            let entry = if idle {
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                inbox.recv_timeout(RETRY_AFTER)
+            };
+            match entry {
+                Ok(entry) => {
+                    self.take(entry);
+                    taken += 1;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let outcome = self.write();
+            self.note(outcome);
+            self.shared.handled.send_replace(taken);
+        }
+        self.finish();
+    }
+
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Event(event) => {
+                self.ahead = Ahead::Block;
+                self.incarnation = self.incarnation.max(event.incarnation.get());
+                self.events.push(event.sequence.get(), self.codec.event(&event));
+            }
+            Entry::Restart(number, record) => {
+                self.restarts.push(number, self.codec.restart(&record));
+            }
+            Entry::Close => self.ahead = Ahead::Nothing,
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        // One that fails does not keep the others back.
+        let reserved = self.reserve_ahead();
+        let restarts = self.restarts.drain();
+        self.events.drain().and(restarts).and(reserved)
+    }
+
+    fn reserve_ahead(&mut self) -> io::Result<()> {
+        if self.ahead == Ahead::Nothing {
+            return self.settle();
+        }
+        let ahead = self.shared.given() + BLOCK / 2;
+        if self.reserved.sequence >= ahead && self.reserved.incarnation >= self.incarnation {
+            return Ok(());
+        }
+        let sequence =
+            if self.reserved.sequence < ahead { ahead + BLOCK / 2 } else { self.reserved.sequence };
+        self.reserve(sequence)
+    }
+
+    fn reserve(&mut self, sequence: u64) -> io::Result<()> {
+        let point = ResumePoint { sequence, incarnation: self.incarnation };
+        self.numbers.keep(point)?;
+        self.reserved = point;
+        self.shared.reserved.store(sequence, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps the numbers as they stand, unless another supervisor has taken the journal over.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.numbers.read()? == Kept::Upto(self.reserved) {
+            self.reserve(self.shared.given())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn note(&mut self, outcome: io::Result<()>) {
+        match (outcome, self.outage) {
+            (Ok(()), Outage::No) | (Err(_), Outage::Told) => {}
+            (Ok(()), Outage::Told) => {
+                self.outage = Outage::No;
+                tracing::warn!("the journal can be written again");
+            }
+            (Err(error), Outage::No) => {
+                self.outage = Outage::Told;
+                tracing::error!(%error, "the journal cannot be written; what fits is kept and tried again");
+            }
+        }
+    }
+
+    /// The last attempt; then the numbers are kept as they stand, without a block ahead.
+    fn finish(mut self) {
+        let outcome = self.write().and_then(|()| self.settle());
+        let lost = self.events.waiting() + self.restarts.waiting();
+        if let Err(error) = outcome {
+            tracing::error!(%error, lost, "the journal could not be written to its end");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Following logs, and keeping them within bounds, with real files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+use super::cutting::{cut, cut_without_holes};
+use super::keeper::keep;
+use super::*;
+
+const MIB: u64 = 1024 * 1024;
+
+fn appending(path: &Path) -> File {
+    fs::OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
+
+fn room(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// Numbered lines of 64 bytes.
+fn flood(file: &mut File, lines: std::ops::Range<u64>) {
+    let text: Vec<_> = lines.map(|number| format!("{number:<63}\n")).collect();
+    file.write_all(text.concat().as_bytes()).unwrap();
+}
+
+fn has_line(path: &Path, number: u64) -> bool {
+    lines_of(path).contains(&number)
+}
+
+fn lines_of(path: &Path) -> BTreeSet<u64> {
+    let bytes = fs::read(path).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let whole = text.split('\n').filter(|line| line.len() == 63);
+    whole.filter_map(|line| line.trim_end().parse().ok()).collect()
+}
+
+#[tokio::test]
+async fn a_file_is_followed_from_before_it_exists() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut lines = FileLines::new(path.clone());
+    let mut file = fs::File::create(&path).unwrap();
+    writeln!(file, "first").unwrap();
+    assert_eq!(lines.next_lines().await, ["first"]);
+    writeln!(file, "second").unwrap();
+    assert_eq!(lines.next_lines().await, ["second"]);
+}
+
+#[tokio::test]
+async fn a_long_log_is_read_from_a_bounded_distance_before_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut file = appending(&path);
+    // Most of it was never written: a log of a gigabyte costs no more.
+    file.set_len(1024 * MIB).unwrap();
+    flood(&mut file, 0..10_000);
+
+    let mut lines = FileLines::new(path);
+    let first = lines.next_lines().await;
+
+    let number: u64 = first[0].trim().parse().unwrap();
+    assert!(number > 10_000 - LEAD_BYTES / 64 - 2, "{number}");
+    let mut last = first;
+    while last.last().unwrap().trim() != "9999" {
+        last = lines.next_lines().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_read_on_while_lines_are_not_taken_and_a_flood_is_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut file = appending(&path);
+    flood(&mut file, 0..1);
+    let mut lines = FileLines::new(path);
+    assert_eq!(lines.next_lines().await.len(), 1);
+    flood(&mut file, 1..500_000);
+    let mut batches = 0;
+    loop {
+        batches += 1;
+        let batch = lines.next_lines().await;
+        assert!(batch.len() <= CHUNK_BYTES / 64);
+        if batch.last().unwrap().trim() == "499999" {
+            break;
+        }
+    }
+    assert!(batches < 100, "{batches} batches");
+}
+
+#[tokio::test]
+async fn a_file_that_was_shortened_is_read_from_its_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut file = appending(&path);
+    flood(&mut file, 0..3);
+    let mut lines = FileLines::new(path);
+    assert_eq!(lines.next_lines().await.len(), 3);
+    file.set_len(0).unwrap();
+    writeln!(file, "anew").unwrap();
+    assert_eq!(lines.next_lines().await, ["anew"]);
+}
+
+#[tokio::test]
+async fn a_line_of_a_hundred_megabytes_is_one_short_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut file = appending(&path);
+    writeln!(file, "before").unwrap();
+    let mut lines = FileLines::new(path);
+    assert_eq!(lines.next_lines().await, ["before"]);
+    for _ in 0..100 {
+        file.write_all(&vec![b'x'; 1024 * 1024]).unwrap();
+    }
+    writeln!(file, "\nafter").unwrap();
+    loop {
+        let batch = lines.next_lines().await;
+        assert!(batch.iter().all(|line| line.len() <= 16 * 1024));
+        if batch.last().is_some_and(|line| line == "after") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_is_dropped_ends_its_thread() {
+    let directory = tempfile::tempdir().unwrap();
+    let reader = Reader::start(directory.path().join("log")).unwrap();
+    let Reader { lines: mut batches, _alive: alive } = reader;
+    drop(alive);
+    assert_eq!(batches.blocking_recv(), None);
+}
+
+#[test]
+fn the_last_lines_are_those_before_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    fs::write(&path, "a\nb\n\nc\nd").unwrap();
+    assert_eq!(last_lines(&path, 2).unwrap(), ["c", "d"]);
+}
+
+#[test]
+fn a_log_within_its_bound_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    flood(&mut appending(&path), 0..10_000);
+    let before = fs::read(&path).unwrap();
+    cut(&path, MIB).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_log_that_is_cut_keeps_its_beginning_and_its_end_and_says_what_is_missing() {
+    for cut in [cut, cut_without_holes] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut file = appending(&path);
+        flood(&mut file, 0..40_000);
+        cut(&path, MIB).unwrap();
+        flood(&mut file, 40_000..40_001);
+
+        assert!(room(&path) <= MIB, "{} bytes", room(&path));
+        assert!(has_line(&path, 1));
+        assert!(!has_line(&path, 20_000));
+        let kept = lines_of(&path);
+        assert!((39_000..=40_000).all(|number| kept.contains(&number)));
+        let bytes = fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert_eq!(text.matches("bytes of this log were dropped here]").count(), 1);
+        assert_eq!(last_lines(&path, 1).unwrap()[0].trim(), "40000");
+    }
+}
+
+#[test]
+fn a_flood_stays_within_the_bound_and_loses_nothing_of_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vllm-1.log");
+    let mut file = appending(&path);
+    let bounds = LogBounds { max_bytes: MIB, keep: 10 };
+    for round in 0..20 {
+        flood(&mut file, round * 10_000..(round + 1) * 10_000);
+        keep(directory.path(), bounds).unwrap();
+        assert!(room(&path) <= MIB, "{} bytes in round {round}", room(&path));
+        assert!(has_line(&path, (round + 1) * 10_000 - 5000), "round {round}");
+    }
+    assert!(has_line(&path, 1));
+}
+
+#[test]
+fn the_logs_of_the_latest_launches_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = |launch: u64| directory.path().join(format!("vllm-{launch}.log"));
+    for launch in [1, 2, 9, 10, 11, 100] {
+        fs::write(log(launch), "").unwrap();
+    }
+    fs::write(directory.path().join("notes"), "").unwrap();
+    keep(directory.path(), LogBounds { max_bytes: MIB, keep: 3 }).unwrap();
+    let kept: Vec<_> = [1, 2, 9, 10, 11, 100].into_iter().filter(|of| log(*of).exists()).collect();
+    assert_eq!(kept, [10, 11, 100]);
+    assert!(directory.path().join("notes").exists());
+}
+
+#[test]
+fn a_link_among_the_logs_is_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let elsewhere = directory.path().join("elsewhere");
+    flood(&mut appending(&elsewhere), 0..40_000);
+    std::os::unix::fs::symlink(&elsewhere, directory.path().join("vllm-1.log")).unwrap();
+    assert!(keep(directory.path(), LogBounds { max_bytes: MIB, keep: 10 }).is_err());
+    assert!(has_line(&elsewhere, 20_000));
+}

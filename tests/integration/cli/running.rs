@@ -50,7 +50,9 @@ async fn people_read_what_happens_and_where_the_log_is() {
     vllmd.signal(Signal::INT);
     let finished = vllmd.end().await;
     assert_eq!(finished.code, Some(130), "{finished:#?}");
-    assert!(finished.stdout.ends_with("stopped"), "{finished:#?}");
+    let mut ends = finished.stdout.lines().rev().map(|line| line.split_once("  ").unwrap().1);
+    assert_eq!(ends.next(), Some("the supervisor has ended"));
+    assert_eq!(ends.next(), Some("stopped"));
     let loads = |line: &&str| line.contains(" %  ");
     let said = |line: &'_ str| line.split_once("  ").map(|(_, said)| said.to_owned());
     let mut progress: Vec<_> = finished.stdout.lines().filter(loads).map(said).collect();

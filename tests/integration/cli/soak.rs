@@ -24,13 +24,13 @@ async fn crashes_in_a_row_leave_no_process_no_descriptor_and_a_gapless_journal()
     let mut vllmd = place.start(&["run", "--config", "vllmd.yaml", "--output", "json"]);
     let supervisor = vllmd.pid();
 
-    let mut events = vllmd.enters("running").await;
+    vllmd.enters("running").await;
     let descriptors_at_first = descriptors(supervisor);
     for cycle in 0..cycles {
         // Each role in turn, each by the end of it leaving something else behind.
         let victim = ["VLLM::Worker", "VLLM::EngineCore", " serve "][cycle % 3];
         kill(&place, victim);
-        events.extend(vllmd.enters("running").await);
+        vllmd.enters("running").await;
     }
     let descriptors_at_last = descriptors(supervisor);
     assert!(zombies_of(supervisor).is_empty(), "{:#?}", zombies_of(supervisor));
@@ -41,8 +41,10 @@ async fn crashes_in_a_row_leave_no_process_no_descriptor_and_a_gapless_journal()
     );
 
     vllmd.signal(Signal::TERM);
-    events.extend(vllmd.enters("stopped").await);
-    assert_eq!(vllmd.end().await.code, Some(143));
+    let finished = vllmd.end().await;
+    assert_eq!(finished.code, Some(143));
+    let events: Vec<Value> =
+        finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     place.nothing_runs().await;
 
     let journal = fs::read_to_string(place.state().join("events.jsonl")).unwrap();

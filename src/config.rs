@@ -14,6 +14,7 @@ mod section;
 mod settle;
 mod sources;
 mod suggest;
+mod trust;
 mod validate;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::runtime;
+use tokio::sync::watch;
 
 use super::Output;
 use super::complaint::Complaint;
@@ -29,8 +30,8 @@ const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 /// Supervises as the configuration says.
 pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit {
     let progress = Progress::for_output(output);
-    let config = match Resolved::load(sources) {
-        Ok(resolved) => resolved.config,
+    let Resolved { config, file, .. } = match Resolved::load(sources) {
+        Ok(resolved) => resolved,
         Err(error) => return misconfigured(&Complaint::of_config(&error)),
     };
     let stderr = match Stderr::open(progress.clone()) {
@@ -39,6 +40,9 @@ pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit
     };
     if let Err(complaint) = log::install(log_format, &stderr) {
         return misconfigured(&[complaint]);
+    }
+    if let Some(file) = file {
+        stderr.tell(format_args!("configured by {}", file.display()));
     }
     let runtime =
         runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
@@ -166,17 +170,17 @@ impl Run {
         }
     }
 
-    /// Tells how it ended, `last` being the last that was known of the service.
-    fn report(&self, end: &End, last: &Snapshot) -> Exit {
+    /// Tells how it ended.
+    fn report(&self, end: &End, last: &Last) -> Exit {
         match end {
-            End::Asked(exit) => match (self.on_exit, last.state, last.pid) {
-                (OnExit::Detach, _, Some(pid)) => {
+            End::Asked(exit) => match (self.on_exit, last.lives_on, &last.blocked) {
+                (OnExit::Detach, Some(pid), _) => {
                     self.tell(render::lives_on(&self.service, pid));
                     *exit
                 }
                 // It was to be stopped, and outlives SIGKILL.
-                (OnExit::Stop, ServiceState::Unknown, _) => {
-                    last.last_error.iter().map(Complaint::from).for_each(|it| self.tell(it));
+                (OnExit::Stop, _, Some(cause)) => {
+                    self.tell(Complaint::from(cause));
                     Exit::Failure
                 }
                 (OnExit::Detach | OnExit::Stop, _, _) => *exit,
@@ -216,18 +220,52 @@ async fn supervise(handle: &SupervisorHandle) -> End {
     }
 }
 
-/// Ends the supervisor, and vLLM with it or not; faster if a second signal comes. Returns the last
-/// that was known of the service.
-async fn wind_down(handle: SupervisorHandle, signals: &mut Signals) -> Snapshot {
+/// What was known of vLLM when its supervisor ended.
+#[derive(Debug)]
+struct Last {
+    /// Its pid, if it was loading or serving: only then is it left running.
+    lives_on: Option<u32>,
+    /// What could not be removed.
+    blocked: Option<Cause>,
+}
+
+/// Ends the supervisor, and vLLM with it or not; faster if a second signal comes.
+async fn wind_down(handle: SupervisorHandle, signals: &mut Signals) -> Last {
     let snapshots = handle.watch();
     let mut ended = Box::pin(handle.clone().shutdown());
-    tokio::select! {
-        () = &mut ended => {}
-        _ = signals.came(2) => {
-            // If it comes too late, there is nothing left to kill.
-            handle.stop_by(StopMode::Immediate).await.ok();
-            ended.await;
+    let end = async {
+        tokio::select! {
+            () = &mut ended => {}
+            _ = signals.came(2) => {
+                // If it comes too late, there is nothing left to kill.
+                handle.stop_by(StopMode::Immediate).await.ok();
+                ended.await;
+            }
+        }
+    };
+    // The last snapshot of all says only that nobody supervises any more.
+    let (lives_on, ()) = tokio::join!(last_pid(snapshots.clone()), end);
+    let blocked = snapshots.borrow().blocked.clone();
+    Last { lives_on, blocked }
+}
+
+/// The pid of the vLLM that loads or serves when the supervisor ends.
+async fn last_pid(mut snapshots: watch::Receiver<Snapshot>) -> Option<u32> {
+    let mut last = None;
+    loop {
+        {
+            let snapshot = snapshots.borrow_and_update();
+            match snapshot.state {
+                ServiceState::Starting | ServiceState::Running => last = snapshot.pid,
+                ServiceState::Unknown => {}
+                ServiceState::Stopped
+                | ServiceState::Stopping
+                | ServiceState::Crashed
+                | ServiceState::Failed => last = None,
+            }
+        }
+        if snapshots.changed().await.is_err() {
+            return last;
         }
     }
-    snapshots.borrow().clone()
 }

@@ -1,8 +1,9 @@
 //! Finds and reads the configuration file. The YAML parser is behind [`parse`], nobody else's.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
@@ -11,6 +12,7 @@ use serde_saphyr::Spanned;
 use super::problem::{Problem, SECTION};
 use super::secret::looks_like_a_secret;
 use super::sources::Sources;
+use super::trust;
 
 /// The file's lines, from 1, by key below the section: `gpu.monitor`, `extra_args[0]`.
 pub(super) type Lines = BTreeMap<String, u64>;
@@ -35,10 +37,14 @@ pub(super) fn load(sources: &Sources) -> (Option<PathBuf>, Result<ParsedFile, Pr
         return (Some(path), parsed);
     }
     for path in sources.usual_files() {
-        match fs::read_to_string(&path) {
-            Ok(text) => {
+        match read_trusted(&path) {
+            Ok(Ok(text)) => {
                 let parsed = parse_at(&path, &text);
                 return (Some(path), parsed);
+            }
+            Ok(Err(fault)) => {
+                let problem = untrusted(&path, &fault);
+                return (Some(path), Err(problem));
             }
             Err(error) if is_absence(&error) => {}
             Err(error) => {
@@ -48,6 +54,21 @@ pub(super) fn load(sources: &Sources) -> (Option<PathBuf>, Result<ParsedFile, Pr
         }
     }
     (None, Ok(ParsedFile::default()))
+}
+
+/// The text of a file that nobody named, or why it is not believed.
+fn read_trusted(path: &Path) -> io::Result<Result<String, String>> {
+    let file = File::open(path)?;
+    match trust::distrust(path, &file)? {
+        Some(fault) => Ok(Err(fault)),
+        None => io::read_to_string(file).map(Ok),
+    }
+}
+
+fn untrusted(path: &Path, fault: &str) -> Problem {
+    let help = "name it with `--config` if you trust it, or take the right to write it from others";
+    let message = format!("nobody named this configuration file, and {fault}");
+    Problem::new(path.display().to_string(), message, help)
 }
 
 fn is_absence(error: &io::Error) -> bool {

@@ -47,16 +47,23 @@ pub struct Secrets {
 impl Secrets {
     /// The text with every occurrence of a secret masked.
     pub fn redact(&self, text: &str) -> String {
-        let mut secrets: Vec<&str> = [&self.hf_token, &self.vllm_api_key]
-            .into_iter()
-            .flatten()
+        let given = [&self.hf_token, &self.vllm_api_key].into_iter().flatten();
+        // Lists and maps are shown in the words of JSON, which spells some characters differently.
+        let mut secrets: Vec<String> = given
             .map(Secret::expose)
             .filter(|secret| !secret.is_empty())
+            .flat_map(|secret| [secret.to_owned(), in_json(secret)])
             .collect();
         // A secret that contains the other one must go first, or its remainder would show.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
+        secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(&secret, MASK))
     }
+}
+
+/// A text as it stands between the quotation marks of JSON.
+fn in_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// What `check` shows for a secret: whether there is one.
@@ -139,6 +146,14 @@ mod tests {
     #[test]
     fn every_occurrence_of_every_secret_is_masked() {
         assert_eq!(secrets().redact("abc abc-and-more xabcx"), "******** ******** x********x");
+    }
+
+    #[test]
+    fn a_secret_is_masked_in_the_spelling_of_json_too() {
+        let secret = r#"a"b\c"#;
+        let secrets = Secrets { hf_token: None, vllm_api_key: Some(Secret::new(secret)) };
+        let shown = serde_json::json!({ "GREETING": secret }).to_string();
+        assert_eq!(secrets.redact(&shown), r#"{"GREETING":"********"}"#);
     }
 
     #[test]

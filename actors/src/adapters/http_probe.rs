@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -13,6 +14,10 @@ use crate::ports::{Pending, Probe};
 
 /// The longest that both questions together may take.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// The most that an answer may hold. A list of models has a few hundred bytes a model, and the
+/// metrics have some hundred thousand an engine.
+const MAX_BODY: usize = 4 << 20;
 
 /// The longest that vLLM may take to tell its counters; one that takes longer is not waited for.
 const COUNTERS_LIMIT: Duration = Duration::from_secs(1);
@@ -53,6 +58,8 @@ impl HttpProbe {
         let client = Client::builder()
             // HTTP_PROXY is for the world, and vLLM is here.
             .no_proxy()
+            // vLLM answers itself; what sends us elsewhere is not vLLM, and elsewhere gets no key.
+            .redirect(Policy::none())
             // A hung server keeps its connections; a fresh one tells the truth.
             .pool_max_idle_per_host(0)
             .build()?;
@@ -90,11 +97,17 @@ impl HttpProbe {
         };
         let exchange = async {
             let response = request.send().await.map_err(unreachable)?;
-            if response.status() != StatusCode::OK {
-                let status = response.status().as_u16();
-                return Err(HealthFailure::Refused { url: url.to_owned(), status });
+            let (url, status) = (url.to_owned(), response.status().as_u16());
+            match response.status() {
+                StatusCode::OK => bounded(response).await.map_err(unreachable)?.ok_or(
+                    // Whatever answers without end is not vLLM.
+                    HealthFailure::NotVllm { url },
+                ),
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    Err(HealthFailure::Unauthorised { url, status })
+                }
+                _ => Err(HealthFailure::Refused { url, status }),
             }
-            Ok(response.bytes().await.map_err(unreachable)?.to_vec())
         };
         match tokio::time::timeout_at(deadline, exchange).await {
             Ok(answer) => answer,
@@ -137,6 +150,18 @@ fn requests_in_hand(metrics: &str) -> Option<u64> {
     (!counts.is_empty()).then(|| counts.into_iter().sum())
 }
 
+/// The body of an answer; `None` if it is longer than any of vLLM's.
+async fn bounded(mut response: Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
 /// The ids in an OpenAI list of models.
 fn model_names(body: &[u8]) -> Option<Vec<String>> {
     let answer: Value = serde_json::from_slice(body).ok()?;
@@ -155,6 +180,10 @@ fn innermost(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
     use super::*;
 
     #[test]
@@ -184,5 +213,52 @@ mod tests {
         let probe = HttpProbe::new(format!("http://{free}"), None, None).unwrap();
         let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
         assert!(matches!(failure, HealthFailure::Unreachable { .. }), "{failure}");
+    }
+
+    /// What a probe with a key makes of a server that answers `/health` like this.
+    async fn judged(answer: String) -> HealthFailure {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut question = [0; 4096];
+                // What is asked does not matter, only that it was.
+                assert_ne!(stream.read(&mut question).await.ok(), Some(0));
+                // A client that has seen enough hangs up.
+                stream.write_all(answer.as_bytes()).await.ok();
+            }
+        });
+        let probe = HttpProbe::new(format!("http://{address}"), Some("k".into()), None).unwrap();
+        probe.check(&ModelId::new("m").unwrap()).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_server_with_another_key_is_told_apart_and_the_key_is_named() {
+        for status in ["401 Unauthorized", "403 Forbidden"] {
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            let failure = judged(answer).await;
+            assert!(matches!(failure, HealthFailure::Unauthorised { .. }), "{failure}");
+            assert!(failure.to_string().contains("VLLM_API_KEY"), "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        for status in [301, 302, 307, 308] {
+            let answer = format!(
+                "HTTP/1.1 {status} Elsewhere\r\nLocation: /v1/models\r\nContent-Length: 0\r\n\r\n"
+            );
+            let failure = judged(answer).await;
+            let HealthFailure::Refused { status: found, .. } = failure else { panic!("{failure}") };
+            assert_eq!(found, status);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_its_end() {
+        let body = "x".repeat(2 * MAX_BODY);
+        let failure = judged(format!("HTTP/1.1 200 OK\r\n\r\n{body}")).await;
+        assert!(matches!(failure, HealthFailure::NotVllm { .. }), "{failure}");
     }
 }

@@ -29,6 +29,14 @@ pub enum HealthFailure {
         /// The HTTP status.
         status: u16,
     },
+    /// The server wants another API key than ours, or one where we have none.
+    #[error("{url} answered {status}: it does not accept our VLLM_API_KEY")]
+    Unauthorised {
+        /// What was asked.
+        url: String,
+        /// The HTTP status: 401 or 403.
+        status: u16,
+    },
     /// An answer that is not vLLM's.
     #[error("{url} answered something that is not a list of models")]
     NotVllm {

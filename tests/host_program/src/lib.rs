@@ -1,7 +1,7 @@
 //! A program that embeds the supervisor and speaks ractor itself, with any of ractor's features.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use vllm_supervisor::{RootMessage, ServiceState, SupervisorHandle};
+use vllm_supervisor::{Command, ServiceState, SupervisorHandle};
 
 /// An actor of the program.
 #[derive(Debug)]
@@ -40,8 +40,10 @@ impl Actor for Host {
         HostMessage::Ask { reply }: HostMessage,
         supervisor: &mut SupervisorHandle,
     ) -> Result<(), ActorProcessingErr> {
-        let root: vllm_supervisor::ractor::ActorRef<RootMessage> = supervisor.actor_ref();
-        let snapshot = ractor::call!(root, |reply| RootMessage::Snapshot { reply })?;
+        let root: vllm_supervisor::ractor::DerivedActorRef<Command> = supervisor.actor_ref();
+        let (ask, answer) = ractor::concurrency::oneshot();
+        root.send_message(Command::Snapshot { reply: ask.into() })?;
+        let snapshot = answer.await?;
         reply.send(snapshot.state)?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What cannot be used is said before anything is started: exit code 2, with key, value and remedy.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 
 use rustix::fs::{FlockOperation, flock};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
@@ -133,4 +134,39 @@ async fn wrong_usage_is_a_mistake_too() {
         assert_eq!(finished.code, Some(2), "{finished:#?}");
         assert_eq!(finished.stdout, "");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_named_is_not_believed_if_others_could_have_written_it() {
+    let place = Workplace::new(fake_vllm());
+    let port = place.port;
+    fs::create_dir(place.path(".agent")).unwrap();
+    let file = place.path(".agent/config.yml");
+    fs::write(&file, format!("providers: {{vllm: {{model: org/tiny, port: {port}}}}}")).unwrap();
+    let allow = |path, mode| fs::set_permissions(place.path(path), Permissions::from_mode(mode));
+    let path = file.to_str().unwrap();
+    let fits = place.vllmd(&["check"]).await;
+    assert_eq!(fits.code, Some(0), "{fits:#?}");
+    for (what, mode, fault) in [
+        (".agent/config.yml", 0o666, "may be written by everybody"),
+        (".agent", 0o777, "its directory"),
+        ("", 0o777, "its directory"),
+    ] {
+        let before = fs::metadata(place.path(what)).unwrap().permissions();
+        allow(what, mode).unwrap();
+        for command in ["run", "check"] {
+            let finished = place.vllmd(&[command]).await;
+            assert_eq!(finished.code, Some(2), "{finished:#?}");
+            finished.complains_of(&[path, fault, "help: name it with `--config`"]);
+        }
+        let named = place.vllmd(&["check", "--config", path]).await;
+        assert_eq!(named.code, Some(0), "{named:#?}");
+        fs::set_permissions(place.path(what), before).unwrap();
+    }
+    // Only root can give a file away.
+    if chown(&file, Some(4321), None).is_ok() {
+        let finished = place.vllmd(&["check"]).await;
+        finished.complains_of(&[path, "belongs to user 4321"]);
+    }
+    assert_eq!(place.launches(), 0);
 }

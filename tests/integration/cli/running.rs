@@ -29,7 +29,8 @@ async fn events_are_json_lines_without_a_gap_and_a_signal_leaves_nothing() {
     vllmd.enters("stopped").await;
     let finished = vllmd.end().await;
     assert_eq!(finished.code, Some(143), "{finished:#?}");
-    finished.complains_of(&["stopping vLLM"]);
+    let file = place.path("vllmd.yaml");
+    finished.complains_of(&[&format!("configured by {}", file.display()), "stopping vLLM"]);
     let is_event = |line: &str| serde_json::from_str::<Value>(line).is_ok();
     assert!(finished.stdout.lines().all(is_event), "{finished:#?}");
     place.nothing_runs().await;
@@ -49,7 +50,9 @@ async fn people_read_what_happens_and_where_the_log_is() {
     vllmd.signal(Signal::INT);
     let finished = vllmd.end().await;
     assert_eq!(finished.code, Some(130), "{finished:#?}");
-    assert!(finished.stdout.ends_with("stopped"), "{finished:#?}");
+    let mut ends = finished.stdout.lines().rev().map(|line| line.split_once("  ").unwrap().1);
+    assert_eq!(ends.next(), Some("the supervisor has ended"));
+    assert_eq!(ends.next(), Some("stopped"));
     let loads = |line: &&str| line.contains(" %  ");
     let said = |line: &'_ str| line.split_once("  ").map(|(_, said)| said.to_owned());
     let mut progress: Vec<_> = finished.stdout.lines().filter(loads).map(said).collect();

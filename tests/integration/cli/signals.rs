@@ -1,5 +1,7 @@
 //! What signals do to `vllmd run`, and what it makes of the children it gets.
 
+use std::time::Duration;
+
 use rustix::process::{Signal, kill_process};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::process_table::{Process, processes};
@@ -64,7 +66,8 @@ async fn a_signal_without_a_meaning_changes_nothing_and_is_told_of() {
 
 #[tokio::test]
 async fn what_a_careless_parent_left_blocked_or_ignored_is_put_right() {
-    let place = Workplace::new(fake_vllm().exits_with(7).then(fake_vllm()));
+    let place =
+        Workplace::new(fake_vllm().exits_while_loading(7, Duration::ZERO).then(fake_vllm()));
     place.configure_lifecycle("stop_on_exit: true");
     let mut vllmd = place.start_by_a_careless_parent(&RUN);
     let events = vllmd.enters("crashed").await;

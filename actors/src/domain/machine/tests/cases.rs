@@ -222,6 +222,7 @@ pub(super) fn kind(input: &Input) -> Kind {
                 HealthFailure::Unreachable { .. }
                 | HealthFailure::TimedOut { .. }
                 | HealthFailure::Refused { .. }
+                | HealthFailure::Unauthorised { .. }
                 | HealthFailure::NotVllm { .. },
             ) => Kind::Unhealthy,
         },

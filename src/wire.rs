@@ -6,12 +6,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use vllm_supervisor_actors::domain::cause::{Cause, Code};
+use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::event::{Event, EventKind, Fate};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
-use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::RestartRecord;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::LifecycleMode;
@@ -22,6 +21,7 @@ use crate::subscription::Notice;
 mod journal;
 
 pub(crate) use journal::JsonLines;
+use journal::RestartLine;
 
 /// What a subscriber is told, as one JSON object.
 pub fn notice(notice: &Notice) -> Value {
@@ -380,52 +380,6 @@ impl<'a> From<&'a Gpu> for GpuBody<'a> {
             power_watts: gpu.power_watts,
             processes: gpu.processes.iter().map(process).collect(),
         }
-    }
-}
-
-/// One entry of the history. It is read back too, so it owns what it holds.
-#[derive(Deserialize, Serialize)]
-struct RestartLine {
-    at: String,
-    incarnation: u64,
-    model: String,
-    code: String,
-    summary: String,
-    healthy_for_ms: Option<u64>,
-    restart_after_ms: Option<u64>,
-    last_lines: Vec<String>,
-}
-
-impl From<&RestartRecord> for RestartLine {
-    fn from(record: &RestartRecord) -> Self {
-        Self {
-            at: timestamp(record.at),
-            incarnation: record.incarnation.get(),
-            model: record.model.to_string(),
-            code: record.cause.code.to_string(),
-            summary: record.cause.summary.clone(),
-            healthy_for_ms: record.healthy_for.map(millis),
-            restart_after_ms: record.restart_after.map(millis),
-            last_lines: record.cause.last_lines.clone(),
-        }
-    }
-}
-
-fn code(text: &str) -> Option<Code> {
-    Code::all().find(|code| code.to_string() == text)
-}
-
-/// The numbers of an event's line.
-#[derive(Deserialize)]
-struct Numbers {
-    seq: u64,
-    incarnation: u64,
-}
-
-impl Numbers {
-    fn read(line: &str) -> Option<(Sequence, Incarnation)> {
-        let numbers: Self = serde_json::from_str(line).ok()?;
-        Some((Sequence::new(numbers.seq), Incarnation::new(numbers.incarnation)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
-use vllm_supervisor_actors::domain::cause::Cause;
+use vllm_supervisor_actors::domain::cause::{Cause, Code};
 use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, Fate};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::RestartRecord;
@@ -12,7 +12,7 @@ use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 
-use super::{EventLine, Numbers, RestartLine, code, fate_name, into_line, load_status, timestamp};
+use super::{EventLine, fate_name, into_line, load_status, millis, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -194,4 +194,50 @@ fn status(name: &str) -> Option<LoadStatus> {
     use LoadStatus::{Capturing, Compiling, Downloading, Failed, Loaded, Loading, Warming};
     let all = [Downloading, Loading, Compiling, Capturing, Warming, Loaded, Failed];
     all.into_iter().find(|status| load_status(*status) == name)
+}
+
+/// One entry of the history. It is read back too, so it owns what it holds.
+#[derive(Deserialize, Serialize)]
+pub(super) struct RestartLine {
+    at: String,
+    incarnation: u64,
+    model: String,
+    code: String,
+    summary: String,
+    healthy_for_ms: Option<u64>,
+    restart_after_ms: Option<u64>,
+    last_lines: Vec<String>,
+}
+
+impl From<&RestartRecord> for RestartLine {
+    fn from(record: &RestartRecord) -> Self {
+        Self {
+            at: timestamp(record.at),
+            incarnation: record.incarnation.get(),
+            model: record.model.to_string(),
+            code: record.cause.code.to_string(),
+            summary: record.cause.summary.clone(),
+            healthy_for_ms: record.healthy_for.map(millis),
+            restart_after_ms: record.restart_after.map(millis),
+            last_lines: record.cause.last_lines.clone(),
+        }
+    }
+}
+
+fn code(text: &str) -> Option<Code> {
+    Code::all().find(|code| code.to_string() == text)
+}
+
+/// The numbers of an event's line.
+#[derive(Deserialize)]
+struct Numbers {
+    seq: u64,
+    incarnation: u64,
+}
+
+impl Numbers {
+    fn read(line: &str) -> Option<(Sequence, Incarnation)> {
+        let numbers: Self = serde_json::from_str(line).ok()?;
+        Some((Sequence::new(numbers.seq), Incarnation::new(numbers.incarnation)))
+    }
 }

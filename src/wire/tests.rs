@@ -2,11 +2,13 @@
 
 use serde_json::json;
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
+use vllm_supervisor_actors::domain::cause::Code;
 use vllm_supervisor_actors::domain::event::EndReason;
 use vllm_supervisor_actors::domain::event::EventKind::{
     self, CleanupBlocked, CustodyEnded, HealthChanged, LoadProgressed, ModelSwitched, ModelWanted,
     RestartScheduled, StateChanged, SupervisorEnded,
 };
+use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::root::{GpuView, HealthNote, RestartCount};

@@ -6,16 +6,14 @@
 //! the properties and an exploration of everything reachable.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use crate::domain::cause::Cause;
 use crate::domain::event::{EndReason, Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::input::{Effect, Input, Reaction, RestartRecord, Timer};
-use crate::domain::loading::ModelLoadProgress;
+use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::moment::Moment;
 use crate::domain::report::Work;
-use crate::domain::restart::{Occasion, RestartLedger, Verdict};
+use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
     Crashed, Next, Origin, Remains, Running, Stage, Starting, State, Stopping, Then, Unknown, Voice,
@@ -24,6 +22,8 @@ use crate::domain::switch::Models;
 use crate::domain::ticket::{Goal, Missed, OpenTickets, Outcome};
 
 mod ending;
+mod failing;
+mod loads;
 mod reports;
 mod requests;
 mod timers;
@@ -163,16 +163,6 @@ impl Machine {
     }
 }
 
-/// What had become of a launch that fails.
-struct Failing {
-    /// How long it was healthy; `None` if it never was.
-    healthy_for: Option<Duration>,
-    /// How far it had loaded, if it never was healthy.
-    progress: Option<ModelLoadProgress>,
-    /// Why it was launched.
-    origin: Origin,
-}
-
 /// One input being taken: the machine, the time, and what comes of it.
 struct Turn<'a> {
     machine: &'a mut Machine,
@@ -278,142 +268,6 @@ impl Turn<'_> {
         match then {
             Then::Launch if self.machine.ending == Ending::No => self.launch(Origin::Asked),
             Then::Launch | Then::Rest | Then::Settle => {}
-        }
-    }
-
-    /// The current launch failed: judges the failure and says what follows.
-    fn fail(&mut self, incarnation: Incarnation, cause: Cause, remains: Remains) {
-        let Failing { healthy_for, progress, origin } = self.what_it_had_come_to();
-        let model = self.machine.models.wanted().clone();
-        self.machine.last_error = Some(cause.clone());
-        self.effect(Effect::Disregard);
-        if remains == Remains::Clearing {
-            self.effect(Effect::Clear { incarnation });
-        }
-        let given_up = if healthy_for.is_none() { self.give_up_switch(&cause) } else { None };
-        let verdict = if given_up.is_some() {
-            None
-        } else {
-            let occasion = match (origin, &remains) {
-                (Origin::Asked, Remains::Gone) => Occasion::AskedFor,
-                (Origin::Restart, Remains::Gone) => Occasion::NothingStarted,
-                (_, Remains::Clearing | Remains::Lingering(_) | Remains::Sought) => Occasion::Ended,
-            };
-            let machine = &mut *self.machine;
-            let policy = &machine.spec.restart;
-            Some(machine.ledger.judge(policy, &cause, healthy_for, occasion, self.now))
-        };
-        self.record(incarnation, model, &cause, healthy_for, verdict.as_ref());
-        if let Some(progress) = progress {
-            let progress = progress.failed();
-            self.emit(EventKind::LoadProgressed { progress });
-        }
-        self.crash(incarnation, cause, remains, verdict.as_ref());
-    }
-
-    /// A launch failed before it served. Goes back to the model before, if there is one to go back
-    /// to, and tells those who asked for the new one.
-    fn give_up_switch(&mut self, cause: &Cause) -> Option<ModelId> {
-        let mut given_up = None;
-        self.models(|models| given_up = models.fails());
-        let wanted = given_up.clone()?;
-        let restored = self.machine.models.wanted().clone();
-        let missed = Missed::Reverted { wanted: wanted.clone(), restored, cause: cause.clone() };
-        let goal = Goal::Serving(wanted);
-        self.answer(|open| (*open == goal).then(|| Err(missed.clone())));
-        given_up
-    }
-
-    fn crash(
-        &mut self,
-        incarnation: Incarnation,
-        cause: Cause,
-        remains: Remains,
-        verdict: Option<&Verdict>,
-    ) {
-        let next = match verdict {
-            None => Next::RestartNow(Origin::Restart),
-            Some(Verdict::Restart { delay, .. }) => Next::RestartAt(self.now.wall + *delay),
-            Some(Verdict::GiveUp(last)) => Next::GiveUp(last.clone()),
-        };
-        let crashed = Crashed { incarnation, cause: cause.clone(), remains, next };
-        self.enter(State::Crashed(crashed), Some(cause));
-        if let Some(&Verdict::Restart { attempt, delay }) = verdict {
-            let restarts_in_window = self.machine.ledger.in_window(self.now);
-            self.emit(EventKind::RestartScheduled { attempt, delay, restarts_in_window });
-            let timer = Timer::Restart;
-            self.effect(Effect::Schedule { timer, incarnation, after: delay });
-            self.schedule_window();
-        }
-        self.follow_crash();
-    }
-
-    /// Goes on from a crash once nothing is left of it.
-    fn follow_crash(&mut self) {
-        let State::Crashed(crashed) = &self.machine.state else { return };
-        if crashed.remains != Remains::Gone {
-            return;
-        }
-        match crashed.next.clone() {
-            Next::RestartAt(_) => {}
-            Next::RestartNow(_) if self.machine.ending != Ending::No => self.rest(),
-            Next::RestartNow(origin) => {
-                self.machine.ledger.launched(self.now);
-                self.launch(origin);
-            }
-            Next::GiveUp(cause) => {
-                self.machine.last_error = Some(cause.clone());
-                // What could not be loaded is not what the next start tries.
-                self.models(Models::abandon);
-                self.enter(State::Failed { cause: cause.clone() }, Some(cause.clone()));
-                self.answer(|goal| (*goal == Goal::Down).then_some(Ok(())));
-                self.disappoint(&Missed::Failed(cause));
-            }
-        }
-    }
-
-    fn record(
-        &mut self,
-        incarnation: Incarnation,
-        model: ModelId,
-        cause: &Cause,
-        healthy_for: Option<Duration>,
-        verdict: Option<&Verdict>,
-    ) {
-        let restart_after = match verdict {
-            None => Some(Duration::ZERO),
-            Some(Verdict::Restart { delay, .. }) => Some(*delay),
-            Some(Verdict::GiveUp(_)) => None,
-        };
-        self.effect(Effect::Record(RestartRecord {
-            at: self.now.wall,
-            incarnation,
-            model,
-            cause: cause.clone(),
-            healthy_for,
-            restart_after,
-        }));
-    }
-
-    fn what_it_had_come_to(&self) -> Failing {
-        match &self.machine.state {
-            State::Running(running) => Failing {
-                healthy_for: Some(self.now.since(running.since)),
-                progress: None,
-                origin: Origin::Restart,
-            },
-            State::Starting(starting) => Failing {
-                healthy_for: None,
-                progress: starting.progress.clone(),
-                origin: starting.origin,
-            },
-            State::Unknown(_)
-            | State::Stopped
-            | State::Stopping(_)
-            | State::Crashed(_)
-            | State::Failed { .. } => {
-                Failing { healthy_for: None, progress: None, origin: Origin::Restart }
-            }
         }
     }
 

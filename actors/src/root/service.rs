@@ -108,7 +108,8 @@ impl Service {
         self.ticket
     }
 
-    /// Says, once, that nobody supervises any more: what becomes of vLLM from now on is unknown.
+    /// Says, once, that nobody supervises any more: what becomes of a vLLM that was left alive is
+    /// unknown from now on.
     pub(super) fn end(&mut self, reason: EndReason) {
         if self.ended {
             return;
@@ -118,7 +119,12 @@ impl Service {
         let last = self.machine.end(reason, now);
         self.publish(last);
         let mut snapshot = self.snapshot();
-        snapshot.state = ServiceState::Unknown;
+        // What was proven down before an orderly end is down.
+        let is_known = reason == EndReason::ShutDown
+            && matches!(snapshot.state, ServiceState::Stopped | ServiceState::Failed);
+        if !is_known {
+            snapshot.state = ServiceState::Unknown;
+        }
         snapshot.pid = None;
         snapshot.running_since = None;
         snapshot.launch = None;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{
     Crashed, Goal, Missed, Remains, Running, Stage, Starting, State, Stopping, Then, Turn, Unknown,
-    Voice,
 };
 use crate::domain::absence::Doubt;
 use crate::domain::cause::{Cause, Code};
@@ -13,16 +12,9 @@ use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode};
-use crate::domain::loading::{LoadNews, ModelLoadProgress};
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::loading::ModelLoadProgress;
+use crate::domain::report::{HealthReport, ProcessReport};
 use crate::domain::spec::ModelId;
-
-/// A tree that used less than this share of one processor was not at work: vLLM's front polls its
-/// engine while it waits for it, also for one that hangs.
-const IDLE_SHARE: u32 = 20;
-
-/// Bytes read or written that count as work.
-const BUSY_BYTES: u64 = 1 << 20;
 
 impl Turn<'_> {
     pub(super) fn process(&mut self, report: ProcessReport) {
@@ -43,8 +35,9 @@ impl Turn<'_> {
             }
             ProcessReport::MemberDied { incarnation, pid, role, exit, last_lines } => {
                 let cause = Cause::new(Code::EngineDied, format!("{role} {pid} died: {exit}"));
+                let cause = cause.with_last_lines(last_lines);
                 if role.is_fatal(exit) {
-                    self.member_died(incarnation, cause.with_last_lines(last_lines));
+                    self.member_died(incarnation, exit, cause);
                 }
             }
             ProcessReport::Vacated { incarnation, proof: _ } => self.vacated(incarnation),
@@ -179,11 +172,13 @@ impl Turn<'_> {
 
     /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
     /// asked to end, and takes them along, does not crash.
-    fn member_died(&mut self, incarnation: Incarnation, cause: Cause) {
+    fn member_died(&mut self, incarnation: Incarnation, exit: Exit, cause: Cause) {
         if !self.is_current(incarnation) {
             return;
         }
         match self.machine.state {
+            // One that fails to load ends by itself, or is ended by the front, which then says why.
+            State::Starting(_) if !is_from_outside(exit) => {}
             State::Starting(_) | State::Running(_) => {
                 self.fail(incarnation, cause, Remains::Clearing);
             }
@@ -242,18 +237,6 @@ impl Turn<'_> {
         }
         self.emit(EventKind::CleanupBlocked { cause: cause.clone() });
         self.answer(|goal| (*goal == Goal::Down).then(|| Err(Missed::Lingering(cause.clone()))));
-    }
-
-    fn sampled(&mut self, incarnation: Incarnation, work: Work) {
-        let now = self.now;
-        let Some(starting) = self.current_starting(incarnation) else { return };
-        let (then, before) = starting.work;
-        match effort(before, work, now.since(then)) {
-            Effort::Bytes => starting.last_sign = now,
-            Effort::Processor => starting.last_busy = now,
-            Effort::None => {}
-        }
-        starting.work = (now, work);
     }
 
     pub(super) fn health(&mut self, report: HealthReport) {
@@ -320,30 +303,6 @@ impl Turn<'_> {
         self.emit(EventKind::HealthChanged { healthy, consecutive_failures, latency });
     }
 
-    pub(super) fn loader(&mut self, report: LoaderReport) {
-        let now = self.now;
-        let incarnation = report.incarnation;
-        let Some(starting) = self.current_starting(incarnation) else { return };
-        let before = starting.progress.as_ref().map_or(0, |progress| progress.percent);
-        match report.news {
-            LoadNews::Began => {
-                starting.voice = Voice::Heard;
-                starting.last_sign = now;
-            }
-            // A loader that takes the place of a dead one reads the log again from its start.
-            LoadNews::Progressed(progress) | LoadNews::Stands(progress)
-                if progress.percent < before => {}
-            LoadNews::Progressed(progress) => {
-                starting.voice = Voice::Heard;
-                starting.last_sign = now;
-                starting.progress = Some(progress.clone());
-                self.emit(EventKind::LoadProgressed { progress });
-            }
-            LoadNews::Stands(progress) => self.emit(EventKind::LoadProgressed { progress }),
-            LoadNews::Listens => self.effect(Effect::Probe { incarnation }),
-        }
-    }
-
     /// A launch that was up should be up again; one that was being stopped should be down; what
     /// follows a crash still follows it.
     pub(super) fn process_actor_lost(&mut self) {
@@ -370,23 +329,12 @@ impl Turn<'_> {
     }
 }
 
-/// What a tree has done between two looks.
-enum Effort {
-    None,
-    /// Processors worked, which a process that spins does as well.
-    Processor,
-    /// Bytes were moved.
-    Bytes,
-}
-
-fn effort(before: Work, after: Work, elapsed: Duration) -> Effort {
-    let cpu = after.cpu.saturating_sub(before.cpu);
-    let io = after.io_bytes.saturating_sub(before.io_bytes);
-    if io >= BUSY_BYTES {
-        Effort::Bytes
-    } else if cpu >= elapsed / IDLE_SHARE && !cpu.is_zero() {
-        Effort::Processor
-    } else {
-        Effort::None
+/// Whether this is no end that vLLM gives a process of its own while it loads: that is an exit, or
+/// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`).
+fn is_from_outside(exit: Exit) -> bool {
+    const SIGTERM: i32 = 15;
+    match exit {
+        Exit::Signal(signal) => signal != SIGTERM,
+        Exit::Code(_) | Exit::Unknown => false,
     }
 }

@@ -61,6 +61,19 @@ fn vllm_can_do_without_a_helper_and_with_whoever_ends_well_before_it_has_a_title
     assert_eq!(crash.path, [ServiceState::Crashed]);
 }
 
+/// A model that cannot be loaded ends the engine, and the front tells why a moment later.
+#[test]
+fn an_engine_that_ends_while_it_loads_is_explained_by_the_front_unless_somebody_killed_it() {
+    for exit in [Exit::Code(1), Exit::Signal(15), Exit::Unknown] {
+        let mut s = Script::starting();
+        assert!(s.on(member_died(1, Role::EngineCore, exit)).is_nothing());
+        assert_eq!(s.on(exited(1)).path, [ServiceState::Crashed]);
+    }
+    let mut s = Script::starting();
+    let killed = s.on(member_died(1, Role::EngineCore, Exit::Signal(9)));
+    assert_eq!(killed.path, [ServiceState::Crashed]);
+}
+
 #[test]
 fn nothing_is_launched_before_the_old_one_is_proven_gone() {
     let mut s = Script::crashed();

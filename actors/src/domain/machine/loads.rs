@@ -1,0 +1,76 @@
+//! Whether a load moves: what its log says, and what its processes do.
+
+use std::time::Duration;
+
+use super::{Turn, Voice};
+use crate::domain::event::EventKind;
+use crate::domain::id::Incarnation;
+use crate::domain::input::Effect;
+use crate::domain::loading::LoadNews;
+use crate::domain::report::{LoaderReport, Work};
+
+/// A tree that used less than this share of one processor was not at work: vLLM's front polls its
+/// engine while it waits for it, also for one that hangs.
+const IDLE_SHARE: u32 = 20;
+
+/// Bytes read or written that count as work.
+const BUSY_BYTES: u64 = 1 << 20;
+
+impl Turn<'_> {
+    pub(super) fn sampled(&mut self, incarnation: Incarnation, work: Work) {
+        let now = self.now;
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        let (then, before) = starting.work;
+        match effort(before, work, now.since(then)) {
+            Effort::Bytes => starting.last_sign = now,
+            Effort::Processor => starting.last_busy = now,
+            Effort::None => {}
+        }
+        starting.work = (now, work);
+    }
+
+    pub(super) fn loader(&mut self, report: LoaderReport) {
+        let now = self.now;
+        let incarnation = report.incarnation;
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        let before = starting.progress.as_ref().map_or(0, |progress| progress.percent);
+        match report.news {
+            LoadNews::Began => {
+                starting.voice = Voice::Heard;
+                starting.last_sign = now;
+            }
+            // A loader that takes the place of a dead one reads the log again from its start.
+            LoadNews::Progressed(progress) | LoadNews::Stands(progress)
+                if progress.percent < before => {}
+            LoadNews::Progressed(progress) => {
+                starting.voice = Voice::Heard;
+                starting.last_sign = now;
+                starting.progress = Some(progress.clone());
+                self.emit(EventKind::LoadProgressed { progress });
+            }
+            LoadNews::Stands(progress) => self.emit(EventKind::LoadProgressed { progress }),
+            LoadNews::Listens => self.effect(Effect::Probe { incarnation }),
+        }
+    }
+}
+
+/// What a tree has done between two looks.
+enum Effort {
+    None,
+    /// Processors worked, which a process that spins does as well.
+    Processor,
+    /// Bytes were moved.
+    Bytes,
+}
+
+fn effort(before: Work, after: Work, elapsed: Duration) -> Effort {
+    let cpu = after.cpu.saturating_sub(before.cpu);
+    let io = after.io_bytes.saturating_sub(before.io_bytes);
+    if io >= BUSY_BYTES {
+        Effort::Bytes
+    } else if cpu >= elapsed / IDLE_SHARE && !cpu.is_zero() {
+        Effort::Processor
+    } else {
+        Effort::None
+    }
+}

@@ -58,6 +58,36 @@ async fn a_state_directory_serves_one_supervisor() {
     scenario.end().await;
 }
 
+/// However far it had come: nobody holds a handle by which it could be ended.
+#[tokio::test]
+async fn a_spawn_that_is_dropped_half_way_leaves_nobody_in_the_state_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let spawn = || {
+        let model = env!("CARGO_MANIFEST_DIR");
+        Supervisor::builder().model(model).vllm_binary([FAKE]).state_dir(directory.path()).spawn()
+    };
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    for polls in 1..12 {
+        let mut half_way = Box::pin(spawn());
+        for _ in 0..polls {
+            tokio::select! {
+                biased;
+                _ = &mut half_way => break,
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        drop(half_way);
+        let whole = loop {
+            match spawn().await {
+                Ok(handle) => break handle,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        };
+        whole.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn a_port_in_use_ends_a_start_at_once_and_nothing_is_launched() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();

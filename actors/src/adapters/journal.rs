@@ -246,7 +246,7 @@ impl Journal for FileJournal {
         Box::new(past::FileEvents::new(&self.directory, codec, Arc::clone(&self.shared), from))
     }
 
-    /// The last [`history::RECORDS`], as far as they lie in the last 8 MiB.
+    /// The last 1000 records, as far as they lie in the last 8 MiB.
     fn history(&self) -> Pending<'_, Vec<RestartRecord>> {
         let (directory, codec) = (self.directory.clone(), Arc::clone(&self.codec));
         let flushed = self.shared.flushed();

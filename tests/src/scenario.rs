@@ -229,11 +229,17 @@ impl Scenario {
 
     /// Asks vLLM for a completion, and returns its text.
     pub async fn complete(&self) -> String {
+        self.complete_with(8).await
+    }
+
+    /// The greedy continuation of a fixed prompt by so many tokens.
+    pub async fn complete_with(&self, max_tokens: u32) -> String {
         let url = format!("{}/v1/completions", self.handle().base_url());
         let body = serde_json::json!({
             "model": self.handle().watch().borrow().model.as_str(),
             "prompt": "Once upon a time",
-            "max_tokens": 8,
+            "max_tokens": max_tokens,
+            "ignore_eos": true,
             "temperature": 0.0,
         });
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
@@ -242,6 +248,22 @@ impl Scenario {
         assert!(answer.status().is_success(), "{answer:?}");
         let answer: serde_json::Value = answer.json().await.expect("JSON");
         answer["choices"][0]["text"].as_str().expect("a text").to_owned()
+    }
+
+    /// Waits until vLLM's own counter tells of a request that runs.
+    pub async fn wait_for_a_request(&self) {
+        let url = format!("{}/metrics", self.handle().base_url());
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let metrics = client.get(&url).send().await.expect("an answer");
+            let metrics = metrics.text().await.expect("a text");
+            let gauge = |line: &&str| line.starts_with("vllm:num_requests_running{");
+            if metrics.lines().find(gauge).is_some_and(|line| !line.ends_with(" 0.0")) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no request runs");
+        }
     }
 
     /// The process of that role in the present incarnation.

@@ -94,3 +94,20 @@ pub async fn another_model_can_be_loaded(server: Server) {
     assert!(!scenario.complete().await.is_empty());
     scenario.end().await;
 }
+
+/// A request that runs when a stop comes, and can end within the grace period, is answered.
+pub async fn a_request_that_runs_is_answered_before_a_stop(server: Server) {
+    let scenario = Scenario::start(server).await;
+    // The first request of all warms up.
+    scenario.complete().await;
+    let handle = scenario.handle().clone();
+    let stopped = async {
+        scenario.wait_for_a_request().await;
+        handle.stop().await
+    };
+    let (text, stopped) = tokio::join!(scenario.complete_with(400), stopped);
+    assert_eq!(stopped, Ok(()), "{}", scenario.story());
+    assert!(!text.is_empty());
+    scenario.nothing_is_left().await;
+    scenario.end().await;
+}

@@ -46,3 +46,9 @@ async fn another_model_can_be_loaded() {
     let Some(server) = real_vllm() else { return };
     trials::another_model_can_be_loaded(server).await;
 }
+
+#[tokio::test]
+async fn a_request_that_runs_is_answered_before_a_stop() {
+    let Some(server) = real_vllm() else { return };
+    trials::a_request_that_runs_is_answered_before_a_stop(server).await;
+}

@@ -4,6 +4,7 @@
 //! supervisor together.
 
 pub mod cold_launcher;
+mod guardian;
 pub mod http_probe;
 pub mod journal;
 pub mod log_tail;
@@ -12,5 +13,6 @@ mod proc_fs;
 mod process_record;
 mod process_tree;
 pub mod state_directory;
+mod system_error;
 
 pub use process_tree::carries_marker;

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use vllm_supervisor_actors::adapters::cold_launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
+use vllm_supervisor_actors::domain::spec::OnExit;
 
-use crate::config::{Config, Secret};
+use crate::config::{self, Config, Secret};
 
 /// The module that serves, for a Python that has vLLM but no `vllm` command
 /// (vLLM 0.8 to 0.32, `entrypoints/openai/api_server.py`).
@@ -26,6 +27,10 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         secrets: secrets(config),
         scratch: env::temp_dir(),
         marker_prefix,
+        on_exit: match config.lifecycle.stop_on_exit {
+            config::OnExit::Stop => OnExit::Stop,
+            config::OnExit::Detach => OnExit::Detach,
+        },
     })
 }
 

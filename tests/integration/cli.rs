@@ -2,6 +2,7 @@
 
 mod checking;
 mod ending;
+mod killed;
 mod mistakes;
 mod running;
 mod soak;

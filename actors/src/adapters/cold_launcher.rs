@@ -8,22 +8,25 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use super::guardian::{Guarded, Guardian, GuardianError};
 use super::log_tail;
 use super::proc_fs::{self, Stat};
 use super::process_record::{ProcessRecord, RecordFile};
 use super::process_tree::{MARKER, ProcessTree};
 use super::state_directory::StateDirectory;
+use super::system_error::{self, cannot_write};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::id::Incarnation;
 use crate::domain::report::Work;
-use crate::domain::spec::ModelId;
+use crate::domain::spec::{ModelId, OnExit};
 use crate::ports::{Found, Launcher, Pending, RunningProcess, Signal};
+
+mod child_command;
 
 /// Logs kept, the present one included.
 const LOGS_KEPT: u64 = 10;
@@ -48,6 +51,8 @@ pub struct LaunchRecipe {
     pub scratch: PathBuf,
     /// What all launches of this supervisor have in common in their marker.
     pub marker_prefix: String,
+    /// Whether vLLM is to be ended with us, however we end.
+    pub on_exit: OnExit,
 }
 
 // The environment may hold what should not be seen.
@@ -111,7 +116,7 @@ impl ColdLauncher {
     fn command(&self, model: &ModelId, marker: &str, log: &File) -> io::Result<Command> {
         let recipe = &self.recipe;
         let mut words = recipe.before_model.iter();
-        let mut command = new_session(words.next().map_or("vllm", String::as_str));
+        let mut command = child_command::clean(words.next().map_or("vllm", String::as_str));
         command
             .args(words)
             .arg(model.as_str())
@@ -139,9 +144,32 @@ impl ColdLauncher {
         scratch(&self.recipe.scratch, marker)
     }
 
-    fn process(&self, incarnation: Incarnation, marker: &str, tree: ProcessTree) -> ColdProcess {
+    /// Begun before vLLM is: from here on nothing of the launch outlives us against our orders.
+    fn guard(&self, marker: &str) -> Result<Option<Guardian>, GuardianError> {
+        let guarded = || Guarded {
+            marker: marker.to_owned(),
+            cgroup: None,
+            directories: vec![self.scratch_of(marker)],
+        };
+        match self.recipe.on_exit {
+            OnExit::Stop => Guardian::watch(&guarded()).map(Some),
+            OnExit::Detach => Ok(None),
+        }
+    }
+
+    fn process(
+        &self,
+        incarnation: Incarnation,
+        marker: &str,
+        tree: ProcessTree,
+        guardian: Option<Guardian>,
+    ) -> ColdProcess {
+        if let (Some(guardian), Some(main)) = (&guardian, Stat::of(tree.main())) {
+            guardian.note(&[(main.pid, main.start_time)]);
+        }
         ColdProcess {
             tree: Arc::new(tree),
+            _guardian: guardian,
             log: self.state.log_of(incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, value)| value.clone()).collect(),
             traces: Arc::new(Traces {
@@ -174,7 +202,10 @@ impl ColdLauncher {
             .map_err(|error| cannot_write(&scratch, &error))?;
         let mut command =
             self.command(model, &marker, &log).map_err(|error| cannot_write(&log_path, &error))?;
-        let child = command.spawn().map_err(|error| cannot_run(&command, &error))?;
+        let guardian = self.guard(&marker).map_err(|error| cannot_guard(&error))?;
+        let child = command.spawn().map_err(|error| {
+            system_error::cannot_run(&command.get_program().to_string_lossy(), &error)
+        })?;
         let tree = ProcessTree::of_child(child.id(), &marker).map_err(|error| {
             Cause::new(Code::Unrecognised, format!("cannot watch vLLM: {error}"))
         })?;
@@ -182,7 +213,7 @@ impl ColdLauncher {
         if let Err(error) = self.record.write(&record) {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
         }
-        Ok(self.process(incarnation, &marker, tree))
+        Ok(self.process(incarnation, &marker, tree, guardian))
     }
 
     fn prune_logs(&self, incarnation: Incarnation) {
@@ -213,7 +244,11 @@ impl Launcher for ColdLauncher {
     fn find(&self, model: &ModelId) -> Pending<'static, Found> {
         let Some(record) = self.record.read() else { return Box::pin(async { Found::Nothing }) };
         let incarnation = record.incarnation;
-        let process = self.process(incarnation, &record.marker, record.tree());
+        let guardian = self.guard(&record.marker).unwrap_or_else(|error| {
+            tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
+            None
+        });
+        let process = self.process(incarnation, &record.marker, record.tree(), guardian);
         let same_settings = record.settings == self.settings(model);
         Box::pin(async move {
             if process.tree.main_is_alive() && same_settings {
@@ -233,6 +268,8 @@ impl Launcher for ColdLauncher {
 #[derive(Debug)]
 struct ColdProcess {
     tree: Arc<ProcessTree>,
+    /// On duty until the launch is proven gone, or is somebody else's.
+    _guardian: Option<Guardian>,
     log: PathBuf,
     secrets: Vec<String>,
     traces: Arc<Traces>,
@@ -347,48 +384,17 @@ pub fn port_is_free(address: SocketAddr) -> Result<(), Cause> {
     // vLLM sets SO_REUSEADDR as well (launcher.py, 0.32), so this fails exactly when it would.
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(Cause::new(Code::PortInUse, format!("{address} is in use by another process")))
-        }
-        Err(error) => Err(Cause::new(
-            Code::InvalidConfiguration,
-            format!("cannot listen on {address}: {error}"),
-        )),
+        Err(error) => Err(system_error::cause(&format!("cannot listen on {address}"), &error)),
     }
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Cause {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
-        _ => Code::InvalidConfiguration,
-    };
-    Cause::new(code, format!("cannot write {}: {error}", path.display()))
-}
-
-fn cannot_run(command: &Command, error: &io::Error) -> Cause {
-    let program = command.get_program().to_string_lossy();
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            Cause::new(Code::VllmNotFound, format!("there is no program {program}"))
+fn cannot_guard(error: &GuardianError) -> Cause {
+    match error {
+        GuardianError::Path(_) => Cause::new(Code::InvalidConfiguration, error.to_string()),
+        GuardianError::System { source, .. } => {
+            system_error::cause(&format!("vLLM would outlive us: {error}"), source)
         }
-        io::ErrorKind::PermissionDenied => {
-            Cause::new(Code::VllmNotFound, format!("{program} may not be executed"))
-        }
-        _ => Cause::new(Code::Unrecognised, format!("{program} cannot be started: {error}")),
     }
-}
-
-/// A command that will be the head of a session: no terminal's signals reach it, and everything
-/// that it starts can be found.
-#[expect(unsafe_code, reason = "a session can only be made between fork and exec")]
-#[expect(clippy::disallowed_methods, reason = "this is a launcher")]
-fn new_session(program: &str) -> Command {
-    let mut command = Command::new(program);
-    // SAFETY: setsid(2) is async-signal-safe, and the closure does nothing else.
-    unsafe {
-        command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
-    }
-    command
 }
 
 #[cfg(test)]

@@ -250,6 +250,7 @@ impl Stage {
             secrets: Vec::new(),
             scratch: directory.path().join("scratch"),
             marker_prefix: fresh_marker_prefix().unwrap(),
+            on_exit: OnExit::Stop,
         };
         let state = Arc::new(StateDirectory::open(&directory.path().join("state")).unwrap());
         Self { directory, state, recipe, launched: std::sync::Mutex::default() }

@@ -147,7 +147,7 @@ impl SupervisorBuilder {
         let recipe =
             launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
         let base_url = format!("http://{}", recipe.address);
-        let api_key = config.secrets.vllm_api_key.as_ref().map(|key| key.expose().to_owned());
+        let api_key = config.secrets.vllm_api_key.clone().filter(|key| !key.is_blank());
         let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
         let (journal, resume) =

@@ -12,6 +12,7 @@ pub mod nvml;
 mod proc_fs;
 mod process_record;
 mod process_tree;
+mod scratch;
 pub mod state_directory;
 mod system_error;
 

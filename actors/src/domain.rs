@@ -19,5 +19,6 @@ pub mod machine;
 pub mod moment;
 pub mod report;
 pub mod restart;
+pub mod secret;
 pub mod spec;
 pub mod state;

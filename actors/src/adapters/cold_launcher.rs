@@ -3,68 +3,40 @@
 //! What it makes of a launch (log, scratch directory, record) it also removes, once nothing of the
 //! launch is alive. The log stays, for the last ten launches.
 
-use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::log_tail;
 use super::proc_fs::{self, Stat};
-use super::process_record::{ProcessRecord, RecordFile};
+use super::process_record::{ProcessRecord, RecordError, RecordFile};
 use super::process_tree::{MARKER, ProcessTree};
-use super::state_directory::StateDirectory;
+use super::scratch;
+use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::id::Incarnation;
 use crate::domain::report::Work;
+use crate::domain::secret::{Secret, redact};
 use crate::domain::spec::{ModelId, OnExit};
 use crate::ports::{Found, Launcher, Pending, RunningProcess, Signal};
 
 mod child_command;
+mod recipe;
+mod search;
+
+pub use recipe::LaunchRecipe;
 
 /// Logs kept, the present one included.
 const LOGS_KEPT: u64 = 10;
 
 /// Lines of output that a crash is explained by.
 const LAST_LINES: usize = 20;
-
-/// How vLLM is to be started.
-#[derive(Clone)]
-pub struct LaunchRecipe {
-    /// The words before the model, program first.
-    pub before_model: Vec<String>,
-    /// The words after it.
-    pub after_model: Vec<String>,
-    /// Where it is to listen.
-    pub address: SocketAddr,
-    /// Variables set on top of our environment. They win over what this launcher sets itself.
-    pub environment: Vec<(String, String)>,
-    /// Variables that it gets as well, but that are not to be compared or written anywhere.
-    pub secrets: Vec<(String, String)>,
-    /// A directory for short-lived files; its path is short, since sockets go there.
-    pub scratch: PathBuf,
-    /// What all launches of this supervisor have in common in their marker.
-    pub marker_prefix: String,
-    /// Whether vLLM is to be ended with us, however we end.
-    pub on_exit: OnExit,
-}
-
-// The environment may hold what should not be seen.
-impl fmt::Debug for LaunchRecipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LaunchRecipe")
-            .field("before_model", &self.before_model)
-            .field("after_model", &self.after_model)
-            .field("address", &self.address)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -78,7 +50,13 @@ pub fn fresh_marker_prefix() -> io::Result<String> {
 /// The main process of a vLLM that an earlier supervisor left running with this port, by what it
 /// has written in its state directory.
 pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
-    let record = RecordFile::in_directory(state_directory).read()?;
+    let record = match RecordFile::in_directory(state_directory).read() {
+        Ok(record) => record?,
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be read what an earlier supervisor left running");
+            return None;
+        }
+    };
     let port = ["--port".to_owned(), port.to_string()];
     if !record.settings.windows(2).any(|pair| pair == port) {
         return None;
@@ -113,43 +91,12 @@ impl ColdLauncher {
             .collect()
     }
 
-    fn command(&self, model: &ModelId, marker: &str, log: &File) -> io::Result<Command> {
-        let recipe = &self.recipe;
-        let mut words = recipe.before_model.iter();
-        let mut command = child_command::clean(words.next().map_or("vllm", String::as_str));
-        command
-            .args(words)
-            .arg(model.as_str())
-            .args(&recipe.after_model)
-            // Custom model code asks on stdin whether it may be run, and waits.
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log.try_clone()?)
-            // For vLLM this is the base of its internal ports, not the HTTP port (envs.py, 0.32).
-            .env_remove("VLLM_PORT")
-            .env("NO_COLOR", "1")
-            .env("PYTHONUNBUFFERED", "1")
-            .env("VLLM_DISABLE_LOG_LOGO", "1")
-            .env("VLLM_NO_USAGE_STATS", "1")
-            .env("VLLM_RPC_BASE_PATH", self.scratch_of(marker))
-            // Without it setproctitle overwrites the environment that the marker is read from.
-            .env("SPT_NOENV", "1")
-            .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
-            .envs(recipe.secrets.iter().map(|(name, value)| (name, value)))
-            .env(MARKER, marker);
-        Ok(command)
-    }
-
-    fn scratch_of(&self, marker: &str) -> PathBuf {
-        scratch(&self.recipe.scratch, marker)
-    }
-
     /// Begun before vLLM is: from here on nothing of the launch outlives us against our orders.
-    fn guard(&self, marker: &str) -> Result<Option<Guardian>, GuardianError> {
+    fn guard(&self, record: &ProcessRecord) -> Result<Option<Guardian>, GuardianError> {
         let guarded = || Guarded {
-            marker: marker.to_owned(),
+            marker: record.marker.clone(),
             cgroup: None,
-            directories: vec![self.scratch_of(marker)],
+            directories: record.scratch.iter().cloned().collect(),
         };
         match self.recipe.on_exit {
             OnExit::Stop => Guardian::watch(&guarded()).map(Some),
@@ -159,8 +106,7 @@ impl ColdLauncher {
 
     fn process(
         &self,
-        incarnation: Incarnation,
-        marker: &str,
+        record: &ProcessRecord,
         tree: ProcessTree,
         guardian: Option<Guardian>,
     ) -> ColdProcess {
@@ -170,50 +116,73 @@ impl ColdLauncher {
         ColdProcess {
             tree: Arc::new(tree),
             _guardian: guardian,
-            log: self.state.log_of(incarnation),
-            secrets: self.recipe.secrets.iter().map(|(_, value)| value.clone()).collect(),
+            log: self.state.log_of(record.incarnation),
+            secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces: Arc::new(Traces {
-                marker: marker.to_owned(),
+                marker: record.marker.clone(),
                 record: self.record.clone(),
-                scratch: self.scratch_of(marker),
+                scratch: record.scratch.clone(),
             }),
         }
     }
 
-    fn start(&self, incarnation: Incarnation, model: &ModelId) -> Result<ColdProcess, Cause> {
-        let marker = format!("{}-{incarnation}", self.recipe.marker_prefix);
-        let mut record = ProcessRecord {
-            boot_id: proc_fs::boot_id(),
-            incarnation,
-            marker: marker.clone(),
-            main: None,
-            settings: self.settings(model),
-        };
+    fn start(&self, record: &mut ProcessRecord, model: &ModelId) -> Result<ColdProcess, Cause> {
+        let scratch = scratch::make(&self.recipe.scratch)
+            .map_err(|error| system_error::cause(&error.to_string(), &error.source))?;
+        record.scratch = Some(scratch.path.clone());
         // Written before the launch as well: whoever finds it can look for the marker.
-        self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
-        let log_path = self.state.log_of(incarnation);
-        let log = open_log(&log_path).map_err(|error| cannot_write(&log_path, &error))?;
-        self.prune_logs(incarnation);
-        let scratch = self.scratch_of(&marker);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&scratch)
-            .map_err(|error| cannot_write(&scratch, &error))?;
-        let mut command =
-            self.command(model, &marker, &log).map_err(|error| cannot_write(&log_path, &error))?;
-        let guardian = self.guard(&marker).map_err(|error| cannot_guard(&error))?;
+        self.record.write(record).map_err(|error| cannot_write(self.state.path(), &error))?;
+        let log_path = self.state.log_of(record.incarnation);
+        let unwritable = |error| cannot_write(&log_path, &error);
+        let log = open_log(&log_path).map_err(unwritable)?;
+        self.prune_logs(record.incarnation);
+        let mut command = child_command::vllm(&self.recipe, model, &scratch);
+        command
+            .stdout(log.try_clone().map_err(unwritable)?)
+            .stderr(log)
+            .env(search::STATE, self.state.path())
+            .env(MARKER, &record.marker);
+        let guardian = self.guard(record).map_err(|error| cannot_guard(&error))?;
         let child = command.spawn().map_err(|error| {
             system_error::cannot_run(&command.get_program().to_string_lossy(), &error)
         })?;
-        let tree = ProcessTree::of_child(child.id(), &marker).map_err(|error| {
+        let tree = ProcessTree::of_child(child.id(), &record.marker).map_err(|error| {
             Cause::new(Code::Unrecognised, format!("cannot watch vLLM: {error}"))
         })?;
         record.main = Stat::of(child.id()).map(|stat| (child.id(), stat.start_time));
-        if let Err(error) = self.record.write(&record) {
+        if let Err(error) = self.record.write(record) {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
         }
-        Ok(self.process(incarnation, &marker, tree, guardian))
+        Ok(self.process(record, tree, guardian))
+    }
+
+    /// What an earlier supervisor left, where its record cannot be read: that is not nothing.
+    fn search(&self, error: &RecordError) -> Option<ProcessRecord> {
+        let path = self.record.path();
+        tracing::error!(%error, path = %path.display(), "the record of an earlier launch cannot be read");
+        let (marker, incarnation) = search::launches_of(self.state.path()).into_iter().next()?;
+        Some(ProcessRecord { incarnation, marker, ..self.fresh_record(incarnation, Vec::new()) })
+    }
+
+    fn fresh_record(&self, incarnation: Incarnation, settings: Vec<String>) -> ProcessRecord {
+        ProcessRecord {
+            boot_id: proc_fs::boot_id(),
+            incarnation,
+            marker: format!("{}-{incarnation}", self.recipe.marker_prefix),
+            main: None,
+            settings,
+            scratch: None,
+        }
+    }
+
+    /// Nothing of an earlier launch is alive: what stands in the way of a new record goes aside.
+    fn set_record_aside(&self) {
+        match self.record.set_aside() {
+            Ok(path) => {
+                tracing::warn!(path = %path.display(), "nothing runs of it; it is kept there");
+            }
+            Err(error) => tracing::error!(%error, "the unreadable record stays where it is"),
+        }
     }
 
     fn prune_logs(&self, incarnation: Incarnation) {
@@ -230,11 +199,12 @@ impl Launcher for ColdLauncher {
         model: &ModelId,
     ) -> Result<Arc<dyn RunningProcess>, Cause> {
         port_is_free(self.recipe.address)?;
-        match self.start(incarnation, model) {
+        self.state.restore().map_err(|error| unusable(&error))?;
+        let mut record = self.fresh_record(incarnation, self.settings(model));
+        match self.start(&mut record, model) {
             Ok(process) => Ok(Arc::new(process)),
             Err(cause) => {
-                let marker = format!("{}-{incarnation}", self.recipe.marker_prefix);
-                let scratch = self.scratch_of(&marker);
+                let ProcessRecord { marker, scratch, .. } = record;
                 Traces { marker, record: self.record.clone(), scratch }.remove();
                 Err(cause)
             }
@@ -242,13 +212,23 @@ impl Launcher for ColdLauncher {
     }
 
     fn find(&self, model: &ModelId) -> Pending<'static, Found> {
-        let Some(record) = self.record.read() else { return Box::pin(async { Found::Nothing }) };
+        let record = match self.record.read() {
+            Ok(Some(record)) => record,
+            Ok(None) => return Box::pin(async { Found::Nothing }),
+            Err(error) => {
+                let Some(record) = self.search(&error) else {
+                    self.set_record_aside();
+                    return Box::pin(async { Found::Nothing });
+                };
+                record
+            }
+        };
         let incarnation = record.incarnation;
-        let guardian = self.guard(&record.marker).unwrap_or_else(|error| {
+        let guardian = self.guard(&record).unwrap_or_else(|error| {
             tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
             None
         });
-        let process = self.process(incarnation, &record.marker, record.tree(), guardian);
+        let process = self.process(&record, record.tree(), guardian);
         let same_settings = record.settings == self.settings(model);
         Box::pin(async move {
             if process.tree.main_is_alive() && same_settings {
@@ -271,7 +251,7 @@ struct ColdProcess {
     /// On duty until the launch is proven gone, or is somebody else's.
     _guardian: Option<Guardian>,
     log: PathBuf,
-    secrets: Vec<String>,
+    secrets: Vec<Secret>,
     traces: Arc<Traces>,
 }
 
@@ -309,7 +289,7 @@ impl RunningProcess for ColdProcess {
         let (log, secrets) = (self.log.clone(), self.secrets.clone());
         Box::pin(blocking(move || {
             let lines = log_tail::last_lines(&log, LAST_LINES).unwrap_or_default();
-            lines.into_iter().map(|line| mask(line, &secrets)).collect()
+            lines.into_iter().map(|line| redact(&line, &secrets)).collect()
         }))
     }
 }
@@ -327,37 +307,16 @@ fn sweep(tree: &ProcessTree, traces: &Traces) -> Vec<u32> {
 struct Traces {
     marker: String,
     record: RecordFile,
-    scratch: PathBuf,
+    scratch: Option<PathBuf>,
 }
 
 impl Traces {
     fn remove(&self) {
         self.record.remove(&self.marker);
-        match fs::remove_dir_all(&self.scratch) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(%error, path = %self.scratch.display(), "leftovers stay behind");
-            }
+        if let Some(path) = &self.scratch {
+            scratch::remove(path);
         }
     }
-}
-
-/// A socket's path holds 108 bytes, and vLLM appends a UUID: eight digits of the marker and its
-/// number are enough.
-fn scratch(directory: &Path, marker: &str) -> PathBuf {
-    let (head, tail) = (marker.get(..8).unwrap_or(marker), marker.rsplit('-').next());
-    directory.join(format!("vllmd-{head}-{}", tail.unwrap_or_default()))
-}
-
-fn mask(line: String, secrets: &[String]) -> String {
-    secrets.iter().filter(|secret| !secret.is_empty()).fold(line, |line, secret| {
-        if line.contains(secret.as_str()) {
-            line.replace(secret.as_str(), "********")
-        } else {
-            line
-        }
-    })
 }
 
 async fn blocking<T: Send + Default + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -370,9 +329,12 @@ async fn blocking<T: Send + Default + 'static>(work: impl FnOnce() -> T + Send +
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    // Neither through a link nor into a FIFO.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600).custom_flags(flags).open(path)?;
     // Appending, so that whoever shortens the file makes room at once.
-    OpenOptions::new().append(true).open(path)
+    OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// Whether vLLM could listen there now.
@@ -385,6 +347,17 @@ pub fn port_is_free(address: SocketAddr) -> Result<(), Cause> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) => Err(system_error::cause(&format!("cannot listen on {address}"), &error)),
+    }
+}
+
+fn unusable(error: &StateDirectoryError) -> Cause {
+    match error {
+        StateDirectoryError::Unusable { source, .. } => {
+            system_error::cause(&error.to_string(), source)
+        }
+        StateDirectoryError::InUse { .. } | StateDirectoryError::Unsafe { .. } => {
+            Cause::new(Code::InvalidConfiguration, error.to_string())
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::domain::health::{Check, HealthFailure, Healthy};
+use crate::domain::secret::Secret;
 use crate::domain::spec::ModelId;
 use crate::ports::{Pending, Probe};
 
@@ -19,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub struct HttpProbe {
     client: Client,
     base_url: String,
-    api_key: Option<String>,
+    api_key: Option<Secret>,
     served_name: Option<String>,
 }
 
@@ -44,7 +45,7 @@ impl HttpProbe {
     /// When no HTTP client can be made.
     pub fn new(
         base_url: impl Into<String>,
-        api_key: Option<String>,
+        api_key: Option<Secret>,
         served_name: Option<String>,
     ) -> Result<Self, HttpProbeError> {
         let client = Client::builder()
@@ -64,7 +65,7 @@ impl HttpProbe {
         let models = format!("{}/v1/models", self.base_url);
         let mut request = self.client.get(&models);
         if let Some(key) = &self.api_key {
-            request = request.bearer_auth(key);
+            request = request.bearer_auth(key.expose());
         }
         let body = self.answer(&models, request, deadline).await?;
         let listed = model_names(&body).ok_or(HealthFailure::NotVllm { url: models })?;

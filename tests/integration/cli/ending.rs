@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy takes only the tests themselves for tests")]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn a_signal_that_comes_before_vllm_is_started_is_not_forgotten() {
     let place = Workplace::new(fake_vllm());
     let (vllmd, hindrance) = held_up_at_its_start(&place).await;
     vllmd.signal(Signal::INT);
-    let _reader = hindrance.remove();
+    hindrance.remove();
     let finished = vllmd.end().await;
     assert_eq!(finished.code, Some(130), "{finished:#?}");
     assert_eq!(finished.stdout, "");
@@ -79,14 +79,16 @@ async fn the_third_signal_leaves_at_once_whatever_hangs() {
     assert_eq!(place.launches(), 0);
 }
 
-/// A file of the state directory that keeps whoever opens it to write waiting for a reader.
+/// A file of the state directory that keeps whoever opens it to read waiting for a writer.
 struct Hindrance(PathBuf);
 
 impl Hindrance {
-    /// Lets the waiting go on; what is returned must live as long as they are to write.
-    fn remove(&self) -> File {
+    /// Lets the waiting go on: who waits reads nothing, and the file is gone for who comes later.
+    fn remove(self) {
         // Opened for both, a FIFO does not keep its opener waiting (fifo(7)).
-        OpenOptions::new().read(true).write(true).open(&self.0).unwrap()
+        let writer = OpenOptions::new().read(true).write(true).open(&self.0).unwrap();
+        fs::remove_file(&self.0).unwrap();
+        drop(writer);
     }
 }
 
@@ -94,7 +96,7 @@ impl Hindrance {
 async fn held_up_at_its_start(place: &Workplace) -> (Started, Hindrance) {
     place.configure_lifecycle("stop_on_exit: true");
     fs::create_dir_all(place.state()).unwrap();
-    let hindrance = Hindrance(place.state().join("lock"));
+    let hindrance = Hindrance(place.state().join("events.jsonl"));
     mknodat(CWD, &hindrance.0, FileType::Fifo, Mode::RWXU, 0).unwrap();
     let vllmd = place.start(&RUN);
     let pid = vllmd.pid();

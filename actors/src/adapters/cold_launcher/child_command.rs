@@ -8,12 +8,45 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 
+use super::LaunchRecipe;
+use crate::adapters::scratch::{Place, Scratch};
+use crate::domain::spec::ModelId;
+
 /// The first descriptor that is not one of the three standard ones.
 const FIRST: u32 = 3;
+
+/// The command that starts vLLM, but for its output and its marker.
+pub(super) fn vllm(recipe: &LaunchRecipe, model: &ModelId, scratch: &Scratch) -> Command {
+    let mut words = recipe.before_model.iter();
+    let mut command = clean(words.next().map_or("vllm", String::as_str));
+    // Custom model code asks on stdin whether it may be run, and waits.
+    command.args(words).arg(model.as_str()).args(&recipe.after_model).stdin(Stdio::null());
+    for name in &recipe.withheld {
+        command.env_remove(name);
+    }
+    if let Some(path) = &recipe.path {
+        command.env("PATH", path);
+    }
+    if scratch.place == Place::Temporary {
+        // What a killed vLLM leaves there (`vllm_dist_*`) goes with the launch.
+        command.env("TMPDIR", &scratch.path);
+    }
+    command
+        .env("NO_COLOR", "1")
+        .env("PYTHONUNBUFFERED", "1")
+        .env("VLLM_DISABLE_LOG_LOGO", "1")
+        .env("VLLM_NO_USAGE_STATS", "1")
+        .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
+        .envs(recipe.secrets.iter().map(|(name, secret)| (name, secret.expose())))
+        .env("VLLM_RPC_BASE_PATH", &scratch.path)
+        // Without it setproctitle overwrites the environment that the marker is read from.
+        .env("SPT_NOENV", "1");
+    command
+}
 
 /// A command that will head a session of its own, with no signal blocked or ignored and no
 /// descriptor but its standard ones.

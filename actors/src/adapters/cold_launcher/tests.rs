@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::domain::cause::RetryClass;
 
 mod finding;
 
@@ -37,7 +38,7 @@ async fn vllm_gets_the_model_between_the_words_before_and_after() {
 async fn vllm_gets_the_environment_that_makes_it_readable_and_findable() {
     let mut stage = Stage::set();
     stage.recipe.environment = vec![("NO_COLOR".to_owned(), "0".to_owned())];
-    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), "hf_secret".to_owned())];
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
     let process = stage.launch("env");
     ended(&*process).await;
 
@@ -51,13 +52,53 @@ async fn vllm_gets_the_environment_that_makes_it_readable_and_findable() {
     assert!(variables.contains("HF_TOKEN=hf_secret"), "the secret did not arrive");
 }
 
-#[test]
-fn vllm_does_not_get_the_variable_that_it_would_take_for_something_else() {
+#[tokio::test]
+async fn vllm_does_not_get_what_is_withheld_and_looks_where_it_is_told() {
+    let mut stage = Stage::set();
+    // A variable that every test of ours inherits.
+    stage.recipe.withheld = vec!["CARGO_MANIFEST_DIR".into()];
+    stage.recipe.path = Some("/venv/bin:/usr/bin:/bin".into());
+    let process = stage.launch("env");
+    ended(&*process).await;
+    let log = stage.log();
+    assert!(!log.contains("CARGO_MANIFEST_DIR="), "{log}");
+    assert!(log.lines().any(|line| line == "PATH=/venv/bin:/usr/bin:/bin"), "{log}");
+}
+
+#[tokio::test]
+async fn temporary_files_of_vllm_lie_in_its_private_directory_and_go_with_it() {
     let stage = Stage::set();
-    let log = tempfile::tempfile().unwrap();
-    let launcher = stage.launcher("true");
-    let command = launcher.command(&model(), &stage.marker(FIRST), &log).unwrap();
-    assert!(command.get_envs().any(|variable| variable == ("VLLM_PORT".as_ref(), None)));
+    let process = stage.launch("test $TMPDIR = $VLLM_RPC_BASE_PATH && echo > $TMPDIR/left && pwd");
+    assert_eq!(ended(&*process).await, Exit::Code(0));
+    assert!(!stage.leaves_no_traces());
+    assert_eq!(process.sweep().await, [0; 0]);
+    assert!(stage.leaves_no_traces());
+}
+
+#[tokio::test]
+async fn a_debug_output_shows_no_secret() {
+    let mut stage = Stage::set();
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
+    let process = stage.launch("exec sleep 600");
+    let shown = format!("{:?} {process:?}", stage.launcher("true"));
+    assert!(!shown.contains("hf_secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_state_directory_that_was_removed_is_made_anew_at_the_next_launch() {
+    let stage = Stage::set();
+    stage.launch("true").sweep().await;
+    fs::remove_dir_all(stage.state.path()).unwrap();
+    stage.launch("echo there");
+    assert!(stage.record().read().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_or_a_directory_that_is_gone_for_now_is_no_permanent_failure() {
+    let mut stage = Stage::set();
+    stage.recipe.scratch = vec!["/nonexistent".into()];
+    let cause = stage.launcher("true").launch(FIRST, &model()).unwrap_err();
+    assert_eq!(cause.retry, RetryClass::Transient, "{cause}");
 }
 
 #[tokio::test]
@@ -136,7 +177,7 @@ async fn a_launch_that_fails_does_not_forget_the_one_before() {
 
     stage.launcher("true").launch(SECOND, &model()).unwrap_err();
 
-    let record = stage.record().read().unwrap();
+    let record = stage.record().read().unwrap().unwrap();
     assert_eq!(record.main.map(|main| main.0), Some(process.pid()));
 }
 
@@ -192,7 +233,7 @@ async fn a_guards_sweep_needs_no_runtime() {
 #[tokio::test]
 async fn the_last_lines_are_told_without_the_secrets() {
     let mut stage = Stage::set();
-    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), "hf_secret".to_owned())];
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
     let process = stage.launch("seq 1 30; echo the token is $HF_TOKEN.");
     ended(&*process).await;
 
@@ -248,10 +289,13 @@ impl Stage {
             address: ([127, 0, 0, 1], 0).into(),
             environment: Vec::new(),
             secrets: Vec::new(),
-            scratch: directory.path().join("scratch"),
+            withheld: Vec::new(),
+            path: None,
+            scratch: vec![directory.path().join("scratch")],
             marker_prefix: fresh_marker_prefix().unwrap(),
             on_exit: OnExit::Stop,
         };
+        fs::create_dir(directory.path().join("scratch")).unwrap();
         let state = Arc::new(StateDirectory::open(&directory.path().join("state")).unwrap());
         Self { directory, state, recipe, launched: std::sync::Mutex::default() }
     }
@@ -303,9 +347,8 @@ impl Stage {
     }
 
     fn leaves_no_traces(&self) -> bool {
-        let scratch = &self.recipe.scratch;
-        let is_empty = fs::read_dir(scratch).map_or(true, |mut entries| entries.next().is_none());
-        self.record().read().is_none() && is_empty
+        let is_empty = fs::read_dir(&self.recipe.scratch[0]).unwrap().next().is_none();
+        self.record().read().unwrap().is_none() && is_empty
     }
 }
 

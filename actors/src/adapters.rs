@@ -7,6 +7,7 @@ pub mod cold_launcher;
 mod guardian;
 pub mod http_probe;
 pub mod journal;
+pub mod listener;
 pub mod log_tail;
 pub mod nvml;
 mod proc_fs;

@@ -14,6 +14,7 @@ pub mod gpu;
 pub mod health;
 pub mod id;
 pub mod input;
+pub mod listener;
 pub mod loading;
 pub mod machine;
 pub mod moment;

@@ -16,6 +16,7 @@ use crate::domain::gpu::GpuSnapshot;
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
 use crate::domain::input::RestartRecord;
+use crate::domain::listener::Listener;
 use crate::domain::report::Work;
 use crate::domain::spec::ModelId;
 
@@ -107,6 +108,12 @@ pub trait LineSource: Send {
     /// The next lines, when there are any. Lines are cut at `\n` and `\r`, capped in length, and
     /// never block the writer. Dropping the future loses nothing.
     fn next_lines(&mut self) -> Pending<'_, Vec<String>>;
+}
+
+/// Finds out who listens where vLLM should, before it is spoken to.
+pub trait Listeners: fmt::Debug + Send + Sync + 'static {
+    /// Who it is now.
+    fn look(&self) -> Pending<'static, Listener>;
 }
 
 /// Asks a vLLM how it is.

@@ -198,6 +198,8 @@ pub(super) fn kind(input: &Input) -> Kind {
             Err(HealthFailure::ModelMissing { .. }) => Kind::ModelMissing,
             Err(
                 HealthFailure::Unreachable { .. }
+                | HealthFailure::PortTaken { .. }
+                | HealthFailure::ListenerUnknown { .. }
                 | HealthFailure::TimedOut { .. }
                 | HealthFailure::Refused { .. }
                 | HealthFailure::NotVllm { .. },

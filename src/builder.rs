@@ -12,6 +12,7 @@ use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
+use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::LogFiles;
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
 use vllm_supervisor_actors::domain::machine::Resume;
@@ -152,9 +153,13 @@ impl SupervisorBuilder {
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
         let (journal, resume) =
             FileJournal::open(state.path(), Box::new(JsonLines)).map_err(StartError::Journal)?;
+        let (address, marker_prefix) = (recipe.address, recipe.marker_prefix.clone());
+        let launcher = ColdLauncher::new(recipe, Arc::clone(&state));
+        let listeners = ProcListeners::new(address, launcher.members());
+        let probe = probe.asking_only_members(Arc::new(listeners));
         let adapters = Adapters {
-            gpus: gpu_source(&config, recipe.marker_prefix.clone()),
-            launcher: Arc::new(ColdLauncher::new(recipe, Arc::clone(&state))),
+            gpus: gpu_source(&config, marker_prefix),
+            launcher: Arc::new(launcher),
             output: Arc::new(LogFiles::new(state)),
             probe: Arc::new(probe),
             journal: Arc::new(journal),

@@ -8,9 +8,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::guardian::{Guarded, Guardian, GuardianError};
+use super::listener::{self, Members};
 use super::log_tail;
 use super::proc_fs::{self, Stat};
 use super::process_record::{ProcessRecord, RecordError, RecordFile};
@@ -71,13 +72,24 @@ pub struct ColdLauncher {
     recipe: LaunchRecipe,
     state: Arc<StateDirectory>,
     record: RecordFile,
+    /// The launch that was made or found last.
+    present: Arc<Mutex<Weak<ProcessTree>>>,
 }
 
 impl ColdLauncher {
     /// A launcher by this recipe, which keeps its records in this directory.
     pub fn new(recipe: LaunchRecipe, state: Arc<StateDirectory>) -> Self {
         let record = RecordFile::in_directory(state.path());
-        Self { recipe, state, record }
+        Self { recipe, state, record, present: Arc::default() }
+    }
+
+    /// Tells the processes of the launch that was made or found last.
+    pub fn members(&self) -> Members {
+        let present = Arc::clone(&self.present);
+        Arc::new(move || {
+            let present = present.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+            Ok(present.map(|tree| tree.pids()).unwrap_or_default())
+        })
     }
 
     fn settings(&self, model: &ModelId) -> Vec<String> {
@@ -113,8 +125,10 @@ impl ColdLauncher {
         if let (Some(guardian), Some(main)) = (&guardian, Stat::of(tree.main())) {
             guardian.note(&[(main.pid, main.start_time)]);
         }
+        let tree = Arc::new(tree);
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&tree);
         ColdProcess {
-            tree: Arc::new(tree),
+            tree,
             _guardian: guardian,
             log: self.state.log_of(record.incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
@@ -346,6 +360,11 @@ pub fn port_is_free(address: SocketAddr) -> Result<(), Cause> {
     // vLLM sets SO_REUSEADDR as well (launcher.py, 0.32), so this fails exactly when it would.
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let holder = listener::holder_of(address);
+            let holder = holder.map_or_else(|| "another process".to_owned(), |it| it.to_string());
+            Err(Cause::new(Code::PortInUse, format!("{address} is in use by {holder}")))
+        }
         Err(error) => Err(system_error::cause(&format!("cannot listen on {address}"), &error)),
     }
 }

@@ -129,6 +129,11 @@ impl ProcessTree {
         }
     }
 
+    /// The numbers of the members that run.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.look().iter().map(|member| member.stat.pid).collect()
+    }
+
     /// What the members alive have done so far.
     pub(super) fn work(&self) -> Work {
         let mut work = Work::default();

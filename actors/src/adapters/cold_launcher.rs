@@ -141,11 +141,13 @@ impl ColdLauncher {
     }
 
     fn start(&self, record: &mut ProcessRecord, model: &ModelId) -> Result<ColdProcess, Cause> {
-        let scratch = scratch::make(&self.recipe.scratch)
+        let scratch = scratch::choose(&self.recipe.scratch)
             .map_err(|error| system_error::cause(&error.to_string(), &error.source))?;
         record.scratch = Some(scratch.path.clone());
+        let guardian = self.guard(record).map_err(|error| cannot_guard(&error))?;
         // Written before the launch as well: whoever finds it can look for the marker.
         self.record.write(record).map_err(|error| cannot_write(self.state.path(), &error))?;
+        scratch.make().map_err(|error| cannot_write(&scratch.path, &error))?;
         let log_path = self.state.log_of(record.incarnation);
         let unwritable = |error| cannot_write(&log_path, &error);
         let log = open_log(&log_path).map_err(unwritable)?;
@@ -156,7 +158,6 @@ impl ColdLauncher {
             .stderr(log)
             .env(search::STATE, self.state.path())
             .env(MARKER, &record.marker);
-        let guardian = self.guard(record).map_err(|error| cannot_guard(&error))?;
         let child = command.spawn().map_err(|error| {
             system_error::cannot_run(&command.get_program().to_string_lossy(), &error)
         })?;

@@ -5,12 +5,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat};
-use rustix::io::Errno;
+use rustix::fs::{Access, CWD, Mode, OFlags, access, fstat, mkdirat, openat};
 
 use super::proc_fs;
 
@@ -50,9 +50,9 @@ pub(super) struct ScratchError {
     pub(super) source: io::Error,
 }
 
-/// Makes one in the first of these directories that is fit; the first of them is meant for
-/// temporary files.
-pub(super) fn make(places: &[PathBuf]) -> Result<Scratch, ScratchError> {
+/// Chooses a name in the first of these directories that is fit; the first of them is meant for
+/// temporary files. Nothing is made yet: whoever is to remove it can be told before.
+pub(super) fn choose(places: &[PathBuf]) -> Result<Scratch, ScratchError> {
     let nowhere = || io::Error::new(io::ErrorKind::InvalidInput, "no directory is given");
     let mut refused = ScratchError { path: PathBuf::new(), source: nowhere() };
     let mut place = Place::Temporary;
@@ -63,7 +63,7 @@ pub(super) fn make(places: &[PathBuf]) -> Result<Scratch, ScratchError> {
             place = Place::Elsewhere;
             continue;
         }
-        match make_in(parent) {
+        match choose_in(parent) {
             Ok(path) => return Ok(Scratch { path, place }),
             Err(source) => {
                 let parent = parent.clone();
@@ -75,35 +75,41 @@ pub(super) fn make(places: &[PathBuf]) -> Result<Scratch, ScratchError> {
     Err(refused)
 }
 
-fn make_in(parent: &Path) -> io::Result<PathBuf> {
+fn choose_in(parent: &Path) -> io::Result<PathBuf> {
+    drop(open_parent(parent)?);
+    let digits = proc_fs::random_uuid()?.replace('-', "");
+    Ok(parent.join(format!("{PREFIX}{}", digits.get(..DIGITS).unwrap_or(&digits))))
+}
+
+/// A directory in which ours is safe, and may be made.
+fn open_parent(parent: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(CWD, parent.as_os_str().as_bytes(), flags, Mode::empty())?;
-    let of_parent = fstat(&directory)?;
-    if !is_kept_from_others(of_parent.st_mode, of_parent.st_uid) {
+    let stat = fstat(&directory)?;
+    if !is_kept_from_others(stat.st_mode, stat.st_uid) {
         let problem = "others could exchange what is in it";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
     }
-    let name = loop {
-        let digits = proc_fs::random_uuid()?.replace('-', "");
-        let name = format!("{PREFIX}{}", digits.get(..DIGITS).unwrap_or(&digits));
-        match mkdirat(&directory, &name, Mode::RWXU) {
-            Ok(()) => break name,
-            // One in 2^48: never the directory of somebody else.
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
+    access(parent.as_os_str().as_bytes(), Access::WRITE_OK | Access::EXEC_OK)?;
+    Ok(directory)
+}
+
+impl Scratch {
+    /// Makes it, and never takes one that is there already.
+    pub(super) fn make(&self) -> io::Result<()> {
+        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let directory = open_parent(parent)?;
+        mkdirat(&directory, name.as_bytes(), Mode::RWXU)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = fstat(openat(&directory, name.as_bytes(), flags, Mode::empty())?)?;
+        let others = Mode::from_raw_mode(made.st_mode) & (Mode::RWXG | Mode::RWXO);
+        if made.st_uid == rustix::process::geteuid().as_raw() && others.is_empty() {
+            return Ok(());
         }
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = fstat(openat(&directory, &name, flags, Mode::empty())?)?;
-    let others = Mode::from_raw_mode(made.st_mode) & (Mode::RWXG | Mode::RWXO);
-    let is_private = made.st_uid == rustix::process::geteuid().as_raw() && others.is_empty();
-    if !is_private {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "what was made is not private",
-        ));
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "what was made is not private"))
     }
-    Ok(parent.join(name))
 }
 
 /// Whether nobody but its owner, who is we or root, can rename what is in a directory: others may
@@ -144,6 +150,20 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    fn make(places: &[PathBuf]) -> Result<Scratch, ScratchError> {
+        let scratch = choose(places)?;
+        scratch.make().unwrap();
+        Ok(scratch)
+    }
+
+    #[test]
+    fn one_that_somebody_has_prepared_is_not_taken() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = choose(&[parent.path().to_owned()]).unwrap();
+        fs::create_dir(&scratch.path).unwrap();
+        assert_eq!(scratch.make().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
 
     #[test]
     fn each_is_a_new_directory_that_nobody_else_may_enter() {

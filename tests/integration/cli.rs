@@ -3,6 +3,7 @@
 mod checking;
 mod ending;
 mod killed;
+mod listening;
 mod mistakes;
 mod running;
 mod soak;

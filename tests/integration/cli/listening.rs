@@ -1,7 +1,5 @@
 //! What `vllmd` makes of somebody else at vLLM's port.
 
-#![expect(clippy::unwrap_used, reason = "clippy takes only the tests themselves for tests")]
-
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::Duration;

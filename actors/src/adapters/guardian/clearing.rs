@@ -30,8 +30,9 @@ const TRACKER_GRACE_MS: u64 = 1000;
 /// When to give up: what lives so long after SIGKILL is held by the kernel.
 const LIMIT_MS: u64 = 30_000;
 
-/// Looks in a row that must find nobody: amid an `exec` a process shows no environment.
-const QUIET_LOOKS: u32 = 2;
+/// How long nobody must have been found: between fork and exec vLLM's first process is not to be
+/// told from any other copy of the supervisor, and amid an `exec` it shows no environment.
+const QUIET_MS: u64 = 500;
 
 /// How deep a directory is emptied.
 const DEPTH: u32 = 8;
@@ -146,8 +147,8 @@ fn pause_ms(milliseconds: i64) {
 fn end_the_launch(orders: &mut Orders) {
     let began = now_ms();
     let mut segments = Segments { used: 0 };
-    let (mut looks, mut quiet) = (0_u32, 0_u32);
-    while quiet < QUIET_LOOKS {
+    let (mut looks, mut last_found) = (0_u32, began);
+    while now_ms().saturating_sub(last_found) < QUIET_MS {
         let elapsed = now_ms().saturating_sub(began);
         if elapsed > LIMIT_MS {
             break;
@@ -169,7 +170,9 @@ fn end_the_launch(orders: &mut Orders) {
         if (!found && looks >= LOOKS_THAT_STOP) || elapsed >= TRACKER_GRACE_MS {
             kill_cgroup(orders);
         }
-        quiet = if found { 0 } else { quiet.saturating_add(1) };
+        if found {
+            last_found = now_ms();
+        }
         looks = looks.saturating_add(1);
         if looks > LOOKS_THAT_STOP {
             pause_ms(10);

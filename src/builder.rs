@@ -201,7 +201,6 @@ async fn connect(
     let args = RootArgs {
         spec,
         health_interval: config.lifecycle.health_check_interval,
-        grace: config.lifecycle.shutdown_grace_period,
         adapters,
         resume,
         snapshots,
@@ -210,14 +209,17 @@ async fn connect(
     let (root, _) = Actor::spawn(None, RootSupervisor, args).await.map_err(|error| {
         StartError::System { what: "the supervisor's actors", source: Box::new(error) }
     })?;
+    let (events, present) = (events.downgrade(), snapshot.clone());
+    // From here on dropping the handle ends the supervisor, also if nobody waits for the rest.
+    let connection = Connection { root, snapshot: present, events, journal, base_url };
+    let handle = SupervisorHandle::new(connection);
     // Until the first look around, nobody could say what is alive.
     let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();
     if !known {
         let source = "they ended at once".into();
         return Err(StartError::System { what: "the supervisor's actors", source });
     }
-    let events = events.downgrade();
-    Ok(SupervisorHandle::new(Connection { root, snapshot, events, journal, base_url }))
+    Ok(handle)
 }
 
 fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
@@ -235,6 +237,7 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         },
         start_timeout: lifecycle.start_timeout,
         model_load_timeout: lifecycle.model_load_timeout,
+        grace: lifecycle.shutdown_grace_period,
         max_consecutive_failures: lifecycle.max_consecutive_failures,
         on_exit: match lifecycle.stop_on_exit {
             config::OnExit::Stop => OnExit::Stop,

@@ -5,8 +5,8 @@ use std::io;
 
 use vllm_supervisor_actors::adapters::http_probe::HttpProbeError;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::goal::Missed;
 use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::domain::ticket::Missed;
 
 pub use vllm_supervisor_actors::adapters::state_directory::StateDirectoryError;
 
@@ -66,6 +66,9 @@ pub enum CommandError {
     /// Somebody stopped the service meanwhile.
     #[error("the service was stopped meanwhile")]
     Stopped,
+    /// Somebody started the service again before it was down.
+    #[error("the service was started again before it was down")]
+    Started,
     /// Somebody switched to another model meanwhile.
     #[error("the service was switched to {to} meanwhile")]
     Superseded {
@@ -106,6 +109,7 @@ impl CommandError {
                 Some(cause)
             }
             Self::Stopped
+            | Self::Started
             | Self::Superseded { .. }
             | Self::InvalidModel { .. }
             | Self::SupervisorEnded => None,
@@ -118,11 +122,14 @@ impl From<Missed> for CommandError {
         match missed {
             Missed::Failed(cause) => Self::Failed(cause),
             Missed::Stopped => Self::Stopped,
+            Missed::Started => Self::Started,
             Missed::Superseded { to } => Self::Superseded { to },
             Missed::Reverted { wanted, restored, cause } => {
                 Self::SwitchFailed { wanted, restored, cause }
             }
             Missed::Lingering(cause) => Self::StillAlive(cause),
+            // What else there may be to say one day is said by a supervisor that is ending.
+            Missed::Ending | _ => Self::SupervisorEnded,
         }
     }
 }

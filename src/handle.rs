@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ractor::{ActorRef, RpcReplyPort};
+use ractor::{ActorRef, DerivedActorRef, RpcReplyPort};
 use tokio::sync::{broadcast, oneshot, watch};
 use vllm_supervisor_actors::domain::event::Event;
 use vllm_supervisor_actors::domain::input::{RestartRecord, StopMode};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::ports::Journal;
-use vllm_supervisor_actors::root::{Answer, RootMessage, Snapshot};
+use vllm_supervisor_actors::root::{Answer, Command, RootMessage, Snapshot};
 
 use crate::config::{ModelReference, ModelReferenceError};
 use crate::error::CommandError;
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // One that has ended already needs no telling.
-        self.root.send_message(RootMessage::Shutdown).ok();
+        self.root.send_message(Command::Shutdown.into()).ok();
     }
 }
 
@@ -59,9 +59,9 @@ impl SupervisorHandle {
         Self { shared: Arc::new(connection) }
     }
 
-    /// Returns when the model is served: the configured one, or `model` if given
-    /// (then as [`SupervisorHandle::load_model`]). Starts a stopped service, waits for one that is
-    /// starting or coming back, and leaves alone one that has given up.
+    /// Returns when the model is served: whichever is to be served, or `model` if given, to which
+    /// the service is switched if need be. Starts a stopped service, waits for one that is starting
+    /// or coming back, and leaves alone one that has given up.
     ///
     /// A running service is answered for from the state as last known, without a probe. vLLM's
     /// front outlives its engine by up to five seconds (vLLM 0.32), and until it has ended this says
@@ -71,18 +71,19 @@ impl SupervisorHandle {
     ///
     /// [`CommandError::Failed`] with the cause when the service has given up or does so.
     pub async fn ensure_healthy(&self, model: Option<&str>) -> Result<(), CommandError> {
-        match model {
-            Some(model) if !self.serves(&parse(model)?) => self.load_model(model).await,
-            _ if self.state() == ServiceState::Running => Ok(()),
-            _ => self.ask(|reply| RootMessage::EnsureHealthy { reply }).await,
+        let model = model.map(parse).transpose()?;
+        if self.serves(model.as_ref()) {
+            return Ok(());
         }
+        self.ask(|reply| Command::EnsureHealthy { model, reply }).await
     }
 
-    fn serves(&self, model: &ModelId) -> bool {
-        self.shared.snapshot.borrow().model == *model
+    fn serves(&self, model: Option<&ModelId>) -> bool {
+        let present = self.shared.snapshot.borrow();
+        present.state == ServiceState::Running && model.is_none_or(|model| present.model == *model)
     }
 
-    /// The state as last published.
+    /// The state as last published; `Unknown` once the supervisor has ended.
     pub fn state(&self) -> ServiceState {
         self.shared.snapshot.borrow().state
     }
@@ -94,7 +95,7 @@ impl SupervisorHandle {
     ///
     /// [`CommandError`] when it gives up, or is stopped meanwhile.
     pub async fn start(&self) -> Result<(), CommandError> {
-        self.ask(|reply| RootMessage::Start { reply }).await
+        self.ask(|reply| Command::Start { reply }).await
     }
 
     /// Stops the service and returns when nothing of vLLM is alive. Works in every state, also
@@ -113,7 +114,7 @@ impl SupervisorHandle {
     ///
     /// [`CommandError::StillAlive`] when something outlives SIGKILL.
     pub async fn stop_by(&self, mode: StopMode) -> Result<(), CommandError> {
-        self.ask(|reply| RootMessage::Stop { mode, reply }).await
+        self.ask(|reply| Command::Stop { mode, reply }).await
     }
 
     /// Stops the service if it runs, starts it, and returns when it serves.
@@ -122,7 +123,7 @@ impl SupervisorHandle {
     ///
     /// As [`SupervisorHandle::start`].
     pub async fn restart(&self) -> Result<(), CommandError> {
-        self.ask(|reply| RootMessage::Restart { reply }).await
+        self.ask(|reply| Command::Restart { reply }).await
     }
 
     /// Serves another model, and returns when it is served. vLLM is restarted with it; if it fails
@@ -134,7 +135,7 @@ impl SupervisorHandle {
     /// the old model is being brought back.
     pub async fn load_model(&self, model: &str) -> Result<(), CommandError> {
         let model = parse(model)?;
-        self.ask(|reply| RootMessage::Load { model, reply }).await
+        self.ask(|reply| Command::Load { model, reply }).await
     }
 
     /// As [`SupervisorHandle::load_model`], with progress on the way.
@@ -161,7 +162,7 @@ impl SupervisorHandle {
     pub async fn status(&self) -> Result<Snapshot, CommandError> {
         let (answer, status) = oneshot::channel();
         let reply = RpcReplyPort::from(answer);
-        self.send(RootMessage::Snapshot { reply })?;
+        self.send(Command::Snapshot { reply })?;
         status.await.map_err(|_| CommandError::SupervisorEnded)
     }
 
@@ -186,33 +187,32 @@ impl SupervisorHandle {
         &self.shared.base_url
     }
 
-    /// The root actor, for programs that speak ractor 0.16 themselves:
-    /// `ractor::call!(actor, |reply| RootMessage::Snapshot { reply })`. A command's reply is
-    /// `Result<(), Missed>` ([`Missed`](crate::Missed)). Holding it does not keep the
-    /// supervisor alive.
-    pub fn actor_ref(&self) -> ActorRef<RootMessage> {
-        self.shared.root.clone()
+    /// The root actor, for programs that speak ractor 0.16 themselves; it takes [`Command`]s. The
+    /// answer to one is `Result<(), Missed>` ([`Missed`](crate::Missed)). Holding it does not keep
+    /// the supervisor alive.
+    pub fn actor_ref(&self) -> DerivedActorRef<Command> {
+        self.shared.root.get_derived()
     }
 
     /// Ends the supervisor, and returns when it has ended and the journal is written. vLLM is
     /// stopped first, or left running, as configured (`lifecycle.stop_on_exit`).
     pub async fn shutdown(self) {
         // One that has ended already needs no telling.
-        self.shared.root.send_message(RootMessage::Shutdown).ok();
+        self.shared.root.send_message(Command::Shutdown.into()).ok();
         let mut snapshot = self.shared.snapshot.clone();
         while snapshot.changed().await.is_ok() {}
         self.shared.root.wait(None).await.ok();
         self.shared.journal.flushed().await;
     }
 
-    async fn ask(&self, message: impl FnOnce(Answer) -> RootMessage) -> Result<(), CommandError> {
+    async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), CommandError> {
         let (answer, outcome) = oneshot::channel();
-        self.send(message(RpcReplyPort::from(answer)))?;
+        self.send(command(RpcReplyPort::from(answer)))?;
         Ok(outcome.await.map_err(|_| CommandError::SupervisorEnded)??)
     }
 
-    fn send(&self, message: RootMessage) -> Result<(), CommandError> {
-        self.shared.root.send_message(message).map_err(|_| CommandError::SupervisorEnded)
+    fn send(&self, command: Command) -> Result<(), CommandError> {
+        self.shared.root.send_message(command.into()).map_err(|_| CommandError::SupervisorEnded)
     }
 }
 

@@ -59,16 +59,16 @@ pub use error::{CommandError, StartError, StateDirectoryError};
 pub use handle::SupervisorHandle;
 pub use subscription::{EventStream, LoadStream, Notice};
 pub use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass};
-pub use vllm_supervisor_actors::domain::event::{Event, EventKind};
-pub use vllm_supervisor_actors::domain::goal::Missed;
+pub use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind};
 pub use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 pub use vllm_supervisor_actors::domain::input::{RestartRecord, StopMode};
 pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
+pub use vllm_supervisor_actors::domain::ticket::Missed;
 pub use vllm_supervisor_actors::root::{
-    GpuView, HealthNote, LaunchKind, RestartCount, RootMessage, Snapshot,
+    Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot,
 };
 
 /// The example of the README compiles.

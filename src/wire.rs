@@ -99,6 +99,16 @@ enum KindBody<'a> {
         from: &'a str,
         to: &'a str,
     },
+    ModelWanted {
+        from: &'a str,
+        to: &'a str,
+    },
+    CleanupBlocked {
+        cause: CauseBody<'a>,
+    },
+    SupervisorEnded {
+        reason: &'static str,
+    },
 }
 
 impl<'a> From<&'a Event> for EventLine<'a> {
@@ -128,6 +138,13 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             }
             EventKind::ModelSwitched { from, to } => {
                 KindBody::ModelSwitched { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::ModelWanted { from, to } => {
+                KindBody::ModelWanted { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::CleanupBlocked { cause } => KindBody::CleanupBlocked { cause: cause.into() },
+            EventKind::SupervisorEnded { reason } => {
+                KindBody::SupervisorEnded { reason: reason.as_str() }
             }
         };
         Self {
@@ -220,6 +237,7 @@ struct StatusBody<'a> {
     restarts: RestartsBody,
     gpus: Vec<GpuBody<'a>>,
     last_error: Option<ErrorBody<'a>>,
+    blocked: Option<ErrorBody<'a>>,
 }
 
 impl<'a> StatusBody<'a> {
@@ -250,6 +268,7 @@ impl<'a> StatusBody<'a> {
             },
             gpus: snapshot.gpus.gpus().iter().map(GpuBody::from).collect(),
             last_error: snapshot.last_error.as_ref().map(ErrorBody::from),
+            blocked: snapshot.blocked.as_ref().map(ErrorBody::from),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod listener;
 pub mod log_tail;
 pub mod nvml;
+mod ownership;
 mod proc_fs;
 mod process_record;
 mod process_tree;

@@ -6,10 +6,10 @@
 //! done about it goes out as an [`Effect`](input::Effect). Reading order: [`state`], [`machine`],
 //! [`event`].
 
+pub mod absence;
 pub mod cause;
 pub mod diagnosis;
 pub mod event;
-pub mod goal;
 pub mod gpu;
 pub mod health;
 pub mod id;
@@ -23,3 +23,5 @@ pub mod restart;
 pub mod secret;
 pub mod spec;
 pub mod state;
+pub mod switch;
+pub mod ticket;

@@ -1,7 +1,8 @@
 //! The actor that asks vLLM how it is.
 //!
-//! It asks one question at a time, often while vLLM starts and by the interval when it runs. It
-//! never judges: it tells the root what each check found, and the machine counts.
+//! It asks one question at a time, often while vLLM starts and steadily when it runs. It never
+//! judges: it tells the root what the checks found (of those that pass in a row, one an interval),
+//! and the machine counts. Before a stop it tells when no request runs any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,12 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::time::Instant;
 
-use crate::domain::health::{Cadence, Check};
+use crate::domain::health::{Cadence, Check, DRAIN_PAUSE};
 use crate::domain::id::Incarnation;
-use crate::domain::report::HealthReport;
+use crate::domain::report::{HealthNews, HealthReport};
 use crate::domain::spec::ModelId;
 use crate::ports::Probe;
-use crate::tell::{OwnedTask, report, tell, tell_after};
+use crate::tell::{OwnedTask, pause, report, tell, tell_after};
 
 mod message;
 
@@ -29,10 +30,10 @@ pub struct HealthActor;
 pub struct HealthArgs {
     /// Asks.
     pub probe: Arc<dyn Probe>,
-    /// The pause between two checks when running.
+    /// How often a server that stays healthy is reported.
     pub interval: Duration,
     /// Where reports go.
-    pub root: DerivedActorRef<HealthReport>,
+    pub root: DerivedActorRef<HealthNews>,
 }
 
 /// The state of a [`HealthActor`].
@@ -42,6 +43,8 @@ pub struct HealthState {
     args: HealthArgs,
     /// Whom it asks, if anybody.
     patient: Option<Patient>,
+    /// Waits for the requests of a launch that is to stop.
+    drain: Option<OwnedTask>,
 }
 
 /// A launch that is being asked.
@@ -57,6 +60,8 @@ struct Patient {
     since: Instant,
     /// Failed checks in a row.
     failures: u32,
+    /// When a passed check was last reported at this cadence.
+    reported: Option<Instant>,
     /// The question under way.
     question: Option<OwnedTask>,
     /// The timer of the next one.
@@ -73,7 +78,7 @@ impl Actor for HealthActor {
         _myself: ActorRef<HealthMessage>,
         args: HealthArgs,
     ) -> Result<HealthState, ActorProcessingErr> {
-        Ok(HealthState { args, patient: None })
+        Ok(HealthState { args, patient: None, drain: None })
     }
 
     async fn handle(
@@ -93,7 +98,11 @@ impl Actor for HealthActor {
             HealthMessage::Answered { incarnation, check } => {
                 state.answered(&myself, incarnation, check);
             }
-            HealthMessage::Cease => state.patient = None,
+            HealthMessage::Drain { incarnation } => state.drain(&myself, incarnation),
+            HealthMessage::Cease => {
+                state.patient = None;
+                state.drain = None;
+            }
         }
         Ok(())
     }
@@ -112,6 +121,7 @@ impl HealthState {
             cadence: Cadence::Eager,
             since: Instant::now(),
             failures: 0,
+            reported: None,
             question: None,
             timer: None,
         });
@@ -121,10 +131,12 @@ impl HealthState {
     fn settle(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
         let interval = self.args.interval;
         let Some(patient) = self.current(incarnation) else { return };
-        patient.cadence = Cadence::Steady { interval };
+        patient.cadence = Cadence::Steady;
         patient.since = Instant::now();
         patient.failures = 0;
-        patient.schedule(myself);
+        // The check that proved it healthy has just been reported.
+        patient.reported = Some(patient.since);
+        patient.schedule(myself, interval);
     }
 
     fn ask(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
@@ -147,12 +159,33 @@ impl HealthState {
         incarnation: Incarnation,
         check: Check,
     ) {
-        let root = self.args.root.clone();
+        let (root, interval) = (self.args.root.clone(), self.args.interval);
         let Some(patient) = self.current(incarnation) else { return };
         patient.question = None;
+        let is_due = patient.is_worth_a_report(&check, interval);
         patient.failures = if check.is_ok() { 0 } else { patient.failures.saturating_add(1) };
-        patient.schedule(myself);
-        report(&root, HealthReport { incarnation, check });
+        patient.schedule(myself, interval);
+        if is_due {
+            report(&root, HealthNews::Checked(HealthReport { incarnation, check }));
+        }
+    }
+
+    fn drain(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
+        let (probe, root) = (Arc::clone(&self.args.probe), self.args.root.clone());
+        self.drain = Some(OwnedTask::begin(myself.get_cell(), async move {
+            let mut quiet_since = Instant::now();
+            // Without the counters nobody can say whether anything runs, nor when it would end.
+            while let Some(in_hand) = probe.in_hand().await {
+                if in_hand.is_drained(quiet_since.elapsed()) {
+                    break;
+                }
+                if in_hand.requests > 0 {
+                    quiet_since = Instant::now();
+                }
+                pause(DRAIN_PAUSE).await;
+            }
+            report(&root, HealthNews::Drained(incarnation));
+        }));
     }
 
     fn current(&mut self, incarnation: Incarnation) -> Option<&mut Patient> {
@@ -161,8 +194,23 @@ impl HealthState {
 }
 
 impl Patient {
-    fn schedule(&mut self, myself: &ActorRef<HealthMessage>) {
-        let pause = self.cadence.pause(self.since.elapsed(), self.failures);
+    /// Every check while it starts, every one that fails, the first that passes after one that
+    /// failed, and else one an interval.
+    fn is_worth_a_report(&mut self, check: &Check, interval: Duration) -> bool {
+        let now = Instant::now();
+        let is_due = self.reported.is_none_or(|last| now.duration_since(last) >= interval);
+        let is_news = match self.cadence {
+            Cadence::Eager => true,
+            Cadence::Steady => check.is_err() || self.failures > 0 || is_due,
+        };
+        if is_news && check.is_ok() {
+            self.reported = Some(now);
+        }
+        is_news
+    }
+
+    fn schedule(&mut self, myself: &ActorRef<HealthMessage>, interval: Duration) {
+        let pause = self.cadence.pause(self.since.elapsed(), self.failures, interval);
         let incarnation = self.incarnation;
         self.timer = Some(tell_after(myself, pause, HealthMessage::ProbeDue { incarnation }));
     }

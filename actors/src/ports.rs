@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::Event;
 use crate::domain::gpu::GpuSnapshot;
-use crate::domain::health::Check;
+use crate::domain::health::{Check, InHand};
 use crate::domain::id::Incarnation;
 use crate::domain::input::RestartRecord;
 use crate::domain::listener::Listener;
-use crate::domain::report::Work;
+use crate::domain::report::{Role, Work};
 use crate::domain::spec::ModelId;
 
 /// An answer that takes time.
@@ -25,41 +26,91 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Starts vLLM, and finds one that an earlier supervisor started.
 pub trait Launcher: fmt::Debug + Send + Sync + 'static {
-    /// Starts vLLM for `model` and returns at once, long before it serves.
+    /// Makes ready for a launch: whatever is needed to own all that it will start. Nothing runs
+    /// yet, and nothing is left if the claim is dropped.
     ///
     /// # Errors
     ///
-    /// The cause, when nothing was started: no executable, the port taken, no log file.
-    fn launch(
-        &self,
-        incarnation: Incarnation,
-        model: &ModelId,
-    ) -> Result<Arc<dyn RunningProcess>, Cause>;
+    /// The cause, when there can be no launch: the port taken, no log file, no way to own it.
+    fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause>;
 
     /// Looks for what an earlier supervisor left. The answer is proven (pid, start time and boot),
     /// never guessed: an impostor is never taken for ours.
-    fn find(&self, model: &ModelId) -> Pending<'static, Found>;
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at. Something may be there.
+    fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>>;
 }
 
 /// What an earlier supervisor left.
 #[derive(Clone, Debug)]
 pub enum Found {
     /// Nothing.
-    Nothing,
+    Nothing(Proof),
     /// A vLLM that is what we would launch.
     Ready {
         /// The launch it was.
         incarnation: Incarnation,
-        /// The process.
-        process: Arc<dyn RunningProcess>,
+        /// Everything of it. Whoever found it has it; dropping the claim does nothing.
+        claim: Arc<dyn Claim>,
+        /// Its main process.
+        head: Arc<dyn Head>,
     },
     /// Something to be cleared away first: other settings, or a tree without its head.
     Remnant {
         /// The launch it was.
         incarnation: Incarnation,
         /// What is left of it.
-        process: Arc<dyn RunningProcess>,
+        claim: Arc<dyn Claim>,
+        /// Its main process, if that lives.
+        head: Option<Arc<dyn Head>>,
     },
+}
+
+/// Everything that one launch starts: API server, engine, workers, helpers, and what they make.
+///
+/// A claim that was never released sweeps when it is dropped, so that nothing it started goes
+/// without an owner.
+pub trait Claim: fmt::Debug + Send + Sync + 'static {
+    /// Starts vLLM, and answers long before it serves. Dropping the future interrupts it; what it
+    /// had started by then is swept with the rest.
+    fn start(&self) -> Pending<'static, Result<Arc<dyn Head>, Cause>>;
+
+    /// Kills everything, removes what it made, and tells after a bounded time whether nothing is
+    /// left. Nothing is started any more.
+    fn sweep(&self) -> Pending<'static, Result<Proof, Doubt>>;
+
+    /// The same without a runtime: for a guard's `Drop`.
+    ///
+    /// # Errors
+    ///
+    /// The doubt that remains.
+    fn sweep_blocking(&self) -> Result<Proof, Doubt>;
+
+    /// Lets go: what runs goes on without an owner.
+    fn release(&self);
+
+    /// The deaths from now on, the main process's apart. They are told to one listener.
+    fn deaths(&self) -> Box<dyn DeathSource>;
+
+    /// What the tree has done so far.
+    fn work(&self) -> Pending<'static, Result<Work, ScanError>>;
+
+    /// The end of what it wrote, oldest line first, secrets masked.
+    fn last_lines(&self) -> Pending<'static, Vec<String>>;
+}
+
+/// The main process of a launch.
+pub trait Head: fmt::Debug + Send + Sync + 'static {
+    /// Its pid.
+    fn pid(&self) -> u32;
+
+    /// Resolves when it has ended; at once if it already has.
+    fn ended(&self) -> Pending<'static, Exit>;
+
+    /// Signals it alone. A process that is gone is no error.
+    fn signal(&self, signal: Signal);
 }
 
 /// A signal for the main process.
@@ -71,30 +122,21 @@ pub enum Signal {
     Kill,
 }
 
-/// A vLLM with everything it started: API server, engine, workers, helpers.
-pub trait RunningProcess: fmt::Debug + Send + Sync + 'static {
-    /// The pid of the main process.
-    fn pid(&self) -> u32;
+/// The deaths in one tree.
+pub trait DeathSource: Send {
+    /// The next one. Dropping the future loses nothing.
+    fn next_death(&mut self) -> Pending<'_, Death>;
+}
 
-    /// Resolves when the main process has ended; at once if it already has.
-    fn ended(&self) -> Pending<'static, Exit>;
-
-    /// Signals the main process alone. A process that is gone is no error.
-    fn signal_main(&self, signal: Signal);
-
-    /// Kills everything of the tree, and tells who is still alive after a moment. Empty means
-    /// proven gone.
-    fn sweep(&self) -> Pending<'static, Vec<u32>>;
-
-    /// Kills everything of the tree now, without a runtime: for a guard's `Drop`. Returns who is
-    /// still alive after a short, bounded wait.
-    fn sweep_blocking(&self) -> Vec<u32>;
-
-    /// What the tree has done so far.
-    fn work(&self) -> Pending<'static, Work>;
-
-    /// The end of what it wrote, oldest line first, secrets masked.
-    fn last_lines(&self) -> Pending<'static, Vec<String>>;
+/// The end of a process of the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The pid it had.
+    pub pid: u32,
+    /// What it was for.
+    pub role: Role,
+    /// How it ended.
+    pub exit: Exit,
 }
 
 /// What vLLM writes, by launch.
@@ -120,6 +162,10 @@ pub trait Listeners: fmt::Debug + Send + Sync + 'static {
 pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// `/health`, then whether `/v1/models` lists `model`.
     fn check(&self, model: &ModelId) -> Pending<'static, Check>;
+
+    /// What the server has in hand; `None` if that cannot be told, because it does not answer or
+    /// does not count.
+    fn in_hand(&self) -> Pending<'static, Option<InHand>>;
 }
 
 /// Looks at the GPUs on a thread of its own, which may hang without hurting anyone.
@@ -169,10 +215,12 @@ pub struct CustodyEnded {
     pub at: SystemTime,
     /// Which launch.
     pub incarnation: Incarnation,
-    /// The pid of its main process.
-    pub pid: u32,
-    /// What became of it.
+    /// The pid of its main process, if that had been started.
+    pub pid: Option<u32>,
+    /// What was to become of it.
     pub fate: Fate,
+    /// What outlives its killing, or could not be looked at; `None` if it is proven gone, or kept.
+    pub left: Option<Doubt>,
 }
 
 /// What becomes of a process whose owner ends.

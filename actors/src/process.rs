@@ -5,22 +5,33 @@
 //! its state makes sure that the process is stopped or kept as configured, however this actor ends.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, DerivedActorRef};
+use tokio::time::timeout;
 
+use crate::domain::absence::Proof;
+use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
-use crate::ports::{CustodyEnded, Fate, Found, Journal, Launcher, RunningProcess};
+use crate::ports::{Claim, Death, Fate, Found, Head, Journal, Launcher};
 use crate::tell::{OwnedTask, report, tell};
 
+mod custody;
 mod message;
 mod stop_ladder;
 
+use custody::Custody;
 pub use message::{ProcessMessage, ProcessNews, Tenure};
+
+/// The pause after a look that failed.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the report of an end waits for the last lines of the log.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -33,8 +44,6 @@ pub struct ProcessArgs {
     pub launcher: Arc<dyn Launcher>,
     /// Hears what became of a process whose owner ended.
     pub journal: Arc<dyn Journal>,
-    /// Time between SIGTERM and SIGKILL.
-    pub grace: Duration,
     /// What becomes of the process if this actor ends before it.
     pub fate: Fate,
     /// Which of the process actors this is.
@@ -55,10 +64,10 @@ impl ProcessArgs {
 pub struct ProcessState {
     /// What it was given.
     args: ProcessArgs,
-    /// The process held, if any.
+    /// The launch held, if any.
     custody: Option<Custody>,
-    /// Waits for the main process to end.
-    waiter: Option<OwnedTask>,
+    /// Wait for the main process to end, and for others of its tree.
+    waiters: Option<[OwnedTask; 2]>,
     /// What it is busy with.
     errand: Errand,
     /// Measures the tree's work.
@@ -75,6 +84,10 @@ enum Errand {
         _look: OwnedTask,
         then_stop: Option<StopOrder>,
     },
+    /// Starting what it holds a claim to.
+    Starting {
+        _start: OwnedTask,
+    },
     /// Stopping what it holds, and proving it gone.
     Stopping {
         _ladder: OwnedTask,
@@ -87,6 +100,7 @@ struct StopOrder {
     incarnation: Incarnation,
     mode: StopMode,
     phase: Phase,
+    grace: Duration,
 }
 
 impl Actor for ProcessActor {
@@ -99,7 +113,7 @@ impl Actor for ProcessActor {
         _myself: ActorRef<ProcessMessage>,
         args: ProcessArgs,
     ) -> Result<ProcessState, ActorProcessingErr> {
-        Ok(ProcessState { args, custody: None, waiter: None, errand: Errand::None, sampler: None })
+        Ok(ProcessState { args, custody: None, waiters: None, errand: Errand::None, sampler: None })
     }
 
     async fn handle(
@@ -114,11 +128,17 @@ impl Actor for ProcessActor {
             ProcessMessage::Launch { incarnation, model } => {
                 state.launch(&myself, incarnation, &model);
             }
-            ProcessMessage::Stop { incarnation, mode, phase } => {
-                state.stop(&myself, StopOrder { incarnation, mode, phase });
+            ProcessMessage::Started { incarnation, head } => {
+                state.started(&myself, incarnation, head);
+            }
+            ProcessMessage::NotStarted { incarnation, cause, proof } => {
+                state.not_started(incarnation, cause, proof);
+            }
+            ProcessMessage::Stop { incarnation, mode, phase, grace } => {
+                state.stop(&myself, StopOrder { incarnation, mode, phase, grace });
             }
             ProcessMessage::SampleWork { incarnation } => state.sample(&myself, incarnation),
-            ProcessMessage::Vacated { incarnation } => state.vacated(incarnation),
+            ProcessMessage::Vacated { incarnation, proof } => state.vacated(incarnation, proof),
         }
         Ok(())
     }
@@ -129,10 +149,23 @@ impl ProcessState {
         self.args.reporter()(fact);
     }
 
+    /// Looks until it can be told what there is.
     fn look(&mut self, myself: &ActorRef<ProcessMessage>, model: ModelId) {
-        let (found, actor) = (self.args.launcher.find(&model), myself.clone());
+        let (launcher, actor) = (Arc::clone(&self.args.launcher), myself.clone());
+        let report = self.args.reporter();
         let look = OwnedTask::begin(myself.get_cell(), async move {
-            let found = found.await;
+            let mut said = None;
+            let found = loop {
+                match launcher.find(&model).await {
+                    Ok(found) => break found,
+                    Err(error) if said.as_ref() == Some(&error) => {}
+                    Err(error) => {
+                        report(ProcessReport::LookFailed { error: error.clone() });
+                        said = Some(error);
+                    }
+                }
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            };
             tell(&actor, ProcessMessage::Found { found, model });
         });
         self.errand = Errand::Looking { _look: look, then_stop: None };
@@ -144,15 +177,15 @@ impl ProcessState {
             return;
         };
         match found {
-            Found::Nothing => self.report(ProcessReport::NothingFound),
-            Found::Ready { incarnation, process } => {
-                let pid = process.pid();
-                self.hold(incarnation, process);
+            Found::Nothing(proof) => self.report(ProcessReport::NothingFound { proof }),
+            Found::Ready { incarnation, claim, head } => {
+                let pid = head.pid();
+                self.hold(incarnation, claim, Some(head));
                 self.report(ProcessReport::Adopted { incarnation, pid, model });
-                self.await_end(myself);
+                self.await_deaths(myself);
             }
-            Found::Remnant { incarnation, process } => {
-                self.hold(incarnation, process);
+            Found::Remnant { incarnation, claim, head } => {
+                self.hold(incarnation, claim, head);
                 self.report(ProcessReport::RemnantFound { incarnation });
             }
         }
@@ -170,37 +203,89 @@ impl ProcessState {
         debug_assert!(self.custody.is_none(), "nothing is launched beside a living incarnation");
         // A look that is not over would find what is launched now.
         self.errand = Errand::None;
-        // Between the launch and the guard there is no await at which this could be killed.
-        match self.args.launcher.launch(incarnation, model) {
-            Ok(process) => {
-                let pid = process.pid();
-                self.hold(incarnation, process);
-                self.report(ProcessReport::Launched { incarnation, pid });
-                self.await_end(myself);
-            }
-            Err(cause) => self.report(ProcessReport::LaunchFailed { incarnation, cause }),
+        // Between the claim and the guard there is no await at which this could be killed.
+        let claim = match self.args.launcher.claim(incarnation, model) {
+            Ok(claim) => claim,
+            Err(cause) => return self.report(ProcessReport::LaunchFailed { incarnation, cause }),
+        };
+        self.hold(incarnation, Arc::clone(&claim), None);
+        let (report, actor) = (self.args.reporter(), myself.clone());
+        let start = OwnedTask::begin(myself.get_cell(), async move {
+            let message = match claim.start().await {
+                Ok(head) => ProcessMessage::Started { incarnation, head },
+                Err(cause) => {
+                    let lingered = |doubt| report(ProcessReport::Lingered { incarnation, doubt });
+                    let proof = stop_ladder::proven_gone(&*claim, lingered).await;
+                    ProcessMessage::NotStarted { incarnation, cause, proof }
+                }
+            };
+            tell(&actor, message);
+        });
+        self.errand = Errand::Starting { _start: start };
+    }
+
+    /// A start that was overtaken by a stop is heard no more.
+    fn started(
+        &mut self,
+        myself: &ActorRef<ProcessMessage>,
+        incarnation: Incarnation,
+        head: Arc<dyn Head>,
+    ) {
+        let Some(custody) = self.custody.as_mut().filter(|it| it.incarnation == incarnation) else {
+            return;
+        };
+        let pid = head.pid();
+        custody.head = Some(head);
+        if matches!(self.errand, Errand::Starting { .. }) {
+            self.errand = Errand::None;
+            self.report(ProcessReport::Launched { incarnation, pid });
+            self.await_deaths(myself);
         }
     }
 
-    fn hold(&mut self, incarnation: Incarnation, process: Arc<dyn RunningProcess>) {
+    fn not_started(&mut self, incarnation: Incarnation, cause: Cause, proof: Proof) {
+        if self.held(incarnation).is_none() || !matches!(self.errand, Errand::Starting { .. }) {
+            return;
+        }
+        self.let_go(proof);
+        self.report(ProcessReport::LaunchFailed { incarnation, cause });
+    }
+
+    fn hold(
+        &mut self,
+        incarnation: Incarnation,
+        claim: Arc<dyn Claim>,
+        head: Option<Arc<dyn Head>>,
+    ) {
         let (fate, journal) = (self.args.fate, Arc::clone(&self.args.journal));
-        self.custody = Some(Custody { incarnation, process, fate, journal, proof: Proof::Alive });
+        self.custody = Some(Custody::begin(incarnation, claim, head, fate, journal));
     }
 
-    fn held(&self, incarnation: Incarnation) -> Option<&Arc<dyn RunningProcess>> {
-        let custody = self.custody.as_ref().filter(|held| held.incarnation == incarnation)?;
-        Some(&custody.process)
+    fn held(&self, incarnation: Incarnation) -> Option<&Custody> {
+        self.custody.as_ref().filter(|held| held.incarnation == incarnation)
     }
 
-    fn await_end(&mut self, myself: &ActorRef<ProcessMessage>) {
-        let Some(custody) = &self.custody else { return };
-        let (process, incarnation) = (Arc::clone(&custody.process), custody.incarnation);
+    fn await_deaths(&mut self, myself: &ActorRef<ProcessMessage>) {
+        let Some(Custody { incarnation, claim, head: Some(head), .. }) = &self.custody else {
+            return;
+        };
+        let (incarnation, claim, head) = (*incarnation, Arc::clone(claim), Arc::clone(head));
+        let (report, mut deaths) = (self.args.reporter(), claim.deaths());
+        let members = OwnedTask::begin(myself.get_cell(), async move {
+            loop {
+                let Death { pid, role, exit } = deaths.next_death().await;
+                report(ProcessReport::MemberDied { incarnation, pid, role, exit });
+            }
+        });
         let report = self.args.reporter();
-        self.waiter = Some(OwnedTask::begin(myself.get_cell(), async move {
-            let exit = process.ended().await;
-            let last_lines = process.last_lines().await;
+        let main = OwnedTask::begin(myself.get_cell(), async move {
+            let exit = head.ended().await;
+            // The end is the news; its lines are waited for only so long.
+            let lines = timeout(LAST_LINES_WITHIN, claim.last_lines()).await;
+            let last_lines = lines.unwrap_or_default();
             report(ProcessReport::Exited { incarnation, exit, last_lines });
-        }));
+        });
+        self.waiters = Some([main, members]);
     }
 
     /// A later stop replaces an earlier one: it can only be faster.
@@ -210,90 +295,61 @@ impl ProcessState {
             return;
         }
         let incarnation = order.incarnation;
-        let Some(process) = self.held(incarnation).map(Arc::clone) else {
-            return self.report(ProcessReport::Vacated { incarnation });
+        let Some(custody) = self.custody.as_mut().filter(|it| it.incarnation == incarnation) else {
+            return self.vacant(incarnation);
         };
-        let pauses = stop_ladder::pauses(order.mode, order.phase, self.args.grace);
+        // Only what loads or serves may be kept.
+        custody.fate = Fate::Killed;
+        let (claim, head) = (Arc::clone(&custody.claim), custody.head.clone());
+        let pauses = stop_ladder::pauses(order.mode, order.phase, order.grace);
         let (report, actor) = (self.args.reporter(), myself.clone());
         let ladder = OwnedTask::begin(myself.get_cell(), async move {
-            stop_ladder::climb(&*process, &pauses, |survivors| {
-                report(ProcessReport::Lingered { incarnation, survivors });
-            })
-            .await;
-            tell(&actor, ProcessMessage::Vacated { incarnation });
+            if let Some(head) = head {
+                stop_ladder::ask(&*head, &pauses).await;
+            }
+            let lingered = |doubt| report(ProcessReport::Lingered { incarnation, doubt });
+            let proof = stop_ladder::proven_gone(&*claim, lingered).await;
+            tell(&actor, ProcessMessage::Vacated { incarnation, proof });
         });
         self.errand = Errand::Stopping { _ladder: ladder };
     }
 
+    /// Of what is not held nothing is left: it was never launched here, or proven gone before.
+    fn vacant(&self, incarnation: Incarnation) {
+        if let Ok(proof) = Proof::of(Ok(Vec::new())) {
+            self.report(ProcessReport::Vacated { incarnation, proof });
+        }
+    }
+
     fn sample(&mut self, myself: &ActorRef<ProcessMessage>, incarnation: Incarnation) {
-        let Some(process) = self.held(incarnation).map(Arc::clone) else { return };
+        let Some(claim) = self.held(incarnation).map(|held| Arc::clone(&held.claim)) else {
+            return;
+        };
         let report = self.args.reporter();
         self.sampler = Some(OwnedTask::begin(myself.get_cell(), async move {
-            let work = process.work().await;
-            report(ProcessReport::Sampled { incarnation, work });
+            match claim.work().await {
+                Ok(work) => report(ProcessReport::Sampled { incarnation, work }),
+                // Nothing is known: neither that it worked nor that it stood still.
+                Err(error) => tracing::warn!(%error, "what vLLM works cannot be measured"),
+            }
         }));
     }
 
-    fn vacated(&mut self, incarnation: Incarnation) {
+    fn vacated(&mut self, incarnation: Incarnation, proof: Proof) {
         if self.held(incarnation).is_none() {
             return;
         }
-        self.waiter = None;
+        self.let_go(proof.clone());
+        self.report(ProcessReport::Vacated { incarnation, proof });
+    }
+
+    fn let_go(&mut self, proof: Proof) {
+        self.waiters = None;
         self.errand = Errand::None;
         self.sampler = None;
         if let Some(custody) = self.custody.take() {
-            custody.close();
+            custody.close(proof);
         }
-        self.report(ProcessReport::Vacated { incarnation });
-    }
-}
-
-/// Holds a process, and sees to it that it has an owner or an end.
-///
-/// ractor skips `post_stop` on a kill and on a panic, and kills children when a parent ends: only
-/// `Drop` is sure to run.
-#[derive(Debug)]
-struct Custody {
-    incarnation: Incarnation,
-    process: Arc<dyn RunningProcess>,
-    fate: Fate,
-    journal: Arc<dyn Journal>,
-    proof: Proof,
-}
-
-/// What is known of a process in custody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    Alive,
-    Gone,
-}
-
-impl Custody {
-    /// The process is proven gone: nothing is owed.
-    fn close(mut self) {
-        self.proof = Proof::Gone;
-    }
-}
-
-impl Drop for Custody {
-    fn drop(&mut self) {
-        if self.proof == Proof::Gone {
-            return;
-        }
-        let pid = self.process.pid();
-        match self.fate {
-            Fate::Kept => tracing::info!(pid, "vLLM is left running"),
-            Fate::Killed => {
-                let survivors = self.process.sweep_blocking();
-                tracing::warn!(pid, ?survivors, "vLLM was killed because its owner ended");
-            }
-        }
-        self.journal.custody_ended(&CustodyEnded {
-            at: SystemTime::now(),
-            incarnation: self.incarnation,
-            pid,
-            fate: self.fate,
-        });
     }
 }
 

@@ -12,10 +12,10 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info};
 
-use crate::domain::event::Event;
-use crate::domain::goal::Goal;
-use crate::domain::input::{Effect, Input};
+use crate::domain::event::{EndReason, Event};
+use crate::domain::input::{Asker, Effect, Input, Request};
 use crate::domain::machine::Resume;
+use crate::domain::report::{GpuReport, HealthNews};
 use crate::domain::spec::ServiceSpec;
 use crate::ports::{GpuSource, Journal, Launcher, Output, Probe};
 use crate::root::children::{Children, Loss, Role};
@@ -28,7 +28,7 @@ mod publish;
 mod service;
 mod snapshot;
 
-pub use message::{Answer, RootMessage};
+pub use message::{Answer, Command, RootMessage};
 pub use snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snapshot};
 
 /// See the module.
@@ -55,10 +55,8 @@ pub struct Adapters {
 pub struct RootArgs {
     /// The figures that the rules decide by.
     pub spec: ServiceSpec,
-    /// The pause between two health checks when running.
+    /// How often a server that stays healthy is reported.
     pub health_interval: Duration,
-    /// Time between SIGTERM and SIGKILL.
-    pub grace: Duration,
     /// The world.
     pub adapters: Adapters,
     /// Where numbering goes on from.
@@ -109,29 +107,23 @@ impl Actor for RootSupervisor {
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RootMessage::Start { reply } => state.command(&myself, Input::Start, reply),
-            RootMessage::EnsureHealthy { reply } => state.command(&myself, Input::Ensure, reply),
-            RootMessage::Stop { mode, reply } => state.command(&myself, Input::Stop(mode), reply),
-            RootMessage::Restart { reply } => state.command(&myself, Input::Restart, reply),
-            RootMessage::Load { model, reply } => state.command(&myself, Input::Load(model), reply),
-            RootMessage::Snapshot { reply } => state.service.answer_snapshot(reply),
+            RootMessage::Command(command) => state.command(&myself, command),
             RootMessage::Process(news) => {
                 if state.children.hears(&news) {
                     state.take(&myself, Input::Process(news.report));
                 }
             }
-            RootMessage::Health(report) => {
-                state.service.note_health(&report);
-                state.take(&myself, Input::Health(report));
-            }
+            RootMessage::Health(news) => state.hear_of_health(&myself, news),
             RootMessage::Loader(report) => state.take(&myself, Input::Loader(report)),
             RootMessage::Gpu(report) => state.service.note_gpus(report),
             RootMessage::Due { timer, incarnation } => {
                 state.take(&myself, Input::Due(timer, incarnation));
             }
-            RootMessage::Shutdown => state.shut_down(&myself),
             RootMessage::WindDown => state.children.wind_down(&myself),
-            RootMessage::WoundDown => myself.stop(None),
+            RootMessage::WoundDown => {
+                state.service.end(EndReason::ShutDown);
+                myself.stop(None);
+            }
         }
         Ok(())
     }
@@ -159,38 +151,53 @@ impl Actor for RootSupervisor {
 }
 
 impl RootState {
-    fn command(&mut self, myself: &ActorRef<RootMessage>, input: Input, reply: Answer) {
-        let goal = match input {
-            Input::Stop(_) => Some(Goal::Down),
-            // What comes too late is answered by the dropped reply.
-            _ if self.service.is_ending() => return,
-            _ => None,
+    fn command(&mut self, myself: &ActorRef<RootMessage>, command: Command) {
+        let asker = Asker::Program;
+        let (request, reply) = match command {
+            Command::Start { reply } => (Request::Start, reply),
+            Command::EnsureHealthy { model: None, reply } => (Request::Ensure, reply),
+            Command::EnsureHealthy { model: Some(model), reply } => {
+                (Request::Load { model, asker }, reply)
+            }
+            Command::Stop { mode, reply } => (Request::Stop(mode), reply),
+            Command::Restart { reply } => (Request::Restart, reply),
+            Command::Load { model, reply } => {
+                (Request::Load { model, asker: Asker::Operator }, reply)
+            }
+            Command::Snapshot { reply } => return self.service.answer_snapshot(reply),
+            Command::Shutdown => return self.shut_down(myself),
         };
-        self.take(myself, input);
-        let goal = goal.unwrap_or_else(|| Goal::served(self.service.machine()));
-        self.service.wait(goal, reply);
+        let ticket = self.service.expect_answer(reply);
+        self.take(myself, Input::Request(ticket, request));
+    }
+
+    fn hear_of_health(&mut self, myself: &ActorRef<RootMessage>, news: HealthNews) {
+        match news {
+            HealthNews::Checked(report) => {
+                self.service.note_health(&report);
+                self.take(myself, Input::Health(report));
+            }
+            HealthNews::Drained(incarnation) => self.take(myself, Input::Drained(incarnation)),
+        }
     }
 
     fn take(&mut self, myself: &ActorRef<RootMessage>, input: Input) {
-        let reaction = self.service.take(input);
-        self.run(myself, reaction);
+        let effects = self.service.take(input);
+        self.run(myself, effects);
     }
 
     fn run(&mut self, myself: &ActorRef<RootMessage>, effects: Vec<Effect>) {
         for effect in effects {
-            self.children.run(myself, effect, &self.service);
-        }
-        if self.service.may_wind_down() {
-            tell(myself, RootMessage::WindDown);
+            match effect {
+                Effect::End => tell(myself, RootMessage::WindDown),
+                effect => self.children.run(myself, effect, &self.service),
+            }
         }
     }
 
     fn shut_down(&mut self, myself: &ActorRef<RootMessage>) {
         info!("the supervisor is asked to end");
-        match self.service.shut_down() {
-            Some(stop) => self.take(myself, stop),
-            None => self.run(myself, Vec::new()),
-        }
+        self.take(myself, Input::ShutDown);
     }
 
     /// A child actor died: a bug. It and those started after it are replaced, within limits.
@@ -212,14 +219,16 @@ impl RootState {
                 }
             }
             Loss::TooMany(role) => {
-                error!(actor = %role, reason, "child actors die too often: the supervisor ends");
+                error!(actor = %role, reason, "the child actor dies too often");
                 match role {
                     // Its guard has stopped or kept vLLM already.
-                    Role::Process => {
-                        self.service.end_now();
-                        self.run(myself, Vec::new());
+                    Role::Process => tell(myself, RootMessage::WindDown),
+                    Role::Loader | Role::Health => self.shut_down(myself),
+                    // Nobody depends on it.
+                    Role::Gpu => {
+                        let reason = format!("the GPU monitor died too often: {reason}");
+                        self.service.note_gpus(GpuReport::Unavailable { reason });
                     }
-                    Role::Loader | Role::Health | Role::Gpu => self.shut_down(myself),
                 }
             }
         }

@@ -34,6 +34,11 @@ pub(crate) fn tell_after<M: Message>(
     })
 }
 
+/// A pause within an owned task; a handler never waits.
+pub(crate) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// A background task that belongs to an actor: kept in the actor's state, it is aborted when that
 /// is dropped. If it panics, the actor is killed, so that its supervisor hears of it.
 #[derive(Debug)]

@@ -96,6 +96,9 @@ impl TextForm {
                 | EventKind::StateChanged { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
+                | EventKind::ModelWanted { .. }
+                | EventKind::CleanupBlocked { .. }
+                | EventKind::SupervisorEnded { .. }
                 | EventKind::ModelSwitched { .. } => {}
             }
         }

@@ -66,6 +66,9 @@ fn what(event: &Event, service: &Service) -> String {
             format!("unhealthy, {consecutive_failures} failed checks in a row")
         }
         EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
+        EventKind::ModelWanted { from, to } => format!("{to} is to be served instead of {from}"),
+        EventKind::CleanupBlocked { cause } => format!("cleanup blocked: {cause}"),
+        EventKind::SupervisorEnded { .. } => "the supervisor has ended".to_owned(),
     }
 }
 

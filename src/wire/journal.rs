@@ -37,6 +37,7 @@ impl JournalCodec for JsonLines {
             "type": "custody_ended",
             "pid": ended.pid,
             "fate": fate,
+            "left": ended.left.as_ref().map(ToString::to_string),
         })
         .to_string()
     }

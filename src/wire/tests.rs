@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
+use vllm_supervisor_actors::domain::absence::{Doubt, Leftover};
 use vllm_supervisor_actors::domain::event::EventKind::{
     self, HealthChanged, LoadProgressed, ModelSwitched, RestartScheduled, StateChanged,
 };
@@ -231,8 +232,7 @@ fn fields_of_a_later_version_do_not_hide_an_entry() {
 }
 
 fn lines() -> [String; 3] {
-    let ended =
-        CustodyEnded { at: morning(), incarnation: Incarnation::new(2), pid: 42, fate: Fate::Kept };
+    let ended = custody_ended(Fate::Kept);
     let (from, to) = (ServiceState::Running, ServiceState::Crashed);
     let changed = seventh(StateChanged { from, to, cause: Some(crash()) });
     [JsonLines.event(&changed), JsonLines.restart(&record()), JsonLines.custody_ended(&ended)]
@@ -268,14 +268,30 @@ fn only_the_line_of_an_event_has_numbers() {
 #[test]
 fn the_end_of_custody_says_what_became_of_the_process() {
     for (fate, name) in [(Fate::Kept, "kept"), (Fate::Killed, "killed")] {
-        let ended = CustodyEnded { at: morning(), incarnation: Incarnation::new(2), pid: 42, fate };
+        let ended = custody_ended(fate);
         let line: Value = serde_json::from_str(&JsonLines.custody_ended(&ended)).unwrap();
         assert_eq!(
             line,
             json!({
                 "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "type": "custody_ended",
-                "pid": 42, "fate": name,
+                "pid": 42, "fate": name, "left": null,
             })
         );
     }
+}
+
+#[test]
+fn the_end_of_custody_says_what_outlived_it() {
+    let left = Doubt::Left(vec![Leftover::Segment { name: "/dev/shm/psm_1".to_owned() }]);
+    let ended = CustodyEnded { left: Some(left), ..custody_ended(Fate::Killed) };
+    let line: Value = serde_json::from_str(&JsonLines.custody_ended(&ended)).unwrap();
+    assert_eq!(
+        (&line["fate"], &line["left"]),
+        (&json!("killed"), &json!("shared memory /dev/shm/psm_1 left"))
+    );
+}
+
+fn custody_ended(fate: Fate) -> CustodyEnded {
+    let (at, incarnation) = (morning(), Incarnation::new(2));
+    CustodyEnded { at, incarnation, pid: Some(42), fate, left: None }
 }

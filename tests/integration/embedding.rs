@@ -1,6 +1,6 @@
 //! What a program sees: events, snapshots, statuses, and the actor behind.
 
-use vllm_supervisor::{EventKind, Notice, RootMessage, ServiceState, wire};
+use vllm_supervisor::{Command, EventKind, Notice, ServiceState, wire};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
@@ -56,7 +56,7 @@ async fn the_status_tells_what_runs() {
 async fn a_program_that_speaks_ractor_can_use_the_actor_itself() {
     let scenario = Scenario::prepare(Server::fake(FAKE, &fake_vllm())).await;
     let (reply, answer) = tokio::sync::oneshot::channel();
-    let message = RootMessage::Start { reply: reply.into() };
+    let message = Command::Start { reply: reply.into() };
     scenario.handle().actor_ref().send_message(message).unwrap();
     assert_eq!(answer.await.unwrap(), Ok(()));
     assert_eq!(scenario.handle().state(), ServiceState::Running);

@@ -89,7 +89,11 @@ async fn print(mut events: EventStream) {
                 EventKind::RestartScheduled { attempt, delay, .. } => {
                     println!("  restart {attempt} in {delay:?}");
                 }
-                EventKind::HealthChanged { .. } | EventKind::ModelSwitched { .. } => {}
+                EventKind::HealthChanged { .. }
+                | EventKind::ModelWanted { .. }
+                | EventKind::CleanupBlocked { .. }
+                | EventKind::SupervisorEnded { .. }
+                | EventKind::ModelSwitched { .. } => {}
             },
             // A subscriber that is too slow is told so, rather than left in the dark.
             Notice::Gap { missed } => println!("  ({missed} events were missed)"),

@@ -7,37 +7,38 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::io::Errno;
 
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::listener::{self, Members};
-use super::log_tail;
-use super::proc_fs::{self, Stat};
+use super::ownership::{Held, on_own_thread, probe};
+use super::proc_fs;
 use super::process_record::{ProcessRecord, RecordError, RecordFile};
 use super::process_tree::{MARKER, ProcessTree};
-use super::scratch;
+use super::scratch::{self, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
-use crate::domain::cause::{Cause, Code};
-use crate::domain::diagnosis::Exit;
+use crate::domain::absence::{Proof, ScanError};
+use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::report::Work;
-use crate::domain::secret::{Secret, redact};
 use crate::domain::spec::{ModelId, OnExit};
-use crate::ports::{Found, Launcher, Pending, RunningProcess, Signal};
+use crate::ports::{Claim, Found, Head, Launcher, Pending};
 
 mod child_command;
+mod claim;
 mod recipe;
 mod search;
 
+use claim::{ColdClaim, Launch, Start, Traces};
 pub use recipe::LaunchRecipe;
 
 /// Logs kept, the present one included.
 const LOGS_KEPT: u64 = 10;
-
-/// Lines of output that a crash is explained by.
-const LAST_LINES: usize = 20;
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -58,22 +59,24 @@ pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
             return None;
         }
     };
+    let boot_id = proc_fs::boot_id().ok()?;
     let port = ["--port".to_owned(), port.to_string()];
     if !record.settings.windows(2).any(|pair| pair == port) {
         return None;
     }
-    let tree = record.tree();
-    tree.main_is_alive().then(|| tree.main())
+    let (pid, start_time) = record.main.filter(|_| record.boot_id == boot_id)?;
+    let main = Held::open(pid, start_time).ok()??;
+    (!main.has_ended()).then_some(pid)
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ColdLauncher {
     recipe: LaunchRecipe,
     state: Arc<StateDirectory>,
     record: RecordFile,
-    /// The launch that was made or found last.
-    present: Arc<Mutex<Weak<ProcessTree>>>,
+    /// The launch that was claimed or found last.
+    present: Arc<Mutex<Weak<Launch>>>,
 }
 
 impl ColdLauncher {
@@ -83,12 +86,12 @@ impl ColdLauncher {
         Self { recipe, state, record, present: Arc::default() }
     }
 
-    /// Tells the processes of the launch that was made or found last.
+    /// Tells the processes of the launch that was claimed or found last.
     pub fn members(&self) -> Members {
         let present = Arc::clone(&self.present);
         Arc::new(move || {
             let present = present.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-            Ok(present.map(|tree| tree.pids()).unwrap_or_default())
+            present.map_or_else(|| Ok(Vec::new()), |launch| launch.tree.members())
         })
     }
 
@@ -103,90 +106,174 @@ impl ColdLauncher {
             .collect()
     }
 
-    /// Begun before vLLM is: from here on nothing of the launch outlives us against our orders.
-    fn guard(&self, record: &ProcessRecord) -> Result<Option<Guardian>, GuardianError> {
-        let guarded = || Guarded {
-            marker: record.marker.clone(),
-            cgroup: None,
-            directories: record.scratch.iter().cloned().collect(),
-        };
-        match self.recipe.on_exit {
-            OnExit::Stop => Guardian::watch(&guarded()).map(Some),
-            OnExit::Detach => Ok(None),
-        }
-    }
-
-    fn process(
-        &self,
-        record: &ProcessRecord,
-        tree: ProcessTree,
-        guardian: Option<Guardian>,
-    ) -> ColdProcess {
-        if let (Some(guardian), Some(main)) = (&guardian, Stat::of(tree.main())) {
-            guardian.note(&[(main.pid, main.start_time)]);
-        }
-        let tree = Arc::new(tree);
-        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&tree);
-        ColdProcess {
+    fn launch(&self, record: &ProcessRecord, tree: ProcessTree) -> Arc<Launch> {
+        let launch = Arc::new(Launch {
             tree,
-            _guardian: guardian,
+            start: Mutex::default(),
             log: self.state.log_of(record.incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
-            traces: Arc::new(Traces {
+            traces: Traces {
                 marker: record.marker.clone(),
                 record: self.record.clone(),
                 scratch: record.scratch.clone(),
-            }),
+            },
+        });
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&launch);
+        launch
+    }
+
+    /// From here on nothing of the launch outlives us against our orders.
+    fn guard(&self, record: &ProcessRecord, tree: &ProcessTree) -> Result<(), GuardianError> {
+        match self.recipe.on_exit {
+            OnExit::Stop => {
+                tree.guard(Guardian::watch(&Guarded {
+                    marker: record.marker.clone(),
+                    cgroup: tree.cgroup_path(),
+                    directories: record.scratch.iter().cloned().collect(),
+                })?);
+                Ok(())
+            }
+            OnExit::Detach => Ok(()),
         }
     }
 
-    fn start(&self, record: &mut ProcessRecord, model: &ModelId) -> Result<ColdProcess, Cause> {
-        let scratch = scratch::choose(&self.recipe.scratch)
-            .map_err(|error| system_error::cause(&error.to_string(), &error.source))?;
-        record.scratch = Some(scratch.path.clone());
-        let guardian = self.guard(record).map_err(|error| cannot_guard(&error))?;
+    /// Makes everything that a launch needs, except its process and its guardian, who was told of
+    /// it before.
+    fn prepare(
+        &self,
+        launch: &Launch,
+        record: ProcessRecord,
+        scratch: &Scratch,
+        model: &ModelId,
+    ) -> Result<(), Cause> {
         // Written before the launch as well: whoever finds it can look for the marker.
-        self.record.write(record).map_err(|error| cannot_write(self.state.path(), &error))?;
+        self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
         scratch.make().map_err(|error| cannot_write(&scratch.path, &error))?;
-        let log_path = self.state.log_of(record.incarnation);
-        let unwritable = |error| cannot_write(&log_path, &error);
-        let log = open_log(&log_path).map_err(unwritable)?;
+        let unwritable = |error| cannot_write(&launch.log, &error);
+        let log = open_log(&launch.log).map_err(unwritable)?;
         self.prune_logs(record.incarnation);
-        let mut command = child_command::vllm(&self.recipe, model, &scratch);
+        let mut command = child_command::vllm(&self.recipe, model, scratch);
         command
             .stdout(log.try_clone().map_err(unwritable)?)
             .stderr(log)
             .env(search::STATE, self.state.path())
             .env(MARKER, &record.marker);
-        let child = command.spawn().map_err(|error| {
-            system_error::cannot_run(&command.get_program().to_string_lossy(), &error)
-        })?;
-        let tree = ProcessTree::of_child(child.id(), &record.marker).map_err(|error| {
-            Cause::new(Code::Unrecognised, format!("cannot watch vLLM: {error}"))
-        })?;
-        record.main = Stat::of(child.id()).map(|stat| (child.id(), stat.start_time));
-        if let Err(error) = self.record.write(record) {
-            tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
+        if let Some(entrance) = launch.tree.entrance() {
+            join(&mut command, entrance);
         }
-        Ok(self.process(record, tree, guardian))
+        let mut start = launch.start.lock().unwrap_or_else(PoisonError::into_inner);
+        start.replace(Start { command, record });
+        Ok(())
     }
 
-    /// What an earlier supervisor left, where its record cannot be read: that is not nothing.
-    fn search(&self, error: &RecordError) -> Option<ProcessRecord> {
-        let path = self.record.path();
-        tracing::error!(%error, path = %path.display(), "the record of an earlier launch cannot be read");
-        let (marker, incarnation) = search::launches_of(self.state.path()).into_iter().next()?;
-        Some(ProcessRecord { incarnation, marker, ..self.fresh_record(incarnation, Vec::new()) })
+    fn prune_logs(&self, incarnation: Incarnation) {
+        let Some(stale) = incarnation.get().checked_sub(LOGS_KEPT) else { return };
+        // Most often there is none.
+        drop(fs::remove_file(self.state.log_of(Incarnation::new(stale))));
     }
+}
 
-    fn fresh_record(&self, incarnation: Incarnation, settings: Vec<String>) -> ProcessRecord {
-        ProcessRecord {
-            boot_id: proc_fs::boot_id(),
+impl Launcher for ColdLauncher {
+    fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
+        processes_can_be_held()?;
+        port_is_free(self.recipe.address)?;
+        self.state.restore().map_err(|error| unusable(&error))?;
+        let scratch = scratch::choose(&self.recipe.scratch)
+            .map_err(|error| system_error::cause(&error.to_string(), &error.source))?;
+        let record = ProcessRecord {
+            boot_id: proc_fs::boot_id().map_err(|error| cannot_own(&error))?,
             incarnation,
             marker: format!("{}-{incarnation}", self.recipe.marker_prefix),
             main: None,
-            settings,
+            settings: self.settings(model),
+            scratch: Some(scratch.path.clone()),
+        };
+        let tree = ProcessTree::claim(&record.marker).map_err(|error| cannot_own(&error))?;
+        self.guard(&record, &tree).map_err(|error| cannot_guard(&error))?;
+        let launch = self.launch(&record, tree);
+        match self.prepare(&launch, record, &scratch, model) {
+            Ok(()) => Ok(Arc::new(ColdClaim::armed(launch))),
+            Err(cause) => {
+                launch.traces.remove();
+                Err(cause)
+            }
+        }
+    }
+
+    fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {
+        let (launcher, settings) = (self.clone(), self.settings(model));
+        let look = move || launcher.look(&settings);
+        Box::pin(async move { on_own_thread("vllm-look", look).await? })
+    }
+}
+
+impl ColdLauncher {
+    fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
+        let record = match self.record.read() {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(nothing()),
+            Err(error) => return self.look_without_record(&error),
+        };
+        // Pids of another boot mean nothing; the marker is unique all the same.
+        let boot_id = proc_fs::boot_id()?;
+        let main = record.main.filter(|_| record.boot_id == boot_id);
+        let launch = self.launch(&record, ProcessTree::of_other(main, &record.marker)?);
+        let main_is_alive = launch.tree.main_is_alive();
+        if !main_is_alive
+            && launch.tree.remaining_in_the_end()?.is_empty()
+            && launch.traces.remove().is_empty()
+        {
+            return Ok(nothing());
+        }
+        self.guard_found(&record, &launch.tree);
+        if main_is_alive {
+            launch.tree.watch()?;
+        }
+        let incarnation = record.incarnation;
+        let claim = Arc::new(ColdClaim::found(launch));
+        let head: Option<Arc<dyn Head>> = main_is_alive.then(|| claim.head()).flatten();
+        Ok(match head {
+            Some(head) if record.settings == settings => Found::Ready { incarnation, claim, head },
+            head => Found::Remnant { incarnation, claim, head },
+        })
+    }
+
+    /// What an earlier supervisor left, where its record cannot be read: that is not nothing.
+    fn look_without_record(&self, error: &RecordError) -> Result<Found, ScanError> {
+        let path = self.record.path().display().to_string();
+        if let RecordError::Unreadable(source) = error
+            && system_error::class_of(source).1 == RetryClass::Transient
+        {
+            // It may be readable the next time.
+            return Err(ScanError::new(path, source));
+        }
+        tracing::error!(%error, path, "the record of an earlier launch cannot be read");
+        // By what all launches of this directory carry: there may be more than one.
+        let state = search::variable(self.state.path());
+        let all = ProcessTree::of_all(&state, None)?;
+        if all.remaining_in_the_end()?.is_empty() {
+            self.set_record_aside();
+            return Ok(nothing());
+        }
+        let (marker, incarnation) = search::launch_of_any(&all.members()?, &state)?;
+        let record = ProcessRecord {
+            boot_id: proc_fs::boot_id()?,
+            incarnation,
+            marker,
+            main: None,
+            settings: Vec::new(),
             scratch: None,
+        };
+        let launch = self.launch(&record, ProcessTree::of_all(&state, Some(&record.marker))?);
+        launch.tree.members()?;
+        self.guard_found(&record, &launch.tree);
+        let claim = Arc::new(ColdClaim::found(launch));
+        Ok(Found::Remnant { incarnation, claim, head: None })
+    }
+
+    fn guard_found(&self, record: &ProcessRecord, tree: &ProcessTree) {
+        if let Err(error) = self.guard(record, tree) {
+            tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
         }
     }
 
@@ -199,148 +286,10 @@ impl ColdLauncher {
             Err(error) => tracing::error!(%error, "the unreadable record stays where it is"),
         }
     }
-
-    fn prune_logs(&self, incarnation: Incarnation) {
-        let Some(stale) = incarnation.get().checked_sub(LOGS_KEPT) else { return };
-        // Most often there is none.
-        drop(fs::remove_file(self.state.log_of(Incarnation::new(stale))));
-    }
 }
 
-impl Launcher for ColdLauncher {
-    fn launch(
-        &self,
-        incarnation: Incarnation,
-        model: &ModelId,
-    ) -> Result<Arc<dyn RunningProcess>, Cause> {
-        port_is_free(self.recipe.address)?;
-        self.state.restore().map_err(|error| unusable(&error))?;
-        let mut record = self.fresh_record(incarnation, self.settings(model));
-        match self.start(&mut record, model) {
-            Ok(process) => Ok(Arc::new(process)),
-            Err(cause) => {
-                let ProcessRecord { marker, scratch, .. } = record;
-                Traces { marker, record: self.record.clone(), scratch }.remove();
-                Err(cause)
-            }
-        }
-    }
-
-    fn find(&self, model: &ModelId) -> Pending<'static, Found> {
-        let record = match self.record.read() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Box::pin(async { Found::Nothing }),
-            Err(error) => {
-                let Some(record) = self.search(&error) else {
-                    self.set_record_aside();
-                    return Box::pin(async { Found::Nothing });
-                };
-                record
-            }
-        };
-        let incarnation = record.incarnation;
-        let guardian = self.guard(&record).unwrap_or_else(|error| {
-            tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
-            None
-        });
-        let process = self.process(&record, record.tree(), guardian);
-        let same_settings = record.settings == self.settings(model);
-        Box::pin(async move {
-            if process.tree.main_is_alive() && same_settings {
-                return Found::Ready { incarnation, process: Arc::new(process) };
-            }
-            let tree = Arc::clone(&process.tree);
-            if blocking(move || tree.is_alive()).await {
-                return Found::Remnant { incarnation, process: Arc::new(process) };
-            }
-            process.traces.remove();
-            Found::Nothing
-        })
-    }
-}
-
-/// A launch, running or not yet proven gone.
-#[derive(Debug)]
-struct ColdProcess {
-    tree: Arc<ProcessTree>,
-    /// On duty until the launch is proven gone, or is somebody else's.
-    _guardian: Option<Guardian>,
-    log: PathBuf,
-    secrets: Vec<Secret>,
-    traces: Arc<Traces>,
-}
-
-impl RunningProcess for ColdProcess {
-    fn pid(&self) -> u32 {
-        self.tree.main()
-    }
-
-    fn ended(&self) -> Pending<'static, Exit> {
-        Box::pin(self.tree.ended())
-    }
-
-    fn signal_main(&self, signal: Signal) {
-        self.tree.signal_main(match signal {
-            Signal::Terminate => rustix::process::Signal::TERM,
-            Signal::Kill => rustix::process::Signal::KILL,
-        });
-    }
-
-    fn sweep(&self) -> Pending<'static, Vec<u32>> {
-        let (tree, traces) = (Arc::clone(&self.tree), Arc::clone(&self.traces));
-        Box::pin(blocking(move || sweep(&tree, &traces)))
-    }
-
-    fn sweep_blocking(&self) -> Vec<u32> {
-        sweep(&self.tree, &self.traces)
-    }
-
-    fn work(&self) -> Pending<'static, Work> {
-        let tree = Arc::clone(&self.tree);
-        Box::pin(blocking(move || tree.work()))
-    }
-
-    fn last_lines(&self) -> Pending<'static, Vec<String>> {
-        let (log, secrets) = (self.log.clone(), self.secrets.clone());
-        Box::pin(blocking(move || {
-            let lines = log_tail::last_lines(&log, LAST_LINES).unwrap_or_default();
-            lines.into_iter().map(|line| redact(&line, &secrets)).collect()
-        }))
-    }
-}
-
-fn sweep(tree: &ProcessTree, traces: &Traces) -> Vec<u32> {
-    let survivors = tree.sweep();
-    if survivors.is_empty() {
-        traces.remove();
-    }
-    survivors
-}
-
-/// What a launch leaves in the file system, its log apart.
-#[derive(Debug)]
-struct Traces {
-    marker: String,
-    record: RecordFile,
-    scratch: Option<PathBuf>,
-}
-
-impl Traces {
-    fn remove(&self) {
-        self.record.remove(&self.marker);
-        if let Some(path) = &self.scratch {
-            scratch::remove(path);
-        }
-    }
-}
-
-async fn blocking<T: Send + Default + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is ending, and this future with it.
-        Err(_) => std::future::pending().await,
-    }
+fn nothing() -> Found {
+    Proof::of(Ok(Vec::new())).map(Found::Nothing).expect("nothing is left where nothing is")
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
@@ -370,6 +319,25 @@ pub fn port_is_free(address: SocketAddr) -> Result<(), Cause> {
     }
 }
 
+/// Held by a number alone, a process could be another one by the time it is signalled.
+fn processes_can_be_held() -> Result<(), Cause> {
+    probe().map_err(|error| {
+        let said = format!("pidfd_open(2) fails, without which no process can be owned: {error}");
+        let cause = Cause::new(Code::Unrecognised, said);
+        match error {
+            // A sandbox, or a kernel before Linux 5.3: it will say the same the next time.
+            Errno::PERM | Errno::NOSYS | Errno::ACCESS => {
+                Cause { retry: RetryClass::Permanent, ..cause }
+            }
+            _ => cause,
+        }
+    })
+}
+
+fn cannot_own(error: &ScanError) -> Cause {
+    Cause::new(Code::Unrecognised, format!("a launch could not be owned: {error}"))
+}
+
 fn unusable(error: &StateDirectoryError) -> Cause {
     match error {
         StateDirectoryError::Unusable { source, .. } => {
@@ -387,6 +355,19 @@ fn cannot_guard(error: &GuardianError) -> Cause {
         GuardianError::System { source, .. } => {
             system_error::cause(&format!("vLLM would outlive us: {error}"), source)
         }
+    }
+}
+
+/// Makes the process a member of a cgroup before it runs.
+#[expect(unsafe_code, reason = "a process can only move itself between fork and exec")]
+pub(super) fn join(command: &mut Command, entrance: File) {
+    // SAFETY: write(2) is async-signal-safe, and the closure does nothing else.
+    unsafe {
+        command.pre_exec(move || {
+            // Refused, it is owned by session and marker.
+            rustix::io::write(&entrance, b"0").ok();
+            Ok(())
+        });
     }
 }
 

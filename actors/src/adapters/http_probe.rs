@@ -8,7 +8,7 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::domain::health::{Check, HealthFailure, Healthy};
+use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
 use crate::domain::listener::Listener;
 use crate::domain::secret::Secret;
 use crate::domain::spec::ModelId;
@@ -16,6 +16,9 @@ use crate::ports::{Listeners, Pending, Probe};
 
 /// The longest that both questions together may take.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// The longest that vLLM may take to tell its counters; one that takes longer is not waited for.
+const COUNTERS_LIMIT: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Clone)]
@@ -129,6 +132,35 @@ impl Probe for HttpProbe {
     fn check(&self, model: &ModelId) -> Pending<'static, Check> {
         Box::pin(self.clone().ask(model.clone()))
     }
+
+    fn in_hand(&self) -> Pending<'static, Option<InHand>> {
+        let (url, probe) = (format!("{}/metrics", self.base_url), self.clone());
+        Box::pin(async move {
+            probe.may_ask(&url).await.ok()?;
+            let request = probe.client.get(&url);
+            let answer = probe.answer(&url, request, Instant::now() + COUNTERS_LIMIT).await;
+            let requests = requests_in_hand(&String::from_utf8_lossy(&answer.ok()?))?;
+            Some(InHand { requests, connections: None })
+        })
+    }
+}
+
+/// The requests that run or wait, by vLLM's own gauges, summed over its engines
+/// (`v1/metrics/loggers.py`, 0.8 to 0.32); `None` where there are none, as with
+/// `--disable-log-stats`.
+fn requests_in_hand(metrics: &str) -> Option<u64> {
+    let gauge = |line: &str| {
+        let is_gauge =
+            |name: &&str| line.strip_prefix(*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        ["vllm:num_requests_running", "vllm:num_requests_waiting"]
+            .iter()
+            .find(|name| is_gauge(name))?;
+        let value = line.rsplit_once(' ')?.1;
+        // Gauges are printed as `2.0`; whatever else it may be is not zero.
+        Some(value.split('.').next().and_then(|count| count.parse().ok()).unwrap_or(1))
+    };
+    let counts: Vec<u64> = metrics.lines().filter_map(gauge).collect();
+    (!counts.is_empty()).then(|| counts.into_iter().sum())
 }
 
 /// The ids in an OpenAI list of models.
@@ -160,6 +192,19 @@ mod tests {
         assert_eq!(model_names(br#"{"error":"Unauthorized"}"#), None);
     }
 
+    #[test]
+    fn the_requests_in_hand_are_those_that_run_and_those_that_wait() {
+        let metrics = "# HELP vllm:num_requests_running Number of requests.\n\
+            vllm:num_requests_running{engine=\"0\",model_name=\"a b\"} 2.0\n\
+            vllm:num_requests_running{engine=\"1\",model_name=\"a b\"} 1.0\n\
+            vllm:num_requests_waiting{engine=\"0\",model_name=\"a b\"} 3.0\n\
+            vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 3.0\n";
+        assert_eq!(requests_in_hand(metrics), Some(6));
+        assert_eq!(requests_in_hand("vllm:num_requests_running 0.0\n"), Some(0));
+        assert_eq!(requests_in_hand("vllm:num_requests_running NaN\n"), Some(1));
+        assert_eq!(requests_in_hand("python_gc_objects_collected_total 1\n"), None);
+    }
+
     #[derive(Debug)]
     struct Always(Listener);
 
@@ -182,6 +227,7 @@ mod tests {
             let probe = probe.asking_only_members(Arc::new(Always(listener.clone())));
             let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
             assert!(!matches!(failure, HealthFailure::Unreachable { .. }), "{failure}");
+            assert_eq!(probe.in_hand().await, None);
             let nobody_came = server.accept().unwrap_err().kind();
             assert_eq!(nobody_came, std::io::ErrorKind::WouldBlock, "{listener:?} was asked");
         }

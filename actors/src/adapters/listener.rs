@@ -12,12 +12,14 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::ownership::on_own_thread;
 use super::proc_fs::{self, Stat};
+use crate::domain::absence::ScanError;
 use crate::domain::listener::{Listener, PortHolder};
 use crate::ports::{Listeners, Pending};
 
-/// The pids of a launch, or why they cannot be told.
-pub type Members = Arc<dyn Fn() -> Result<Vec<u32>, String> + Send + Sync>;
+/// The pids of a launch, or what could not be looked at.
+pub type Members = Arc<dyn Fn() -> Result<Vec<u32>, ScanError> + Send + Sync>;
 
 /// What is shown of a command line.
 const COMMAND_LENGTH: usize = 80;
@@ -51,7 +53,7 @@ impl Listeners for ProcListeners {
         let (address, members) = (self.address, Arc::clone(&self.members));
         let last = Arc::clone(&self.last);
         Box::pin(async move {
-            let look = tokio::task::spawn_blocking(move || look(address, &*members, &last));
+            let look = on_own_thread("vllm-listener", move || look(address, &*members, &last));
             look.await.unwrap_or_else(|error| Listener::Unknown(error.to_string()))
         })
     }
@@ -78,13 +80,14 @@ impl Seen {
         let path = format!("/proc/{}/fd/{}", self.pid, self.descriptor);
         fs::read_link(path)
             .is_ok_and(|target| inode_of(&target.to_string_lossy()) == Some(self.inode))
-            && Stat::of(self.pid).is_some_and(|stat| stat.start_time == self.start_time)
+            && Stat::of(self.pid)
+                .is_ok_and(|stat| stat.is_some_and(|it| it.start_time == self.start_time))
     }
 }
 
 fn look(
     address: SocketAddr,
-    members: &(dyn Fn() -> Result<Vec<u32>, String> + Send + Sync),
+    members: &(dyn Fn() -> Result<Vec<u32>, ScanError> + Send + Sync),
     last: &Mutex<Option<Seen>>,
 ) -> Listener {
     let mut verdict = Listener::Nobody;
@@ -106,7 +109,7 @@ fn look(
 
 fn judge(
     sockets: &[Socket],
-    members: &(dyn Fn() -> Result<Vec<u32>, String> + Send + Sync),
+    members: &(dyn Fn() -> Result<Vec<u32>, ScanError> + Send + Sync),
     last: &mut Option<Seen>,
 ) -> Listener {
     if sockets.is_empty() {
@@ -119,7 +122,7 @@ fn judge(
     }
     let members = match members() {
         Ok(members) => members,
-        Err(reason) => return Listener::Unknown(reason),
+        Err(error) => return Listener::Unknown(error.to_string()),
     };
     for socket in sockets {
         match held_by(&members, socket.inode) {
@@ -153,11 +156,14 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn descriptor_of(pid: u32, inode: u64) -> io::Result<Option<Seen>> {
-    let Some(stat) = Stat::of(pid) else { return Ok(None) };
+    let Some(stat) = Stat::of(pid).map_err(io::Error::other)? else { return Ok(None) };
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;
-        // Closed meanwhile.
-        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let target = match fs::read_link(entry.path()) {
+            // Closed meanwhile.
+            Err(error) if is_gone(&error) => continue,
+            target => target?,
+        };
         if inode_of(&target.to_string_lossy()) == Some(inode)
             && let Some(descriptor) = entry.file_name().to_str().and_then(|it| it.parse().ok())
         {
@@ -174,12 +180,13 @@ fn inode_of(target: &str) -> Option<u64> {
 
 /// Whoever it is that has this socket, as far as we may see.
 fn holder(socket: &Socket) -> PortHolder {
-    let mut pids = proc_fs::processes().map(|stat| stat.pid);
+    let mut pids = proc_fs::pids().unwrap_or_default().into_iter();
     let seen = pids.find(|pid| descriptor_of(*pid, socket.inode).is_ok_and(|it| it.is_some()));
+    let command = seen.and_then(|pid| proc_fs::command_line(pid).ok().flatten());
     let owner = seen.and_then(|pid| fs::metadata(format!("/proc/{pid}")).ok());
     PortHolder {
         pid: seen,
-        command: seen.map(proc_fs::command_line).filter(|it| !it.is_empty()).map(|it| cut(&it)),
+        command: command.filter(|it| !it.is_empty()).map(|it| cut(&it)),
         user: user_name(owner.map_or(socket.uid, |data| data.uid())),
     }
 }

@@ -1,92 +1,175 @@
 //! The few things that `/proc` tells of a process.
+//!
+//! Only "no such process" is an absence. Whatever else keeps us from looking (no descriptor free, a
+//! permission, a fault of the disk) is an error: somebody may live there.
 
 use std::fs;
+use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
+use crate::domain::absence::{Obstacle, ScanError};
+
 /// What `/proc/<pid>/stat` tells (proc(5)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) pid: u32,
+    /// The name, cut by the kernel to 15 bytes. A zombie still has it.
+    pub(super) name: String,
     pub(super) state: char,
     pub(super) parent: u32,
     pub(super) session: u32,
+    pub(super) threads: u64,
     /// In clock ticks since boot. With the pid and the boot it names a process for good.
     pub(super) start_time: u64,
     /// User and system time.
     pub(super) cpu: Duration,
+    /// What `wait` would tell of a zombie.
+    pub(super) wait_status: i32,
 }
 
 impl Stat {
     /// `None` if there is no such process.
-    pub(super) fn of(pid: u32) -> Option<Self> {
-        let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        Self::parse(pid, &String::from_utf8_lossy(&bytes))
+    pub(super) fn of(pid: u32) -> Result<Option<Self>, ScanError> {
+        let Some(bytes) = read(pid, "stat")? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let stat = Self::parse(pid, &text);
+        stat.map(Some).ok_or_else(|| ScanError::new(path(pid, "stat"), &"it has another form"))
     }
 
     fn parse(pid: u32, text: &str) -> Option<Self> {
         // The name may hold anything, blanks and parentheses too: fields count from the last ')'.
-        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let (before, after) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = after.split_ascii_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         let ticks = number(14)? + number(15)?;
         let per_second = rustix::param::clock_ticks_per_second().max(1);
         Some(Self {
             pid,
+            name: before.split_once('(')?.1.to_owned(),
             state: fields.first()?.chars().next()?,
             parent: u32::try_from(number(4)?).ok()?,
             session: u32::try_from(number(6)?).ok()?,
+            threads: number(20)?,
             start_time: number(22)?,
             cpu: Duration::from_millis(ticks * 1000 / per_second),
+            wait_status: number(52).and_then(|status| i32::try_from(status).ok()).unwrap_or(0),
         })
     }
 
-    /// Whether it has ended and only waits to be reaped.
+    /// Whether it has ended and only waits to be reaped. One whose first thread has ended alone
+    /// shows the same letter, and runs.
     pub(super) fn is_zombie(&self) -> bool {
-        matches!(self.state, 'Z' | 'X')
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
-/// Every process there is.
-pub(super) fn processes() -> impl Iterator<Item = Stat> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(Stat::of)
+/// The numbers of all processes.
+pub(super) fn pids() -> Result<Vec<u32>, ScanError> {
+    let failed = |error: io::Error| ScanError::new("/proc", &error);
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        pids.extend(
+            entry.map_err(failed)?.file_name().to_str().and_then(|it| it.parse::<u32>().ok()),
+        );
+    }
+    if pids.is_empty() {
+        // We are one, so this is no view of the processes.
+        return Err(ScanError::new("/proc", &"it shows no process"));
+    }
+    Ok(pids)
 }
 
-/// Whether the process was started with this variable, `NAME=value`, in its environment. False for
-/// the processes of others, whose environment cannot be read.
-pub(super) fn has_variable(pid: u32, variable: &str) -> bool {
-    fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|bytes| bytes.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
+/// The environment that it was started with, `NAME=value` and a zero byte each; empty for a zombie
+/// and amid an `exec`.
+pub(super) fn environment(pid: u32) -> Result<Option<Vec<u8>>, ScanError> {
+    read(pid, "environ")
 }
 
-/// Whether it was started with a variable that begins like this, `NAME=value` cut short.
-pub(super) fn has_variable_with_prefix(pid: u32, prefix: &str) -> bool {
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| {
-        bytes.split(|byte| *byte == 0).any(|entry| entry.starts_with(prefix.as_bytes()))
-    })
+/// Whether a variable in this environment is as wanted.
+pub(super) fn has_variable(environment: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+    environment.split(|byte| *byte == 0).any(is_wanted)
 }
 
 /// The command line, its words joined by blanks; empty for a zombie.
-pub(super) fn command_line(pid: u32) -> String {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
+pub(super) fn command_line(pid: u32) -> Result<Option<String>, ScanError> {
+    let bytes = read(pid, "cmdline")?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()))
 }
 
 /// Bytes that it made the disks read and write.
-pub(super) fn io_bytes(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+pub(super) fn io_bytes(pid: u32) -> Result<Option<u64>, ScanError> {
+    let Some(bytes) = read(pid, "io")? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
     let value = |line: &str| line.split_once(": ").and_then(|(_, value)| value.parse::<u64>().ok());
     let counted = |line: &&str| line.starts_with("read_bytes") || line.starts_with("write_bytes");
-    text.lines().filter(counted).filter_map(value).sum()
+    Ok(Some(text.lines().filter(counted).filter_map(value).sum()))
+}
+
+/// What it has mapped, as `/proc/<pid>/maps` tells; empty for a zombie.
+pub(super) fn maps(pid: u32) -> Result<Option<String>, ScanError> {
+    Ok(read(pid, "maps")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The user that `/proc` says it belongs to: root for whoever guards its memory, whoever runs it.
+pub(super) fn owner(pid: u32) -> Result<Option<u32>, ScanError> {
+    use std::os::unix::fs::MetadataExt;
+    let path = format!("/proc/{pid}");
+    absent_or(fs::metadata(&path).map(|metadata| metadata.uid()), &path)
+}
+
+/// What it may do: its permitted capabilities, one bit each (capabilities(7)).
+pub(super) fn capabilities(pid: u32) -> Result<Option<u64>, ScanError> {
+    let Some(bytes) = read(pid, "status")? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    let bits = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.map(Some).ok_or_else(|| ScanError::new(path(pid, "status"), &"it has another form"))
 }
 
 /// Names this boot of the machine: a pid and start time from another one mean nothing.
-pub(super) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+pub(super) fn boot_id() -> Result<String, ScanError> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(PATH).map_err(|error| ScanError::new(PATH, &error))?;
+    // An empty one would be that of every boot.
+    let id = text.trim();
+    if id.is_empty() { Err(ScanError::new(PATH, &"it is empty")) } else { Ok(id.to_owned()) }
 }
 
 /// A fresh random UUID.
-pub(super) fn random_uuid() -> std::io::Result<String> {
+pub(super) fn random_uuid() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}
+
+/// Whether an error says that we may not look, rather than that we cannot.
+pub(super) fn is_refusal(error: &ScanError) -> bool {
+    error.obstacle == Obstacle::Refused
+}
+
+fn path(pid: u32, file: &str) -> String {
+    format!("/proc/{pid}/{file}")
+}
+
+fn read(pid: u32, file: &str) -> Result<Option<Vec<u8>>, ScanError> {
+    let path = path(pid, file);
+    absent_or(fs::read(&path), &path)
+}
+
+fn absent_or<T>(result: io::Result<T>, path: &str) -> Result<Option<T>, ScanError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        // Opening the file of one that is gone says the first, reading it the second.
+        Err(error) if is_one_of(&error, &[Errno::NOENT, Errno::SRCH]) => Ok(None),
+        Err(error) if is_one_of(&error, &[Errno::ACCESS, Errno::PERM]) => {
+            Err(ScanError::refused(path, &error))
+        }
+        Err(error) => Err(ScanError::new(path, &error)),
+    }
+}
+
+fn is_one_of(error: &io::Error, numbers: &[Errno]) -> bool {
+    Errno::from_io_error(error).is_some_and(|number| numbers.contains(&number))
 }
 
 #[cfg(test)]
@@ -98,14 +181,41 @@ mod tests {
         let text = "7 (a) b (c)) S 3 7 5 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 4242 0 0";
         let stat = Stat::parse(7, text).unwrap();
         assert_eq!((stat.state, stat.parent, stat.session, stat.start_time), ('S', 3, 5, 4242));
-        assert_eq!(stat.cpu, Duration::from_secs(2));
+        assert_eq!((stat.cpu, stat.name.as_str()), (Duration::from_secs(2), "a) b (c)"));
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_alone_is_no_zombie() {
+        let text =
+            |threads: u8| format!("7 (a) Z 3 7 5 0 -1 0 1 0 0 0 1 1 0 0 20 0 {threads} 0 42");
+        assert!(Stat::parse(7, &text(1)).unwrap().is_zombie());
+        assert!(!Stat::parse(7, &text(2)).unwrap().is_zombie());
     }
 
     #[test]
     fn this_process_is_among_all_processes() {
         let me = std::process::id();
-        let stat = processes().find(|stat| stat.pid == me).unwrap();
-        assert!(!stat.is_zombie());
-        assert!(!command_line(me).is_empty());
+        assert!(pids().unwrap().contains(&me));
+        assert!(!Stat::of(me).unwrap().unwrap().is_zombie());
+        assert!(!command_line(me).unwrap().unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_no_such_process_is_an_absence() {
+        // Above every number that Linux gives (PID_MAX_LIMIT).
+        assert_eq!(Stat::of(5_000_000), Ok(None));
+        for number in [Errno::NOENT, Errno::SRCH] {
+            assert_eq!(absent_or::<()>(Err(number.into()), "/proc/7/stat"), Ok(None));
+        }
+        for number in [Errno::MFILE, Errno::NFILE, Errno::ACCESS, Errno::PERM, Errno::IO] {
+            let error = absent_or::<()>(Err(number.into()), "/proc/7/stat").unwrap_err();
+            assert_eq!(error.looked_at, "/proc/7/stat");
+        }
+        assert!(absent_or::<()>(Err(Errno::NOMEM.into()), "/proc/7/stat").is_err());
+    }
+
+    #[test]
+    fn every_boot_has_a_name() {
+        assert!(!boot_id().unwrap().is_empty());
     }
 }

@@ -13,7 +13,6 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::proc_fs;
-use super::process_tree::ProcessTree;
 use crate::domain::id::Incarnation;
 
 const NAME: &str = "process.json";
@@ -41,15 +40,6 @@ pub(super) struct ProcessRecord {
 }
 
 impl ProcessRecord {
-    /// The tree that it speaks of. Pids of another boot mean nothing, nor do any if this boot has
-    /// no name; the marker is unique all the same.
-    pub(super) fn tree(&self) -> ProcessTree {
-        let this_boot = proc_fs::boot_id();
-        let main = self.main.filter(|_| !this_boot.is_empty() && self.boot_id == this_boot);
-        let (pid, start_time) = main.unwrap_or_default();
-        ProcessTree::of_other(pid, start_time, &self.marker)
-    }
-
     fn to_json(&self) -> Value {
         json!({
             "boot_id": self.boot_id,
@@ -185,14 +175,15 @@ impl RecordFile {
         ProcessRecord::from_json(&value).map(Some).map_err(RecordError::Malformed)
     }
 
-    /// Forgets a launch, if it is the one that is written.
+    /// Forgets a launch that is gone, if it is the one that is written. What cannot be read goes
+    /// aside: it stands in the way of the next.
     pub(super) fn remove(&self, marker: &str) {
         let removed = match self.read() {
             Ok(Some(record)) if record.marker == marker => self.unlink(),
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::warn!(%error, "the record of a process that is gone is left");
-                Ok(())
+                tracing::warn!(%error, "the record of a process that is gone is set aside");
+                self.set_aside().map(drop)
             }
         };
         if let Err(error) = removed {

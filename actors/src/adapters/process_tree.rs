@@ -1,286 +1,367 @@
 //! Everything that one launch of vLLM started, and its end.
-//!
-//! A launch is a session of its own, and carries a marker in its environment. A process belongs to
-//! it if it is in the session or carries the marker: the first finds those that changed their
-//! title (and with it, without `SPT_NOENV`, their readable environment), the second those that
-//! went into a session of their own. The session's number counts only as long as the kernel cannot
-//! have given it to somebody else, that is while the main process lives or waits to be reaped.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::time::Duration;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::process::Signal;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant};
+
+use super::guardian::Guardian;
+use super::ownership::{
+    Cgroup, Depth, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch,
 };
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::Instant;
-
-use super::proc_fs::{self, Stat};
+use super::proc_fs;
+use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::Work;
+use crate::ports::{Death, DeathSource, Pending};
 
 /// The variable that marks a launch.
 pub(super) const MARKER: &str = "VLLMD_INSTANCE";
 
 /// How long the resource tracker of Python's `multiprocessing` may take to remove the shared memory
-/// of those it outlived. It ends by itself; killed, it would leave the segments behind.
+/// of those it outlived. It ends by itself; killed, it would leave to us what nobody has mapped.
 const TRACKER_GRACE: Duration = Duration::from_millis(1500);
 
-/// The least time that one sweep waits for what it killed.
+/// The time that one sweep takes at most.
 const SWEEP_BUDGET: Duration = Duration::from_secs(3);
 
-/// How long to wait before nobody seen is believed: longer than an `exec` commonly hides an environment.
+/// The time that one question takes at most.
+const LOOK_BUDGET: Duration = Duration::from_secs(1);
+
+/// How long to wait before nobody seen is believed: longer than an `exec` commonly hides an
+/// environment.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
+/// Descriptors kept for looking at the limit: a directory, a file, and two processes.
+const RESERVE: usize = 4;
+
 /// Whether a process carries a marker that begins with `prefix`, as all launches of one supervisor
-/// do.
+/// do. One that cannot be looked at is not known to.
 pub fn carries_marker(pid: u32, prefix: &str) -> bool {
-    proc_fs::has_variable_with_prefix(pid, &format!("{MARKER}={prefix}"))
+    let wanted = format!("{MARKER}={prefix}");
+    let is_wanted = |variable: &[u8]| variable.starts_with(wanted.as_bytes());
+    let environment = proc_fs::environment(pid).ok().flatten();
+    environment.is_some_and(|environment| proc_fs::has_variable(&environment, is_wanted))
 }
 
-/// One launch of vLLM.
+/// One launch of vLLM, and all that it started.
 #[derive(Debug)]
 pub(super) struct ProcessTree {
-    /// The main process, which is also the session's number.
-    main: u32,
-    /// Refers to the main process; `None` for a launch whose main process is long gone.
-    pidfd: Option<Arc<OwnedFd>>,
-    /// `VLLMD_INSTANCE=<value>`.
-    marker: String,
+    watched: Arc<Watched>,
+    end: watch::Receiver<Option<Exit>>,
+    /// Taken by whoever listens first.
+    deaths: Mutex<Option<mpsc::UnboundedReceiver<Death>>>,
+    reserve: Mutex<Vec<OwnedFd>>,
+    is_swept: AtomicBool,
 }
 
 impl ProcessTree {
-    /// The tree of a child just started.
-    pub(super) fn of_child(main: u32, marker: &str) -> Result<Self, Errno> {
-        let pidfd = Some(Arc::new(open(main)?));
-        Ok(Self { main, pidfd, marker: format!("{MARKER}={marker}") })
+    /// Owns a launch that is yet to be started.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at or held, so that the launch could not be owned.
+    pub(super) fn claim(marker: &str) -> Result<Self, ScanError> {
+        let segments = Segments::before_launch()?;
+        let marked = Marked::by(format!("{MARKER}={marker}"));
+        Self::new(Ownership::by(Cgroup::create(marker), marked), segments)
     }
 
-    /// The tree of a launch of another supervisor. The main process is recognised by pid and start
-    /// time, of this boot; if it is gone, the tree is whatever carries the marker.
-    pub(super) fn of_other(main: u32, start_time: u64, marker: &str) -> Self {
-        // Open first, compare then: what the descriptor refers to cannot change any more.
-        let pidfd = open(main).ok().filter(|_| {
-            Stat::of(main).is_some_and(|stat| stat.start_time == start_time && !stat.is_zombie())
-        });
-        Self { main, pidfd: pidfd.map(Arc::new), marker: format!("{MARKER}={marker}") }
+    /// All launches that carry this variable (`NAME=value`), one of which may be known to have this
+    /// marker, for whoever cannot know how many there are.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at.
+    pub(super) fn of_all(variable: &str, marker: Option<&str>) -> Result<Self, ScanError> {
+        let marked = Marked::by(variable.to_owned());
+        Self::new(Ownership::by(marker.and_then(Cgroup::find), marked), Segments::default())
     }
 
-    pub(super) fn main(&self) -> u32 {
-        self.main
+    /// The launch of another supervisor. Its main process is recognised by pid and start time, of
+    /// this boot; if it is gone, the launch is whatever carries the marker.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at.
+    pub(super) fn of_other(main: Option<(u32, u64)>, marker: &str) -> Result<Self, ScanError> {
+        let head = main.map_or(Ok(None), |(pid, start_time)| Held::open(pid, start_time))?;
+        let head = head.filter(|head| !head.has_ended());
+        let cgroup = match &head {
+            Some(head) => Cgroup::of_member(head.pid, marker),
+            None => Cgroup::find(marker),
+        };
+        let marked = Marked::by(format!("{MARKER}={marker}"));
+        let tree = Self::new(Ownership::by(cgroup, marked), Segments::default())?;
+        if let Some(head) = head {
+            tree.watched.roster().lead(Arc::new(head));
+        }
+        Ok(tree)
+    }
+
+    fn new(ownership: Ownership, segments: Segments) -> Result<Self, ScanError> {
+        let ((died, deaths), (ended, end)) = (mpsc::unbounded_channel(), watch::channel(None));
+        let roster = Roster::new(died, ended);
+        let watched = Arc::new(Watched::new(ownership, roster, segments));
+        let (deaths, reserve) = (Mutex::new(Some(deaths)), Mutex::new(reserve()?));
+        Ok(Self { watched, end, deaths, reserve, is_swept: AtomicBool::new(false) })
+    }
+
+    /// Where the main process joins, between fork and exec.
+    pub(super) fn entrance(&self) -> Option<File> {
+        // Without it the launch is owned by session and marker.
+        self.watched.ownership.cgroup().and_then(|cgroup| cgroup.entrance().ok())
+    }
+
+    /// Takes the child just started for the main process.
+    ///
+    /// # Errors
+    ///
+    /// What kept it from being held.
+    pub(super) fn lead(&self, child: u32) -> Result<(), ScanError> {
+        let held = Held::child(child).or_else(|_| {
+            self.give_reserve();
+            Held::child(child)
+        })?;
+        let mut roster = self.watched.roster();
+        roster.lead(Arc::new(held));
+        self.watched.tell_guardian(&roster);
+        Ok(())
+    }
+
+    /// Listens for deaths, and looks for births, from now on.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when it has no thread to give.
+    pub(super) fn watch(&self) -> Result<(), ScanError> {
+        watch(&self.watched)
+    }
+
+    /// Has this guardian told of the members as they appear.
+    pub(super) fn guard(&self, guardian: Guardian) {
+        self.watched.guard(guardian);
+    }
+
+    /// Nothing is left to be guarded, or it is not ours any more.
+    pub(super) fn dismiss_guardian(&self) {
+        self.watched.dismiss_guardian();
+    }
+
+    /// The directory of its cgroup, if it has one of its own.
+    pub(super) fn cgroup_path(&self) -> Option<PathBuf> {
+        self.watched.ownership.cgroup().map(|cgroup| cgroup.directory().to_owned())
+    }
+
+    /// The pid and the start time of the main process, if one was seen.
+    pub(super) fn main(&self) -> Option<(u32, u64)> {
+        self.watched.roster().head().map(|head| (head.pid, head.start_time))
     }
 
     /// Whether the main process runs.
     pub(super) fn main_is_alive(&self) -> bool {
-        self.pidfd.as_ref().is_some_and(|pidfd| !has_ended(pidfd))
-    }
-
-    /// Whether anything of it runs.
-    pub(super) fn is_alive(&self) -> bool {
-        !self.members().is_empty()
+        self.watched.roster().head().is_some_and(|head| !head.has_ended())
     }
 
     /// Resolves when the main process has ended. It is not reaped: that would free its number.
     pub(super) fn ended(&self) -> impl Future<Output = Exit> + Send + 'static {
-        let pidfd = self.pidfd.clone();
+        let mut end = self.end.clone();
+        let has_main = self.main().is_some();
         async move {
-            let Some(pidfd) = pidfd else { return Exit::Unknown };
-            match watched(&pidfd) {
-                // Only an error of the event queue ends the wait early.
-                Ok(ready) => drop(ready.readable().await),
-                Err(error) => tracing::error!(%error, "cannot wait for vLLM's end"),
+            if !has_main {
+                return Exit::Unknown;
             }
-            exit_of(&pidfd)
+            match end.wait_for(Option::is_some).await.map(|end| *end) {
+                Ok(exit) => exit.unwrap_or(Exit::Unknown),
+                // The tree was dropped, and this is about nothing any more.
+                Err(_) => std::future::pending().await,
+            }
         }
+    }
+
+    /// The deaths from now on.
+    pub(super) fn deaths(&self) -> Box<dyn DeathSource> {
+        let taken = self.deaths.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::new(Deaths(taken))
     }
 
     pub(super) fn signal_main(&self, signal: Signal) {
-        let Some(pidfd) = &self.pidfd else { return };
+        let Some(head) = self.watched.roster().head().cloned() else { return };
         // A stopped process never handles a signal other than SIGKILL.
-        send(pidfd, signal);
-        send(pidfd, Signal::CONT);
+        head.send(signal);
+        head.send(Signal::CONT);
     }
 
-    /// Kills everything, and waits a little. Returns the pids that live all the same; none means
-    /// proven gone, and then the main process is reaped.
-    pub(super) fn sweep(&self) -> Vec<u32> {
-        let began = Instant::now();
-        loop {
-            let members = self.members();
-            if members.is_empty() {
-                self.reap();
-                return Vec::new();
-            }
-            if began.elapsed() >= SWEEP_BUDGET {
-                return members.iter().map(|member| member.stat.pid).collect();
-            }
-            let all_trackers = members.iter().all(Member::is_resource_tracker);
-            let spare_trackers = !all_trackers || began.elapsed() < TRACKER_GRACE;
-            for member in &members {
-                if !(spare_trackers && member.is_resource_tracker()) {
-                    send(&member.pidfd, Signal::KILL);
-                }
-            }
-            wait_for_one(&members);
-        }
-    }
-
-    /// The numbers of the members that run.
-    pub(super) fn pids(&self) -> Vec<u32> {
-        self.look().iter().map(|member| member.stat.pid).collect()
-    }
-
-    /// What the members alive have done so far.
-    pub(super) fn work(&self) -> Work {
-        let mut work = Work::default();
-        for member in self.look() {
-            work.cpu += member.stat.cpu;
-            work.io_bytes += proc_fs::io_bytes(member.stat.pid);
-        }
-        work
-    }
-
-    /// The members that run, none only if a second look finds none either: amid an `exec` a process
-    /// shows no environment (Linux, `fs/exec.c`, `begin_new_exec`), and one that is forked behind
-    /// the back of whoever reads `/proc` is not listed.
-    fn members(&self) -> Vec<Member> {
-        let members = self.look();
-        if !members.is_empty() {
-            return members;
+    /// What is left of the processes. Nothing only if a second look finds nothing either.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at.
+    pub(super) fn remaining(&self) -> Result<Vec<Leftover>, ScanError> {
+        let look = || self.watched.ownership.emptied(&mut self.watched.roster());
+        let first = look()?;
+        if !first.is_empty() {
+            return Ok(first);
         }
         pause(SECOND_LOOK);
-        self.look()
+        look()
     }
 
-    /// The members seen at one look. Those that have ended are reaped if they have become our
-    /// children, as happens where the supervisor is process 1 of a container.
-    fn look(&self) -> Vec<Member> {
-        let session = self.pins_session().then_some(self.main);
-        let mut members = Vec::new();
-        for stat in proc_fs::processes() {
-            let in_session = session == Some(stat.session);
-            if stat.is_zombie() {
-                if in_session
-                    && stat.pid != self.main
-                    && stat.parent == std::process::id()
-                    && let Some(pid) = pid(stat.pid)
-                {
-                    reap(WaitId::Pid(pid));
-                }
-                continue;
-            }
-            if in_session || proc_fs::has_variable(stat.pid, &self.marker) {
-                members.extend(Member::hold(stat));
+    /// The same, asked again for a while if it cannot be answered: on a busy machine somebody always
+    /// comes and goes.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at.
+    pub(super) fn remaining_in_the_end(&self) -> Result<Vec<Leftover>, ScanError> {
+        let began = Instant::now();
+        loop {
+            let remaining = self.remaining();
+            if remaining.is_ok() || began.elapsed() >= LOOK_BUDGET {
+                return remaining;
             }
         }
-        members
     }
 
-    /// Whether the session's number can still only mean our session.
-    fn pins_session(&self) -> bool {
-        let is_our_child = || Stat::of(self.main).is_some_and(|s| s.parent == std::process::id());
-        self.pidfd.as_ref().is_some_and(|pidfd| !has_ended(pidfd) || is_our_child())
+    /// Kills everything, removes its shared memory, and waits a little. With the proof the main
+    /// process is reaped.
+    pub(super) fn sweep(&self) -> Result<Proof, Doubt> {
+        self.give_reserve();
+        let swept = self.kill_all().and_then(|proof| {
+            Proof::of(self.watched.segments().remove())?;
+            Ok(proof)
+        });
+        self.is_swept.store(swept.is_ok(), Ordering::Relaxed);
+        if swept.is_ok() {
+            let head = self.watched.roster().head().cloned();
+            if let Some(head) = head {
+                head.reap();
+            }
+            if let Some(cgroup) = self.watched.ownership.cgroup() {
+                cgroup.remove();
+            }
+        }
+        self.take_reserve();
+        swept
     }
 
-    fn reap(&self) {
-        if let Some(pidfd) = &self.pidfd {
-            reap(WaitId::PidFd(pidfd.as_fd()));
+    /// Whether the last sweep has left nothing.
+    pub(super) fn is_swept(&self) -> bool {
+        self.is_swept.load(Ordering::Relaxed)
+    }
+
+    fn kill_all(&self) -> Result<Proof, Doubt> {
+        let began = Instant::now();
+        loop {
+            let proof = Proof::of(self.remaining());
+            if proof.is_ok() || began.elapsed() >= SWEEP_BUDGET {
+                return proof;
+            }
+            // What cannot be read now may be read at the next turn, or is lost with its process.
+            if let Err(error) = self.watched.remember_segments() {
+                tracing::warn!(%error, "vLLM's shared memory could not be looked at");
+            }
+            let mut roster = self.watched.roster();
+            let all_trackers = roster.members().all(|member| member.is_tracker);
+            let spare = if !all_trackers || began.elapsed() < TRACKER_GRACE {
+                Spare::Trackers
+            } else {
+                Spare::Nobody
+            };
+            if let Err(error) = self.watched.ownership.kill(&mut roster, spare) {
+                tracing::debug!(%error, "not all of vLLM's processes could be looked at");
+            }
+            let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
+            drop(roster);
+            if !living.is_empty() {
+                wait_for_one(&living);
+            }
+        }
+    }
+
+    /// The numbers of those who live.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at: there may be others.
+    pub(super) fn members(&self) -> Result<Vec<u32>, ScanError> {
+        let began = Instant::now();
+        loop {
+            let mut roster = self.watched.roster();
+            let seen = self.watched.ownership.members(&mut roster, Depth::Everyone);
+            if seen.is_ok() || began.elapsed() >= LOOK_BUDGET {
+                return seen.map(|()| roster.members().map(|member| member.held.pid).collect());
+            }
+        }
+    }
+
+    /// What the launch has done so far.
+    ///
+    /// # Errors
+    ///
+    /// What could not be measured.
+    pub(super) fn work(&self) -> Result<Work, ScanError> {
+        let mut roster = self.watched.roster();
+        self.watched.ownership.members(&mut roster, Depth::Newcomers)?;
+        roster.work()
+    }
+
+    fn give_reserve(&self) {
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn take_reserve(&self) {
+        // At the limit there is none to be had; the next sweep may fail for that, and says so.
+        if let Ok(reserve) = reserve() {
+            *self.reserve.lock().unwrap_or_else(PoisonError::into_inner) = reserve;
         }
     }
 }
 
-/// A process of the tree, held so that no other can be meant.
-#[derive(Debug)]
-struct Member {
-    stat: Stat,
-    pidfd: OwnedFd,
-}
+/// The deaths that one listener hears.
+struct Deaths(Option<mpsc::UnboundedReceiver<Death>>);
 
-impl Member {
-    /// `None` if it has ended meanwhile.
-    fn hold(stat: Stat) -> Option<Self> {
-        let pidfd = open(stat.pid).ok()?;
-        let again = Stat::of(stat.pid)?;
-        (again.start_time == stat.start_time).then_some(Self { stat, pidfd })
-    }
-
-    fn is_resource_tracker(&self) -> bool {
-        proc_fs::command_line(self.stat.pid).contains("multiprocessing.resource_tracker")
+impl DeathSource for Deaths {
+    fn next_death(&mut self) -> Pending<'_, Death> {
+        Box::pin(async {
+            if let Some(deaths) = &mut self.0
+                && let Some(death) = deaths.recv().await
+            {
+                return death;
+            }
+            std::future::pending().await
+        })
     }
 }
 
-fn pid(number: u32) -> Option<Pid> {
-    i32::try_from(number).ok().and_then(Pid::from_raw)
-}
-
-fn open(number: u32) -> Result<OwnedFd, Errno> {
-    match pid(number) {
-        Some(pid) => pidfd_open(pid, PidfdFlags::empty()),
-        None => Err(Errno::SRCH),
-    }
-}
-
-/// A process that is gone needs no signal; one that we may not signal is reported as a survivor.
-fn send(pidfd: &OwnedFd, signal: Signal) {
-    if let Err(error) = pidfd_send_signal(pidfd, signal)
-        && error != Errno::SRCH
-    {
-        tracing::warn!(%error, ?signal, "a signal could not be sent");
-    }
-}
-
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
-}
-
-/// A duplicate that can be waited for: one descriptor cannot be waited for twice.
-#[expect(unsafe_code, reason = "tokio cannot know what becomes of a descriptor")]
-fn watched(pidfd: &OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    let duplicate = pidfd.try_clone()?;
-    // SAFETY: the descriptor is owned, so it stays open and the same until it is deregistered.
-    Ok(unsafe { AsyncFd::register_with_interest(duplicate, Interest::READABLE) }?)
+fn reserve() -> Result<Vec<OwnedFd>, ScanError> {
+    let open = || File::open("/dev/null").map(OwnedFd::from);
+    let all: Result<Vec<_>, _> = std::iter::repeat_with(open).take(RESERVE).collect();
+    all.map_err(|error| ScanError::new("/dev/null", &error))
 }
 
 /// Waits until one of them has ended, a tenth of a second at most: others may have come meanwhile.
-fn wait_for_one(members: &[Member]) {
-    let mut fds: Vec<_> =
-        members.iter().map(|member| PollFd::new(&member.pidfd, PollFlags::IN)).collect();
-    wait(&mut fds, Duration::from_millis(100));
+fn wait_for_one(living: &[Arc<Held>]) {
+    let mut descriptors: Vec<PollFd<'_>> = living.iter().map(|held| held.descriptor()).collect();
+    wait(&mut descriptors, Duration::from_millis(100));
 }
 
 fn pause(time: Duration) {
     wait(&mut [], time);
 }
 
-fn wait(fds: &mut [PollFd<'_>], limit: Duration) {
+fn wait(descriptors: &mut [PollFd<'_>], limit: Duration) {
     // One too long to be told would be for ever.
     let limit = Timespec::try_from(limit).ok();
-    if let Err(error) = poll(fds, limit.as_ref()) {
+    if let Err(error) = poll(descriptors, limit.as_ref()) {
         tracing::debug!(%error, "a wait was cut short");
     }
-}
-
-fn exit_of(pidfd: &OwnedFd) -> Exit {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    // Only a parent may ask; the exit of a process that we adopted stays unknown.
-    match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
-        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, Some(signal)) => Exit::Signal(signal),
-            (None, None) => Exit::Unknown,
-        },
-        Ok(None) | Err(_) => Exit::Unknown,
-    }
-}
-
-fn reap(which: WaitId<'_>) {
-    // Not our child, or reaped already: nothing to do.
-    waitid(which, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
 }
 
 #[cfg(test)]

@@ -121,28 +121,28 @@ fn is_kept_from_others(mode: u32, owner: u32) -> bool {
 
 /// Removes one with all that is in it. A path that is none of ours, as a record may hold that was
 /// tampered with, is left.
-pub(super) fn remove(path: &Path) {
+///
+/// # Errors
+///
+/// Why it may be there still.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     let is_named_so =
         path.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()));
     let us = rustix::process::geteuid().as_raw();
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return absent_or(error),
         Ok(data) if is_named_so && data.is_dir() && data.uid() == us => {}
         Ok(_) => {
             tracing::warn!(path = %path.display(), "a directory that is not as it was made is left");
-            return;
-        }
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "leftovers stay behind");
-            return;
+            return Ok(());
         }
     }
     // Links in it are not followed.
-    match fs::remove_dir_all(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(%error, path = %path.display(), "leftovers stay behind"),
-    }
+    fs::remove_dir_all(path).or_else(absent_or)
+}
+
+fn absent_or(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -176,7 +176,7 @@ mod tests {
             let data = fs::symlink_metadata(&scratch.path).unwrap();
             assert_eq!(data.permissions().mode() & 0o7777, 0o700);
             fs::create_dir_all(scratch.path.join("a/b")).unwrap();
-            remove(&scratch.path);
+            remove(&scratch.path).unwrap();
             assert!(!scratch.path.exists());
         }
     }
@@ -220,8 +220,8 @@ mod tests {
         let (other, link) = (parent.path().join("other"), parent.path().join("vllmd-link"));
         fs::create_dir(&other).unwrap();
         symlink(&other, &link).unwrap();
-        remove(&other);
-        remove(&link);
+        remove(&other).unwrap();
+        remove(&link).unwrap();
         assert!(other.exists() && link.is_symlink());
     }
 }

@@ -56,6 +56,24 @@ pub enum EventKind {
         /// How long it took, if it passed.
         latency: Option<Duration>,
     },
+    /// Another model is to be served from now on: it was asked for, or it is gone back to.
+    ModelWanted {
+        /// The model that was to be served before.
+        from: ModelId,
+        /// The model that is to be served now.
+        to: ModelId,
+    },
+    /// What is left of a launch cannot be removed, or cannot be looked for: nothing is launched
+    /// until it is proven gone, which goes on being tried.
+    CleanupBlocked {
+        /// What is left, or why nobody can say.
+        cause: Cause,
+    },
+    /// The supervisor has ended: this is the last event, and the state is unknown from now on.
+    SupervisorEnded {
+        /// Why.
+        reason: EndReason,
+    },
     /// Another model is served now.
     ModelSwitched {
         /// The model before.
@@ -63,4 +81,24 @@ pub enum EventKind {
         /// The model now.
         to: ModelId,
     },
+}
+
+/// Why a supervisor ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// It was asked to, or nobody held a handle any more.
+    ShutDown,
+    /// It was killed, with its runtime or by a bug.
+    Killed,
+}
+
+impl EndReason {
+    /// The reason's name in lower case, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ShutDown => "shut_down",
+            Self::Killed => "killed",
+        }
+    }
 }

@@ -80,30 +80,54 @@ pub type Check = Result<Healthy, HealthFailure>;
 pub enum Cadence {
     /// While starting: often, and less often the longer it takes.
     Eager,
-    /// When running: by the configured interval.
-    Steady {
-        /// The configured interval.
-        interval: Duration,
-    },
+    /// When running: at a pace of its own. What is configured is how often that is *reported*.
+    Steady,
 }
 
 /// Shortest and longest pause between two eager checks. A refused connection on loopback costs
 /// microseconds; a quarter second late is nothing next to the minutes of a slow load.
 const EAGER: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 
-/// Longest pause after a failed check: a server that hangs is found out within a few of these
-/// rather than within several whole intervals.
-const SUSPICIOUS: Duration = Duration::from_secs(5);
+/// The pause between two checks that pass. A check costs some milliseconds; a front that hangs is
+/// found within this, three limits of a check and two suspicious pauses: less than 30 s.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// The pause after a failed check.
+const SUSPICIOUS: Duration = Duration::from_secs(1);
 
 impl Cadence {
     /// The pause before the next check, `elapsed` after the cadence began, after `failures` failed
-    /// checks in a row.
-    pub fn pause(self, elapsed: Duration, failures: u32) -> Duration {
+    /// checks in a row. `interval` is how often a healthy server is to be reported.
+    pub fn pause(self, elapsed: Duration, failures: u32, interval: Duration) -> Duration {
         match self {
             Self::Eager => (elapsed / 50).clamp(EAGER.0, EAGER.1),
-            Self::Steady { interval } if failures > 0 => interval.min(SUSPICIOUS),
-            Self::Steady { interval } => interval,
+            Self::Steady if failures > 0 => interval.min(SUSPICIOUS),
+            Self::Steady => interval.min(STEADY),
         }
+    }
+}
+
+/// Requests that a server has in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InHand {
+    /// Requests that run or wait in the engine, by its own counters. A request is counted only
+    /// after the first step that the engine made for it.
+    pub requests: u64,
+    /// Connections of clients, idle ones included; `None` if nobody can say.
+    pub connections: Option<u64>,
+}
+
+/// How often the counters are read while requests are waited for.
+pub const DRAIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the counters must stand at zero while clients are connected: one of them may just have
+/// sent a request that is not counted yet.
+pub const DRAIN_QUIET: Duration = Duration::from_millis(300);
+
+impl InHand {
+    /// Whether a server whose counters have stood at zero for `quiet` has nothing in hand.
+    pub fn is_drained(self, quiet: Duration) -> bool {
+        self.requests == 0 && (self.connections == Some(0) || quiet >= DRAIN_QUIET)
     }
 }
 
@@ -115,18 +139,39 @@ mod tests {
 
     #[test]
     fn eager_checks_slow_down_as_the_start_drags_on() {
-        let pause = |elapsed| Cadence::Eager.pause(elapsed, 9);
+        let pause = |elapsed| Cadence::Eager.pause(elapsed, 9, MINUTE);
         assert_eq!(pause(Duration::ZERO), Duration::from_millis(25));
         assert_eq!(pause(Duration::from_secs(5)), Duration::from_millis(100));
         assert_eq!(pause(MINUTE), Duration::from_millis(250));
     }
 
     #[test]
+    fn a_server_is_asked_at_least_every_ten_seconds_however_rarely_it_is_reported() {
+        let pause = |interval| Cadence::Steady.pause(MINUTE, 0, interval);
+        assert_eq!(pause(MINUTE), Duration::from_secs(10));
+        assert_eq!(pause(Duration::from_secs(3)), Duration::from_secs(3));
+    }
+
+    #[test]
     fn a_suspect_is_asked_again_sooner_but_never_later_than_the_interval() {
-        let steady = |interval| Cadence::Steady { interval };
-        assert_eq!(steady(MINUTE).pause(MINUTE, 0), MINUTE);
-        assert_eq!(steady(MINUTE).pause(MINUTE, 1), Duration::from_secs(5));
-        let second = Duration::from_secs(1);
-        assert_eq!(steady(second).pause(MINUTE, 2), second);
+        let pause = |interval| Cadence::Steady.pause(MINUTE, 1, interval);
+        assert_eq!(pause(MINUTE), Duration::from_secs(1));
+        assert_eq!(pause(Duration::from_millis(200)), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_hung_front_is_found_within_half_a_minute() {
+        let limit_of_a_check = Duration::from_secs(5);
+        assert!(STEADY + 3 * limit_of_a_check + 2 * SUSPICIOUS < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_server_with_clients_is_drained_only_after_a_quiet_while() {
+        let in_hand = |requests, connections| InHand { requests, connections };
+        assert!(in_hand(0, Some(0)).is_drained(Duration::ZERO));
+        assert!(!in_hand(0, Some(1)).is_drained(Duration::ZERO));
+        assert!(!in_hand(0, None).is_drained(Duration::ZERO));
+        assert!(in_hand(0, Some(1)).is_drained(DRAIN_QUIET));
+        assert!(!in_hand(1, Some(0)).is_drained(DRAIN_QUIET));
     }
 }

@@ -8,10 +8,32 @@ use crate::domain::event::Event;
 use crate::domain::id::Incarnation;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport};
 use crate::domain::spec::ModelId;
+use crate::domain::ticket::{Outcome, Ticket};
 
 /// Everything that can move the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
+    /// Somebody wants something, and waits for the answer.
+    Request(Ticket, Request),
+    /// The supervisor is to end: nothing is launched any more, and [`Effect::End`] says when.
+    ShutDown,
+    /// News of the process.
+    Process(ProcessReport),
+    /// News of its health.
+    Health(HealthReport),
+    /// News of its load.
+    Loader(LoaderReport),
+    /// The requests that ran have been answered, or nobody can say whether any run.
+    Drained(Incarnation),
+    /// A timer that was asked for ran out.
+    Due(Timer, Incarnation),
+    /// The actor that holds the process died; another has taken its place and will look for it.
+    ProcessActorLost,
+}
+
+/// What somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
     /// An operator wants it up, and takes responsibility: counts are cleared.
     Start,
     /// A program wants it up; a `Failed` service stays failed.
@@ -21,17 +43,21 @@ pub enum Input {
     /// An operator wants another incarnation.
     Restart,
     /// Somebody wants this model served.
-    Load(ModelId),
-    /// News of the process.
-    Process(ProcessReport),
-    /// News of its health.
-    Health(HealthReport),
-    /// News of its load.
-    Loader(LoaderReport),
-    /// A timer that was asked for ran out.
-    Due(Timer, Incarnation),
-    /// The actor that holds the process died; another has taken its place and will look for it.
-    ProcessActorLost,
+    Load {
+        /// The model.
+        model: ModelId,
+        /// Who asks.
+        asker: Asker,
+    },
+}
+
+/// Who asks for a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asker {
+    /// A person, who takes responsibility: counts are cleared, and `Failed` is left.
+    Operator,
+    /// A program: a `Failed` service stays failed.
+    Program,
 }
 
 /// How to stop.
@@ -50,6 +76,12 @@ pub enum Timer {
     Restart,
     /// Time to ask whether a load still moves.
     Silence,
+    /// Whatever still runs is not waited for any longer.
+    Drain,
+    /// The restart window holds one restart fewer.
+    Window,
+    /// The supervisor ends, whatever is left.
+    End,
 }
 
 /// What should be done about an input.
@@ -81,6 +113,11 @@ pub enum Effect {
     },
     /// Leave health and log of the current launch alone.
     Disregard,
+    /// Say [`Input::Drained`] when no request runs.
+    Drain {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
     /// Climb the stop ladder until nothing is left.
     Stop {
         /// Which launch.
@@ -89,6 +126,8 @@ pub enum Effect {
         mode: StopMode,
         /// How far it had come, which decides how it takes a SIGTERM.
         phase: Phase,
+        /// The time between the first SIGTERM and SIGKILL.
+        grace: Duration,
     },
     /// Its main process is dead or judged dead: kill whatever is left.
     Clear {
@@ -111,6 +150,8 @@ pub enum Effect {
     },
     /// Keep this in the history of restarts.
     Record(RestartRecord),
+    /// End the supervisor: what was to be stopped is stopped, or cannot be.
+    End,
 }
 
 /// One entry of the history of restarts: an end that nobody asked for.
@@ -132,10 +173,12 @@ pub struct RestartRecord {
 
 /// What an input leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "effects that are not run and events that are not published are lost"]
+#[must_use = "what is not run, published or answered is lost"]
 pub struct Reaction {
     /// What to do, in this order.
     pub effects: Vec<Effect>,
     /// What happened, in this order.
     pub events: Vec<Event>,
+    /// Whose requests are answered now, and how.
+    pub answers: Vec<(Ticket, Outcome)>,
 }

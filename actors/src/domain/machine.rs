@@ -9,20 +9,26 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::domain::cause::Cause;
-use crate::domain::event::{Event, EventKind};
+use crate::domain::event::{EndReason, Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Effect, Input, Reaction, RestartRecord, Timer};
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::moment::Moment;
 use crate::domain::report::Work;
-use crate::domain::restart::{RestartLedger, Verdict};
+use crate::domain::restart::{Occasion, RestartLedger, Verdict};
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Crashed, Next, Remains, Running, Starting, State, Stopping, Then, Unknown, Voice,
+    Crashed, Next, Origin, Remains, Running, Stage, Starting, State, Stopping, Then, Unknown, Voice,
 };
+use crate::domain::switch::Models;
+use crate::domain::ticket::{Goal, Missed, OpenTickets, Outcome};
 
-mod commands;
+mod ending;
 mod reports;
+mod requests;
+mod timers;
+
+use ending::Ending;
 
 /// Where numbering goes on from, after an earlier supervisor with the same journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,59 +44,66 @@ pub struct Resume {
 pub struct Machine {
     spec: ServiceSpec,
     state: State,
-    /// What is served, or would be at the next launch.
-    model: ModelId,
-    /// What to bring back if the switch under way fails.
-    fallback: Option<ModelId>,
+    models: Models,
     ledger: RestartLedger,
     last_error: Option<Cause>,
     incarnation: Incarnation,
     sequence: Sequence,
-    /// How many switches ended with the old model brought back.
-    reverted_switches: u64,
+    tickets: OpenTickets,
+    ending: Ending,
 }
 
 impl Machine {
     /// A service of which nothing is known yet. [`Machine::begin`] looks.
     pub fn new(spec: ServiceSpec, resume: Resume) -> Self {
         Self {
-            model: spec.model.clone(),
+            models: Models::new(spec.model.clone()),
             spec,
             state: State::Unknown(Unknown {
                 incarnation: None,
                 then: Then::Settle,
                 lingering: None,
             }),
-            fallback: None,
             ledger: RestartLedger::default(),
             last_error: None,
             incarnation: resume.incarnation,
             sequence: resume.sequence,
-            reverted_switches: 0,
+            tickets: OpenTickets::default(),
+            ending: Ending::No,
         }
     }
 
     /// The first thing to do: look for what an earlier supervisor left.
     pub fn begin(&self) -> Reaction {
-        Reaction { effects: vec![Effect::Adopt], events: Vec::new() }
+        Reaction { effects: vec![Effect::Adopt], ..Reaction::default() }
     }
 
     /// Takes one input.
     pub fn on(&mut self, input: Input, now: Moment) -> Reaction {
         let mut turn = Turn { machine: self, now, reaction: Reaction::default() };
         match input {
-            Input::Start => turn.start(),
-            Input::Ensure => turn.ensure(),
-            Input::Stop(mode) => turn.stop(mode),
-            Input::Restart => turn.restart(),
-            Input::Load(model) => turn.load(model),
+            Input::Request(ticket, request) => turn.request(ticket, request),
+            Input::ShutDown => turn.shut_down(),
             Input::Process(report) => turn.process(report),
             Input::Health(report) => turn.health(report),
             Input::Loader(report) => turn.loader(report),
+            Input::Drained(incarnation) => turn.drained(incarnation),
             Input::Due(timer, incarnation) => turn.due(timer, incarnation),
             Input::ProcessActorLost => turn.process_actor_lost(),
         }
+        turn.end_if_ready();
         turn.reaction
+    }
+
+    /// The last event of a supervisor that ends.
+    pub fn end(&mut self, reason: EndReason, now: Moment) -> Event {
+        self.sequence = self.sequence.next();
+        Event {
+            sequence: self.sequence,
+            at: now.wall,
+            incarnation: self.state.incarnation().unwrap_or(self.incarnation),
+            kind: EventKind::SupervisorEnded { reason },
+        }
     }
 
     /// The state and its data.
@@ -100,7 +113,32 @@ impl Machine {
 
     /// What is served, or would be at the next launch.
     pub fn model(&self) -> &ModelId {
-        &self.model
+        self.models.wanted()
+    }
+
+    /// The models, and the switch between them if one is under way.
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// The requests that are not answered yet.
+    pub fn tickets(&self) -> &OpenTickets {
+        &self.tickets
+    }
+
+    /// Why nothing can be launched though it should be: something of an earlier launch cannot be
+    /// removed.
+    pub fn blocked(&self) -> Option<&Cause> {
+        match &self.state {
+            State::Unknown(Unknown { lingering, .. }) => lingering.as_ref(),
+            State::Crashed(Crashed { remains: Remains::Lingering(cause), .. }) => Some(cause),
+            State::Crashed(_)
+            | State::Stopped
+            | State::Starting(_)
+            | State::Running(_)
+            | State::Stopping(_)
+            | State::Failed { .. } => None,
+        }
     }
 
     /// The figures it decides by.
@@ -123,11 +161,16 @@ impl Machine {
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
+}
 
-    /// How many switches ended with the old model brought back.
-    pub fn reverted_switches(&self) -> u64 {
-        self.reverted_switches
-    }
+/// What had become of a launch that fails.
+struct Failing {
+    /// How long it was healthy; `None` if it never was.
+    healthy_for: Option<Duration>,
+    /// How far it had loaded, if it never was healthy.
+    progress: Option<ModelLoadProgress>,
+    /// Why it was launched.
+    origin: Origin,
 }
 
 /// One input being taken: the machine, the time, and what comes of it.
@@ -161,11 +204,32 @@ impl Turn<'_> {
         self.emit(EventKind::StateChanged { from, to, cause });
     }
 
-    fn launch(&mut self) {
+    /// Answers those whose goal this has an answer for.
+    fn answer(&mut self, outcome: impl FnMut(&Goal) -> Option<Outcome>) {
+        let answers = self.machine.tickets.settle(outcome);
+        self.reaction.answers.extend(answers);
+    }
+
+    /// Everybody who waits for something to run waits in vain.
+    fn disappoint(&mut self, missed: &Missed) {
+        self.answer(|goal| goal.wants_up().then(|| Err(missed.clone())));
+    }
+
+    /// Changes what is to be served, and says so.
+    fn models(&mut self, change: impl FnOnce(&mut Models)) {
+        let from = self.machine.models.wanted().clone();
+        change(&mut self.machine.models);
+        let to = self.machine.models.wanted().clone();
+        if from != to {
+            self.emit(EventKind::ModelWanted { from, to });
+        }
+    }
+
+    fn launch(&mut self, origin: Origin) {
         let incarnation = self.machine.incarnation.next();
         self.machine.incarnation = incarnation;
-        let model = self.machine.model.clone();
-        self.enter(self.starting(incarnation, None), None);
+        let model = self.machine.models.wanted().clone();
+        self.enter(self.starting(incarnation, None, model.clone(), origin), None);
         self.effect(Effect::Launch { incarnation, model });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }
@@ -173,58 +237,71 @@ impl Turn<'_> {
     /// Takes over what an earlier supervisor, or process actor, left running.
     fn attend(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
-        self.machine.model = model;
-        self.enter(self.starting(incarnation, Some(pid)), None);
+        self.enter(self.starting(incarnation, Some(pid), model, Origin::Restart), None);
+        self.answer(|goal| (*goal == Goal::Down).then_some(Err(Missed::Started)));
         self.effect(Effect::Attend { incarnation });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }
 
-    fn starting(&self, incarnation: Incarnation, pid: Option<u32>) -> State {
+    fn starting(
+        &self,
+        incarnation: Incarnation,
+        pid: Option<u32>,
+        model: ModelId,
+        origin: Origin,
+    ) -> State {
         State::Starting(Starting {
             incarnation,
             pid,
+            model,
+            origin,
             since: self.now,
             voice: Voice::Silent,
             last_sign: self.now,
+            last_busy: self.now,
+            next_look: self.now.monotonic,
             work: (self.now, Work::default()),
             progress: None,
             misses: 0,
         })
     }
 
-    /// Asks again after a quarter of the timeout, so that a stall is found at most a quarter late.
-    fn schedule_silence(&mut self, incarnation: Incarnation, timeout: Duration) {
-        let after = timeout / 4;
-        self.effect(Effect::Schedule { timer: Timer::Silence, incarnation, after });
+    /// Nothing is alive, and nobody wanted it otherwise.
+    fn rest(&mut self) {
+        self.enter(State::Stopped, None);
+        self.answer(|goal| (*goal == Goal::Down).then_some(Ok(())));
     }
 
     /// Nothing is alive: does what was wished for.
     fn settle(&mut self, then: Then) {
-        self.enter(State::Stopped, None);
+        self.rest();
         match then {
-            Then::Launch => self.launch(),
-            Then::Rest | Then::Settle => {}
+            Then::Launch if self.machine.ending == Ending::No => self.launch(Origin::Asked),
+            Then::Launch | Then::Rest | Then::Settle => {}
         }
     }
 
     /// The current launch failed: judges the failure and says what follows.
     fn fail(&mut self, incarnation: Incarnation, cause: Cause, remains: Remains) {
-        let (healthy_for, progress) = self.what_it_had_come_to();
-        let model = self.machine.model.clone();
+        let Failing { healthy_for, progress, origin } = self.what_it_had_come_to();
+        let model = self.machine.models.wanted().clone();
         self.machine.last_error = Some(cause.clone());
         self.effect(Effect::Disregard);
         if remains == Remains::Clearing {
             self.effect(Effect::Clear { incarnation });
         }
-        let restored = if healthy_for.is_none() { self.machine.fallback.take() } else { None };
-        let machine = &mut *self.machine;
-        let verdict = if let Some(model) = restored {
-            machine.model = model;
-            machine.reverted_switches += 1;
+        let given_up = if healthy_for.is_none() { self.give_up_switch(&cause) } else { None };
+        let verdict = if given_up.is_some() {
             None
         } else {
+            let occasion = match (origin, &remains) {
+                (Origin::Asked, Remains::Gone) => Occasion::AskedFor,
+                (Origin::Restart, Remains::Gone) => Occasion::NothingStarted,
+                (_, Remains::Clearing | Remains::Lingering(_) | Remains::Sought) => Occasion::Ended,
+            };
+            let machine = &mut *self.machine;
             let policy = &machine.spec.restart;
-            Some(machine.ledger.judge(policy, &cause, healthy_for, self.now))
+            Some(machine.ledger.judge(policy, &cause, healthy_for, occasion, self.now))
         };
         self.record(incarnation, model, &cause, healthy_for, verdict.as_ref());
         if let Some(progress) = progress {
@@ -232,6 +309,19 @@ impl Turn<'_> {
             self.emit(EventKind::LoadProgressed { progress });
         }
         self.crash(incarnation, cause, remains, verdict.as_ref());
+    }
+
+    /// A launch failed before it served. Goes back to the model before, if there is one to go back
+    /// to, and tells those who asked for the new one.
+    fn give_up_switch(&mut self, cause: &Cause) -> Option<ModelId> {
+        let mut given_up = None;
+        self.models(|models| given_up = models.fails());
+        let wanted = given_up.clone()?;
+        let restored = self.machine.models.wanted().clone();
+        let missed = Missed::Reverted { wanted: wanted.clone(), restored, cause: cause.clone() };
+        let goal = Goal::Serving(wanted);
+        self.answer(|open| (*open == goal).then(|| Err(missed.clone())));
+        given_up
     }
 
     fn crash(
@@ -242,7 +332,7 @@ impl Turn<'_> {
         verdict: Option<&Verdict>,
     ) {
         let next = match verdict {
-            None => Next::RestartNow,
+            None => Next::RestartNow(Origin::Restart),
             Some(Verdict::Restart { delay, .. }) => Next::RestartAt(self.now.wall + *delay),
             Some(Verdict::GiveUp(last)) => Next::GiveUp(last.clone()),
         };
@@ -253,6 +343,7 @@ impl Turn<'_> {
             self.emit(EventKind::RestartScheduled { attempt, delay, restarts_in_window });
             let timer = Timer::Restart;
             self.effect(Effect::Schedule { timer, incarnation, after: delay });
+            self.schedule_window();
         }
         self.follow_crash();
     }
@@ -265,13 +356,18 @@ impl Turn<'_> {
         }
         match crashed.next.clone() {
             Next::RestartAt(_) => {}
-            Next::RestartNow => {
+            Next::RestartNow(_) if self.machine.ending != Ending::No => self.rest(),
+            Next::RestartNow(origin) => {
                 self.machine.ledger.launched(self.now);
-                self.launch();
+                self.launch(origin);
             }
             Next::GiveUp(cause) => {
                 self.machine.last_error = Some(cause.clone());
-                self.enter(State::Failed { cause: cause.clone() }, Some(cause));
+                // What could not be loaded is not what the next start tries.
+                self.models(Models::abandon);
+                self.enter(State::Failed { cause: cause.clone() }, Some(cause.clone()));
+                self.answer(|goal| (*goal == Goal::Down).then_some(Ok(())));
+                self.disappoint(&Missed::Failed(cause));
             }
         }
     }
@@ -299,16 +395,25 @@ impl Turn<'_> {
         }));
     }
 
-    /// How long it was healthy, and how far it had loaded if it never was.
-    fn what_it_had_come_to(&self) -> (Option<Duration>, Option<ModelLoadProgress>) {
+    fn what_it_had_come_to(&self) -> Failing {
         match &self.machine.state {
-            State::Running(running) => (Some(self.now.since(running.since)), None),
-            State::Starting(starting) => (None, starting.progress.clone()),
+            State::Running(running) => Failing {
+                healthy_for: Some(self.now.since(running.since)),
+                progress: None,
+                origin: Origin::Restart,
+            },
+            State::Starting(starting) => Failing {
+                healthy_for: None,
+                progress: starting.progress.clone(),
+                origin: starting.origin,
+            },
             State::Unknown(_)
             | State::Stopped
             | State::Stopping(_)
             | State::Crashed(_)
-            | State::Failed { .. } => (None, None),
+            | State::Failed { .. } => {
+                Failing { healthy_for: None, progress: None, origin: Origin::Restart }
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! What the child actors tell the root: facts, in the past tense.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::gpu::GpuSnapshot;
@@ -36,17 +38,30 @@ pub enum ProcessReport {
         /// The last lines it wrote, oldest first, secrets masked.
         last_lines: Vec<String>,
     },
-    /// Nothing of the incarnation is alive: proven, not assumed.
+    /// Another process of its tree ended. The end of the main process is [`Self::Exited`].
+    MemberDied {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// The pid it had.
+        pid: u32,
+        /// What it was for.
+        role: Role,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Nothing of the incarnation is left.
     Vacated {
         /// Which launch.
         incarnation: Incarnation,
+        /// That nothing is.
+        proof: Proof,
     },
-    /// Something of it has outlived SIGKILL for as long as we care to wait. We go on trying.
+    /// It could not be proven gone for as long as we care to wait. We go on trying.
     Lingered {
         /// Which launch.
         incarnation: Incarnation,
-        /// The pids that live.
-        survivors: Vec<u32>,
+        /// What is left of it, or could not be looked at.
+        doubt: Doubt,
     },
     /// How much the tree has worked so far.
     Sampled {
@@ -70,15 +85,73 @@ pub enum ProcessReport {
         incarnation: Incarnation,
     },
     /// No earlier supervisor left anything.
-    NothingFound,
+    NothingFound {
+        /// That nothing is there.
+        proof: Proof,
+    },
+    /// It could not be found out what an earlier supervisor left. We go on trying.
+    LookFailed {
+        /// What could not be looked at.
+        error: ScanError,
+    },
 }
 
-/// What a process tree has done since its launch.
+/// What a process of vLLM's tree is for, by its title (vLLM 0.32, `utils/system_utils.py`,
+/// `set_process_title`) and its command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// Speaks HTTP: one of several API servers, or the main process.
+    ApiServer,
+    /// `VLLM::EngineCore`.
+    EngineCore,
+    /// `VLLM::Worker`.
+    Worker,
+    /// `VLLM::DPCoordinator`.
+    Coordinator,
+    /// Started by Python's `multiprocessing`, and without a title yet.
+    Untitled,
+    /// Anything else; `multiprocessing`'s resource tracker among them. vLLM can do without it.
+    Helper,
+}
+
+impl Role {
+    /// Whether the end of such a process, in this way, is the end of the service.
+    pub fn is_fatal(self, exit: Exit) -> bool {
+        match self {
+            Self::ApiServer | Self::EngineCore | Self::Worker | Self::Coordinator => true,
+            // Some are there for a moment only, to find something out (vLLM 0.32,
+            // `model_executor/models/registry.py`).
+            Self::Untitled => match exit {
+                Exit::Code(code) => code != 0,
+                Exit::Signal(_) => true,
+                Exit::Unknown => false,
+            },
+            Self::Helper => false,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ApiServer => "API server",
+            Self::EngineCore => "engine core",
+            Self::Worker => "worker",
+            Self::Coordinator => "coordinator",
+            Self::Untitled => "process that was just starting",
+            Self::Helper => "helper",
+        })
+    }
+}
+
+/// What a process tree has done since its launch. It never falls: what a process has done stays
+/// counted when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Processor time, user and system, of all members alive.
+    /// Processor time, user and system.
     pub cpu: Duration,
-    /// Bytes read and written, of all members alive.
+    /// Bytes read and written.
     pub io_bytes: u64,
 }
 
@@ -89,6 +162,15 @@ pub struct HealthReport {
     pub incarnation: Incarnation,
     /// What it said.
     pub check: Check,
+}
+
+/// What the health actor tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthNews {
+    /// A check was answered.
+    Checked(HealthReport),
+    /// No request runs in this launch, or nobody can say.
+    Drained(Incarnation),
 }
 
 /// What vLLM's log says of the load.

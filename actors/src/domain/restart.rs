@@ -76,6 +76,17 @@ pub enum Verdict {
     GiveUp(Cause),
 }
 
+/// What a failure came after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A launch that somebody asked for could not be begun: nothing of it exists.
+    AskedFor,
+    /// A restart of ours could not be begun: nothing of it exists.
+    NothingStarted,
+    /// Something ran, and ended or was judged dead.
+    Ended,
+}
+
 /// OTP's restart intensity: so many within so long, and no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intensity {
@@ -95,6 +106,17 @@ impl Intensity {
             self.recent.push_back(now.monotonic);
         }
         admitted
+    }
+
+    /// Counts one more restart, and tells how long to wait with it so that the maximum holds.
+    fn make_room(&mut self, max: u32, window: Duration, now: Moment) -> Duration {
+        if self.admit(max, window, now) {
+            return Duration::ZERO;
+        }
+        let oldest = self.recent.pop_front().unwrap_or(now.monotonic);
+        self.recent.push_back(now.monotonic);
+        // The window's end is inclusive.
+        (oldest + window).saturating_sub(now.monotonic) + Duration::from_millis(1)
     }
 
     /// The restart that was counted last happens only now.
@@ -129,11 +151,22 @@ impl RestartLedger {
         policy: &RestartPolicy,
         cause: &Cause,
         healthy_for: Option<Duration>,
+        occasion: Occasion,
         now: Moment,
     ) -> Verdict {
-        self.note_health(policy, healthy_for);
-        if cause.retry == RetryClass::Permanent {
-            return Verdict::GiveUp(cause.clone());
+        match (cause.retry, occasion) {
+            (RetryClass::Permanent, _) => {
+                self.note_health(policy, healthy_for);
+                return Verdict::GiveUp(cause.clone());
+            }
+            // Whoever asked is there to do something about it.
+            (RetryClass::AfterCleanup, Occasion::AskedFor) => {
+                return Verdict::GiveUp(cause.clone());
+            }
+            (RetryClass::AfterCleanup, Occasion::NothingStarted) => return self.defer(policy, now),
+            (RetryClass::AfterCleanup, Occasion::Ended) | (RetryClass::Transient, _) => {
+                self.note_health(policy, healthy_for);
+            }
         }
         if cause.code.is_load_failure() && healthy_for.is_none() {
             if self.load_retries >= policy.max_load_retries {
@@ -154,6 +187,16 @@ impl RestartLedger {
         self.total += 1;
         self.attempt += 1;
         Verdict::Restart { attempt: self.attempt, delay: policy.delay(self.attempt) }
+    }
+
+    /// Waits for a precondition: tries again with backoff, never more often than the window allows,
+    /// and without an end.
+    fn defer(&mut self, policy: &RestartPolicy, now: Moment) -> Verdict {
+        self.total += 1;
+        self.attempt += 1;
+        let delay = policy.delay(self.attempt);
+        let room = self.intensity.make_room(policy.max_restarts.get(), RESTART_WINDOW, now);
+        Verdict::Restart { attempt: self.attempt, delay: delay.max(room) }
     }
 
     /// The restart that was judged last is launched now, after its delay and whatever else held it

@@ -92,6 +92,8 @@ pub struct ServiceSpec {
     pub start_timeout: Duration,
     /// Longest time without progress while loading.
     pub model_load_timeout: Duration,
+    /// Time that a stop gives: to the requests that run, and from SIGTERM to SIGKILL.
+    pub grace: Duration,
     /// Failed health checks in a row that mean dead.
     pub max_consecutive_failures: NonZeroU32,
     /// What becomes of vLLM when the supervisor ends.

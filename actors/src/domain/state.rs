@@ -6,7 +6,7 @@
 //!           ─── a remnant of one is there ─────────────► Stopping
 //!   Stopped ─── start ─────────────────────────────────► Starting
 //!   Starting ── healthy ───────────────────────────────► Running
-//!   Starting, Running ── stop, restart, load ──────────► Stopping
+//!   Starting, Running ── stop, restart, load ──────────► Stopping (draining, if it serves)
 //!                     ── ended, stalled, hung ─────────► Crashed
 //!   Stopping ── nothing is left ───────────────────────► Stopped
 //!            ── something outlives SIGKILL ────────────► Unknown
@@ -24,13 +24,14 @@
 //! proven that there is nothing.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::moment::Moment;
 use crate::domain::report::Work;
+use crate::domain::spec::ModelId;
 
 /// The public name of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,18 +124,35 @@ pub struct Starting {
     pub incarnation: Incarnation,
     /// The main process, once it exists.
     pub pid: Option<u32>,
+    /// What it is to serve.
+    pub model: ModelId,
+    /// Why it was launched.
+    pub origin: Origin,
     /// When it was launched, or adopted.
     pub since: Moment,
     /// Whether it has said anything yet, which decides the timeout that applies.
     pub voice: Voice,
-    /// The last sign of progress: output, a phase, or work done.
+    /// The last sign of progress: output, a phase, or bytes moved.
     pub last_sign: Moment,
+    /// The last time that processors were seen at work for it. That alone proves no progress.
+    pub last_busy: Moment,
+    /// When it is to be asked next whether it still moves.
+    pub next_look: Duration,
     /// The work that was seen last, and when.
     pub work: (Moment, Work),
     /// How far the load is, if the log has told.
     pub progress: Option<ModelLoadProgress>,
     /// Checks in a row that reached the server and did not find the model there.
     pub misses: u32,
+}
+
+/// Why a launch was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody asked for it, and is told of a failure at once.
+    Asked,
+    /// It follows a crash.
+    Restart,
 }
 
 /// Whether a launch has made itself heard.
@@ -147,10 +165,12 @@ pub enum Voice {
 }
 
 /// A launch that serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Which launch.
     pub incarnation: Incarnation,
+    /// What it serves.
+    pub model: ModelId,
     /// The main process.
     pub pid: u32,
     /// When it was first proven healthy.
@@ -164,8 +184,22 @@ pub struct Running {
 pub struct Stopping {
     /// Which launch.
     pub incarnation: Incarnation,
+    /// How far the stop has come.
+    pub stage: Stage,
     /// What follows.
     pub then: Then,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The requests that run are waited for.
+    Draining {
+        /// Since when.
+        since: Moment,
+    },
+    /// It has been told to end, and what is left of it is being killed.
+    Ending,
 }
 
 /// What follows once nothing is left.
@@ -193,10 +227,12 @@ pub struct Crashed {
 }
 
 /// Whether anything of a crashed launch may still be alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remains {
     /// Being killed.
     Clearing,
+    /// Being killed, in vain so far.
+    Lingering(Cause),
     /// Being looked for: the process actor that was to kill it died.
     Sought,
     /// Proven gone.
@@ -209,7 +245,7 @@ pub enum Next {
     /// A restart when its delay is over.
     RestartAt(SystemTime),
     /// A restart as soon as nothing is left.
-    RestartNow,
+    RestartNow(Origin),
     /// `Failed`, as soon as nothing is left.
     GiveUp(Cause),
 }

@@ -14,13 +14,18 @@ pub enum HealthMessage {
         /// What it should serve.
         model: ModelId,
     },
-    /// Ask by the interval from now on.
+    /// Ask steadily from now on.
     Settle {
         /// Which launch.
         incarnation: Incarnation,
     },
     /// Ask now.
     Probe {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Tell when no request runs in this launch.
+    Drain {
         /// Which launch.
         incarnation: Incarnation,
     },

@@ -1,7 +1,7 @@
 //! The health actor between a scripted probe and a root that only listens.
 
 use super::*;
-use crate::domain::health::HealthFailure;
+use crate::domain::health::{DRAIN_QUIET, HealthFailure, InHand};
 use crate::testing::harness::{in_time, model};
 use crate::testing::listener::Listener;
 use crate::testing::probe::ScriptedProbe;
@@ -9,6 +9,7 @@ use crate::testing::probe::ScriptedProbe;
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);
 const INTERVAL: Duration = Duration::from_secs(60);
+const STEADY: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The timers tick in milliseconds.
@@ -28,7 +29,7 @@ async fn a_launch_is_asked_at_once_and_often() {
     scene.attend(FIRST);
 
     for _ in 0..10 {
-        let report = scene.root.next().await;
+        let report = scene.next_check().await;
         assert_eq!(report.incarnation, FIRST);
         assert!(matches!(report.check, Err(HealthFailure::Unreachable { .. })));
     }
@@ -51,12 +52,53 @@ async fn a_launch_that_drags_on_is_asked_less_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_settled_vllm_is_asked_by_the_interval() {
-    let scene = Scene::settled().await;
+async fn a_settled_vllm_is_asked_steadily_and_reported_by_the_interval() {
+    let mut scene = Scene::settled().await;
+    let settled = Instant::now();
     for _ in 0..3 {
         scene.next_question().await;
-        scene.paused_for(INTERVAL);
+        scene.paused_for(STEADY);
     }
+    scene.next_check().await;
+    assert!(settled.elapsed() >= INTERVAL, "reported after {:?}", settled.elapsed());
+    scene.next_check().await;
+    assert!(settled.elapsed() >= 2 * INTERVAL, "reported after {:?}", settled.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_check_that_passes_after_one_that_failed_is_reported_at_once() {
+    let mut scene = Scene::settled().await;
+    scene.probe.fall_silent();
+    assert!(scene.next_check().await.check.is_err());
+    scene.probe.serve();
+    let begun = Instant::now();
+    assert!(scene.next_check().await.check.is_ok());
+    assert!(begun.elapsed() < STEADY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_is_drained_when_nothing_has_run_for_a_while() {
+    let mut scene = Scene::settled().await;
+    let in_hand = |requests| Some(InHand { requests, connections: None });
+    scene.probe.has_in_hand(in_hand(1));
+    tell(&scene.actor, HealthMessage::Cease);
+    tell(&scene.actor, HealthMessage::Drain { incarnation: FIRST });
+    scene.root.hears_nothing_for(HOUR).await;
+
+    scene.probe.has_in_hand(in_hand(0));
+    let begun = Instant::now();
+    assert_eq!(scene.root.next().await, HealthNews::Drained(FIRST));
+    // The last look that found something was up to a pause before.
+    assert!(begun.elapsed() + DRAIN_PAUSE >= DRAIN_QUIET, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_does_not_tell_what_runs_is_not_waited_for() {
+    let mut scene = Scene::settled().await;
+    let begun = Instant::now();
+    tell(&scene.actor, HealthMessage::Drain { incarnation: FIRST });
+    assert_eq!(scene.root.next().await, HealthNews::Drained(FIRST));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,16 +108,16 @@ async fn a_vllm_that_failed_a_check_is_asked_sooner_until_it_passes_one() {
     scene.next_question().await;
     for _ in 0..2 {
         scene.next_question().await;
-        scene.paused_for(Duration::from_secs(5));
-        assert!(scene.root.next().await.check.is_err());
+        scene.paused_for(Duration::from_secs(1));
+        assert!(scene.next_check().await.check.is_err());
     }
 
     scene.probe.serve();
     scene.next_question().await;
-    scene.paused_for(Duration::from_secs(5));
+    scene.paused_for(Duration::from_secs(1));
 
     scene.next_question().await;
-    scene.paused_for(INTERVAL);
+    scene.paused_for(STEADY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,15 +140,15 @@ async fn one_question_is_asked_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_does_not_wait_for_the_interval() {
-    let mut scene = Scene::settled().await;
+    let scene = Scene::settled().await;
     let begun = Instant::now();
 
     tell(&scene.actor, HealthMessage::Probe { incarnation: FIRST });
 
-    scene.root.next().await;
+    scene.next_question().await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
     scene.next_question().await;
-    scene.paused_for(INTERVAL);
+    scene.paused_for(STEADY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +178,7 @@ async fn the_answer_of_an_earlier_launch_is_dropped() {
     tell(&scene.actor, HealthMessage::Answered { incarnation: FIRST, check });
 
     for _ in 0..3 {
-        assert_eq!(scene.root.next().await.incarnation, SECOND);
+        assert_eq!(scene.next_check().await.incarnation, SECOND);
     }
 }
 
@@ -151,7 +193,7 @@ async fn what_is_said_of_another_launch_changes_nothing() {
 
     scene.next_question().await;
     assert_eq!(scene.probe.asked().len(), asked + 1);
-    scene.paused_for(INTERVAL);
+    scene.paused_for(STEADY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,7 +207,7 @@ async fn a_probe_that_panics_ends_the_actor() {
 /// A health actor, its probe, and all that its root hears.
 struct Scene {
     probe: Arc<ScriptedProbe>,
-    root: Listener<HealthReport>,
+    root: Listener<HealthNews>,
     actor: ActorRef<HealthMessage>,
 }
 
@@ -183,13 +225,20 @@ impl Scene {
         let mut scene = Self::begin().await;
         scene.probe.serve();
         scene.attend(FIRST);
-        assert!(scene.root.next().await.check.is_ok());
+        assert!(scene.next_check().await.check.is_ok());
         tell(&scene.actor, HealthMessage::Settle { incarnation: FIRST });
         scene
     }
 
     fn attend(&self, incarnation: Incarnation) {
         tell(&self.actor, HealthMessage::Attend { incarnation, model: model("m") });
+    }
+
+    async fn next_check(&mut self) -> HealthReport {
+        match self.root.next().await {
+            HealthNews::Checked(report) => report,
+            HealthNews::Drained(incarnation) => panic!("{incarnation} is drained"),
+        }
     }
 
     async fn next_question(&self) {

@@ -1,11 +1,16 @@
 //! What a [`ProcessActor`](super::ProcessActor) is told, and what it tells.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::absence::Proof;
+use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
-use crate::ports::Found;
+use crate::ports::{Found, Head};
 
 /// What a [`ProcessActor`](super::ProcessActor) is told.
 #[derive(Debug)]
@@ -29,6 +34,22 @@ pub enum ProcessMessage {
         /// What to serve.
         model: ModelId,
     },
+    /// The main process runs (from itself).
+    Started {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// The main process.
+        head: Arc<dyn Head>,
+    },
+    /// It could not be started, and nothing of it is left (from itself).
+    NotStarted {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// Why.
+        cause: Cause,
+        /// That nothing is left.
+        proof: Proof,
+    },
     /// Climb the stop ladder until nothing is left.
     Stop {
         /// Which launch.
@@ -37,6 +58,8 @@ pub enum ProcessMessage {
         mode: StopMode,
         /// How far it had come.
         phase: Phase,
+        /// The time between the first SIGTERM and SIGKILL.
+        grace: Duration,
     },
     /// Tell how much the tree has worked.
     SampleWork {
@@ -47,6 +70,8 @@ pub enum ProcessMessage {
     Vacated {
         /// Which launch.
         incarnation: Incarnation,
+        /// That nothing is.
+        proof: Proof,
     },
 }
 

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::domain::absence::{Doubt, Proof};
 use crate::domain::diagnosis::Phase;
 use crate::domain::input::StopMode;
-use crate::ports::{RunningProcess, Signal};
+use crate::ports::{Claim, Head, Signal};
 
 /// vLLM swallows the first SIGTERM while it waits for its engine to load, and heeds the second
 /// (vLLM 0.32, `utils/network_utils.py`, `zmq_socket_ctx`).
@@ -19,6 +20,9 @@ const REPEAT_AFTER: Duration = Duration::from_secs(1);
 /// How long something may outlive SIGKILL before that is reported. The kernel holds a process that
 /// waits for a device, and no signal frees it.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// The pause between two sweeps.
+const SWEEP_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// How long to wait for the end after each SIGTERM, before everything is killed.
 pub(super) fn pauses(mode: StopMode, phase: Phase, grace: Duration) -> Vec<Duration> {
@@ -32,33 +36,32 @@ pub(super) fn pauses(mode: StopMode, phase: Phase, grace: Duration) -> Vec<Durat
     }
 }
 
-/// Climbs down, and returns when nothing is left. `lingered` hears once of what outlives SIGKILL.
-pub(super) async fn climb(
-    process: &dyn RunningProcess,
-    pauses: &[Duration],
-    lingered: impl Fn(Vec<u32>),
-) {
+/// Asks the main process to end in order, as often as there are pauses.
+pub(super) async fn ask(head: &dyn Head, pauses: &[Duration]) {
     for pause in pauses {
-        process.signal_main(Signal::Terminate);
-        if timeout(*pause, process.ended()).await.is_ok() {
+        head.signal(Signal::Terminate);
+        if timeout(*pause, head.ended()).await.is_ok() {
             break;
         }
     }
-    process_is_gone(process, lingered).await;
 }
 
-async fn process_is_gone(process: &dyn RunningProcess, lingered: impl Fn(Vec<u32>)) {
+/// Kills everything, and returns when nothing is left. `lingered` hears of what outlives SIGKILL,
+/// and again when that is something else.
+pub(super) async fn proven_gone(claim: &dyn Claim, lingered: impl Fn(Doubt)) -> Proof {
     let began = Instant::now();
-    let mut reported = false;
+    let mut said = None;
     loop {
-        let survivors = process.sweep().await;
-        if survivors.is_empty() {
-            return;
+        match claim.sweep().await {
+            Ok(proof) => return proof,
+            Err(doubt) => {
+                if began.elapsed() >= LINGER && said.as_ref() != Some(&doubt) {
+                    said = Some(doubt.clone());
+                    lingered(doubt);
+                }
+            }
         }
-        if !reported && began.elapsed() >= LINGER {
-            reported = true;
-            lingered(survivors);
-        }
+        sleep(SWEEP_AGAIN_AFTER).await;
     }
 }
 

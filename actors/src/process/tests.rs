@@ -4,9 +4,10 @@ use ractor::ActorStatus;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::domain::absence::{Doubt, Leftover, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::Work;
+use crate::domain::report::{Role, Work};
 use crate::ports::Signal;
 use crate::testing::harness::{eventually, in_time, model};
 use crate::testing::journal::MemoryJournal;
@@ -136,21 +137,22 @@ async fn what_outlives_sigkill_is_reported_once_after_ten_seconds_and_vacated_in
     scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
 
     assert!(matches!(scene.next().await, ProcessReport::Exited { .. }));
-    let lingered = ProcessReport::Lingered { incarnation: FIRST, survivors: vec![7] };
+    let left = vec![Leftover::Process { pid: 7, name: "stuck".to_owned() }];
+    let lingered = ProcessReport::Lingered { incarnation: FIRST, doubt: Doubt::Left(left) };
     assert_eq!(scene.next().await, lingered);
     assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
     scene.root.hears_nothing_for(HOUR).await;
 
     process.come_loose();
 
-    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: FIRST });
+    assert_eq!(scene.next().await, vacated(FIRST));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_with_nothing_in_hand_is_vacated_at_once() {
     let mut scene = Scene::begin(Fate::Killed).await;
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
-    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: FIRST });
+    assert_eq!(scene.next().await, vacated(FIRST));
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,9 +160,9 @@ async fn what_is_said_of_another_incarnation_does_nothing_to_this_one() {
     let (mut scene, process) = Scene::with_process(Fate::Killed).await;
 
     scene.stop(SECOND, StopMode::Immediate, Phase::Serving);
-    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: SECOND });
+    assert_eq!(scene.next().await, vacated(SECOND));
     scene.tell(ProcessMessage::SampleWork { incarnation: SECOND });
-    scene.tell(ProcessMessage::Vacated { incarnation: SECOND });
+    scene.tell(ProcessMessage::Vacated { incarnation: SECOND, proof: proof() });
 
     scene.root.hears_nothing_for(HOUR).await;
     assert_eq!(deeds(&process), []);
@@ -198,8 +200,8 @@ async fn a_stop_while_looking_waits_until_nothing_was_found() {
 
     scene.launcher.answer_searches();
 
-    assert_eq!(scene.next().await, ProcessReport::NothingFound);
-    assert_eq!(scene.next().await, ProcessReport::Vacated { incarnation: FIRST });
+    assert_eq!(scene.next().await, ProcessReport::NothingFound { proof: proof() });
+    assert_eq!(scene.next().await, vacated(FIRST));
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,6 +244,97 @@ async fn a_look_that_is_not_over_does_not_find_what_is_launched_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_that_fails_is_reported_and_made_again_until_it_says_something() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    let process = scene.launcher.leave(FIRST, model("m"));
+    scene.launcher.fail_searches(no_descriptors());
+
+    scene.tell(ProcessMessage::Adopt { model: model("m") });
+
+    assert_eq!(scene.next().await, ProcessReport::LookFailed { error: no_descriptors() });
+    scene.root.hears_nothing_for(HOUR).await;
+    scene.launcher.answer_searches();
+    assert_eq!(scene.next().await, adopted(&process));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_looked_at_is_not_vacated_and_is_said() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.hide(no_descriptors());
+
+    scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
+
+    assert!(matches!(scene.next().await, ProcessReport::Exited { .. }));
+    let doubt = Doubt::Unseen(no_descriptors());
+    assert_eq!(scene.next().await, ProcessReport::Lingered { incarnation: FIRST, doubt });
+    scene.root.hears_nothing_for(HOUR).await;
+    process.show();
+    assert_eq!(scene.next().await, vacated(FIRST));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_death_of_another_of_the_tree_is_told_with_its_role_and_exit() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (role, exit) = (Role::Worker, Exit::Signal(9));
+
+    process.lose(7, role, exit);
+
+    let died = ProcessReport::MemberDied { incarnation: FIRST, pid: 7, role, exit };
+    assert_eq!(scene.next().await, died);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_notice_of_an_end_does_not_wait_for_its_last_lines() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let begun = tokio::time::Instant::now();
+    process.hold_last_lines();
+
+    process.end(Exit::Code(1));
+
+    let last_lines = Vec::new();
+    let exited = ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(1), last_lines };
+    assert_eq!(scene.next().await, exited);
+    assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_is_reported_once_nothing_is_left_of_it() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    let cause = Cause::new(Code::VllmNotFound, "there is none");
+    scene.launcher.fail_next_start(cause.clone());
+
+    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+
+    assert_eq!(scene.next().await, ProcessReport::LaunchFailed { incarnation: FIRST, cause });
+    assert!(!scene.launcher.last().is_alive());
+    scene.end().await;
+    assert!(scene.journal.ends_of_custody().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_interrupts_a_start_and_what_was_started_is_swept() {
+    let mut scene = Scene::begin(Fate::Killed).await;
+    scene.launcher.hold_next_start();
+    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.root.hears_nothing_for(HOUR).await;
+
+    scene.stop(FIRST, StopMode::Graceful, Phase::Loading);
+
+    assert_eq!(scene.next().await, vacated(FIRST));
+    assert!(!scene.launcher.last().is_alive());
+    scene.launcher.last().let_start();
+    scene.root.hears_nothing_for(HOUR).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_cannot_be_measured_is_not_told_as_none() {
+    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    process.fail_when_measured(no_descriptors());
+    scene.tell(ProcessMessage::SampleWork { incarnation: FIRST });
+    scene.root.hears_nothing_for(HOUR).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_report_names_the_actor_that_it_comes_from() {
     let mut scene = Scene::begin(Fate::Killed).await;
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
@@ -265,7 +358,6 @@ impl Scene {
         let args = ProcessArgs {
             launcher: Arc::clone(&launcher) as _,
             journal: Arc::clone(&journal) as _,
-            grace: Duration::from_secs(10),
             fate,
             tenure: tenure(),
             root: root.reports(),
@@ -287,7 +379,12 @@ impl Scene {
     }
 
     fn stop(&self, incarnation: Incarnation, mode: StopMode, phase: Phase) {
-        self.tell(ProcessMessage::Stop { incarnation, mode, phase });
+        self.tell(ProcessMessage::Stop {
+            incarnation,
+            mode,
+            phase,
+            grace: Duration::from_secs(10),
+        });
     }
 
     async fn next(&mut self) -> ProcessReport {
@@ -308,7 +405,7 @@ impl Scene {
         if matches!(report, ProcessReport::Exited { .. }) {
             report = self.next().await;
         }
-        assert_eq!(report, ProcessReport::Vacated { incarnation });
+        assert_eq!(report, vacated(incarnation));
         assert!(!self.launcher.last().is_alive());
     }
 
@@ -334,6 +431,18 @@ impl Scene {
 fn adopted(process: &ScriptedProcess) -> ProcessReport {
     let (incarnation, pid) = (process.incarnation(), process.pid());
     ProcessReport::Adopted { incarnation, pid, model: model("m") }
+}
+
+fn vacated(incarnation: Incarnation) -> ProcessReport {
+    ProcessReport::Vacated { incarnation, proof: proof() }
+}
+
+fn proof() -> Proof {
+    Proof::of(Ok(Vec::new())).unwrap()
+}
+
+fn no_descriptors() -> ScanError {
+    ScanError::new("/proc", &"Too many open files")
 }
 
 fn tenure() -> Tenure {

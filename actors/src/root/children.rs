@@ -2,7 +2,8 @@
 //!
 //! Start order is process, loader, health, GPU monitor. A child that dies takes those started after
 //! it along (rest-for-one), but for the GPU monitor, which nobody depends on. More than three
-//! deaths within a minute are too many: then the supervisor ends.
+//! deaths within a minute are too many: then the supervisor ends. A GPU monitor that dies as often
+//! stays dead, and the service goes on without it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +18,7 @@ use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::moment::Moment;
 use crate::domain::restart::Intensity;
 use crate::domain::spec::{ModelId, OnExit};
-use crate::domain::state::State;
+use crate::domain::state::{Stage, State, Stopping};
 use crate::gpu_monitor::{GpuMonitorActor, GpuMonitorArgs, GpuMonitorMessage};
 use crate::health::{HealthActor, HealthArgs, HealthMessage};
 use crate::model_loader::{ModelLoaderActor, ModelLoaderArgs, ModelLoaderMessage};
@@ -46,6 +47,8 @@ pub(super) struct Children {
     health: ActorRef<HealthMessage>,
     gpus: ActorRef<GpuMonitorMessage>,
     deaths: Intensity,
+    /// Those of the GPU monitor, which count for nobody else.
+    gpu_deaths: Intensity,
     /// One timer of each kind at a time.
     timers: HashMap<Timer, OwnedTask>,
     /// The way down, once begun.
@@ -87,7 +90,6 @@ pub(super) enum Loss {
 #[derive(Debug)]
 struct Recipe {
     adapters: Adapters,
-    grace: Duration,
     health_interval: Duration,
     fate: Fate,
 }
@@ -101,7 +103,6 @@ impl Recipe {
         let args = ProcessArgs {
             launcher: self.adapters.launcher.clone(),
             journal: self.adapters.journal.clone(),
-            grace: self.grace,
             fate: self.fate,
             tenure,
             root: root.get_derived(),
@@ -148,12 +149,8 @@ impl Children {
             OnExit::Detach => Fate::Kept,
             OnExit::Stop => Fate::Killed,
         };
-        let recipe = Recipe {
-            adapters: args.adapters.clone(),
-            grace: args.grace,
-            health_interval: args.health_interval,
-            fate,
-        };
+        let recipe =
+            Recipe { adapters: args.adapters.clone(), health_interval: args.health_interval, fate };
         Ok(Self {
             process: recipe.process(root, Tenure::default()).await?,
             tenure: Tenure::default(),
@@ -162,6 +159,7 @@ impl Children {
             gpus: recipe.gpus(root).await?,
             recipe,
             deaths: Intensity::default(),
+            gpu_deaths: Intensity::default(),
             timers: HashMap::new(),
             wind_down: None,
         })
@@ -193,12 +191,15 @@ impl Children {
                 tell(&self.loader, ModelLoaderMessage::Cease);
                 tell(&self.health, HealthMessage::Cease);
             }
-            Effect::Stop { incarnation, mode, phase } => {
-                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase });
+            Effect::Drain { incarnation } => {
+                tell(&self.health, HealthMessage::Drain { incarnation });
+            }
+            Effect::Stop { incarnation, mode, phase, grace } => {
+                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase, grace });
             }
             Effect::Clear { incarnation } => {
-                let (mode, phase) = (StopMode::Immediate, Phase::Loading);
-                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase });
+                let (mode, phase, grace) = (StopMode::Immediate, Phase::Loading, Duration::ZERO);
+                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase, grace });
             }
             Effect::SampleWork { incarnation } => {
                 tell(&self.process, ProcessMessage::SampleWork { incarnation });
@@ -207,8 +208,8 @@ impl Children {
                 let due = tell_after(root, after, RootMessage::Due { timer, incarnation });
                 self.timers.insert(timer, due);
             }
-            // The service has given it to the journal.
-            Effect::Record(_) => {}
+            // The service has given it to the journal; the root ends itself.
+            Effect::Record(_) | Effect::End => {}
         }
     }
 
@@ -221,11 +222,15 @@ impl Children {
     pub(super) fn resume(&self, service: &Service) {
         let machine = service.machine();
         match machine.state() {
-            State::Starting(starting) => self.attend(starting.incarnation, machine.model()),
+            State::Starting(starting) => self.attend(starting.incarnation, &starting.model),
             State::Running(running) => {
-                let (incarnation, model) = (running.incarnation, machine.model().clone());
+                let (incarnation, model) = (running.incarnation, running.model.clone());
                 tell(&self.health, HealthMessage::Attend { incarnation, model });
                 tell(&self.health, HealthMessage::Settle { incarnation });
+            }
+            // Whoever was to be waited for was waited for by an actor that is gone.
+            State::Stopping(Stopping { incarnation, stage: Stage::Draining { .. }, .. }) => {
+                tell(&self.health, HealthMessage::Drain { incarnation: *incarnation });
             }
             State::Unknown(_)
             | State::Stopped
@@ -245,7 +250,11 @@ impl Children {
         let Some(role) = self.role_of(child).filter(|_| self.wind_down.is_none()) else {
             return Ok(Loss::None);
         };
-        if !self.deaths.admit(MAX_DEATHS, DEATH_WINDOW, now) {
+        let deaths = match role {
+            Role::Process | Role::Loader | Role::Health => &mut self.deaths,
+            Role::Gpu => &mut self.gpu_deaths,
+        };
+        if !deaths.admit(MAX_DEATHS, DEATH_WINDOW, now) {
             return Ok(Loss::TooMany(role));
         }
         match role {
@@ -297,6 +306,9 @@ impl Children {
     /// Ends the children in reverse start order, then says so. ractor would kill them all at once
     /// when the root stops.
     pub(super) fn wind_down(&mut self, root: &ActorRef<RootMessage>) {
+        if self.wind_down.is_some() {
+            return;
+        }
         self.timers.clear();
         let children = [
             self.gpus.get_cell(),

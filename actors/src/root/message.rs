@@ -1,23 +1,24 @@
-//! What the [`RootSupervisor`](super::RootSupervisor) is told: commands and a question from
-//! outside, reports from its children, and what it tells itself.
+//! What the [`RootSupervisor`](super::RootSupervisor) is told: the public [`Command`]s, reports from
+//! its children, and what it tells itself.
 
 use ractor::RpcReplyPort;
 
-use crate::domain::goal::Missed;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{StopMode, Timer};
-use crate::domain::report::{GpuReport, HealthReport, LoaderReport};
+use crate::domain::report::{GpuReport, HealthNews, LoaderReport};
 use crate::domain::spec::ModelId;
+use crate::domain::ticket::Outcome;
 use crate::process::ProcessNews;
 use crate::root::snapshot::Snapshot;
 
-/// Where the answer to a command goes: when its goal is reached, or will not be. A supervisor that
-/// ends first drops it.
-pub type Answer = RpcReplyPort<Result<(), Missed>>;
+/// Where the answer to a command goes: when it has led where it should, or will not. A supervisor
+/// that ends first drops it.
+pub type Answer = RpcReplyPort<Outcome>;
 
-/// See the module.
+/// What anybody may ask of a supervisor.
 #[derive(Debug)]
-pub enum RootMessage {
+#[non_exhaustive]
+pub enum Command {
     /// Serve, whatever went wrong before. Answered when it serves.
     Start {
         /// Where the answer goes.
@@ -25,6 +26,8 @@ pub enum RootMessage {
     },
     /// Serve, unless the service has given up. Answered when it serves.
     EnsureHealthy {
+        /// What is to be served; `None` for whatever is to be served anyway.
+        model: Option<ModelId>,
         /// Where the answer goes.
         reply: Answer,
     },
@@ -54,10 +57,17 @@ pub enum RootMessage {
     },
     /// End the supervisor; vLLM is stopped or kept, as configured.
     Shutdown,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub enum RootMessage {
+    /// Somebody wants something.
+    Command(Command),
     /// News of the process.
     Process(ProcessNews),
     /// News of its health.
-    Health(HealthReport),
+    Health(HealthNews),
     /// News of its load.
     Loader(LoaderReport),
     /// News of the GPUs.
@@ -94,4 +104,10 @@ macro_rules! carries {
     )+ };
 }
 
-carries!(ProcessNews as Process, HealthReport as Health, LoaderReport as Loader, GpuReport as Gpu);
+carries!(
+    Command as Command,
+    ProcessNews as Process,
+    HealthNews as Health,
+    LoaderReport as Loader,
+    GpuReport as Gpu
+);

@@ -59,6 +59,16 @@ fn log(event: &Event) {
         EventKind::ModelSwitched { from, to } => {
             info!(sequence, incarnation, %from, %to, "model switched");
         }
+        EventKind::ModelWanted { from, to } => {
+            info!(sequence, incarnation, %from, %to, "another model is wanted");
+        }
+        EventKind::CleanupBlocked { cause } => {
+            let (code, summary, remedy) = (cause.code, &cause.summary, cause.remedy());
+            error!(sequence, incarnation, %code, summary, remedy, "cleanup blocked");
+        }
+        EventKind::SupervisorEnded { reason } => {
+            info!(sequence, incarnation, reason = reason.as_str(), "the supervisor has ended");
+        }
     }
 }
 

@@ -1,22 +1,23 @@
 //! The machine in service: with a clock, with whoever waits for it, and with its present published.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use ractor::RpcReplyPort;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::event::EventKind;
-use crate::domain::goal::Goal;
+use crate::domain::event::{EndReason, Event};
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::input::{Effect, Input, Reaction, StopMode};
+use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::machine::Machine;
 use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
 use crate::domain::restart::RESTART_WINDOW;
-use crate::domain::spec::{LifecycleMode, OnExit};
+use crate::domain::spec::LifecycleMode;
 use crate::domain::state::{ServiceState, State};
+use crate::domain::ticket::Ticket;
 use crate::root::RootArgs;
 use crate::root::message::Answer;
 use crate::root::publish::Publisher;
@@ -30,27 +31,17 @@ pub(super) struct Service {
     snapshots: watch::Sender<Snapshot>,
     /// The origin of the monotonic clock.
     origin: Instant,
-    /// Callers whose goal is neither reached nor missed yet.
-    waiting: Vec<(Goal, Answer)>,
-    ending: Ending,
+    /// Callers that have no answer yet.
+    waiting: HashMap<Ticket, Answer>,
+    /// The last ticket that was handed out.
+    ticket: Ticket,
+    /// Whether the end has been published.
+    ended: bool,
     launch: Option<LaunchKind>,
     health: Option<(Incarnation, HealthNote)>,
     listed_models: Vec<String>,
     gpus: GpuView,
     sequence: Sequence,
-}
-
-/// How far the supervisor is on its own way down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// It has not been asked to end.
-    No,
-    /// Once vLLM is down.
-    AfterStop,
-    /// As soon as possible.
-    Now,
-    /// The children are being ended.
-    Begun,
 }
 
 impl Service {
@@ -60,8 +51,9 @@ impl Service {
             publisher: Publisher::new(args.adapters.journal, args.events),
             snapshots: args.snapshots,
             origin: Instant::now(),
-            waiting: Vec::new(),
-            ending: Ending::No,
+            waiting: HashMap::new(),
+            ticket: Ticket::default(),
+            ended: false,
             launch: None,
             health: None,
             listed_models: Vec::new(),
@@ -84,19 +76,19 @@ impl Service {
 
     /// Takes an input; publishes what happened, answers who waited, and returns what to do.
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
-        let Reaction { effects, events } = self.machine.on(input, self.now());
+        let Reaction { effects, events, answers } = self.machine.on(input, self.now());
         self.note_launch(&effects);
-        let mut visited = Vec::new();
         for event in events {
-            if let EventKind::StateChanged { to, .. } = event.kind {
-                visited.push(to);
-            }
-            self.sequence = event.sequence;
-            self.publisher.publish(event);
+            self.publish(event);
         }
         // The present is published before anybody is told that it has come.
         self.publish_snapshot();
-        self.answer(&visited);
+        for (ticket, outcome) in answers {
+            if let Some(reply) = self.waiting.remove(&ticket) {
+                // A caller that gave up waiting needs no answer.
+                drop(reply.send(outcome));
+            }
+        }
         for effect in &effects {
             if let Effect::Record(record) = effect {
                 self.publisher.journal().restart(record);
@@ -105,73 +97,35 @@ impl Service {
         effects
     }
 
-    /// Keeps a caller until its goal is reached or missed.
-    pub(super) fn wait(&mut self, goal: Goal, reply: Answer) {
-        self.waiting.push((goal, reply));
-        self.answer(&[]);
+    fn publish(&mut self, event: Event) {
+        self.sequence = event.sequence;
+        self.publisher.publish(event);
     }
 
-    fn answer(&mut self, visited: &[ServiceState]) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for (goal, reply) in waiting {
-            match goal.outcome(&self.machine, visited) {
-                // A caller that gave up waiting needs no answer.
-                Some(outcome) => drop(reply.send(outcome)),
-                None if reply.is_closed() => {}
-                None => self.waiting.push((goal, reply)),
-            }
-        }
+    /// Hands out a ticket for a caller that is to be answered.
+    pub(super) fn expect_answer(&mut self, reply: Answer) -> Ticket {
+        self.ticket = self.ticket.next();
+        self.waiting.insert(self.ticket, reply);
+        self.ticket
     }
 
-    /// Begins the way down; returns what the machine must be told first, if anything.
-    pub(super) fn shut_down(&mut self) -> Option<Input> {
-        if self.ending != Ending::No {
-            return None;
+    /// Says, once, that nobody supervises any more: what becomes of vLLM from now on is unknown.
+    pub(super) fn end(&mut self, reason: EndReason) {
+        if self.ended {
+            return;
         }
-        match (self.machine.spec().on_exit, self.machine.state()) {
-            (OnExit::Detach, _) | (OnExit::Stop, State::Stopped | State::Failed { .. }) => {
-                self.ending = Ending::Now;
-                None
-            }
-            (OnExit::Stop, _) => {
-                self.ending = Ending::AfterStop;
-                Some(Input::Stop(StopMode::Graceful))
-            }
-        }
-    }
-
-    /// Ends as soon as possible; whoever holds the process stops or keeps it.
-    pub(super) fn end_now(&mut self) {
-        if self.ending != Ending::Begun {
-            self.ending = Ending::Now;
-        }
-    }
-
-    /// Whether commands other than a stop come too late.
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending != Ending::No
-    }
-
-    /// True once, when the children may be ended.
-    pub(super) fn may_wind_down(&mut self) -> bool {
-        let ready = match self.ending {
-            Ending::No | Ending::Begun => false,
-            Ending::Now => true,
-            Ending::AfterStop => match self.machine.state() {
-                State::Stopped | State::Failed { .. } => true,
-                // What outlives SIGKILL will not be waited for.
-                State::Unknown(unknown) => {
-                    unknown.incarnation.is_some() && self.machine.last_error().is_some()
-                }
-                State::Starting(_) | State::Running(_) | State::Stopping(_) | State::Crashed(_) => {
-                    false
-                }
-            },
-        };
-        if ready {
-            self.ending = Ending::Begun;
-        }
-        ready
+        self.ended = true;
+        let now = self.now();
+        let last = self.machine.end(reason, now);
+        self.publish(last);
+        let mut snapshot = self.snapshot();
+        snapshot.state = ServiceState::Unknown;
+        snapshot.pid = None;
+        snapshot.running_since = None;
+        snapshot.launch = None;
+        snapshot.listed_models.clear();
+        snapshot.progress = None;
+        self.snapshots.send_replace(snapshot);
     }
 
     pub(super) fn note_health(&mut self, report: &HealthReport) {
@@ -217,6 +171,8 @@ impl Service {
                 | Effect::Settle { .. }
                 | Effect::Probe { .. }
                 | Effect::Disregard
+                | Effect::Drain { .. }
+                | Effect::End
                 | Effect::Stop { .. }
                 | Effect::Clear { .. }
                 | Effect::SampleWork { .. }
@@ -261,6 +217,7 @@ impl Service {
             progress,
             gpus: self.gpus.clone(),
             last_error: machine.last_error().cloned(),
+            blocked: machine.blocked().cloned(),
             sequence: self.sequence,
         }
     }
@@ -274,5 +231,12 @@ impl Service {
             reset_at: ledger.until_reset(now).map(|left| now.wall + left),
             total: ledger.total(),
         }
+    }
+}
+
+/// Whatever ends the supervisor, whoever holds a handle learns of it.
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.end(EndReason::Killed);
     }
 }

@@ -40,6 +40,9 @@ pub struct Snapshot {
     /// The last failure; cleared when the service is healthy again or an operator starts it. The
     /// history keeps all of them.
     pub last_error: Option<Cause>,
+    /// Why nothing is launched though it should be: something of an earlier launch outlives SIGKILL,
+    /// or cannot be proven gone. It goes on being tried.
+    pub blocked: Option<Cause>,
     /// The number of the last event that this value includes.
     pub sequence: Sequence,
 }
@@ -67,6 +70,7 @@ impl Snapshot {
             progress: None,
             gpus: GpuView::Pending,
             last_error: None,
+            blocked: None,
             sequence: Sequence::NONE,
         }
     }
@@ -95,7 +99,8 @@ pub struct HealthNote {
 /// The restarts so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartCount {
-    /// Restarts within the window.
+    /// Restarts within the window, as of the moment this was published; it is published again when
+    /// the count falls.
     pub in_window: u32,
     /// Restarts allowed within the window.
     pub cap: u32,

@@ -7,16 +7,16 @@ use tokio::time::Instant;
 
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::event::EventKind;
-use crate::domain::goal::Missed;
+use crate::domain::event::{EndReason, EventKind};
 use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::spec::OnExit;
 use crate::domain::state::ServiceState::{
     Crashed, Failed, Running, Starting, Stopped, Stopping, Unknown,
 };
-use crate::ports::{Fate, RunningProcess, Signal};
-use crate::root::{Answer, GpuView, LaunchKind, RootMessage};
+use crate::domain::ticket::Missed;
+use crate::ports::{Fate, Head, Signal};
+use crate::root::{Answer, Command, GpuView, LaunchKind, RootMessage};
 use crate::testing::harness::{Harness, Outcome, Plan, World, eventually, in_time, model};
 use crate::testing::process::{Deed, ScriptedProcess};
 
@@ -53,29 +53,35 @@ async fn running(on_exit: OnExit) -> (Harness, ScriptedProcess) {
     (harness, process)
 }
 
-fn start(reply: Answer) -> RootMessage {
-    RootMessage::Start { reply }
+fn start(reply: Answer) -> Command {
+    Command::Start { reply }
 }
 
-fn ensure(reply: Answer) -> RootMessage {
-    RootMessage::EnsureHealthy { reply }
+fn ensure(reply: Answer) -> Command {
+    Command::EnsureHealthy { model: None, reply }
 }
 
-fn stop(reply: Answer) -> RootMessage {
-    RootMessage::Stop { mode: StopMode::Graceful, reply }
+fn stop(reply: Answer) -> Command {
+    Command::Stop { mode: StopMode::Graceful, reply }
 }
 
-fn stop_now(reply: Answer) -> RootMessage {
-    RootMessage::Stop { mode: StopMode::Immediate, reply }
+fn stop_now(reply: Answer) -> Command {
+    Command::Stop { mode: StopMode::Immediate, reply }
 }
 
-fn restart(reply: Answer) -> RootMessage {
-    RootMessage::Restart { reply }
+fn restart(reply: Answer) -> Command {
+    Command::Restart { reply }
 }
 
-fn load(name: &str) -> impl FnOnce(Answer) -> RootMessage {
+fn load(name: &str) -> impl FnOnce(Answer) -> Command {
     let model = model(name);
-    |reply| RootMessage::Load { model, reply }
+    |reply| Command::Load { model, reply }
+}
+
+/// A program's wish for a model.
+fn need(name: &str) -> impl FnOnce(Answer) -> Command {
+    let model = Some(model(name));
+    |reply| Command::EnsureHealthy { model, reply }
 }
 
 fn launches(harness: &Harness) -> Vec<u64> {

@@ -12,12 +12,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::domain::event::{Event, EventKind};
-use crate::domain::goal::Missed;
 use crate::domain::machine::Resume;
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ModelId, OnExit, ServiceSpec};
 use crate::domain::state::ServiceState;
-use crate::root::{Adapters, Answer, RootArgs, RootMessage, RootSupervisor, Snapshot};
+use crate::domain::ticket;
+use crate::root::{Adapters, Answer, Command, RootArgs, RootMessage, RootSupervisor, Snapshot};
 use crate::testing::gpu::ScriptedGpus;
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
@@ -78,10 +78,8 @@ impl World {
 pub struct Plan {
     /// The figures that the rules decide by.
     pub spec: ServiceSpec,
-    /// The pause between two health checks when running.
+    /// How often a server that stays healthy is reported.
     pub health_interval: Duration,
-    /// Time between SIGTERM and SIGKILL.
-    pub grace: Duration,
 }
 
 impl Plan {
@@ -93,11 +91,11 @@ impl Plan {
                 restart: RestartPolicy::default(),
                 start_timeout: Duration::from_secs(30),
                 model_load_timeout: Duration::from_secs(300),
+                grace: Duration::from_secs(10),
                 max_consecutive_failures: NonZeroU32::MIN.saturating_add(2),
                 on_exit,
             },
             health_interval: Duration::from_secs(60),
-            grace: Duration::from_secs(10),
         }
     }
 }
@@ -138,7 +136,6 @@ impl Harness {
         let args = RootArgs {
             spec: plan.spec,
             health_interval: plan.health_interval,
-            grace: plan.grace,
             adapters: world.adapters(),
             resume: Resume::default(),
             snapshots: present,
@@ -155,10 +152,10 @@ impl Harness {
         drop(self.root.send_message(message));
     }
 
-    /// Gives a command: `harness.ask(|reply| RootMessage::Start { reply })`.
-    pub fn ask(&self, command: impl FnOnce(Answer) -> RootMessage) -> Outcome {
+    /// Gives a command: `harness.ask(|reply| Command::Start { reply })`.
+    pub fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Outcome {
         let (reply, answer) = oneshot::channel();
-        self.send(command(reply.into()));
+        self.send(command(reply.into()).into());
         Outcome(answer)
     }
 
@@ -169,7 +166,7 @@ impl Harness {
     /// When it does not answer.
     pub async fn ask_for_snapshot(&self) -> Snapshot {
         let (reply, answer) = oneshot::channel();
-        self.send(RootMessage::Snapshot { reply: reply.into() });
+        self.send(Command::Snapshot { reply: reply.into() }.into());
         in_time(answer).await.expect("the supervisor has ended")
     }
 
@@ -247,6 +244,9 @@ impl Harness {
             EventKind::LoadProgressed { .. }
             | EventKind::RestartScheduled { .. }
             | EventKind::HealthChanged { .. }
+            | EventKind::ModelWanted { .. }
+            | EventKind::CleanupBlocked { .. }
+            | EventKind::SupervisorEnded { .. }
             | EventKind::ModelSwitched { .. } => None,
         });
         states.collect()
@@ -310,7 +310,7 @@ impl Drop for Harness {
 
 /// The answer to a command, to come.
 #[derive(Debug)]
-pub struct Outcome(oneshot::Receiver<Result<(), Missed>>);
+pub struct Outcome(oneshot::Receiver<ticket::Outcome>);
 
 impl Outcome {
     /// The answer; `None` if the supervisor has dropped the question.
@@ -318,7 +318,7 @@ impl Outcome {
     /// # Panics
     ///
     /// When neither happens.
-    pub async fn answer(self) -> Option<Result<(), Missed>> {
+    pub async fn answer(self) -> Option<ticket::Outcome> {
         in_time(self.0).await.ok()
     }
 

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::domain::absence::{Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
-use crate::ports::{Found, Launcher, Pending, RunningProcess};
+use crate::ports::{Claim, Found, Launcher, Pending};
 use crate::testing::process::ScriptedProcess;
 
 /// A [`Launcher`] whose processes do what a test says.
@@ -36,14 +37,17 @@ struct Book {
 #[derive(Debug)]
 enum Mishap {
     Refusal(Cause),
+    HeldStart,
+    FailedStart(Cause),
     Panic,
 }
 
 /// Whether a search is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Search {
     Answered,
     Held,
+    Failed(ScanError),
 }
 
 impl Default for ScriptedLauncher {
@@ -63,6 +67,16 @@ impl ScriptedLauncher {
         self.book().mishaps.push_back(Mishap::Refusal(cause));
     }
 
+    /// The next launch takes until its process may start; it queues up with the failures.
+    pub fn hold_next_start(&self) {
+        self.book().mishaps.push_back(Mishap::HeldStart);
+    }
+
+    /// The next launch fails after it was begun; it queues up with the failures.
+    pub fn fail_next_start(&self, cause: Cause) {
+        self.book().mishaps.push_back(Mishap::FailedStart(cause));
+    }
+
     /// The next launch panics; it queues up with the failures.
     pub fn panic_next(&self) {
         self.book().mishaps.push_back(Mishap::Panic);
@@ -76,6 +90,11 @@ impl ScriptedLauncher {
     /// Whoever searches is answered, with what is true then.
     pub fn answer_searches(&self) {
         self.search.send_replace(Search::Answered);
+    }
+
+    /// Whoever searches is told that it cannot be known, until [`Self::answer_searches`].
+    pub fn fail_searches(&self, error: ScanError) {
+        self.search.send_replace(Search::Failed(error));
     }
 
     /// The launches that were asked for, those that failed included.
@@ -108,11 +127,7 @@ impl ScriptedLauncher {
 }
 
 impl Launcher for ScriptedLauncher {
-    fn launch(
-        &self,
-        incarnation: Incarnation,
-        model: &ModelId,
-    ) -> Result<Arc<dyn RunningProcess>, Cause> {
+    fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
         let mishap = {
             let mut book = self.book();
             book.launches.push(incarnation);
@@ -120,20 +135,31 @@ impl Launcher for ScriptedLauncher {
         };
         match mishap {
             None => Ok(Arc::new(self.book().begin(incarnation, model.clone()))),
+            Some(Mishap::HeldStart) => {
+                let process = self.book().begin(incarnation, model.clone());
+                process.hold_start();
+                Ok(Arc::new(process))
+            }
+            Some(Mishap::FailedStart(cause)) => {
+                let process = self.book().begin(incarnation, model.clone());
+                process.fail_start(cause);
+                Ok(Arc::new(process))
+            }
             Some(Mishap::Refusal(cause)) => Err(cause),
             Some(Mishap::Panic) => panic!("the launch was scripted to panic"),
         }
     }
 
-    fn find(&self, model: &ModelId) -> Pending<'static, Found> {
+    fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {
         let (book, model) = (Arc::clone(&self.book), model.clone());
         let mut search = self.search.subscribe();
         Box::pin(async move {
-            if search.wait_for(|search| *search == Search::Answered).await.is_err() {
+            match search.wait_for(|search| *search != Search::Held).await.map(|it| it.clone()) {
+                Ok(Search::Failed(error)) => Err(error),
+                Ok(Search::Answered | Search::Held) => Ok(open(&book).find(&model)),
                 // The launcher is gone, and with it whoever could answer.
-                std::future::pending::<()>().await;
+                Err(_) => std::future::pending().await,
             }
-            open(&book).find(&model)
         })
     }
 }
@@ -157,14 +183,15 @@ impl Book {
     /// Of use is one with its head alive and the right model; anything else is a remnant.
     fn find(&self, model: &ModelId) -> Found {
         let Some(process) = self.processes.iter().rev().find(|process| process.is_alive()) else {
-            return Found::Nothing;
+            return Found::Nothing(Proof::of(Ok(Vec::new())).expect("nothing is nothing"));
         };
         let (incarnation, of_use) = (process.incarnation(), process.main_serves(model));
         let process = Arc::new(process.clone());
         if of_use {
-            Found::Ready { incarnation, process }
+            Found::Ready { incarnation, claim: Arc::clone(&process) as _, head: process }
         } else {
-            Found::Remnant { incarnation, process }
+            let head = process.head_alive();
+            Found::Remnant { incarnation, claim: process, head }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::domain::health::{Check, HealthFailure, Healthy};
+use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
 use crate::domain::spec::ModelId;
 use crate::ports::{Pending, Probe};
 
@@ -25,6 +25,7 @@ struct Script {
     /// Questions that are to panic.
     panics: u32,
     delay: Duration,
+    in_hand: Option<InHand>,
     asked: Vec<Instant>,
     under_way: u32,
     most_under_way: u32,
@@ -49,6 +50,11 @@ impl ScriptedProbe {
     /// From now on these models are served, and no other.
     pub fn serve_only(&self, models: &[ModelId]) {
         self.script().finding = Finding::Only(models.to_vec());
+    }
+
+    /// From now on the server has as much in hand; `None`, as at first: it does not say.
+    pub fn has_in_hand(&self, in_hand: Option<InHand>) {
+        self.script().in_hand = in_hand;
     }
 
     /// From now on nobody answers.
@@ -101,6 +107,11 @@ impl Probe for ScriptedProbe {
             let finding = open(&question.0).finding.clone();
             finding.check(&model, delay)
         })
+    }
+
+    fn in_hand(&self) -> Pending<'static, Option<InHand>> {
+        let in_hand = self.script().in_hand;
+        Box::pin(std::future::ready(in_hand))
     }
 }
 

@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
+use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::id::Incarnation;
-use crate::domain::report::Work;
+use crate::domain::report::{Role, Work};
 use crate::domain::spec::ModelId;
-use crate::ports::{Pending, RunningProcess, Signal};
+use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
 
 /// Above every pid that Linux gives (`PID_MAX_LIMIT`, 2^22): nobody can be hit by mistake.
 const FIRST_PID: u32 = 5_000_000;
@@ -18,7 +20,7 @@ const FIRST_PID: u32 = 5_000_000;
 /// How long a sweep waits for what outlives it.
 const SWEEP_LIMIT: Duration = Duration::from_secs(1);
 
-/// A [`RunningProcess`] that ends when it is told to: by the test, by a first SIGTERM (in order,
+/// A [`Head`], and the [`Claim`] to its launch: it ends when it is told to: by the test, by a first SIGTERM (in order,
 /// with status 0), or by SIGKILL. Clones are the same process.
 #[derive(Clone, Debug)]
 pub struct ScriptedProcess(Arc<Life>);
@@ -29,8 +31,17 @@ struct Life {
     model: ModelId,
     pid: u32,
     began: Instant,
+    start: watch::Sender<Start>,
     end: watch::Sender<Option<Exit>>,
     script: Mutex<Script>,
+}
+
+/// What comes of starting it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Start {
+    Succeeded,
+    Held,
+    Failed(Cause),
 }
 
 #[derive(Debug)]
@@ -41,15 +52,20 @@ struct Script {
     helpers: Vec<u32>,
     /// Others of the tree, which outlive every sweep.
     stuck: Vec<u32>,
+    /// What looking for them comes to, if it fails.
+    unseen: Option<ScanError>,
     measure: Measure,
-    last_lines: Vec<String>,
+    /// `None` if reading them takes for ever.
+    last_lines: Option<Vec<String>>,
+    deaths: Option<mpsc::UnboundedSender<Death>>,
     deeds: Vec<(Duration, Deed)>,
 }
 
 /// What comes of measuring the work.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Measure {
     Shows(Work),
+    Fails(ScanError),
     Panics,
 }
 
@@ -70,8 +86,10 @@ impl ScriptedProcess {
             patience: Some(1),
             helpers: Vec::new(),
             stuck: Vec::new(),
+            unseen: None,
             measure: Measure::Shows(Work::default()),
-            last_lines: Vec::new(),
+            last_lines: Some(Vec::new()),
+            deaths: None,
             deeds: Vec::new(),
         };
         Self(Arc::new(Life {
@@ -79,6 +97,7 @@ impl ScriptedProcess {
             model,
             pid: FIRST_PID + u32::try_from(place).unwrap_or_default(),
             began: Instant::now(),
+            start: watch::Sender::new(Start::Succeeded),
             end: watch::Sender::new(None),
             script: Mutex::new(script),
         }))
@@ -124,6 +143,11 @@ impl ScriptedProcess {
         self.script().measure = Measure::Shows(work);
     }
 
+    /// Its work cannot be measured.
+    pub fn fail_when_measured(&self, error: ScanError) {
+        self.script().measure = Measure::Fails(error);
+    }
+
     /// Whoever measures its work panics.
     pub fn panic_when_measured(&self) {
         self.script().measure = Measure::Panics;
@@ -131,7 +155,48 @@ impl ScriptedProcess {
 
     /// The end of what it wrote.
     pub fn write_last(&self, lines: &[&str]) {
-        self.script().last_lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        self.script().last_lines = Some(lines);
+    }
+
+    /// Reading what it wrote takes for ever.
+    pub fn hold_last_lines(&self) {
+        self.script().last_lines = None;
+    }
+
+    /// Whoever starts it waits for [`Self::let_start`].
+    pub fn hold_start(&self) {
+        self.0.start.send_replace(Start::Held);
+    }
+
+    /// A start that was held succeeds.
+    pub fn let_start(&self) {
+        self.0.start.send_replace(Start::Succeeded);
+    }
+
+    /// Starting it fails.
+    pub fn fail_start(&self, cause: Cause) {
+        self.0.start.send_replace(Start::Failed(cause));
+    }
+
+    /// Another of its tree dies.
+    pub fn lose(&self, pid: u32, role: Role, exit: Exit) {
+        let mut script = self.script();
+        script.helpers.retain(|helper| *helper != pid);
+        if let Some(deaths) = &script.deaths {
+            // Nobody needs to listen.
+            deaths.send(Death { pid, role, exit }).ok();
+        }
+    }
+
+    /// Nobody can look at it from now on.
+    pub fn hide(&self, error: ScanError) {
+        self.script().unseen = Some(error);
+    }
+
+    /// It can be looked at again.
+    pub fn show(&self) {
+        self.script().unseen = None;
     }
 
     /// What was done to it, and how long after it began.
@@ -149,6 +214,11 @@ impl ScriptedProcess {
         self.main_is_alive() && self.0.model == *model
     }
 
+    /// The main process, if it lives.
+    pub(super) fn head_alive(&self) -> Option<Arc<dyn Head>> {
+        self.main_is_alive().then(|| Arc::new(self.clone()) as _)
+    }
+
     fn main_is_alive(&self) -> bool {
         self.0.end.borrow().is_none()
     }
@@ -162,11 +232,13 @@ impl ScriptedProcess {
     }
 
     /// Returns who lives all the same.
-    fn kill_all(&self) -> Vec<u32> {
+    fn kill_all(&self) -> Result<Vec<Leftover>, ScanError> {
         self.end(Exit::Signal(9));
         let mut script = self.script();
         script.helpers.clear();
-        script.stuck.clone()
+        let name = || "stuck".to_owned();
+        let left = script.stuck.iter().map(|pid| Leftover::Process { pid: *pid, name: name() });
+        script.unseen.clone().map_or_else(|| Ok(left.collect()), Err)
     }
 
     /// An orderly end takes the whole tree along.
@@ -182,7 +254,7 @@ impl ScriptedProcess {
     }
 }
 
-impl RunningProcess for ScriptedProcess {
+impl Head for ScriptedProcess {
     fn pid(&self) -> u32 {
         self.0.pid
     }
@@ -198,36 +270,62 @@ impl RunningProcess for ScriptedProcess {
         })
     }
 
-    fn signal_main(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         self.note(Deed::Signalled(signal));
         match signal {
             Signal::Terminate => self.heed(),
             Signal::Kill => self.end(Exit::Signal(9)),
         }
     }
+}
 
-    fn sweep(&self) -> Pending<'static, Vec<u32>> {
+impl Claim for ScriptedProcess {
+    fn start(&self) -> Pending<'static, Result<Arc<dyn Head>, Cause>> {
         let process = self.clone();
+        let mut start = self.0.start.subscribe();
         Box::pin(async move {
-            process.note(Deed::Swept);
-            if process.kill_all().is_empty() {
-                return Vec::new();
+            match start.wait_for(|start| *start != Start::Held).await.map(|start| start.clone()) {
+                Ok(Start::Failed(cause)) => {
+                    process.end(Exit::Unknown);
+                    Err(cause)
+                }
+                Ok(Start::Succeeded | Start::Held) | Err(_) => Ok(Arc::new(process) as _),
             }
-            sleep(SWEEP_LIMIT).await;
-            process.kill_all()
         })
     }
 
-    fn sweep_blocking(&self) -> Vec<u32> {
-        self.note(Deed::SweptByGuard);
-        self.kill_all()
+    fn sweep(&self) -> Pending<'static, Result<Proof, Doubt>> {
+        let process = self.clone();
+        Box::pin(async move {
+            process.note(Deed::Swept);
+            let look = process.kill_all();
+            if look.as_ref().is_ok_and(Vec::is_empty) {
+                return Proof::of(look);
+            }
+            sleep(SWEEP_LIMIT).await;
+            Proof::of(process.kill_all())
+        })
     }
 
-    fn work(&self) -> Pending<'static, Work> {
-        let measure = self.script().measure;
+    fn sweep_blocking(&self) -> Result<Proof, Doubt> {
+        self.note(Deed::SweptByGuard);
+        Proof::of(self.kill_all())
+    }
+
+    fn release(&self) {}
+
+    fn deaths(&self) -> Box<dyn DeathSource> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.script().deaths = Some(sender);
+        Box::new(ScriptedDeaths(receiver))
+    }
+
+    fn work(&self) -> Pending<'static, Result<Work, ScanError>> {
+        let measure = self.script().measure.clone();
         Box::pin(async move {
             match measure {
-                Measure::Shows(work) => work,
+                Measure::Shows(work) => Ok(work),
+                Measure::Fails(error) => Err(error),
                 Measure::Panics => panic!("the measurement was scripted to panic"),
             }
         })
@@ -235,6 +333,25 @@ impl RunningProcess for ScriptedProcess {
 
     fn last_lines(&self) -> Pending<'static, Vec<String>> {
         let lines = self.script().last_lines.clone();
-        Box::pin(async move { lines })
+        Box::pin(async move {
+            match lines {
+                Some(lines) => lines,
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+struct ScriptedDeaths(mpsc::UnboundedReceiver<Death>);
+
+impl DeathSource for ScriptedDeaths {
+    fn next_death(&mut self) -> Pending<'_, Death> {
+        Box::pin(async {
+            match self.0.recv().await {
+                Some(death) => death,
+                // Nobody is left to die.
+                None => std::future::pending().await,
+            }
+        })
     }
 }

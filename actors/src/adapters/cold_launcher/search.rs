@@ -1,25 +1,41 @@
-//! Finds a launch of this state directory by what its processes carry, where no record tells of it.
+//! Tells by what the processes of this state directory carry which launch they belong to, where no
+//! record does.
 
-use std::fs;
 use std::path::Path;
 
-use super::super::proc_fs;
-use super::super::process_tree::MARKER;
+use crate::adapters::proc_fs;
+use crate::adapters::process_tree::MARKER;
+use crate::domain::absence::ScanError;
 use crate::domain::id::Incarnation;
 
 /// Names the state directory of a launch to whoever searches for it.
 pub(super) const STATE: &str = "VLLMD_STATE";
 
-/// The launches of this state directory of which anything is alive: marker and number.
-pub(super) fn launches_of(state_directory: &Path) -> Vec<(String, Incarnation)> {
-    let state = format!("{STATE}={}", state_directory.display());
-    let mut found = Vec::new();
-    for process in proc_fs::processes().filter(|stat| !stat.is_zombie()) {
-        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-        let launch = launch_in(&environment, &state);
-        found.extend(launch.filter(|launch| !found.contains(launch)));
+/// What all launches of this state directory carry.
+pub(super) fn variable(state_directory: &Path) -> String {
+    format!("{STATE}={}", state_directory.display())
+}
+
+/// Marker and number of the latest launch that any of these processes carries with this variable.
+///
+/// # Errors
+///
+/// What could not be looked at, or that none of them carries it any more.
+pub(super) fn launch_of_any(pids: &[u32], state: &str) -> Result<(String, Incarnation), ScanError> {
+    let mut latest = Err(ScanError::new("/proc", &"who was there has gone"));
+    for pid in pids {
+        let environment = match proc_fs::environment(*pid) {
+            // Of the launch all the same, by descent; another one of it will tell.
+            Err(error) if proc_fs::is_refusal(&error) => continue,
+            environment => environment?.unwrap_or_default(),
+        };
+        let Some(launch) = launch_in(&environment, state) else { continue };
+        if latest.as_ref().is_ok_and(|(_, number)| *number >= launch.1) {
+            continue;
+        }
+        latest = Ok(launch);
     }
-    found
+    latest
 }
 
 fn launch_in(environment: &[u8], state: &str) -> Option<(String, Incarnation)> {

@@ -7,8 +7,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::claim::LAST_LINES;
 use super::*;
-use crate::domain::cause::RetryClass;
+use crate::adapters::carries_marker;
+use crate::adapters::proc_fs::Stat;
+use crate::domain::absence::Doubt;
+use crate::domain::diagnosis::Exit;
+use crate::domain::secret::Secret;
+use crate::ports::Signal;
 
 mod finding;
 
@@ -21,16 +27,16 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn vllm_heads_a_session_of_its_own() {
     let stage = Stage::set();
-    let process = stage.launch("exec sleep 600");
-    assert_eq!(Stat::of(process.pid()).unwrap().session, process.pid());
+    let process = stage.launch("exec sleep 600").await;
+    assert_eq!(Stat::of(process.pid()).unwrap().unwrap().session, process.pid());
 }
 
 #[tokio::test]
 async fn vllm_gets_the_model_between_the_words_before_and_after() {
     let mut stage = Stage::set();
     stage.recipe.after_model = vec!["--port".to_owned(), "8000".to_owned()];
-    let process = stage.launch("echo $0 $*");
-    ended(&*process).await;
+    let process = stage.launch("echo $0 $*").await;
+    ended(&*process.head).await;
     assert_eq!(stage.log(), "org/model --port 8000\n");
 }
 
@@ -39,8 +45,8 @@ async fn vllm_gets_the_environment_that_makes_it_readable_and_findable() {
     let mut stage = Stage::set();
     stage.recipe.environment = vec![("NO_COLOR".to_owned(), "0".to_owned())];
     stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
-    let process = stage.launch("env");
-    ended(&*process).await;
+    let process = stage.launch("env").await;
+    ended(&*process.head).await;
 
     let log = stage.log();
     let variables: BTreeSet<&str> = log.lines().collect();
@@ -58,8 +64,8 @@ async fn vllm_does_not_get_what_is_withheld_and_looks_where_it_is_told() {
     // A variable that every test of ours inherits.
     stage.recipe.withheld = vec!["CARGO_MANIFEST_DIR".into()];
     stage.recipe.path = Some("/venv/bin:/usr/bin:/bin".into());
-    let process = stage.launch("env");
-    ended(&*process).await;
+    let process = stage.launch("env").await;
+    ended(&*process.head).await;
     let log = stage.log();
     assert!(!log.contains("CARGO_MANIFEST_DIR="), "{log}");
     assert!(log.lines().any(|line| line == "PATH=/venv/bin:/usr/bin:/bin"), "{log}");
@@ -68,10 +74,11 @@ async fn vllm_does_not_get_what_is_withheld_and_looks_where_it_is_told() {
 #[tokio::test]
 async fn temporary_files_of_vllm_lie_in_its_private_directory_and_go_with_it() {
     let stage = Stage::set();
-    let process = stage.launch("test $TMPDIR = $VLLM_RPC_BASE_PATH && echo > $TMPDIR/left && pwd");
-    assert_eq!(ended(&*process).await, Exit::Code(0));
+    let script = "test $TMPDIR = $VLLM_RPC_BASE_PATH && echo > $TMPDIR/left && pwd";
+    let process = stage.launch(script).await;
+    assert_eq!(ended(&*process.head).await, Exit::Code(0));
     assert!(!stage.leaves_no_traces());
-    assert_eq!(process.sweep().await, [0; 0]);
+    assert_eq!(process.claim.sweep().await, gone());
     assert!(stage.leaves_no_traces());
 }
 
@@ -79,17 +86,21 @@ async fn temporary_files_of_vllm_lie_in_its_private_directory_and_go_with_it() {
 async fn a_debug_output_shows_no_secret() {
     let mut stage = Stage::set();
     stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
-    let process = stage.launch("exec sleep 600");
-    let shown = format!("{:?} {process:?}", stage.launcher("true"));
+    let launcher = stage.launcher("exec sleep 600");
+    let claim = launcher.claim(FIRST, &model()).unwrap();
+    let before = format!("{launcher:?} {claim:?}");
+    claim.start().await.unwrap();
+    let shown = format!("{before} {claim:?}");
     assert!(!shown.contains("hf_secret"), "{shown}");
+    assert_eq!(claim.sweep().await, gone());
 }
 
 #[tokio::test]
 async fn a_state_directory_that_was_removed_is_made_anew_at_the_next_launch() {
     let stage = Stage::set();
-    stage.launch("true").sweep().await;
+    assert_eq!(stage.launch("true").await.claim.sweep().await, gone());
     fs::remove_dir_all(stage.state.path()).unwrap();
-    stage.launch("echo there");
+    stage.launch("echo there").await;
     assert!(stage.record().read().unwrap().is_some());
 }
 
@@ -97,7 +108,7 @@ async fn a_state_directory_that_was_removed_is_made_anew_at_the_next_launch() {
 async fn a_disk_that_is_full_or_a_directory_that_is_gone_for_now_is_no_permanent_failure() {
     let mut stage = Stage::set();
     stage.recipe.scratch = vec!["/nonexistent".into()];
-    let cause = stage.launcher("true").launch(FIRST, &model()).unwrap_err();
+    let cause = stage.launcher("true").claim(FIRST, &model()).unwrap_err();
     assert_eq!(cause.retry, RetryClass::Transient, "{cause}");
 }
 
@@ -105,18 +116,16 @@ async fn a_disk_that_is_full_or_a_directory_that_is_gone_for_now_is_no_permanent
 async fn the_marker_cannot_be_configured_away() {
     let mut stage = Stage::set();
     stage.recipe.environment = vec![("VLLMD_INSTANCE".to_owned(), "mine".to_owned())];
-    let process = stage.launch("exec sleep 600");
-    until("it carries its marker", || {
-        super::super::carries_marker(process.pid(), &stage.recipe.marker_prefix)
-    })
-    .await;
+    let process = stage.launch("exec sleep 600").await;
+    until("it carries its marker", || carries_marker(process.pid(), &stage.recipe.marker_prefix))
+        .await;
 }
 
 #[tokio::test]
 async fn both_outputs_go_to_a_log_that_nobody_else_may_read() {
     let stage = Stage::set();
-    let process = stage.launch("echo out; echo err >&2");
-    ended(&*process).await;
+    let process = stage.launch("echo out; echo err >&2").await;
+    ended(&*process.head).await;
     assert_eq!(stage.log(), "out\nerr\n");
     let mode = fs::metadata(stage.state.log_of(FIRST)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -125,8 +134,8 @@ async fn both_outputs_go_to_a_log_that_nobody_else_may_read() {
 #[tokio::test]
 async fn nobody_answers_what_vllm_asks_on_its_input() {
     let stage = Stage::set();
-    let process = stage.launch("readlink /proc/self/fd/0");
-    ended(&*process).await;
+    let process = stage.launch("readlink /proc/self/fd/0").await;
+    ended(&*process.head).await;
     assert_eq!(stage.log(), "/dev/null\n");
 }
 
@@ -135,7 +144,7 @@ async fn a_program_that_is_missing_is_vlm_007_and_leaves_nothing() {
     let mut stage = Stage::set();
     stage.recipe.before_model = vec!["/nonexistent/vllm".to_owned()];
 
-    let cause = stage.own_launcher().launch(FIRST, &model()).unwrap_err();
+    let cause = stage.refuses(&stage.own_launcher()).await;
 
     assert_eq!(cause.code, Code::VllmNotFound);
     assert!(cause.summary.contains("/nonexistent/vllm"), "{cause}");
@@ -149,7 +158,7 @@ async fn a_program_that_may_not_be_executed_is_vlm_007_and_named() {
     fs::write(&program, "no program").unwrap();
     stage.recipe.before_model = vec![program.to_str().unwrap().to_owned()];
 
-    let cause = stage.own_launcher().launch(FIRST, &model()).unwrap_err();
+    let cause = stage.refuses(&stage.own_launcher()).await;
 
     assert_eq!(cause.code, Code::VllmNotFound);
     assert!(cause.summary.contains("may not be executed"), "{cause}");
@@ -161,7 +170,7 @@ async fn a_port_that_somebody_holds_is_vlm_005_and_nothing_is_started() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     stage.recipe.address = holder.local_addr().unwrap();
 
-    let cause = stage.launcher("true").launch(FIRST, &model()).unwrap_err();
+    let cause = stage.launcher("true").claim(FIRST, &model()).unwrap_err();
 
     assert_eq!(cause.code, Code::PortInUse);
     assert!(cause.summary.contains(&stage.recipe.address.to_string()), "{cause}");
@@ -171,11 +180,11 @@ async fn a_port_that_somebody_holds_is_vlm_005_and_nothing_is_started() {
 #[tokio::test]
 async fn a_launch_that_fails_does_not_forget_the_one_before() {
     let mut stage = Stage::set();
-    let process = stage.launch("exec sleep 600");
+    let process = stage.launch("exec sleep 600").await;
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     stage.recipe.address = holder.local_addr().unwrap();
 
-    stage.launcher("true").launch(SECOND, &model()).unwrap_err();
+    stage.launcher("true").claim(SECOND, &model()).unwrap_err();
 
     let record = stage.record().read().unwrap().unwrap();
     assert_eq!(record.main.map(|main| main.0), Some(process.pid()));
@@ -184,36 +193,34 @@ async fn a_launch_that_fails_does_not_forget_the_one_before() {
 #[tokio::test]
 async fn an_exit_status_and_a_signal_are_read() {
     let stage = Stage::set();
-    assert_eq!(ended(&*stage.launch("exit 7")).await, Exit::Code(7));
-    assert_eq!(ended(&*stage.launch("kill -TERM $$")).await, Exit::Signal(15));
+    assert_eq!(ended(&*stage.launch("exit 7").await.head).await, Exit::Code(7));
+    assert_eq!(ended(&*stage.launch("kill -TERM $$").await.head).await, Exit::Signal(15));
 }
 
 #[tokio::test]
 async fn the_main_process_alone_is_signalled() {
     let stage = Stage::set();
-    let process = stage.launch("sleep 600 & echo $!; wait");
+    let process = stage.launch("sleep 600 & echo $!; wait").await;
     let helper = stage.pid_in_log().await;
 
-    process.signal_main(Signal::Terminate);
+    process.head.signal(Signal::Terminate);
 
-    assert_eq!(ended(&*process).await, Exit::Signal(15));
+    assert_eq!(ended(&*process.head).await, Exit::Signal(15));
     assert!(is_alive(helper));
 }
 
 #[tokio::test]
 async fn a_sweep_kills_who_left_the_session_too_and_removes_every_trace() {
     let stage = Stage::set();
-    let process = stage.launch("setsid sleep 600 & echo $!; exec sleep 600");
+    let process = stage.launch("setsid sleep 600 & echo $!; exec sleep 600").await;
     let runaway = stage.pid_in_log().await;
     until("it has a session of its own", || {
-        Stat::of(runaway).is_some_and(|stat| stat.session == runaway)
+        Stat::of(runaway).unwrap().is_some_and(|stat| stat.session == runaway)
     })
     .await;
     assert!(!stage.leaves_no_traces());
 
-    let survivors = process.sweep().await;
-
-    assert_eq!(survivors, [0; 0]);
+    assert_eq!(process.claim.sweep().await, gone());
     assert!(!is_alive(process.pid()) && !is_alive(runaway));
     assert!(stage.leaves_no_traces());
     assert!(stage.state.log_of(FIRST).exists(), "the log stays, to be read");
@@ -222,10 +229,9 @@ async fn a_sweep_kills_who_left_the_session_too_and_removes_every_trace() {
 #[tokio::test]
 async fn a_guards_sweep_needs_no_runtime() {
     let stage = Stage::set();
-    let process = stage.launch("sleep 600 & exec sleep 600");
-    let guard = Arc::clone(&process);
-    let survivors = std::thread::spawn(move || guard.sweep_blocking()).join().unwrap();
-    assert_eq!(survivors, [0; 0]);
+    let process = stage.launch("sleep 600 & exec sleep 600").await;
+    let guard = Arc::clone(&process.claim);
+    assert_eq!(std::thread::spawn(move || guard.sweep_blocking()).join().unwrap(), gone());
     assert!(!is_alive(process.pid()));
     assert!(stage.leaves_no_traces());
 }
@@ -234,10 +240,10 @@ async fn a_guards_sweep_needs_no_runtime() {
 async fn the_last_lines_are_told_without_the_secrets() {
     let mut stage = Stage::set();
     stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
-    let process = stage.launch("seq 1 30; echo the token is $HF_TOKEN.");
-    ended(&*process).await;
+    let process = stage.launch("seq 1 30; echo the token is $HF_TOKEN.").await;
+    ended(&*process.head).await;
 
-    let lines = process.last_lines().await;
+    let lines = process.claim.last_lines().await;
 
     assert_eq!(lines.len(), LAST_LINES);
     assert_eq!(lines.first().unwrap(), "12");
@@ -249,7 +255,8 @@ async fn the_logs_of_the_last_ten_launches_are_kept() {
     let stage = Stage::set();
     let launcher = stage.launcher("true");
     for number in 1..=11 {
-        stage.launch_by(&launcher, Incarnation::new(number)).sweep().await;
+        let process = stage.launch_by(&launcher, Incarnation::new(number)).await;
+        assert_eq!(process.claim.sweep().await, gone());
     }
     let is_kept = |number: u64| stage.state.log_of(Incarnation::new(number)).exists();
     assert!(!is_kept(1) && (2..=11).all(is_kept));
@@ -263,9 +270,9 @@ async fn fifty_launches_leave_no_descriptors_open() {
     let before = pidfds();
 
     for number in 1..=50 {
-        let process = launcher.launch(Incarnation::new(number), &model()).unwrap();
-        ended(&*process).await;
-        assert_eq!(process.sweep().await, [0; 0]);
+        let claim = launcher.claim(Incarnation::new(number), &model()).unwrap();
+        ended(&*claim.start().await.unwrap()).await;
+        assert_eq!(claim.sweep().await, gone());
     }
 
     until("the descriptors are closed", || pidfds() < before + 25).await;
@@ -276,7 +283,7 @@ struct Stage {
     directory: TempDir,
     state: Arc<StateDirectory>,
     recipe: LaunchRecipe,
-    launched: std::sync::Mutex<Vec<Arc<dyn RunningProcess>>>,
+    launched: std::sync::Mutex<Vec<Arc<dyn Claim>>>,
 }
 
 impl Stage {
@@ -314,18 +321,23 @@ impl Stage {
         ColdLauncher::new(self.recipe.clone(), Arc::clone(&self.state))
     }
 
-    fn launch(&self, script: &str) -> Arc<dyn RunningProcess> {
-        self.launch_by(&self.launcher(script), FIRST)
+    async fn launch(&self, script: &str) -> Launched {
+        self.launch_by(&self.launcher(script), FIRST).await
     }
 
-    fn launch_by(
-        &self,
-        launcher: &ColdLauncher,
-        incarnation: Incarnation,
-    ) -> Arc<dyn RunningProcess> {
-        let process = launcher.launch(incarnation, &model()).unwrap();
-        self.launched.lock().unwrap().push(Arc::clone(&process));
-        process
+    async fn launch_by(&self, launcher: &ColdLauncher, incarnation: Incarnation) -> Launched {
+        let claim = launcher.claim(incarnation, &model()).unwrap();
+        self.launched.lock().unwrap().push(Arc::clone(&claim));
+        let head = claim.start().await.unwrap();
+        Launched { claim, head }
+    }
+
+    /// Why it starts nothing; nothing is left of the attempt.
+    async fn refuses(&self, launcher: &ColdLauncher) -> Cause {
+        let claim = launcher.claim(FIRST, &model()).unwrap();
+        let cause = claim.start().await.unwrap_err();
+        assert_eq!(claim.sweep().await, gone());
+        cause
     }
 
     fn log(&self) -> String {
@@ -356,22 +368,38 @@ impl Drop for Stage {
     fn drop(&mut self) {
         let launched = std::mem::take(&mut *self.launched.lock().unwrap());
         for process in launched {
-            let survivors = process.sweep_blocking();
-            assert!(survivors.is_empty() || std::thread::panicking(), "{survivors:?} live");
+            let swept = process.sweep_blocking();
+            assert!(swept.is_ok() || std::thread::panicking(), "{swept:?}");
         }
     }
+}
+
+/// A launch that was started.
+struct Launched {
+    claim: Arc<dyn Claim>,
+    head: Arc<dyn Head>,
+}
+
+impl Launched {
+    fn pid(&self) -> u32 {
+        self.head.pid()
+    }
+}
+
+fn gone() -> Result<Proof, Doubt> {
+    Proof::of(Ok(Vec::new()))
 }
 
 fn model() -> ModelId {
     ModelId::new("org/model").unwrap()
 }
 
-async fn ended(process: &dyn RunningProcess) -> Exit {
-    timeout(DEADLINE, process.ended()).await.expect("it does not end")
+async fn ended(head: &dyn Head) -> Exit {
+    timeout(DEADLINE, head.ended()).await.expect("it does not end")
 }
 
 fn is_alive(pid: u32) -> bool {
-    Stat::of(pid).is_some_and(|stat| !stat.is_zombie())
+    Stat::of(pid).unwrap().is_some_and(|stat| !stat.is_zombie())
 }
 
 /// Waits until something is so that nobody tells of.

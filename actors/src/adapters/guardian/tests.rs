@@ -34,10 +34,8 @@ fn who_has_neither_session_nor_marker_is_known_by_whose_child_he_is() {
     let guardian = stage.guardian();
     let mut helper = None;
     until("the helper runs", || {
-        helper = stage
-            .children_of_members()
-            .into_iter()
-            .find(|pid| proc_fs::command_line(*pid) == "sleep 600.5");
+        helper =
+            stage.children_of_members().into_iter().find(|pid| command_line(*pid) == "sleep 600.5");
         helper.is_some()
     });
 
@@ -52,7 +50,7 @@ fn who_was_named_is_ended_and_a_stranger_with_his_number_is_not() {
     let stage = Stage::set();
     let [named, stranger] = ["named", "stranger"].map(|name| {
         let pid = stage.spawn(command("sleep").arg("600").env("STAGE", name));
-        (pid, Stat::of(pid).unwrap().start_time)
+        (pid, stat(pid).unwrap().start_time)
     });
     let guardian = stage.guardian();
     guardian.note(&[(0, 0), named, (stranger.0, stranger.1 + 1)]);
@@ -69,14 +67,11 @@ fn the_session_of_the_main_process_is_ended_though_nobody_in_it_carries_the_mark
     let stage = Stage::set();
     let script = "sleep 600 & exec sleep 600";
     let main = stage.spawn(command("setsid").args(["sh", "-c", script]));
-    until("it has a session", || Stat::of(main).is_some_and(|stat| stat.session == main));
-    let in_session = || {
-        let all = proc_fs::processes().filter(|stat| stat.session == main && !stat.is_zombie());
-        all.count()
-    };
+    until("it has a session", || stat(main).is_some_and(|stat| stat.session == main));
+    let in_session = || processes().into_iter().filter(|stat| stat.session == main).count();
     until("both run", || in_session() == 2);
     let guardian = stage.guardian();
-    guardian.note(&[(main, Stat::of(main).unwrap().start_time)]);
+    guardian.note(&[(main, stat(main).unwrap().start_time)]);
 
     stage.kill_the_supervisor();
 
@@ -92,7 +87,7 @@ fn a_dismissed_guardian_ends_nothing_and_leaves_no_zombie() {
 
     drop(guardian);
 
-    assert_eq!(Stat::of(pid), None);
+    assert_eq!(stat(pid), None);
     stage.kill_the_supervisor();
     assert!(is_alive(vllm) && stage.scratch().exists());
 }
@@ -103,22 +98,20 @@ fn a_guardian_holds_no_descriptor_but_one_and_has_a_session_and_a_name_of_its_ow
     let guardian = stage.guardian();
     let pid = guardian.pid();
     let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-    until("it is on guard", || {
-        name() == "llm-guardian\n" && proc_fs::command_line(pid) == "llm-guardian"
-    });
+    until("it is on guard", || name() == "llm-guardian\n" && command_line(pid) == "llm-guardian");
 
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let targets: Vec<_> = descriptors.map(|it| fs::read_link(it.path()).unwrap()).collect();
 
     assert_eq!(targets, [Path::new("anon_inode:[pidfd]")]);
-    assert_eq!(Stat::of(pid).unwrap().session, pid);
+    assert_eq!(stat(pid).unwrap().session, pid);
 }
 
 #[test]
 fn no_signal_but_sigkill_ends_a_guardian() {
     let stage = Stage::set();
     let guardian = stage.guardian();
-    until("it is on guard", || proc_fs::command_line(guardian.pid()) == "llm-guardian");
+    until("it is on guard", || command_line(guardian.pid()) == "llm-guardian");
     for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::USR1, Signal::PIPE] {
         pidfd_send_signal(&guardian.pidfd, signal).unwrap();
     }
@@ -235,13 +228,16 @@ impl Stage {
 
     fn members(&self) -> Vec<u32> {
         let marker = format!("{MARKER}={}", self.marker);
-        let all = proc_fs::processes().filter(|stat| !stat.is_zombie());
-        all.map(|stat| stat.pid).filter(|pid| proc_fs::has_variable(*pid, &marker)).collect()
+        let carries_it = |pid: &u32| {
+            let environment = proc_fs::environment(*pid).ok().flatten().unwrap_or_default();
+            proc_fs::has_variable(&environment, |it| it == marker.as_bytes())
+        };
+        processes().into_iter().map(|stat| stat.pid).filter(carries_it).collect()
     }
 
     fn children_of_members(&self) -> Vec<u32> {
         let members = self.members();
-        let children = proc_fs::processes().filter(|stat| members.contains(&stat.parent));
+        let children = processes().into_iter().filter(|stat| members.contains(&stat.parent));
         children.map(|stat| stat.pid).collect()
     }
 }
@@ -299,7 +295,21 @@ fn command(program: &str) -> Command {
 }
 
 fn is_alive(pid: u32) -> bool {
-    Stat::of(pid).is_some_and(|stat| !stat.is_zombie())
+    stat(pid).is_some_and(|stat| !stat.is_zombie())
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    Stat::of(pid).unwrap()
+}
+
+fn command_line(pid: u32) -> String {
+    proc_fs::command_line(pid).unwrap().unwrap_or_default()
+}
+
+/// Those that run.
+fn processes() -> Vec<Stat> {
+    let all = proc_fs::pids().unwrap().into_iter().filter_map(stat);
+    all.filter(|stat| !stat.is_zombie()).collect()
 }
 
 /// Waits until something is so that nobody tells of.

@@ -214,7 +214,8 @@ fn custody_ended() -> CustodyEnded {
     CustodyEnded {
         at: SystemTime::UNIX_EPOCH,
         incarnation: Incarnation::new(1),
-        pid: 1,
+        pid: Some(1),
         fate: Fate::Kept,
+        left: None,
     }
 }

@@ -63,9 +63,10 @@ async fn who_listens_at_another_address_of_the_port_is_nobody_here() {
 #[tokio::test]
 async fn that_the_members_cannot_be_told_is_an_answer_of_its_own() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let members: Members = Arc::new(|| Err("no descriptor is left".to_owned()));
+    let members: Members = Arc::new(|| Err(ScanError::new("/proc", &"no descriptor is left")));
     let answer = who(listener.local_addr().unwrap(), members).await;
-    assert_eq!(answer, Listener::Unknown("no descriptor is left".to_owned()));
+    let said = "cannot look at /proc: no descriptor is left".to_owned();
+    assert_eq!(answer, Listener::Unknown(said));
 }
 
 #[tokio::test]

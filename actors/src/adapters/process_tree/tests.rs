@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::adapters::cold_launcher::join;
+use crate::adapters::proc_fs::Stat;
 
 /// Far longer than anything here takes, on a machine that is busy too.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -22,22 +24,22 @@ async fn everybody_who_waits_hears_how_the_main_process_ended() {
 async fn a_main_process_that_has_ended_keeps_its_number_until_it_is_swept() {
     let planted = Planted::new("exit 0");
     in_time(planted.tree.ended()).await;
-    assert!(Stat::of(planted.tree.main()).is_some_and(|stat| stat.is_zombie()));
+    assert!(stat(planted.main()).is_some_and(|stat| stat.is_zombie()));
 
-    assert_eq!(planted.tree.sweep(), [0; 0]);
+    swept(&planted.tree);
 
-    assert_eq!(Stat::of(planted.tree.main()), None);
-    assert_eq!(planted.tree.sweep(), [0; 0]);
+    assert_eq!(stat(planted.main()), None);
+    swept(&planted.tree);
 }
 
 #[tokio::test]
 async fn who_has_lost_the_marker_is_found_by_the_session() {
     let planted = Planted::new("env -i sleep 600 & exec sleep 600");
-    let has_lost_it = |member: &Member| !carries_marker(member.stat.pid, "");
-    until("it has lost it", || planted.tree.members().iter().any(has_lost_it)).await;
+    let has_lost_it = |pid: &u32| !carries_marker(*pid, "");
+    until("it has lost it", || planted.pids().iter().any(has_lost_it)).await;
 
-    assert_eq!(planted.tree.sweep(), [0; 0]);
-    assert!(!planted.tree.is_alive());
+    swept(&planted.tree);
+    assert_eq!(planted.pids(), [0; 0]);
 }
 
 #[tokio::test]
@@ -45,25 +47,68 @@ async fn the_session_counts_after_the_main_process_has_ended() {
     let planted = Planted::new("env -i sleep 600 & exit 0");
     in_time(planted.tree.ended()).await;
     assert!(!planted.tree.main_is_alive());
-    assert!(planted.tree.is_alive());
-    assert_eq!(planted.tree.sweep(), [0; 0]);
-    assert!(!planted.tree.is_alive());
+    assert!(!planted.pids().is_empty());
+    swept(&planted.tree);
+    assert_eq!(planted.pids(), [0; 0]);
 }
 
 #[tokio::test]
 async fn who_has_left_the_session_is_found_by_the_marker() {
     let planted = Planted::new("setsid sleep 600 & exec sleep 600");
-    let has_left = |member: &Member| member.stat.session != planted.tree.main();
-    until("it has left", || planted.tree.members().iter().any(has_left)).await;
+    let has_left = |pid: &u32| stat(*pid).is_some_and(|stat| stat.session != planted.main());
+    until("it has left", || planted.pids().iter().any(has_left)).await;
 
-    assert_eq!(planted.tree.sweep(), [0; 0]);
-    assert!(!planted.tree.is_alive());
+    swept(&planted.tree);
+    assert_eq!(planted.pids(), [0; 0]);
+}
+
+#[tokio::test]
+async fn without_a_cgroup_session_marker_and_descent_find_everybody() {
+    let script = "setsid sleep 600 & env -i sleep 600 & \
+                  setsid env -i sh -c 'sleep 600; :' & exec sleep 600";
+    let planted = Planted::ungrouped(script);
+    until("all are seen", || planted.pids().len() == 5).await;
+    swept(&planted.tree);
+    assert_eq!(planted.pids(), [0; 0]);
+}
+
+#[tokio::test]
+async fn who_lost_session_and_marker_is_remembered_after_its_parent_has_ended() {
+    let planted =
+        Planted::ungrouped("(setsid env -i sh -c 'sleep 600; :' & sleep 3); exec sleep 600");
+    until("all are seen", || planted.pids().len() >= 4).await;
+    let runaway = |pid: &u32| stat(*pid).is_some_and(|it| it.parent == 1 || it.session == *pid);
+    until("it has lost its parent", || planted.pids().len() == 3).await;
+    assert!(planted.pids().iter().any(runaway));
+    swept(&planted.tree);
+    assert_eq!(planted.pids(), [0; 0]);
+}
+
+#[tokio::test]
+async fn a_helper_that_left_session_marker_and_parent_at_once_is_found_in_the_cgroup() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = directory.path().join("pid");
+    let script = format!(
+        "(setsid env -i sh -c 'echo $$ >{}; exec sleep 600' &) ; exec sleep 600",
+        written.display()
+    );
+    let planted = Planted::new(&script);
+    if planted.tree.watched.ownership.cgroup().is_none() {
+        println!("left out: no cgroup of version 2 can be made here");
+        return;
+    }
+    let pid = || std::fs::read_to_string(&written).ok()?.trim().parse::<u32>().ok();
+    until("it runs", || pid().is_some()).await;
+
+    swept(&planted.tree);
+
+    assert!(stat(pid().unwrap()).is_none_or(|stat| stat.is_zombie()));
 }
 
 #[tokio::test]
 async fn a_sweep_leaves_other_launches_alone() {
     let (ours, other) = (Planted::new("exec sleep 600"), Planted::new("exec sleep 600"));
-    assert_eq!(ours.tree.sweep(), [0; 0]);
+    swept(&ours.tree);
     assert!(!ours.tree.main_is_alive());
     assert!(other.tree.main_is_alive());
 }
@@ -71,7 +116,7 @@ async fn a_sweep_leaves_other_launches_alone() {
 #[tokio::test]
 async fn a_stopped_main_process_heeds_the_signal() {
     let planted = Planted::new("trap 'exit 5' TERM; kill -STOP $$; while :; do sleep 600; done");
-    let is_stopped = || Stat::of(planted.tree.main()).is_some_and(|stat| stat.state == 'T');
+    let is_stopped = || stat(planted.main()).is_some_and(|stat| stat.state == 'T');
     until("it has stopped", is_stopped).await;
 
     planted.tree.signal_main(Signal::TERM);
@@ -84,7 +129,7 @@ async fn a_signal_to_a_main_process_that_is_gone_does_nothing() {
     let planted = Planted::new("exit 0");
     in_time(planted.tree.ended()).await;
     planted.tree.signal_main(Signal::TERM);
-    assert_eq!(planted.tree.sweep(), [0; 0]);
+    swept(&planted.tree);
     planted.tree.signal_main(Signal::TERM);
 }
 
@@ -96,7 +141,7 @@ async fn a_resource_tracker_may_tidy_up_after_those_it_outlived() {
     let planted = Planted::new(&format!("sleep 600 | sh -c '{tracker}' $TRACKER; exec sleep 600"));
     planted.has_a_tracker().await;
 
-    assert_eq!(planted.tree.sweep(), [0; 0]);
+    swept(&planted.tree);
 
     assert_eq!(std::fs::read_to_string(tidied).unwrap(), "yes\n");
 }
@@ -105,28 +150,27 @@ async fn a_resource_tracker_may_tidy_up_after_those_it_outlived() {
 async fn a_resource_tracker_that_does_not_end_is_killed_after_all() {
     let planted = Planted::new("sh -c 'kill -STOP $$; :' $TRACKER; exec sleep 600");
     planted.has_a_tracker().await;
-    assert_eq!(planted.tree.sweep(), [0; 0]);
-    assert!(!planted.tree.is_alive());
+    swept(&planted.tree);
+    assert_eq!(planted.pids(), [0; 0]);
 }
 
 #[tokio::test]
 async fn the_work_of_the_whole_tree_is_counted() {
     let planted = Planted::new("(while :; do :; done) & exec sleep 600");
-    until("it has worked", || planted.tree.work().cpu >= Duration::from_millis(50)).await;
+    until("it has worked", || planted.tree.work().unwrap().cpu >= Duration::from_millis(50)).await;
 }
 
 #[tokio::test]
 async fn the_tree_of_another_supervisor_is_known_by_pid_and_start_time() {
     let planted = Planted::new("exec sleep 600");
-    let (main, start_time) =
-        (planted.tree.main(), Stat::of(planted.tree.main()).unwrap().start_time);
+    let (main, start_time) = planted.tree.main().unwrap();
 
-    let found = ProcessTree::of_other(main, start_time, "another-marker");
-    assert!(found.main_is_alive() && found.is_alive());
+    let found = ProcessTree::of_other(Some((main, start_time)), "another-marker").unwrap();
+    assert!(found.main_is_alive() && !found.remaining_in_the_end().unwrap().is_empty());
 
-    let impostor = ProcessTree::of_other(main, start_time + 1, "another-marker");
-    assert!(!impostor.main_is_alive() && !impostor.is_alive());
-    assert_eq!(impostor.sweep(), [0; 0]);
+    let impostor = ProcessTree::of_other(Some((main, start_time + 1)), "another-marker").unwrap();
+    assert!(!impostor.main_is_alive() && impostor.remaining_in_the_end().unwrap().is_empty());
+    swept(&impostor);
     assert_eq!(in_time(impostor.ended()).await, Exit::Unknown);
     assert!(planted.tree.main_is_alive());
 }
@@ -135,8 +179,8 @@ async fn the_tree_of_another_supervisor_is_known_by_pid_and_start_time() {
 async fn all_launches_of_a_supervisor_are_known_by_how_their_marker_begins() {
     let planted = Planted::new("exec sleep 600");
     let prefix = planted.marker.split('-').next().unwrap();
-    until("it carries it", || carries_marker(planted.tree.main(), prefix)).await;
-    assert!(!carries_marker(planted.tree.main(), "another"));
+    until("it carries it", || carries_marker(planted.main(), prefix)).await;
+    assert!(!carries_marker(planted.main(), "another"));
     assert!(!carries_marker(std::process::id(), prefix));
 }
 
@@ -147,35 +191,77 @@ struct Planted {
 }
 
 impl Planted {
-    #[expect(clippy::disallowed_methods, reason = "a tree needs somebody to start it")]
-    #[expect(clippy::zombie_processes, reason = "the sweep reaps it")]
+    /// In a cgroup of its own, where there is one.
     fn new(script: &str) -> Self {
         let marker = proc_fs::random_uuid().unwrap();
-        let child = Command::new("setsid")
+        Self::with(ProcessTree::claim(&marker).unwrap(), marker, script)
+    }
+
+    /// Without a cgroup.
+    fn ungrouped(script: &str) -> Self {
+        let marker = proc_fs::random_uuid().unwrap();
+        let ownership = Ownership::SessionAndMarker(Marked::by(format!("{MARKER}={marker}")));
+        let segments = Segments::before_launch().unwrap();
+        Self::with(ProcessTree::new(ownership, segments).unwrap(), marker, script)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a tree needs somebody to start it")]
+    #[expect(clippy::zombie_processes, reason = "the sweep reaps it")]
+    fn with(tree: ProcessTree, marker: String, script: &str) -> Self {
+        tree.watch().unwrap();
+        let mut command = Command::new("setsid");
+        command
             .args(["/bin/sh", "-c", script])
             .env(MARKER, &marker)
             // Not in the script, whose whole text stands in the command line of its shell.
             .env("TRACKER", "multiprocessing.resource_tracker")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let tree = ProcessTree::of_child(child.id(), &marker).unwrap();
+            .stderr(Stdio::null());
+        if let Some(entrance) = tree.entrance() {
+            join(&mut command, entrance);
+        }
+        let child = command.spawn().unwrap();
+        tree.lead(child.id()).unwrap();
         Self { tree, marker }
     }
 
+    fn main(&self) -> u32 {
+        self.tree.main().unwrap().0
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        let left = self.tree.remaining_in_the_end().unwrap_or_default().into_iter();
+        left.filter_map(|it| match it {
+            Leftover::Process { pid, .. } => Some(pid),
+            _ => None,
+        })
+        .collect()
+    }
+
     async fn has_a_tracker(&self) {
-        until("it has a tracker", || self.tree.members().iter().any(Member::is_resource_tracker))
-            .await;
+        let is_tracker = |pid: &u32| {
+            let words = proc_fs::command_line(*pid).unwrap().unwrap_or_default();
+            words.contains("multiprocessing.resource_tracker")
+        };
+        until("it has a tracker", || self.pids().iter().any(is_tracker)).await;
     }
 }
 
 impl Drop for Planted {
     fn drop(&mut self) {
-        let survivors = self.tree.sweep();
-        assert!(survivors.is_empty() || std::thread::panicking(), "{survivors:?} live");
+        let swept = self.tree.sweep();
+        assert!(swept.is_ok() || std::thread::panicking(), "{swept:?}");
     }
+}
+
+fn swept(tree: &ProcessTree) {
+    let swept = tree.sweep();
+    assert!(swept.is_ok(), "{swept:?}");
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    Stat::of(pid).unwrap()
 }
 
 async fn in_time<T>(wait: impl Future<Output = T>) -> T {

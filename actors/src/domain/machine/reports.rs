@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use super::{
-    Crashed, Next, Remains, Running, Starting, State, Stopping, Then, Turn, Unknown, Voice,
+    Crashed, Goal, Missed, Remains, Running, Stage, Starting, State, Stopping, Then, Turn, Unknown,
+    Voice,
 };
+use crate::domain::absence::Doubt;
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Exit, Phase, diagnose};
 use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
-use crate::domain::input::{Effect, StopMode, Timer};
+use crate::domain::input::{Effect, StopMode};
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ModelId;
 
 /// A tree that used less than this share of one processor was not at work: vLLM's front polls its
@@ -29,7 +31,9 @@ impl Turn<'_> {
                 self.adopted(incarnation, pid, model);
             }
             ProcessReport::RemnantFound { incarnation } => self.remnant_found(incarnation),
-            ProcessReport::NothingFound => self.nothing_found(),
+            ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
+            // It stays unknown what is there; the process actor goes on looking.
+            ProcessReport::LookFailed { error: _ } => {}
             ProcessReport::Launched { incarnation, pid } => self.launched(incarnation, pid),
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
@@ -37,9 +41,12 @@ impl Turn<'_> {
             ProcessReport::Exited { incarnation, exit, last_lines } => {
                 self.exited(incarnation, exit, last_lines);
             }
-            ProcessReport::Vacated { incarnation } => self.vacated(incarnation),
-            ProcessReport::Lingered { incarnation, survivors } => {
-                self.lingered(incarnation, &survivors);
+            ProcessReport::MemberDied { incarnation, pid, role, exit } => {
+                self.member_died(incarnation, pid, role, exit);
+            }
+            ProcessReport::Vacated { incarnation, proof: _ } => self.vacated(incarnation),
+            ProcessReport::Lingered { incarnation, doubt } => {
+                self.lingered(incarnation, &doubt);
             }
             ProcessReport::Sampled { incarnation, work } => self.sampled(incarnation, work),
         }
@@ -50,7 +57,7 @@ impl Turn<'_> {
         self.machine.state.incarnation() == Some(incarnation)
     }
 
-    fn current_starting(&mut self, incarnation: Incarnation) -> Option<&mut Starting> {
+    pub(super) fn current_starting(&mut self, incarnation: Incarnation) -> Option<&mut Starting> {
         match &mut self.machine.state {
             State::Starting(starting) if starting.incarnation == incarnation => Some(starting),
             State::Starting(_)
@@ -82,7 +89,10 @@ impl Turn<'_> {
         };
         match then {
             // It was looked for before somebody wanted another model.
-            Then::Launch if model != self.machine.model => self.dismantle(incarnation, then),
+            Then::Launch if model != *self.machine.models.wanted() => {
+                self.models(|models| models.found(&model));
+                self.dismantle(incarnation, then);
+            }
             Then::Settle | Then::Launch => self.attend(incarnation, pid, model),
             Then::Rest => self.dismantle(incarnation, then),
         }
@@ -107,9 +117,9 @@ impl Turn<'_> {
     /// Stops what an earlier supervisor left.
     fn dismantle(&mut self, incarnation: Incarnation, then: Then) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
-        self.enter(State::Stopping(Stopping { incarnation, then }), None);
-        let (mode, phase) = (StopMode::Graceful, Phase::Loading);
-        self.effect(Effect::Stop { incarnation, mode, phase });
+        self.enter(State::Stopping(Stopping { incarnation, stage: Stage::Ending, then }), None);
+        let (mode, phase, grace) = (StopMode::Graceful, Phase::Loading, self.machine.spec.grace);
+        self.effect(Effect::Stop { incarnation, mode, phase, grace });
     }
 
     fn nothing_found(&mut self) {
@@ -157,14 +167,30 @@ impl Turn<'_> {
         let phase = match self.machine.state {
             State::Starting(_) => Phase::Loading,
             State::Running(_) => Phase::Serving,
+            State::Stopping(_) => return self.ended_while_draining(incarnation),
             // It was asked to, or is being cleared already: `Vacated` will follow.
+            State::Unknown(_) | State::Stopped | State::Crashed(_) | State::Failed { .. } => return,
+        };
+        self.fail(incarnation, diagnose(exit, phase, last_lines), Remains::Clearing);
+    }
+
+    /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
+    /// asked to end, and takes them along, does not crash.
+    fn member_died(&mut self, incarnation: Incarnation, pid: u32, role: Role, exit: Exit) {
+        if !self.is_current(incarnation) || !role.is_fatal(exit) {
+            return;
+        }
+        match self.machine.state {
+            State::Starting(_) | State::Running(_) => {
+                let cause = Cause::new(Code::EngineDied, format!("{role} {pid} died: {exit}"));
+                self.fail(incarnation, cause, Remains::Clearing);
+            }
             State::Unknown(_)
             | State::Stopped
             | State::Stopping(_)
             | State::Crashed(_)
-            | State::Failed { .. } => return,
-        };
-        self.fail(incarnation, diagnose(exit, phase, last_lines), Remains::Clearing);
+            | State::Failed { .. } => {}
+        }
     }
 
     fn vacated(&mut self, incarnation: Incarnation) {
@@ -184,35 +210,46 @@ impl Turn<'_> {
         }
     }
 
-    fn lingered(&mut self, incarnation: Incarnation, survivors: &[u32]) {
+    fn lingered(&mut self, incarnation: Incarnation, doubt: &Doubt) {
         if !self.is_current(incarnation) {
             return;
         }
-        let cause = Cause::new(
-            Code::EngineHung,
-            format!(
-                "processes {survivors:?} outlive SIGKILL; the kernel may be waiting for a device"
-            ),
-        );
+        let said = match doubt {
+            Doubt::Left(_) => format!("{doubt} after SIGKILL; the kernel may wait for a device"),
+            Doubt::Unseen(_) => format!("it cannot be known what is left: {doubt}"),
+        };
+        let cause = Cause::new(Code::Unrecognised, said);
         match &mut self.machine.state {
             State::Stopping(Stopping { then, .. }) => {
                 let (incarnation, then) = (Some(incarnation), *then);
                 self.machine.last_error = Some(cause.clone());
                 let doubt = Unknown { incarnation, then, lingering: Some(cause.clone()) };
-                self.enter(State::Unknown(doubt), Some(cause));
+                self.enter(State::Unknown(doubt), Some(cause.clone()));
             }
-            State::Unknown(unknown) => unknown.lingering = Some(cause),
-            State::Crashed(_) => self.machine.last_error = Some(cause),
-            State::Stopped | State::Starting(_) | State::Running(_) | State::Failed { .. } => {}
+            State::Unknown(unknown) => unknown.lingering = Some(cause.clone()),
+            State::Crashed(crashed) => match crashed.remains {
+                Remains::Clearing | Remains::Lingering(_) => {
+                    crashed.remains = Remains::Lingering(cause.clone());
+                }
+                // The last words of an actor that is gone.
+                Remains::Sought | Remains::Gone => return,
+            },
+            State::Stopped | State::Starting(_) | State::Running(_) | State::Failed { .. } => {
+                return;
+            }
         }
+        self.emit(EventKind::CleanupBlocked { cause: cause.clone() });
+        self.answer(|goal| (*goal == Goal::Down).then(|| Err(Missed::Lingering(cause.clone()))));
     }
 
     fn sampled(&mut self, incarnation: Incarnation, work: Work) {
         let now = self.now;
         let Some(starting) = self.current_starting(incarnation) else { return };
         let (then, before) = starting.work;
-        if has_worked(before, work, now.since(then)) {
-            starting.last_sign = now;
+        match effort(before, work, now.since(then)) {
+            Effort::Bytes => starting.last_sign = now,
+            Effort::Processor => starting.last_busy = now,
+            Effort::None => {}
         }
         starting.work = (now, work);
     }
@@ -233,24 +270,48 @@ impl Turn<'_> {
             }
             return;
         }
-        let model = self.machine.model.clone();
         let Some(starting) = self.current_starting(incarnation) else { return };
         // Without a pid this cannot be the server that we are launching.
         let Some(pid) = starting.pid else { return };
+        let model = starting.model.clone();
         let began = ModelLoadProgress::loading(model.clone(), 99, starting.since.wall);
         let progress = starting.progress.take().unwrap_or(began).complete(now.wall);
         self.emit(EventKind::LoadProgressed { progress });
-        let running = Running { incarnation, pid, since: now, failures: 0 };
+        let running = Running { incarnation, model: model.clone(), pid, since: now, failures: 0 };
         self.enter(State::Running(running), None);
         self.health_changed(0, Some(healthy.latency));
         self.machine.last_error = None;
-        if let Some(from) = self.machine.fallback.take() {
+        if let Some(from) = self.machine.models.proves() {
             self.emit(EventKind::ModelSwitched { from, to: model });
         }
         self.effect(Effect::Settle { incarnation });
+        self.serves();
     }
 
     fn unhealthy(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
+        match failure {
+            // It is not vLLM's fault, and says nothing about it.
+            HealthFailure::ListenerUnknown { .. } => {}
+            // vLLM cannot listen there any more.
+            HealthFailure::PortTaken { .. } if self.is_loading(incarnation) => {
+                let cause = Cause::new(Code::PortInUse, failure.to_string());
+                self.fail(incarnation, cause, Remains::Clearing);
+            }
+            HealthFailure::PortTaken { .. }
+            | HealthFailure::Unreachable { .. }
+            | HealthFailure::TimedOut { .. }
+            | HealthFailure::Refused { .. }
+            | HealthFailure::NotVllm { .. }
+            | HealthFailure::ModelMissing { .. } => self.missed(incarnation, failure),
+        }
+    }
+
+    /// Without a pid there is nobody yet whose port it could be.
+    fn is_loading(&mut self, incarnation: Incarnation) -> bool {
+        self.current_starting(incarnation).is_some_and(|starting| starting.pid.is_some())
+    }
+
+    fn missed(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
         let limit = self.max_failures().get();
         if let Some(running) = self.current_running(incarnation) {
             running.failures += 1;
@@ -304,47 +365,6 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn due(&mut self, timer: Timer, incarnation: Incarnation) {
-        match timer {
-            Timer::Restart => self.restart_due(incarnation),
-            Timer::Silence => self.silence_due(incarnation),
-        }
-    }
-
-    fn restart_due(&mut self, incarnation: Incarnation) {
-        let State::Crashed(crashed) = &mut self.machine.state else { return };
-        if crashed.incarnation != incarnation {
-            return;
-        }
-        match crashed.next {
-            Next::RestartAt(_) => crashed.next = Next::RestartNow,
-            Next::RestartNow | Next::GiveUp(_) => {}
-        }
-        self.follow_crash();
-    }
-
-    fn silence_due(&mut self, incarnation: Incarnation) {
-        let (now, spec) = (self.now, &self.machine.spec);
-        let (start, load) = (spec.start_timeout, spec.model_load_timeout);
-        let Some(starting) = self.current_starting(incarnation) else { return };
-        let (limit, option) = match starting.voice {
-            Voice::Silent => (start, "lifecycle.start_timeout"),
-            Voice::Heard => (load, "lifecycle.model_load_timeout"),
-        };
-        let quiet = now.since(starting.last_sign);
-        if quiet >= limit {
-            let said = format!(
-                "no progress for {} s while {} ({option} is {} s)",
-                quiet.as_secs(),
-                starting.progress.as_ref().map_or("starting", |_| "loading"),
-                limit.as_secs()
-            );
-            return self.fail(incarnation, Cause::new(Code::LoadTimedOut, said), Remains::Clearing);
-        }
-        self.effect(Effect::SampleWork { incarnation });
-        self.schedule_silence(incarnation, limit);
-    }
-
     /// A launch that was up should be up again; one that was being stopped should be down; what
     /// follows a crash still follows it.
     pub(super) fn process_actor_lost(&mut self) {
@@ -371,8 +391,23 @@ impl Turn<'_> {
     }
 }
 
-fn has_worked(before: Work, after: Work, elapsed: Duration) -> bool {
+/// What a tree has done between two looks.
+enum Effort {
+    None,
+    /// Processors worked, which a process that spins does as well.
+    Processor,
+    /// Bytes were moved.
+    Bytes,
+}
+
+fn effort(before: Work, after: Work, elapsed: Duration) -> Effort {
     let cpu = after.cpu.saturating_sub(before.cpu);
     let io = after.io_bytes.saturating_sub(before.io_bytes);
-    cpu >= elapsed / IDLE_SHARE && !cpu.is_zero() || io >= BUSY_BYTES
+    if io >= BUSY_BYTES {
+        Effort::Bytes
+    } else if cpu >= elapsed / IDLE_SHARE && !cpu.is_zero() {
+        Effort::Processor
+    } else {
+        Effort::None
+    }
 }

@@ -3,8 +3,10 @@
 //! whatever (`properties`), and everything that can be reached (`exploration`).
 
 mod adopting;
+mod answers;
 mod cases;
 mod crashing;
+mod ending;
 mod exploration;
 mod loading;
 mod properties;

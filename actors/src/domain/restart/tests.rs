@@ -21,7 +21,7 @@ const BRIEFLY: Option<Duration> = Some(Duration::from_secs(1));
 
 /// Judges one death a `time`, each after a brief health, and tells which are restarted.
 fn restarted(ledger: &mut RestartLedger, policy: &RestartPolicy, times: &[f64]) -> Vec<bool> {
-    let judge = |time: &f64| ledger.judge(policy, &died(), BRIEFLY, at(*time));
+    let judge = |time: &f64| ledger.judge(policy, &died(), BRIEFLY, Occasion::Ended, at(*time));
     times.iter().map(judge).map(|verdict| matches!(verdict, Verdict::Restart { .. })).collect()
 }
 
@@ -30,7 +30,13 @@ fn delays(healthy_for: Option<Duration>, gap: f64, count: u32) -> Vec<u64> {
     let mut ledger = RestartLedger::default();
     (0..count)
         .map(|turn| {
-            match ledger.judge(&policy(100), &died(), healthy_for, at(gap * f64::from(turn))) {
+            match ledger.judge(
+                &policy(100),
+                &died(),
+                healthy_for,
+                Occasion::Ended,
+                at(gap * f64::from(turn)),
+            ) {
                 Verdict::Restart { delay, .. } => delay.as_secs(),
                 Verdict::GiveUp(cause) => panic!("gave up: {cause}"),
             }
@@ -43,8 +49,13 @@ fn delays(healthy_for: Option<Duration>, gap: f64, count: u32) -> Vec<u64> {
 #[test]
 fn an_unasked_for_end_is_restarted_however_it_came() {
     for code in Code::all().filter(|code| code.retry_class() != RetryClass::Permanent) {
-        let verdict =
-            RestartLedger::default().judge(&policy(1), &Cause::new(code, ""), None, at(0.0));
+        let verdict = RestartLedger::default().judge(
+            &policy(1),
+            &Cause::new(code, ""),
+            None,
+            Occasion::Ended,
+            at(0.0),
+        );
         assert!(matches!(verdict, Verdict::Restart { .. }), "{code}: {verdict:?}");
     }
 }
@@ -54,7 +65,8 @@ fn an_unasked_for_end_is_restarted_however_it_came() {
 fn a_permanent_cause_surfaces_unchanged() {
     for code in Code::all().filter(|code| code.retry_class() == RetryClass::Permanent) {
         let cause = Cause::new(code, "as it was").with_last_lines(vec!["a line".to_owned()]);
-        let verdict = RestartLedger::default().judge(&policy(3), &cause, None, at(0.0));
+        let verdict =
+            RestartLedger::default().judge(&policy(3), &cause, None, Occasion::Ended, at(0.0));
         assert_eq!(verdict, Verdict::GiveUp(cause));
     }
 }
@@ -95,10 +107,12 @@ fn every_failed_start_counts() {
     let mut ledger = RestartLedger::default();
     let refused = Cause::new(Code::PortInUse, "the port is taken");
     for turn in 0..2 {
-        let verdict = ledger.judge(&policy(2), &refused, None, at(f64::from(turn)));
+        let verdict =
+            ledger.judge(&policy(2), &refused, None, Occasion::Ended, at(f64::from(turn)));
         assert!(matches!(verdict, Verdict::Restart { .. }));
     }
-    let Verdict::GiveUp(cause) = ledger.judge(&policy(2), &refused, None, at(3.0)) else {
+    let Verdict::GiveUp(cause) = ledger.judge(&policy(2), &refused, None, Occasion::Ended, at(3.0))
+    else {
         panic!("the third start in the window should be the last")
     };
     assert_eq!(cause.code, Code::RestartLimitReached);
@@ -143,7 +157,7 @@ fn no_delay_is_shorter_than_two_seconds() {
         backoff_max: Duration::from_millis(1),
         ..policy(3)
     };
-    let verdict = RestartLedger::default().judge(&hasty, &died(), None, at(0.0));
+    let verdict = RestartLedger::default().judge(&hasty, &died(), None, Occasion::Ended, at(0.0));
     assert_eq!(verdict, Verdict::Restart { attempt: 1, delay: MIN_BACKOFF });
 }
 
@@ -152,10 +166,12 @@ fn launches_that_never_become_healthy_end_though_the_window_never_fills() {
     let mut ledger = RestartLedger::default();
     let slowly = |turn: u32| at(f64::from(turn) * 300.0);
     for turn in 0..4 {
-        let verdict = ledger.judge(&policy(3), &died(), None, slowly(turn));
+        let verdict = ledger.judge(&policy(3), &died(), None, Occasion::Ended, slowly(turn));
         assert!(matches!(verdict, Verdict::Restart { .. }), "{turn}: {verdict:?}");
     }
-    let Verdict::GiveUp(cause) = ledger.judge(&policy(3), &died(), None, slowly(4)) else {
+    let Verdict::GiveUp(cause) =
+        ledger.judge(&policy(3), &died(), None, Occasion::Ended, slowly(4))
+    else {
         panic!("the fifth launch in a row should be the last")
     };
     assert_eq!(cause.code, Code::RestartLimitReached);
@@ -167,7 +183,13 @@ fn health_however_brief_forgives_the_launches_before() {
     let mut ledger = RestartLedger::default();
     for turn in 0..50_u32 {
         let healthy_for = if turn % 4 == 3 { BRIEFLY } else { None };
-        let verdict = ledger.judge(&policy(3), &died(), healthy_for, at(f64::from(turn) * 300.0));
+        let verdict = ledger.judge(
+            &policy(3),
+            &died(),
+            healthy_for,
+            Occasion::Ended,
+            at(f64::from(turn) * 300.0),
+        );
         assert!(matches!(verdict, Verdict::Restart { .. }), "{turn}: {verdict:?}");
     }
 }
@@ -177,7 +199,7 @@ fn a_load_that_fails_for_a_transient_reason_is_retried_so_often_in_a_row() {
     let stalled = Cause::new(Code::LoadTimedOut, "no progress for 300 s");
     let mut ledger = RestartLedger::default();
     let mut judge = |cause: &Cause, healthy_for, turn: u32| {
-        ledger.judge(&policy(3), cause, healthy_for, at(f64::from(turn) * 400.0))
+        ledger.judge(&policy(3), cause, healthy_for, Occasion::Ended, at(f64::from(turn) * 400.0))
     };
     assert!(matches!(judge(&stalled, None, 0), Verdict::Restart { .. }));
     assert!(matches!(judge(&stalled, None, 1), Verdict::Restart { .. }));

@@ -184,6 +184,22 @@ async fn a_model_that_cannot_be_loaded_gives_way_to_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bystander_of_a_switch_that_fails_is_answered_by_the_model_that_is_brought_back() {
+    let (harness, _) = running(OnExit::Stop).await;
+    harness.world.probe.serve_only(&[model("org/first")]);
+    let needed = harness.ask(need("org/second"));
+    harness.wait_until(|snapshot| snapshot.incarnation == SECOND && snapshot.pid.is_some()).await;
+    let mut bystander = harness.ask(ensure);
+    assert!(bystander.is_open());
+
+    harness.world.launcher.last().end(Exit::Code(1));
+
+    assert!(matches!(needed.answer().await, Some(Err(Missed::Reverted { .. }))));
+    assert_eq!(bystander.answer().await, Some(Ok(())));
+    assert_eq!(harness.snapshot().model, model("org/first"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_load_that_another_one_overtakes_is_told_so() {
     let (harness, _) = running(OnExit::Stop).await;
 

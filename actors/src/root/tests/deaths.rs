@@ -217,14 +217,30 @@ async fn the_last_words_of_a_dead_process_actor_are_not_heard() {
 async fn a_fourth_death_within_a_minute_ends_the_supervisor_in_order() {
     let (mut harness, process) = running(OnExit::Stop).await;
     for _ in 0..3 {
+        harness.replace::<ModelLoaderMessage>().await;
+    }
+
+    harness.child::<ModelLoaderMessage>().kill();
+
+    harness.wait_for_end().await;
+    assert_eq!(harness.path()[2..], [Running, Stopping, Stopped]);
+    assert_eq!(deeds(&process), [Deed::Signalled(Signal::Terminate), Deed::Swept]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gpu_monitor_that_dies_too_often_stays_dead_and_the_service_goes_on() {
+    let (harness, process) = running(OnExit::Stop).await;
+    for _ in 0..3 {
         harness.replace::<GpuMonitorMessage>().await;
     }
 
     harness.child::<GpuMonitorMessage>().kill();
 
-    harness.wait_for_end().await;
-    assert_eq!(harness.path()[2..], [Running, Stopping, Stopped]);
-    assert_eq!(deeds(&process), [Deed::Signalled(Signal::Terminate), Deed::Swept]);
+    harness.wait_until(|snapshot| matches!(snapshot.gpus, GpuView::Unavailable(_))).await;
+    harness.stays_for(MINUTE, |snapshot| snapshot.state == Running).await;
+    goes_on_undisturbed(&harness, &process);
+    harness.replace::<HealthMessage>().await;
+    harness.stays_for(MINUTE, |snapshot| snapshot.state == Running).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,7 +282,7 @@ async fn a_probe_that_always_panics_ends_the_supervisor_in_order() {
     let (mut harness, process) = running(OnExit::Stop).await;
     harness.world.probe.panic_next(u32::MAX);
     harness.wait_for_end().await;
-    assert_eq!(harness.snapshot().state, Stopped);
+    assert_eq!(harness.path().last(), Some(&Stopped));
     assert!(!process.is_alive());
 }
 
@@ -296,6 +312,9 @@ fn percent_of(event: Event) -> Option<u8> {
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
         | EventKind::HealthChanged { .. }
+        | EventKind::ModelWanted { .. }
+        | EventKind::CleanupBlocked { .. }
+        | EventKind::SupervisorEnded { .. }
         | EventKind::ModelSwitched { .. } => None,
     }
 }

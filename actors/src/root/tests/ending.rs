@@ -6,7 +6,7 @@ use super::*;
 async fn a_supervisor_that_stops_on_exit_stops_vllm_before_it_ends() {
     let (mut harness, process) = running(OnExit::Stop).await;
 
-    harness.send(RootMessage::Shutdown);
+    harness.send(Command::Shutdown.into());
 
     harness.wait_for_end().await;
     assert_eq!(harness.path()[2..], [Running, Stopping, Stopped]);
@@ -18,7 +18,7 @@ async fn a_supervisor_that_stops_on_exit_stops_vllm_before_it_ends() {
 async fn a_supervisor_that_detaches_leaves_vllm_alone_and_writes_that_down() {
     let (mut harness, process) = running(OnExit::Detach).await;
 
-    harness.send(RootMessage::Shutdown);
+    harness.send(Command::Shutdown.into());
 
     harness.wait_for_end().await;
     assert_eq!(harness.path().last(), Some(&Running));
@@ -30,8 +30,8 @@ async fn a_supervisor_that_detaches_leaves_vllm_alone_and_writes_that_down() {
 async fn a_supervisor_with_nothing_in_hand_ends_at_once() {
     for on_exit in [OnExit::Stop, OnExit::Detach] {
         let mut harness = resting(on_exit).await;
-        harness.send(RootMessage::Shutdown);
-        harness.send(RootMessage::Shutdown);
+        harness.send(Command::Shutdown.into());
+        harness.send(Command::Shutdown.into());
         harness.wait_for_end().await;
         assert_eq!(harness.world.journal.ends_of_custody(), []);
     }
@@ -40,45 +40,45 @@ async fn a_supervisor_with_nothing_in_hand_ends_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_that_ends_lets_go_of_the_gpus() {
     let mut harness = resting(OnExit::Stop).await;
-    harness.send(RootMessage::Shutdown);
+    harness.send(Command::Shutdown.into());
     harness.wait_for_end().await;
     in_time(harness.world.gpus.deserted()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_after_a_shutdown_is_not_answered_but_a_stop_still_hastens() {
+async fn what_is_asked_for_after_a_shutdown_is_refused_but_a_stop_still_hastens() {
     let (mut harness, process) = running(OnExit::Stop).await;
     process.ignore_sigterm();
     let begun = Instant::now();
-    harness.send(RootMessage::Shutdown);
+    harness.send(Command::Shutdown.into());
 
     for command in [start, ensure, restart] {
-        assert_eq!(harness.ask(command).answer().await, None);
+        assert_eq!(harness.ask(command).answer().await, Some(Err(Missed::Ending)));
     }
-    assert_eq!(harness.ask(load("org/second")).answer().await, None);
+    assert_eq!(harness.ask(load("org/second")).answer().await, Some(Err(Missed::Ending)));
     assert_eq!(harness.snapshot().state, Stopping);
     assert_eq!(harness.ask(stop_now).answer().await, Some(Ok(())));
 
     harness.wait_for_end().await;
     assert_eq!(begun.elapsed(), Duration::ZERO);
-    assert_eq!(harness.snapshot().state, Stopped);
+    assert_eq!(harness.path().last(), Some(&Stopped));
     assert_eq!(launches(&harness), [1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_while_starting_tells_the_caller_that_it_was_stopped() {
+async fn a_shutdown_while_starting_tells_the_caller_so() {
     let (mut harness, process, started) = starting(OnExit::Stop).await;
-    harness.send(RootMessage::Shutdown);
-    assert_eq!(started.answer().await, Some(Err(Missed::Stopped)));
+    harness.send(Command::Shutdown.into());
+    assert_eq!(started.answer().await, Some(Err(Missed::Ending)));
     harness.wait_for_end().await;
     assert!(!process.is_alive());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_supervisor_that_detaches_while_starting_drops_the_question() {
+async fn a_supervisor_that_detaches_while_starting_tells_the_caller_so() {
     let (mut harness, process, started) = starting(OnExit::Detach).await;
-    harness.send(RootMessage::Shutdown);
-    assert_eq!(started.answer().await, None);
+    harness.send(Command::Shutdown.into());
+    assert_eq!(started.answer().await, Some(Err(Missed::Ending)));
     harness.wait_for_end().await;
     ends_custody(&harness, &process, Fate::Kept).await;
 }
@@ -89,14 +89,15 @@ async fn a_shutdown_before_anybody_has_looked_around_stops_what_is_found() {
     world.launcher.hold_searches();
     let left = world.launcher.leave(FIRST, model("org/first"));
     let mut harness = Harness::begin(world, Plan::new(OnExit::Stop)).await;
-    harness.send(RootMessage::Shutdown);
-    harness.stays_for(MINUTE, |snapshot| snapshot.state == Unknown).await;
+    harness.send(Command::Shutdown.into());
+    let a_while = Duration::from_secs(20);
+    harness.stays_for(a_while, |snapshot| snapshot.state == Unknown).await;
 
     harness.world.launcher.answer_searches();
 
     harness.wait_for_end().await;
     assert!(!left.is_alive());
-    assert_eq!(harness.snapshot().state, Stopped);
+    assert_eq!(harness.path().last(), Some(&Stopped));
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +105,7 @@ async fn a_shutdown_between_crash_and_restart_ends_without_a_launch() {
     let (mut harness, process) = running(OnExit::Stop).await;
     process.end(Exit::Signal(9));
     harness.wait_for(Crashed).await;
-    harness.send(RootMessage::Shutdown);
+    harness.send(Command::Shutdown.into());
     harness.wait_for_end().await;
     assert_eq!(launches(&harness), [1]);
 }
@@ -115,7 +116,7 @@ async fn what_outlives_sigkill_does_not_keep_the_supervisor() {
     process.get_stuck(&[7]);
     let begun = Instant::now();
 
-    harness.send(RootMessage::Shutdown);
+    harness.send(Command::Shutdown.into());
 
     harness.wait_for_end().await;
     assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
@@ -156,6 +157,60 @@ async fn a_supervisor_that_panics_keeps_vllm_if_it_detaches() {
     ends_custody(&harness, &process, Fate::Kept).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_detaches_finishes_a_stop_that_was_asked_for() {
+    let (mut harness, process) = running(OnExit::Detach).await;
+    process.ignore_sigterm();
+    let stopped = harness.ask(stop);
+    harness.wait_for(Stopping).await;
+
+    harness.send(Command::Shutdown.into());
+
+    harness.wait_for_end().await;
+    assert_eq!(stopped.answer().await, Some(Ok(())));
+    assert!(!process.is_alive());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_though_something_lingers_and_a_start_was_asked_for() {
+    let (mut harness, process) = running(OnExit::Stop).await;
+    process.get_stuck(&[7]);
+    let answer = harness.ask(stop).answer().await;
+    assert!(matches!(answer, Some(Err(Missed::Lingering(_)))), "{answer:?}");
+    let started = harness.ask(start);
+
+    harness.send(Command::Shutdown.into());
+
+    harness.wait_for_end().await;
+    assert_eq!(started.answer().await, Some(Err(Missed::Ending)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_present_of_a_supervisor_is_unknown_and_its_last_event_says_why_it_ended() {
+    for on_exit in [OnExit::Stop, OnExit::Detach] {
+        for (end, reason) in [(End::InOrder, EndReason::ShutDown), (End::Killed, EndReason::Killed)]
+        {
+            let (mut harness, _) = running(on_exit).await;
+            match end {
+                End::InOrder => harness.send(Command::Shutdown.into()),
+                End::Killed => harness.kill(),
+            }
+            harness.wait_for_end().await;
+            eventually("it says so", || harness.snapshot().state == Unknown).await;
+            assert_eq!(harness.snapshot().pid, None);
+            let last = harness.events().pop().map(|event| event.kind);
+            assert_eq!(last, Some(EventKind::SupervisorEnded { reason }));
+        }
+    }
+}
+
+/// How a supervisor ends.
+#[derive(Clone, Copy)]
+enum End {
+    InOrder,
+    Killed,
+}
+
 /// The next event is one too many.
 fn panic_at_a_stop(harness: &Harness) -> Outcome {
     harness.world.journal.panic_next();
@@ -168,7 +223,7 @@ async fn ends_custody(harness: &Harness, process: &ScriptedProcess, fate: Fate) 
     eventually("the guard acts", || !journal.ends_of_custody().is_empty()).await;
     let ends = journal.ends_of_custody();
     let [ended] = ends.as_slice() else { panic!("more than one end: {ends:?}") };
-    assert_eq!((ended.incarnation, ended.pid), (process.incarnation(), process.pid()));
+    assert_eq!((ended.incarnation, ended.pid), (process.incarnation(), Some(process.pid())));
     assert_eq!(ended.fate, fate);
     assert_eq!(process.is_alive(), fate == Fate::Kept);
 }

@@ -1,8 +1,8 @@
 //! What an earlier supervisor, or a process actor that was lost, has left.
 
 use super::script::{
-    Script, adopted, exited, healthy, launched, load, model, nothing_found, remnant_found,
-    restart_due, vacated,
+    Script, adopted, ensure, exited, healthy, launched, load, model, nothing_found, remnant_found,
+    restart_due, start, stop, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::Exit;
@@ -19,14 +19,14 @@ fn the_first_thing_is_to_look() {
 
 #[test]
 fn what_is_found_is_taken_over_unless_it_is_not_wanted() {
-    for wish in [None, Some(Input::Ensure), Some(Input::Start)] {
+    for wish in [None, Some(ensure()), Some(start())] {
         let mut s = Script::unknown();
         wish.map(|wish| s.on(wish));
         assert_eq!(s.on(adopted(7, "org/a")).path, [ServiceState::Starting]);
         assert_eq!(s.on(healthy(7)).path, [ServiceState::Running]);
     }
     let mut s = Script::unknown();
-    s.on(Input::Stop(StopMode::Graceful));
+    s.on(stop(StopMode::Graceful));
     assert_eq!(s.on(adopted(7, "org/a")).path, [ServiceState::Stopping]);
     assert_eq!(s.on(vacated(7)).path, [ServiceState::Stopped]);
 }
@@ -43,7 +43,7 @@ fn numbering_goes_on_from_what_was_adopted() {
 #[test]
 fn a_remnant_is_cleared_away_before_anything_is_launched() {
     let mut s = Script::unknown();
-    s.on(Input::Start);
+    s.on(start());
     assert_eq!(s.on(remnant_found(7)).path, [ServiceState::Stopping]);
     assert_eq!(s.on(vacated(7)).launched(), Some(8));
 }
@@ -60,11 +60,11 @@ fn where_nothing_is_found_the_wish_decides() {
     let mut s = Script::unknown();
     assert_eq!(s.on(nothing_found()).path, [ServiceState::Stopped]);
     let mut s = Script::unknown();
-    s.on(Input::Ensure);
+    s.on(ensure());
     assert_eq!(s.on(nothing_found()).launched(), Some(1));
     let mut s = Script::unknown();
-    s.on(Input::Start);
-    s.on(Input::Stop(StopMode::Graceful));
+    s.on(start());
+    s.on(stop(StopMode::Graceful));
     assert_eq!(s.on(nothing_found()).launched(), None);
 }
 
@@ -93,7 +93,7 @@ fn a_lost_process_actor_leaves_the_service_unknown_and_the_launch_wanted() {
 #[test]
 fn a_lost_process_actor_does_not_undo_a_stop() {
     let mut s = Script::running();
-    s.on(Input::Stop(StopMode::Graceful));
+    s.on(stop(StopMode::Graceful));
     s.on(Input::ProcessActorLost);
     assert_eq!(s.on(nothing_found()).path, [ServiceState::Stopped]);
 }
@@ -144,7 +144,7 @@ fn a_lost_process_actor_does_not_make_a_permanent_cause_forgotten() {
 fn a_hasty_stop_does_not_take_what_is_still_looked_for_to_be_gone() {
     let mut s = Script::running();
     s.on(Input::ProcessActorLost);
-    assert!(s.on(Input::Stop(StopMode::Immediate)).is_nothing());
+    assert!(s.on(stop(StopMode::Immediate)).is_nothing());
     assert_eq!(s.on(adopted(1, "org/a")).path, [ServiceState::Stopping]);
 }
 

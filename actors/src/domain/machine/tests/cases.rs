@@ -5,20 +5,22 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    about, adopted, exited, healthy, launch_failed, launched, lingered, load, loader,
-    model_missing, no, noon, nothing_found, pid, progress, remnant_found, restart_due, sampled,
-    silence_due, spec, unhealthy, vacated,
+    about, adopted, drained, ensure, exited, healthy, launch_failed, launched, lingered,
+    listener_unknown, load, load_by_program, loader, look_failed, member_died, model_missing, no,
+    noon, nothing_found, pid, port_taken, progress, remnant_found, restart, restart_due, sampled,
+    silence_due, spec, start, stop, unhealthy, vacated,
 };
 use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Sequence;
-use crate::domain::input::{Effect, Input, StopMode, Timer};
+use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
 use crate::domain::loading::LoadNews;
 use crate::domain::machine::{Machine, Resume};
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
-    Crashed, Next, Remains, Running, Starting, State, Stopping, Then, Unknown, Voice,
+    Crashed, Next, Origin, Remains, Running, Stage, Starting, State, Stopping, Then, Unknown, Voice,
 };
 
 /// An enum that cannot forget one of its own in `ALL`.
@@ -38,24 +40,26 @@ listed! {
     /// A state with as much of its data as decides what follows.
     ///
     /// `Look…` is unknown before the first look, `Lost…` unknown since the process actor was lost,
-    /// `Hang…` unknown because something outlives SIGKILL, `End…` stopping, `Clear…` crashed with something left, `Seek…` crashed with perhaps something
-    /// left that is being looked for, `Backoff` crashed with nothing left.
+    /// `Hang…` unknown because something outlives SIGKILL, `Drain…` stopping once the requests have
+    /// ended, `End…` stopping, `Clear…` crashed with something left, `Stuck…` with something that
+    /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left.
     /// `…Idle`, `…Rest` and `…Up` are [`Then::Settle`], [`Then::Rest`] and [`Then::Launch`].
     Situation {
         LookIdle, LookRest, LookUp, LostIdle, LostRest, LostUp, HangIdle, HangRest, HangUp,
-        Stopped, Failed, Silent, Loading, Running, EndIdle, EndRest, EndUp,
-        ClearAt, ClearNow, ClearGive, SeekAt, SeekNow, SeekGive, Backoff,
+        Stopped, Failed, Silent, Loading, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
+        ClearAt, ClearNow, ClearGive, StuckAt, StuckNow, StuckGive, SeekAt, SeekNow, SeekGive, Backoff,
     }
 }
 
 listed! {
     /// An input, about incarnation 1 where it is about one.
     Kind {
-        Start, Ensure, StopGraceful, StopImmediate, Restart, LoadSame, LoadOther,
-        Adopted, RemnantFound, NothingFound,
-        Launched, LaunchFailed, Exited, Vacated, Lingered, Sampled,
-        Healthy, Unhealthy, ModelMissing, Began, Progressed, Stands, Listens,
-        RestartDue, SilenceDue, ProcessActorLost,
+        Start, Ensure, StopGraceful, StopImmediate, Restart, LoadSame, LoadOther, NeedSame,
+        NeedOther, ShutDown, Drained,
+        Adopted, RemnantFound, NothingFound, LookFailed,
+        Launched, LaunchFailed, Exited, MemberDied, Vacated, Lingered, Sampled,
+        Healthy, Unhealthy, ModelMissing, PortTaken, ListenerUnknown, Began, Progressed, Stands, Listens,
+        RestartDue, SilenceDue, DrainDue, WindowDue, EndDue, ProcessActorLost,
     }
 }
 
@@ -68,11 +72,13 @@ pub(super) enum Act {
     Settle,
     Probe,
     Disregard,
+    Drain,
     Stop,
     Clear,
     SampleWork,
     Schedule,
     Record,
+    End,
 }
 
 /// The situation that a state amounts to.
@@ -97,20 +103,28 @@ pub(super) fn situation(state: &State) -> Situation {
         State::Starting(Starting { pid: None, .. }) => Situation::Silent,
         State::Starting(Starting { pid: Some(_), .. }) => Situation::Loading,
         State::Running(_) => Situation::Running,
-        State::Stopping(Stopping { then, .. }) => match then {
+        State::Stopping(Stopping { stage: Stage::Draining { .. }, then, .. }) => match then {
+            Then::Rest => Situation::DrainRest,
+            Then::Launch => Situation::DrainUp,
+            Then::Settle => panic!("what is drained was asked to stop"),
+        },
+        State::Stopping(Stopping { stage: Stage::Ending, then, .. }) => match then {
             Then::Settle => Situation::EndIdle,
             Then::Rest => Situation::EndRest,
             Then::Launch => Situation::EndUp,
         },
         State::Crashed(Crashed { remains, next, .. }) => match (remains, next) {
             (Remains::Clearing, Next::RestartAt(_)) => Situation::ClearAt,
-            (Remains::Clearing, Next::RestartNow) => Situation::ClearNow,
+            (Remains::Clearing, Next::RestartNow(_)) => Situation::ClearNow,
             (Remains::Clearing, Next::GiveUp(_)) => Situation::ClearGive,
+            (Remains::Lingering(_), Next::RestartAt(_)) => Situation::StuckAt,
+            (Remains::Lingering(_), Next::RestartNow(_)) => Situation::StuckNow,
+            (Remains::Lingering(_), Next::GiveUp(_)) => Situation::StuckGive,
             (Remains::Sought, Next::RestartAt(_)) => Situation::SeekAt,
-            (Remains::Sought, Next::RestartNow) => Situation::SeekNow,
+            (Remains::Sought, Next::RestartNow(_)) => Situation::SeekNow,
             (Remains::Sought, Next::GiveUp(_)) => Situation::SeekGive,
             (Remains::Gone, Next::RestartAt(_)) => Situation::Backoff,
-            (Remains::Gone, Next::RestartNow | Next::GiveUp(_)) => {
+            (Remains::Gone, Next::RestartNow(_) | Next::GiveUp(_)) => {
                 panic!("with nothing left, a crash goes on at once")
             }
         },
@@ -132,7 +146,10 @@ fn state_in(situation: Situation) -> State {
         let lingering = Some(Cause::new(Code::EngineHung, "it outlives SIGKILL"));
         State::Unknown(Unknown { incarnation: Some(no(1)), then, lingering })
     };
-    let stopping = |then| State::Stopping(Stopping { incarnation: no(1), then });
+    let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
+    let draining = Stage::Draining { since: noon() };
+    let stuck = || Remains::Lingering(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
+    let now = Next::RestartNow(Origin::Restart);
     let crashed = |remains, next| {
         let cause = Cause::new(Code::EngineDied, "it died");
         State::Crashed(Crashed { incarnation: no(1), cause, remains, next })
@@ -153,17 +170,22 @@ fn state_in(situation: Situation) -> State {
         Situation::Silent => State::Starting(starting(None)),
         Situation::Loading => State::Starting(starting(Some(pid(1)))),
         Situation::Running => {
-            let (incarnation, pid, since) = (no(1), pid(1), noon());
-            State::Running(Running { incarnation, pid, since, failures: 0 })
+            let (incarnation, pid, since, model) = (no(1), pid(1), noon(), spec().model);
+            State::Running(Running { incarnation, model, pid, since, failures: 0 })
         }
-        Situation::EndIdle => stopping(Then::Settle),
-        Situation::EndRest => stopping(Then::Rest),
-        Situation::EndUp => stopping(Then::Launch),
+        Situation::DrainRest => stopping(draining, Then::Rest),
+        Situation::DrainUp => stopping(draining, Then::Launch),
+        Situation::EndIdle => stopping(Stage::Ending, Then::Settle),
+        Situation::EndRest => stopping(Stage::Ending, Then::Rest),
+        Situation::EndUp => stopping(Stage::Ending, Then::Launch),
         Situation::ClearAt => crashed(Remains::Clearing, Next::RestartAt(noon().wall)),
-        Situation::ClearNow => crashed(Remains::Clearing, Next::RestartNow),
+        Situation::ClearNow => crashed(Remains::Clearing, now),
         Situation::ClearGive => crashed(Remains::Clearing, Next::GiveUp(limit)),
+        Situation::StuckAt => crashed(stuck(), Next::RestartAt(noon().wall)),
+        Situation::StuckNow => crashed(stuck(), now),
+        Situation::StuckGive => crashed(stuck(), Next::GiveUp(limit)),
         Situation::SeekAt => crashed(Remains::Sought, Next::RestartAt(noon().wall)),
-        Situation::SeekNow => crashed(Remains::Sought, Next::RestartNow),
+        Situation::SeekNow => crashed(Remains::Sought, now),
         Situation::SeekGive => crashed(Remains::Sought, Next::GiveUp(limit)),
         Situation::Backoff => crashed(Remains::Gone, Next::RestartAt(noon().wall)),
     }
@@ -173,9 +195,13 @@ fn starting(pid: Option<u32>) -> Starting {
     Starting {
         incarnation: no(1),
         pid,
+        model: spec().model,
+        origin: Origin::Restart,
         since: noon(),
         voice: Voice::Silent,
         last_sign: noon(),
+        last_busy: noon(),
+        next_look: noon().monotonic,
         work: (noon(), Work::default()),
         progress: None,
         misses: 0,
@@ -185,21 +211,17 @@ fn starting(pid: Option<u32>) -> Starting {
 /// The kind of an input.
 pub(super) fn kind(input: &Input) -> Kind {
     match input {
-        Input::Start => Kind::Start,
-        Input::Ensure => Kind::Ensure,
-        Input::Stop(StopMode::Graceful) => Kind::StopGraceful,
-        Input::Stop(StopMode::Immediate) => Kind::StopImmediate,
-        Input::Restart => Kind::Restart,
-        Input::Load(model) if *model == spec().model => Kind::LoadSame,
-        Input::Load(_) => Kind::LoadOther,
+        Input::Request(_, request) => kind_of_request(request),
+        Input::ShutDown => Kind::ShutDown,
+        Input::Drained(_) => Kind::Drained,
         Input::Process(report) => kind_of_process_report(report),
         Input::Health(HealthReport { check, .. }) => match check {
             Ok(_) => Kind::Healthy,
             Err(HealthFailure::ModelMissing { .. }) => Kind::ModelMissing,
+            Err(HealthFailure::PortTaken { .. }) => Kind::PortTaken,
+            Err(HealthFailure::ListenerUnknown { .. }) => Kind::ListenerUnknown,
             Err(
                 HealthFailure::Unreachable { .. }
-                | HealthFailure::PortTaken { .. }
-                | HealthFailure::ListenerUnknown { .. }
                 | HealthFailure::TimedOut { .. }
                 | HealthFailure::Refused { .. }
                 | HealthFailure::NotVllm { .. },
@@ -213,7 +235,24 @@ pub(super) fn kind(input: &Input) -> Kind {
         },
         Input::Due(Timer::Restart, _) => Kind::RestartDue,
         Input::Due(Timer::Silence, _) => Kind::SilenceDue,
+        Input::Due(Timer::Drain, _) => Kind::DrainDue,
+        Input::Due(Timer::Window, _) => Kind::WindowDue,
+        Input::Due(Timer::End, _) => Kind::EndDue,
         Input::ProcessActorLost => Kind::ProcessActorLost,
+    }
+}
+
+fn kind_of_request(request: &Request) -> Kind {
+    match request {
+        Request::Start => Kind::Start,
+        Request::Ensure => Kind::Ensure,
+        Request::Stop(StopMode::Graceful) => Kind::StopGraceful,
+        Request::Stop(StopMode::Immediate) => Kind::StopImmediate,
+        Request::Restart => Kind::Restart,
+        Request::Load { model, asker: Asker::Operator } if *model == spec().model => Kind::LoadSame,
+        Request::Load { asker: Asker::Operator, .. } => Kind::LoadOther,
+        Request::Load { model, asker: Asker::Program } if *model == spec().model => Kind::NeedSame,
+        Request::Load { asker: Asker::Program, .. } => Kind::NeedOther,
     }
 }
 
@@ -227,7 +266,9 @@ fn kind_of_process_report(report: &ProcessReport) -> Kind {
         ProcessReport::Sampled { .. } => Kind::Sampled,
         ProcessReport::Adopted { .. } => Kind::Adopted,
         ProcessReport::RemnantFound { .. } => Kind::RemnantFound,
-        ProcessReport::NothingFound => Kind::NothingFound,
+        ProcessReport::NothingFound { .. } => Kind::NothingFound,
+        ProcessReport::LookFailed { .. } => Kind::LookFailed,
+        ProcessReport::MemberDied { .. } => Kind::MemberDied,
     }
 }
 
@@ -244,16 +285,22 @@ pub(super) fn about_the_past(kind: Kind) -> Option<Input> {
 
 fn input_about(incarnation: u64, kind: Kind) -> Input {
     match kind {
-        Kind::Start => Input::Start,
-        Kind::Ensure => Input::Ensure,
-        Kind::StopGraceful => Input::Stop(StopMode::Graceful),
-        Kind::StopImmediate => Input::Stop(StopMode::Immediate),
-        Kind::Restart => Input::Restart,
+        Kind::Start => start(),
+        Kind::Ensure => ensure(),
+        Kind::StopGraceful => stop(StopMode::Graceful),
+        Kind::StopImmediate => stop(StopMode::Immediate),
+        Kind::Restart => restart(),
         Kind::LoadSame => load("org/a"),
         Kind::LoadOther => load("org/b"),
+        Kind::NeedSame => load_by_program("org/a"),
+        Kind::NeedOther => load_by_program("org/b"),
+        Kind::ShutDown => Input::ShutDown,
+        Kind::Drained => drained(incarnation),
         Kind::Adopted => adopted(incarnation, "org/a"),
         Kind::RemnantFound => remnant_found(incarnation),
         Kind::NothingFound => nothing_found(),
+        Kind::LookFailed => look_failed(),
+        Kind::MemberDied => member_died(incarnation, Role::Worker, Exit::Signal(9)),
         Kind::Launched => launched(incarnation),
         Kind::LaunchFailed => launch_failed(incarnation, Code::PortInUse),
         Kind::Exited => exited(incarnation),
@@ -263,12 +310,17 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::Healthy => healthy(incarnation),
         Kind::Unhealthy => unhealthy(incarnation),
         Kind::ModelMissing => model_missing(incarnation),
+        Kind::PortTaken => port_taken(incarnation),
+        Kind::ListenerUnknown => listener_unknown(incarnation),
         Kind::Began => loader(incarnation, LoadNews::Began),
         Kind::Progressed => loader(incarnation, LoadNews::Progressed(progress(50))),
         Kind::Stands => loader(incarnation, LoadNews::Stands(progress(50))),
         Kind::Listens => loader(incarnation, LoadNews::Listens),
         Kind::RestartDue => restart_due(incarnation),
         Kind::SilenceDue => silence_due(incarnation),
+        Kind::DrainDue => Input::Due(Timer::Drain, no(incarnation)),
+        Kind::WindowDue => Input::Due(Timer::Window, no(incarnation)),
+        Kind::EndDue => Input::Due(Timer::End, no(incarnation)),
         Kind::ProcessActorLost => Input::ProcessActorLost,
     }
 }
@@ -282,10 +334,12 @@ pub(super) fn act(effect: &Effect) -> Act {
         Effect::Settle { .. } => Act::Settle,
         Effect::Probe { .. } => Act::Probe,
         Effect::Disregard => Act::Disregard,
+        Effect::Drain { .. } => Act::Drain,
         Effect::Stop { .. } => Act::Stop,
         Effect::Clear { .. } => Act::Clear,
         Effect::SampleWork { .. } => Act::SampleWork,
         Effect::Schedule { .. } => Act::Schedule,
         Effect::Record(_) => Act::Record,
+        Effect::End => Act::End,
     }
 }

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    Script, exited, healthy, launch_failed, launched, model, no, nothing_found, restart_due,
-    silence_due, spec, unhealthy, vacated,
+    Script, ensure, exited, healthy, launch_failed, launched, lingered, model, no, nothing_found,
+    restart_due, silence_due, spec, start, stop, unhealthy, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::Exit;
@@ -71,7 +71,7 @@ fn the_past_cannot_act_on_the_present() {
 #[test]
 fn a_permanent_cause_is_not_retried() {
     let mut s = Script::stopped();
-    s.on(Input::Start);
+    s.on(start());
     let outcome = s.on(launch_failed(1, Code::VllmNotFound));
     assert_eq!(outcome.path, [ServiceState::Crashed, ServiceState::Failed]);
     assert_eq!(outcome.scheduled(Timer::Restart), None);
@@ -91,7 +91,7 @@ fn the_restart_limit_names_the_last_cause_and_start_clears_it() {
     assert!(cause.summary.contains("VLM-016"), "{cause}");
     assert_eq!(cause.last_lines, ["the last line"]);
 
-    s.on(Input::Start);
+    s.on(start());
     assert_eq!(s.last_error(), None);
     s.on(launched(5));
     s.on(healthy(5));
@@ -101,17 +101,17 @@ fn the_restart_limit_names_the_last_cause_and_start_clears_it() {
 #[test]
 fn a_failed_service_is_left_alone_by_ensure_and_taken_up_by_start() {
     let mut s = Script::failed();
-    assert!(s.on(Input::Ensure).is_nothing());
-    assert_eq!(s.on(Input::Start).launched(), Some(2));
+    assert!(s.on(ensure()).is_nothing());
+    assert_eq!(s.on(start()).launched(), Some(2));
 }
 
 #[test]
 fn a_service_that_gave_up_fails_only_when_nothing_is_left_of_it() {
     let mut s = Script::stopped();
-    s.on(Input::Start);
+    s.on(start());
     s.on(launched(1));
     assert_eq!(s.on(rejected_arguments(1)).path, [ServiceState::Crashed]);
-    assert!(s.on(Input::Ensure).is_nothing());
+    assert!(s.on(ensure()).is_nothing());
     assert_eq!(s.on(vacated(1)).path, [ServiceState::Failed]);
 }
 
@@ -153,7 +153,7 @@ fn a_slow_end_does_not_let_more_restarts_into_the_window() {
     let restart = RestartPolicy { max_restarts: NonZeroU32::MIN, ..RestartPolicy::default() };
     let mut s = Script::with(ServiceSpec { restart, ..spec() });
     s.on(nothing_found());
-    s.on(Input::Start);
+    s.on(start());
     s.on(launched(1));
     s.on(healthy(1));
     s.on(exited(1));
@@ -171,7 +171,7 @@ fn a_slow_end_does_not_let_more_restarts_into_the_window() {
 fn a_stop_while_backing_off_is_not_undone_by_the_late_timer() {
     let mut s = Script::crashed();
     s.on(vacated(1));
-    assert_eq!(s.on(Input::Stop(StopMode::Graceful)).path, [ServiceState::Stopped]);
+    assert_eq!(s.on(stop(StopMode::Graceful)).path, [ServiceState::Stopped]);
     assert!(s.on(restart_due(1)).is_nothing());
     assert_eq!(s.state(), ServiceState::Stopped);
 }
@@ -179,7 +179,7 @@ fn a_stop_while_backing_off_is_not_undone_by_the_late_timer() {
 #[test]
 fn an_operator_need_not_wait_for_the_delay() {
     let mut s = Script::crashed();
-    assert_eq!(s.on(Input::Start).launched(), None);
+    assert_eq!(s.on(start()).launched(), None);
     assert_eq!(s.on(vacated(1)).launched(), Some(2));
 }
 
@@ -203,5 +203,53 @@ pub(super) fn recorded(effects: &[Effect]) -> &RestartRecord {
     match effects.iter().find(|effect| is_record(effect)) {
         Some(Effect::Record(record)) => record,
         other => panic!("no record among {effects:?}, but {other:?}"),
+    }
+}
+
+#[test]
+fn what_lingers_after_a_crash_is_an_event_and_leaves_the_cause_of_the_crash_alone() {
+    let mut s = Script::crashed();
+    let cause = s.last_error();
+    let lingering = s.on(lingered(1));
+    assert!(matches!(lingering.events[..], [EventKind::CleanupBlocked { .. }]), "{lingering:?}");
+    assert_eq!(s.last_error(), cause);
+    assert!(s.machine.blocked().is_some());
+    s.wait(2);
+    assert!(s.on(restart_due(1)).is_nothing());
+    assert_eq!(s.on(vacated(1)).launched(), Some(2));
+    assert_eq!(s.machine.blocked(), None);
+}
+
+#[test]
+fn a_port_in_use_ends_a_start_that_somebody_asked_for_and_delays_a_restart_until_it_clears() {
+    let mut s = Script::stopped();
+    s.on(start());
+    assert_eq!(s.on(launch_failed(1, Code::PortInUse)).path.last(), Some(&ServiceState::Failed));
+    assert_eq!(s.last_error(), Some(Code::PortInUse));
+
+    let mut s = Script::crashed();
+    s.on(vacated(1));
+    for turn in 2..40 {
+        s.wait(120);
+        assert_eq!(s.on(restart_due(turn - 1)).launched(), Some(turn), "it is tried again");
+        assert_eq!(s.on(launch_failed(turn, Code::PortInUse)).path, [ServiceState::Crashed]);
+    }
+}
+
+#[test]
+fn a_restart_that_waits_is_tried_no_more_often_than_the_window_allows() {
+    let mut s = Script::crashed();
+    s.on(vacated(1));
+    let mut launched_at = Vec::new();
+    let mut delay = Duration::from_secs(2);
+    for turn in 2..20 {
+        s.wait_for(delay);
+        s.on(restart_due(turn - 1));
+        launched_at.push(s.now.monotonic);
+        let failed = s.on(launch_failed(turn, Code::DiskFull));
+        delay = failed.scheduled(Timer::Restart).expect("it is tried again");
+    }
+    for window in launched_at.windows(4) {
+        assert!(window[3] > window[0] + Duration::from_secs(60), "{launched_at:?}");
     }
 }

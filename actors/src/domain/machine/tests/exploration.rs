@@ -6,14 +6,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::cases::situation;
-use super::script::{load, noon, spec, state_entered};
+use super::script::{ensure, load, noon, restart, spec, start, state_entered, stop};
 use super::world::{Fate, Fitness, Step, World};
 use crate::domain::cause::{Cause, Code};
-use crate::domain::input::{Input, Reaction, StopMode};
+use crate::domain::input::{Input, Reaction, Request, StopMode};
 use crate::domain::machine::{Machine, Resume};
-use crate::domain::restart::RestartPolicy;
-use crate::domain::spec::ServiceSpec;
-use crate::domain::state::ServiceState;
+use crate::domain::restart::{Occasion, RestartPolicy};
+use crate::domain::spec::{ModelId, ServiceSpec};
+use crate::domain::state::{Crashed, Next, ServiceState, State};
+use crate::domain::ticket::{Goal, Missed, Outcome, Ticket};
 
 /// How far behind the process actor's reports may be; more of them say nothing new.
 const LONGEST_MAIL: usize = 2;
@@ -28,8 +29,8 @@ fn every_reachable_state_is_safe_and_leads_to_stopped_and_to_running() {
             continue;
         }
         states.insert(node.state());
-        node.reaches(&Input::Stop(StopMode::Graceful), ServiceState::Stopped);
-        node.reaches(&Input::Start, ServiceState::Running);
+        node.reaches(&stop(StopMode::Graceful), ServiceState::Stopped);
+        node.reaches(&start(), ServiceState::Running);
         queue.extend(node.successors());
     }
     assert_eq!(states, HashSet::from(ServiceState::ALL));
@@ -40,7 +41,12 @@ fn every_reachable_state_is_safe_and_leads_to_stopped_and_to_running() {
 struct Node {
     machine: Machine,
     world: World,
+    /// What somebody waits for. One is enough: the answer to a ticket does not depend on others.
+    open: Option<Goal>,
 }
+
+/// The one that is followed.
+const FOLLOWED: Ticket = Ticket::new(1);
 
 impl Node {
     /// What an earlier supervisor may have left: nothing, a whole vLLM, or the rest of one.
@@ -59,7 +65,7 @@ impl Node {
             .map(|world| {
                 let machine = Machine::new(spec.clone(), Resume::default());
                 let begin = machine.begin();
-                let mut node = Self { machine, world };
+                let mut node = Self { machine, world, open: None };
                 node.carry_out(&begin);
                 node
             })
@@ -75,20 +81,21 @@ impl Node {
     fn shape(&self) -> String {
         let policy = &self.machine.spec().restart;
         let cause = Cause::new(Code::EngineDied, "");
-        let verdict = self.machine.ledger().clone().judge(policy, &cause, None, noon());
+        let verdict =
+            self.machine.ledger().clone().judge(policy, &cause, None, Occasion::Ended, noon());
         let situation = situation(self.machine.state());
-        let models = (self.machine.model(), &self.machine.fallback);
+        let models = self.machine.models();
         let world = self.world.shape(self.machine.incarnation());
-        format!("{situation:?} {models:?} {verdict:?} {world:?}")
+        format!("{situation:?} {models:?} {:?} {verdict:?} {world:?}", self.open)
     }
 
     fn successors(&self) -> Vec<Self> {
         let commands = [
-            Input::Start,
-            Input::Ensure,
-            Input::Stop(StopMode::Graceful),
-            Input::Stop(StopMode::Immediate),
-            Input::Restart,
+            start(),
+            ensure(),
+            stop(StopMode::Graceful),
+            stop(StopMode::Immediate),
+            restart(),
             load("org/a"),
             load("org/b"),
         ];
@@ -118,12 +125,22 @@ impl Node {
         }
     }
 
-    fn after(&self, input: Input) -> Self {
+    fn after(&self, mut input: Input) -> Self {
         let mut node = self.clone();
+        if let Input::Request(ticket, request) = &mut input
+            && node.open.is_none()
+        {
+            *ticket = FOLLOWED;
+            node.open = Some(goal_of(request));
+        }
         let reaction = node.machine.on(input, noon());
         let last = reaction.events.iter().rev().find_map(|event| state_entered(&event.kind));
         assert_eq!(last.unwrap_or(self.state()), node.state(), "events and state differ: {self:?}");
         node.carry_out(&reaction);
+        for (_, outcome) in reaction.answers.iter().filter(|(ticket, _)| *ticket == FOLLOWED) {
+            let goal = node.open.take().expect("a ticket is answered once");
+            assert!(node.is_right(&goal, outcome, &reaction), "{goal:?}: {outcome:?} in {node:?}");
+        }
         let is_down = matches!(node.state(), ServiceState::Stopped | ServiceState::Failed);
         assert!(!is_down || node.world.is_empty(), "down with something alive: {node:?}");
         node
@@ -135,11 +152,54 @@ impl Node {
         }
     }
 
+    /// Whether this is the truth for somebody who waited for that.
+    fn is_right(&self, goal: &Goal, outcome: &Outcome, reaction: &Reaction) -> bool {
+        let state = self.machine.state();
+        let serves = |model: Option<&ModelId>| match state {
+            State::Running(running) => model.is_none_or(|model| running.model == *model),
+            _ => false,
+        };
+        let has_given_up = matches!(
+            state,
+            State::Failed { .. } | State::Crashed(Crashed { next: Next::GiveUp(_), .. })
+        );
+        let was_down = self.state() == ServiceState::Stopped
+            || reaction
+                .events
+                .iter()
+                .filter_map(|event| state_entered(&event.kind))
+                .any(|state| matches!(state, ServiceState::Stopped | ServiceState::Failed));
+        match (goal, outcome) {
+            (Goal::Down, Ok(())) => was_down,
+            (Goal::Up, Ok(())) => serves(None),
+            (Goal::Serving(model), Ok(())) => serves(Some(model)),
+            (Goal::Down, Err(Missed::Started)) => self.state() == ServiceState::Starting,
+            (Goal::Down, Err(Missed::Lingering(_))) => self.machine.blocked().is_some(),
+            (Goal::Up | Goal::Serving(_), Err(Missed::Failed(_))) => has_given_up,
+            (Goal::Up | Goal::Serving(_), Err(Missed::Stopped)) => matches!(
+                self.state(),
+                ServiceState::Stopped | ServiceState::Stopping | ServiceState::Unknown
+            ),
+            (Goal::Serving(model), Err(Missed::Superseded { to })) => {
+                to != model && to == self.machine.model()
+            }
+            (Goal::Serving(model), Err(Missed::Reverted { wanted, restored, .. })) => {
+                wanted == model && restored == self.machine.model() && wanted != restored
+            }
+            _ => false,
+        }
+    }
+
     /// That the command leads to the state, in a world where nothing more goes wrong.
     fn reaches(&self, command: &Input, goal: ServiceState) {
         let mut node = self.after(command.clone());
-        for _ in 0..30 {
+        for _ in 0..40 {
+            // What had failed before the command came was not what it asked for.
+            if goal == ServiceState::Running && node.state() == ServiceState::Failed {
+                node = node.after(command.clone());
+            }
             if node.state() == goal && node.world.unheard() == 0 {
+                assert!(node.open.is_none(), "{:?} waits in {goal}: {self:?}", node.open);
                 return;
             }
             let Some(step) = node.steps().into_iter().filter_map(benign).min().map(|it| it.1)
@@ -159,7 +219,7 @@ fn benign(step: Step) -> Option<(u8, Step)> {
         Step::Hear => Some((0, step)),
         Step::Start(_) => Some((1, step)),
         Step::Vanish(_) => Some((2, step)),
-        Step::Find(Fitness::Fit) => Some((3, step)),
+        Step::Find(Fitness::Fit) | Step::Drain(_) => Some((3, step)),
         Step::PassCheck(_) => Some((4, step)),
         Step::RingTimer(_) => Some((5, step)),
         Step::FailToStart(_)
@@ -169,5 +229,13 @@ fn benign(step: Step) -> Option<(u8, Step)> {
         | Step::FailCheck(_)
         | Step::MissModel(_)
         | Step::LoadFurther(_) => None,
+    }
+}
+
+fn goal_of(request: &Request) -> Goal {
+    match request {
+        Request::Stop(_) => Goal::Down,
+        Request::Start | Request::Ensure | Request::Restart => Goal::Up,
+        Request::Load { model, .. } => Goal::Serving(model.clone()),
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::script::{
-    Script, healthy, launched, loader, model, model_missing, progress, sampled, silence_due,
-    unhealthy,
+    Script, healthy, launched, listener_unknown, loader, model, model_missing, moved, port_taken,
+    progress, sampled, silence_due, start, unhealthy,
 };
 use crate::domain::cause::Code;
 use crate::domain::event::EventKind;
-use crate::domain::input::{Effect, Input, Timer};
+use crate::domain::input::{Effect, Timer};
 use crate::domain::loading::{LoadNews, LoadStatus, ModelLoadProgress};
 use crate::domain::state::ServiceState;
 
@@ -26,7 +26,7 @@ fn a_launch_that_passes_a_check_runs_and_is_fully_loaded() {
 #[test]
 fn an_answer_before_our_process_exists_is_somebody_elses() {
     let mut s = Script::stopped();
-    s.on(Input::Start);
+    s.on(start());
     assert!(s.on(healthy(1)).is_nothing());
     s.on(launched(1));
     assert_eq!(s.on(healthy(1)).path, [ServiceState::Running]);
@@ -52,12 +52,27 @@ fn a_server_that_is_up_without_the_model_fails_after_as_many_checks() {
 }
 
 #[test]
+fn a_port_that_somebody_took_before_vllm_did_is_a_failure_at_once() {
+    let mut s = Script::starting();
+    assert_eq!(s.on(port_taken(1)).path, [ServiceState::Crashed]);
+    assert_eq!(s.last_error(), Some(Code::PortInUse));
+    assert!(last_error_says(&s, "`nc -l` (pid 9, user bob)"));
+}
+
+#[test]
+fn that_it_cannot_be_told_who_listens_is_never_held_against_vllm() {
+    for mut s in [Script::starting(), Script::running()] {
+        for _ in 0..100 {
+            assert!(s.on(listener_unknown(1)).is_nothing());
+        }
+    }
+}
+
+#[test]
 fn silence_before_the_first_output_is_bounded_by_the_start_timeout() {
     let mut s = Script::starting();
-    s.wait(39);
-    assert!(s.on(silence_due(1)).path.is_empty());
-    s.wait(1);
-    assert_eq!(s.on(silence_due(1)).path, [ServiceState::Crashed]);
+    assert!(s.wait_in_silence(39).is_empty());
+    assert_eq!(s.wait_in_silence(1), [ServiceState::Crashed]);
     assert_eq!(s.last_error(), Some(Code::LoadTimedOut));
     assert!(last_error_says(&s, "lifecycle.start_timeout"));
 }
@@ -65,12 +80,11 @@ fn silence_before_the_first_output_is_bounded_by_the_start_timeout() {
 #[test]
 fn silence_after_the_first_output_is_bounded_by_the_model_load_timeout() {
     let mut s = Script::starting();
-    s.wait(30);
+    s.wait_in_silence(30);
     s.on(loader(1, LoadNews::Began));
-    s.wait(399);
-    assert!(s.on(silence_due(1)).path.is_empty());
-    s.wait(1);
-    assert_eq!(s.on(silence_due(1)).path, [ServiceState::Crashed]);
+    assert!(s.wait_in_silence(399).is_empty());
+    // It is looked at every quarter.
+    assert_eq!(s.wait_in_silence(100), [ServiceState::Crashed]);
     assert!(last_error_says(&s, "lifecycle.model_load_timeout"));
 }
 
@@ -103,16 +117,52 @@ fn after_three_timeouts(cpu: Duration) -> ServiceState {
 }
 
 #[test]
+fn a_load_that_only_keeps_processors_busy_is_ended_some_day() {
+    let mut s = Script::starting();
+    let mut waited = 0;
+    while s.state() == ServiceState::Starting {
+        waited += 10;
+        assert!(waited <= 160, "it may be silent for four timeouts of 40 s");
+        s.wait_in_silence(10);
+        s.on(sampled(1, Duration::from_secs(waited)));
+    }
+    assert!(waited > 120, "it was ended after {waited} s, though it worked");
+    assert_eq!(s.last_error(), Some(Code::LoadTimedOut));
+}
+
+#[test]
+fn bytes_that_move_are_progress_however_long_it_takes() {
+    let mut s = Script::starting();
+    for turn in 1..100 {
+        s.wait_in_silence(10);
+        s.on(moved(1, turn << 20));
+    }
+    assert_eq!(s.state(), ServiceState::Starting);
+}
+
+/// A supervisor that is suspended hears nothing; that says nothing of vLLM.
+#[test]
+fn a_standstill_of_ours_is_not_taken_for_vllms_silence() {
+    let mut s = Script::starting();
+    s.on(loader(1, LoadNews::Began));
+    s.wait_in_silence(100);
+    s.wait(3600);
+    let woken = s.on(silence_due(1));
+    assert!(woken.path.is_empty(), "{woken:?}");
+    assert!(woken.effects.iter().any(|effect| matches!(effect, Effect::SampleWork { .. })));
+    assert!(s.wait_in_silence(250).is_empty());
+    assert_eq!(s.wait_in_silence(200), [ServiceState::Crashed]);
+}
+
+#[test]
 fn progress_counts_as_a_sign_and_standing_still_does_not() {
     let mut s = Script::starting();
     s.on(loader(1, LoadNews::Progressed(progress(20))));
-    s.wait(399);
+    s.wait_in_silence(399);
     s.on(loader(1, LoadNews::Progressed(progress(30))));
-    s.wait(399);
-    assert!(s.on(silence_due(1)).path.is_empty());
+    assert!(s.wait_in_silence(399).is_empty());
     s.on(loader(1, LoadNews::Stands(progress(30))));
-    s.wait(1);
-    assert_eq!(s.on(silence_due(1)).path, [ServiceState::Crashed]);
+    assert_eq!(s.wait_in_silence(100), [ServiceState::Crashed]);
 }
 
 #[test]
@@ -138,6 +188,9 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
         | EventKind::HealthChanged { .. }
+        | EventKind::ModelWanted { .. }
+        | EventKind::CleanupBlocked { .. }
+        | EventKind::SupervisorEnded { .. }
         | EventKind::ModelSwitched { .. } => None,
     });
     progress.unwrap_or_else(|| panic!("no progress among {events:?}"))

@@ -1,6 +1,6 @@
 //! What holds after any sequence of inputs whatever.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,16 +8,17 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::script::{about, load, noon, spec};
+use super::script::{about, ensure, load, load_by_program, noon, restart, spec, start, stop};
 use super::world::{Fate, World};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::input::{Effect, Input, Reaction, StopMode};
+use crate::domain::input::{Asker, Effect, Input, Reaction, Request, StopMode};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::restart::{RESTART_WINDOW, RestartPolicy};
-use crate::domain::spec::ServiceSpec;
+use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::ServiceState;
+use crate::domain::ticket::Ticket;
 
 /// Where the journal of the earlier supervisor ended.
 const RESUME: Resume = Resume { sequence: Sequence::new(41), incarnation: Incarnation::new(7) };
@@ -53,11 +54,12 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     let command = prop_oneof![
-        3 => Just(Input::Start),
-        3 => Just(Input::Ensure),
-        2 => Just(Input::Stop(StopMode::Graceful)),
-        1 => Just(Input::Stop(StopMode::Immediate)),
-        1 => Just(Input::Restart),
+        3 => Just(start()),
+        3 => Just(ensure()),
+        1 => Just(load_by_program("org/b")),
+        2 => Just(stop(StopMode::Graceful)),
+        1 => Just(stop(StopMode::Immediate)),
+        1 => Just(restart()),
         1 => Just(load("org/a")),
         1 => Just(load("org/b")),
     ];
@@ -86,6 +88,7 @@ struct Story {
     world: World,
     now: Moment,
     heard: Vec<Input>,
+    ticket: Ticket,
     witness: Witness,
 }
 
@@ -96,7 +99,8 @@ impl Story {
         let machine = Machine::new(ServiceSpec { restart, ..spec() }, RESUME);
         let begin = machine.begin();
         let witness = Witness::new(max_restarts);
-        let mut story = Self { machine, world, now: noon(), heard: Vec::new(), witness };
+        let (heard, ticket) = (Vec::new(), Ticket::default());
+        let mut story = Self { machine, world, now: noon(), heard, ticket, witness };
         story.publish(&begin);
         story
     }
@@ -133,12 +137,21 @@ impl Story {
         }
     }
 
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, mut input: Input) {
+        if let Input::Request(ticket, _) = &mut input {
+            self.ticket = self.ticket.next();
+            *ticket = self.ticket;
+            self.witness.waiting.insert(*ticket);
+        }
         self.witness.hears(&input);
         let reaction = self.machine.on(input, self.now);
         self.publish(&reaction);
         let tag = self.machine.state().tag();
         assert_eq!(self.witness.state, tag, "the events tell of another state");
+        assert_eq!(&self.witness.model, self.machine.model(), "the events tell of another model");
+        if matches!(tag, ServiceState::Stopped | ServiceState::Failed | ServiceState::Running) {
+            assert!(self.witness.waiting.is_empty(), "somebody waits for more than {tag}");
+        }
         if matches!(tag, ServiceState::Stopped | ServiceState::Failed) {
             assert!(self.world.is_empty(), "{tag} with something alive: {:?}", self.world);
         }
@@ -147,6 +160,9 @@ impl Story {
     fn publish(&mut self, reaction: &Reaction) {
         for event in &reaction.events {
             self.witness.sees(event, self.now);
+        }
+        for (ticket, outcome) in &reaction.answers {
+            assert!(self.witness.waiting.remove(ticket), "{ticket} is answered twice: {outcome:?}");
         }
         for effect in &reaction.effects {
             if let Effect::Launch { incarnation, .. } = effect {
@@ -162,6 +178,10 @@ struct Witness {
     max_restarts: usize,
     /// The state, told from the events alone.
     state: ServiceState,
+    /// What is to be served, told from the events alone.
+    model: ModelId,
+    /// Who waits for an answer.
+    waiting: BTreeSet<Ticket>,
     sequence: Sequence,
     launched: Incarnation,
     /// Whether anybody wants the service up.
@@ -185,6 +205,8 @@ impl Witness {
         Self {
             max_restarts: max_restarts.get() as usize,
             state: ServiceState::Unknown,
+            model: spec().model,
+            waiting: BTreeSet::new(),
             sequence: RESUME.sequence,
             launched: RESUME.incarnation,
             // What is found and adopted is wanted, until somebody says otherwise.
@@ -196,27 +218,27 @@ impl Witness {
     }
 
     fn hears(&mut self, input: &Input) {
-        match input {
-            Input::Stop(_) => {
+        let Input::Request(_, request) = input else { return };
+        match request {
+            Request::Stop(_) => {
                 self.wish = Wish::Down;
                 self.announced = None;
             }
             // Where it is up, coming up or given up, a program's wish changes nothing.
-            Input::Ensure
-                if !matches!(
+            Request::Ensure | Request::Load { asker: Asker::Program, .. } => {
+                if matches!(
                     self.state,
                     ServiceState::Unknown | ServiceState::Stopping | ServiceState::Stopped
-                ) => {}
-            Input::Start | Input::Ensure | Input::Restart | Input::Load(_) => {
+                ) {
+                    self.wish = Wish::Up;
+                    self.announced = None;
+                }
+            }
+            Request::Start | Request::Restart | Request::Load { .. } => {
                 self.wish = Wish::Up;
                 self.announced = None;
                 self.restarts.clear();
             }
-            Input::Process(_)
-            | Input::Health(_)
-            | Input::Loader(_)
-            | Input::Due(..)
-            | Input::ProcessActorLost => {}
         }
     }
 
@@ -240,7 +262,14 @@ impl Witness {
             EventKind::RestartScheduled { delay, .. } => {
                 self.announced = Some(now.monotonic + *delay);
             }
-            EventKind::HealthChanged { .. } | EventKind::ModelSwitched { .. } => {}
+            EventKind::ModelWanted { from, to } => {
+                assert_eq!(*from, self.model, "{event:?} leaves a model that was not wanted");
+                self.model = to.clone();
+            }
+            EventKind::HealthChanged { .. }
+            | EventKind::CleanupBlocked { .. }
+            | EventKind::SupervisorEnded { .. }
+            | EventKind::ModelSwitched { .. } => {}
         }
     }
 

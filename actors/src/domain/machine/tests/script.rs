@@ -3,19 +3,22 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
+use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
-use crate::domain::input::{Effect, Input, Timer};
+use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
+use crate::domain::listener::PortHolder;
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ModelId, OnExit, ServiceSpec};
-use crate::domain::state::ServiceState;
+use crate::domain::state::{ServiceState, State};
+use crate::domain::ticket::{Outcome as Answer, Ticket};
 
 /// A machine, and the time as it sees it.
 #[derive(Clone, Debug)]
@@ -31,6 +34,7 @@ pub(super) struct Outcome {
     pub(super) path: Vec<ServiceState>,
     pub(super) effects: Vec<Effect>,
     pub(super) events: Vec<EventKind>,
+    pub(super) answers: Vec<(Ticket, Answer)>,
 }
 
 impl Outcome {
@@ -43,6 +47,8 @@ impl Outcome {
             | Effect::Settle { .. }
             | Effect::Probe { .. }
             | Effect::Disregard
+            | Effect::Drain { .. }
+            | Effect::End
             | Effect::Stop { .. }
             | Effect::Clear { .. }
             | Effect::SampleWork { .. }
@@ -85,7 +91,7 @@ impl Script {
     /// Incarnation 1 is loading.
     pub(super) fn starting() -> Self {
         let mut script = Self::stopped();
-        script.on(Input::Start);
+        script.on(start());
         script.on(launched(1));
         script
     }
@@ -94,6 +100,14 @@ impl Script {
     pub(super) fn running() -> Self {
         let mut script = Self::starting();
         script.on(healthy(1));
+        script
+    }
+
+    /// Incarnation 1 served, and has been told to stop.
+    pub(super) fn ending() -> Self {
+        let mut script = Self::running();
+        script.on(stop(StopMode::Graceful));
+        script.on(drained(1));
         script
     }
 
@@ -107,7 +121,7 @@ impl Script {
     /// A permanent cause has ended it.
     pub(super) fn failed() -> Self {
         let mut script = Self::stopped();
-        script.on(Input::Start);
+        script.on(start());
         script.on(launch_failed(1, Code::VllmNotFound));
         script
     }
@@ -116,14 +130,37 @@ impl Script {
         let reaction = self.machine.on(input, self.now);
         let events: Vec<EventKind> = reaction.events.into_iter().map(|event| event.kind).collect();
         let path = events.iter().filter_map(state_entered).collect();
-        Outcome { path, effects: reaction.effects, events }
+        Outcome { path, effects: reaction.effects, events, answers: reaction.answers }
     }
 
     /// Lets time pass.
     pub(super) fn wait(&mut self, seconds: u64) {
-        let passed = Duration::from_secs(seconds);
-        self.now.monotonic += passed;
-        self.now.wall += passed;
+        self.pass(Duration::from_secs(seconds));
+    }
+
+    /// Lets exactly so much time pass.
+    pub(super) fn wait_for(&mut self, time: Duration) {
+        self.pass(time);
+    }
+
+    /// Lets time pass, with the timer of silence ringing in time.
+    pub(super) fn wait_in_silence(&mut self, seconds: u64) -> Vec<ServiceState> {
+        let end = self.now.monotonic + Duration::from_secs(seconds);
+        let mut path = Vec::new();
+        while let State::Starting(starting) = self.machine.state()
+            && starting.next_look <= end
+        {
+            let incarnation = starting.incarnation.get();
+            self.pass(starting.next_look.saturating_sub(self.now.monotonic));
+            path.extend(self.on(silence_due(incarnation)).path);
+        }
+        self.pass(end.saturating_sub(self.now.monotonic));
+        path
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.now.wall += time;
     }
 
     pub(super) fn state(&self) -> ServiceState {
@@ -141,6 +178,9 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
         EventKind::LoadProgressed { .. }
         | EventKind::RestartScheduled { .. }
         | EventKind::HealthChanged { .. }
+        | EventKind::ModelWanted { .. }
+        | EventKind::CleanupBlocked { .. }
+        | EventKind::SupervisorEnded { .. }
         | EventKind::ModelSwitched { .. } => None,
     }
 }
@@ -152,6 +192,7 @@ pub(super) fn spec() -> ServiceSpec {
         restart: RestartPolicy::default(),
         start_timeout: Duration::from_secs(40),
         model_load_timeout: Duration::from_secs(400),
+        grace: Duration::from_secs(10),
         max_consecutive_failures: NonZeroU32::MIN.saturating_add(2),
         on_exit: OnExit::Stop,
     }
@@ -176,8 +217,39 @@ pub(super) fn pid(incarnation: u64) -> u32 {
     100 + u32::try_from(incarnation).unwrap()
 }
 
+/// A request of somebody whose answer does not matter.
+pub(super) fn request(request: Request) -> Input {
+    Input::Request(Ticket::default(), request)
+}
+
+pub(super) fn start() -> Input {
+    request(Request::Start)
+}
+
+pub(super) fn ensure() -> Input {
+    request(Request::Ensure)
+}
+
+pub(super) fn stop(mode: StopMode) -> Input {
+    request(Request::Stop(mode))
+}
+
+pub(super) fn restart() -> Input {
+    request(Request::Restart)
+}
+
+/// An operator's wish.
 pub(super) fn load(name: &str) -> Input {
-    Input::Load(model(name))
+    request(Request::Load { model: model(name), asker: Asker::Operator })
+}
+
+/// A program's wish.
+pub(super) fn load_by_program(name: &str) -> Input {
+    request(Request::Load { model: model(name), asker: Asker::Program })
+}
+
+pub(super) fn drained(incarnation: u64) -> Input {
+    Input::Drained(no(incarnation))
 }
 
 pub(super) fn launched(incarnation: u64) -> Input {
@@ -196,16 +268,36 @@ pub(super) fn exited(incarnation: u64) -> Input {
 }
 
 pub(super) fn vacated(incarnation: u64) -> Input {
-    Input::Process(ProcessReport::Vacated { incarnation: no(incarnation) })
+    Input::Process(ProcessReport::Vacated { incarnation: no(incarnation), proof: proof() })
 }
 
 pub(super) fn lingered(incarnation: u64) -> Input {
-    let survivors = vec![pid(incarnation)];
-    Input::Process(ProcessReport::Lingered { incarnation: no(incarnation), survivors })
+    let left = Leftover::Process { pid: pid(incarnation), name: "stuck".to_owned() };
+    let doubt = Doubt::Left(vec![left]);
+    Input::Process(ProcessReport::Lingered { incarnation: no(incarnation), doubt })
+}
+
+/// That nothing is left.
+pub(super) fn proof() -> Proof {
+    Proof::of(Ok(Vec::new())).unwrap()
+}
+
+pub(super) fn member_died(incarnation: u64, role: Role, exit: Exit) -> Input {
+    Input::Process(ProcessReport::MemberDied { incarnation: no(incarnation), pid: 7, role, exit })
+}
+
+pub(super) fn look_failed() -> Input {
+    let error = ScanError::new("/proc", &"Too many open files");
+    Input::Process(ProcessReport::LookFailed { error })
 }
 
 pub(super) fn sampled(incarnation: u64, cpu: Duration) -> Input {
     let work = Work { cpu, io_bytes: 0 };
+    Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), work })
+}
+
+pub(super) fn moved(incarnation: u64, io_bytes: u64) -> Input {
+    let work = Work { cpu: Duration::ZERO, io_bytes };
     Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), work })
 }
 
@@ -219,7 +311,7 @@ pub(super) fn remnant_found(incarnation: u64) -> Input {
 }
 
 pub(super) fn nothing_found() -> Input {
-    Input::Process(ProcessReport::NothingFound)
+    Input::Process(ProcessReport::NothingFound { proof: proof() })
 }
 
 pub(super) fn healthy(incarnation: u64) -> Input {
@@ -235,6 +327,19 @@ pub(super) fn unhealthy(incarnation: u64) -> Input {
 
 pub(super) fn model_missing(incarnation: u64) -> Input {
     let check = Err(HealthFailure::ModelMissing { wanted: "org/a".to_owned(), listed: Vec::new() });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
+pub(super) fn port_taken(incarnation: u64) -> Input {
+    let holder = PortHolder { pid: Some(9), command: Some("nc -l".to_owned()), user: "bob".into() };
+    let url = "http://127.0.0.1:8000/health".to_owned();
+    let check = Err(HealthFailure::PortTaken { url, holder });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
+pub(super) fn listener_unknown(incarnation: u64) -> Input {
+    let url = "http://127.0.0.1:8000/health".to_owned();
+    let check = Err(HealthFailure::ListenerUnknown { url, reason: "too many files".to_owned() });
     Input::Health(HealthReport { incarnation: no(incarnation), check })
 }
 
@@ -262,21 +367,23 @@ pub(super) fn about(input: &Input) -> Option<Incarnation> {
             ProcessReport::Launched { incarnation, .. }
             | ProcessReport::LaunchFailed { incarnation, .. }
             | ProcessReport::Exited { incarnation, .. }
-            | ProcessReport::Vacated { incarnation }
+            | ProcessReport::MemberDied { incarnation, .. }
+            | ProcessReport::Vacated { incarnation, .. }
             | ProcessReport::Lingered { incarnation, .. }
             | ProcessReport::Sampled { incarnation, .. } => Some(*incarnation),
             ProcessReport::Adopted { .. }
             | ProcessReport::RemnantFound { .. }
-            | ProcessReport::NothingFound => None,
+            | ProcessReport::NothingFound { .. }
+            | ProcessReport::LookFailed { .. } => None,
         },
         Input::Health(report) => Some(report.incarnation),
         Input::Loader(report) => Some(report.incarnation),
-        Input::Due(_, incarnation) => Some(*incarnation),
-        Input::Start
-        | Input::Ensure
-        | Input::Stop(_)
-        | Input::Restart
-        | Input::Load(_)
+        Input::Due(Timer::Restart | Timer::Silence | Timer::Drain, incarnation)
+        | Input::Drained(incarnation) => Some(*incarnation),
+        // The supervisor's own timers are about no launch.
+        Input::Due(Timer::Window | Timer::End, _)
+        | Input::Request(..)
+        | Input::ShutDown
         | Input::ProcessActorLost => None,
     }
 }

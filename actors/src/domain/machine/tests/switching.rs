@@ -2,7 +2,8 @@
 
 use super::crashing::recorded;
 use super::script::{
-    Script, exited, healthy, launch_failed, launched, load, model, restart_due, vacated,
+    Outcome, Script, adopted, drained, exited, healthy, launch_failed, launched, load, model,
+    nothing_found, restart, restart_due, start, stop, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::event::EventKind;
@@ -30,7 +31,6 @@ fn a_switch_that_fails_brings_the_old_model_back() {
     let mut s = switching();
     s.on(exited(2));
     assert_eq!(launched_model(&s.on(vacated(2)).effects), "org/a");
-    assert_eq!(s.machine.reverted_switches(), 1);
     assert_eq!(s.last_error(), Some(Code::EngineDied));
     s.on(launched(3));
     let back = s.on(healthy(3));
@@ -101,13 +101,86 @@ fn loading_from_a_standstill_launches_the_model() {
 #[test]
 fn whoever_stops_the_service_abandons_the_switch() {
     let mut s = switching();
-    s.on(Input::Stop(StopMode::Graceful));
+    s.on(stop(StopMode::Graceful));
     s.on(vacated(2));
-    assert_eq!(launched_model(&s.on(Input::Start).effects), "org/b");
-    s.on(launched(3));
-    s.on(exited(3));
-    assert_eq!(s.on(vacated(3)).launched(), None);
-    assert_eq!(launched_model(&s.on(restart_due(3)).effects), "org/b");
+    assert_eq!(launched_model(&s.on(start()).effects), "org/a");
+}
+
+/// What was last proven to serve, whatever the state in which another model is asked for.
+#[test]
+fn a_load_that_fails_falls_back_to_the_proven_model_from_every_state_that_is_up() {
+    let mut backoff = Script::crashed();
+    backoff.on(vacated(1));
+    let mut coming_back = Script::crashed();
+    coming_back.on(vacated(1));
+    coming_back.wait(2);
+    coming_back.on(restart_due(1));
+    coming_back.on(launched(2));
+    let mut restarting = Script::running();
+    restarting.on(restart());
+    let mut lost = Script::running();
+    lost.on(Input::ProcessActorLost);
+    for mut s in [
+        Script::starting(),
+        Script::running(),
+        Script::crashed(),
+        backoff,
+        coming_back,
+        restarting,
+        lost,
+    ] {
+        let before = format!("{:?}", s.machine.state());
+        for outcome in [s.on(load("org/b")), s.on(drained(1))] {
+            drop(outcome);
+        }
+        s.on(nothing_found());
+        for incarnation in 1..3 {
+            s.on(vacated(incarnation));
+        }
+        let last = s.machine.incarnation().get();
+        let failed = s.on(launch_failed(last, Code::ModelNotFound));
+        assert_eq!(launched_model(&failed.effects), "org/a", "{before}");
+    }
+}
+
+#[test]
+fn a_model_that_was_found_serving_is_gone_back_to() {
+    let mut s = Script::unknown();
+    s.on(load("org/b"));
+    s.on(adopted(1, "org/a"));
+    assert_eq!(launched_model(&s.on(vacated(1)).effects), "org/b");
+    let failed = s.on(launch_failed(2, Code::ModelNotFound));
+    assert_eq!(launched_model(&failed.effects), "org/a");
+}
+
+#[test]
+fn a_failed_load_from_a_standstill_does_not_replace_the_configured_model() {
+    for mut s in [Script::stopped(), Script::failed()] {
+        s.on(load("org/nonexistent"));
+        let last = s.machine.incarnation().get();
+        s.on(launch_failed(last, Code::ModelNotFound));
+        assert_eq!(s.state(), ServiceState::Failed);
+        assert_eq!(launched_model(&s.on(start()).effects), "org/a");
+    }
+}
+
+#[test]
+fn every_change_of_what_is_wanted_is_an_event() {
+    let wanted = |outcome: &Outcome| {
+        outcome.events.iter().find_map(|event| match event {
+            EventKind::ModelWanted { from, to } => Some((from.to_string(), to.to_string())),
+            _ => None,
+        })
+    };
+    let change = |from: &str, to: &str| Some((from.to_owned(), to.to_owned()));
+    let mut s = Script::running();
+    assert_eq!(wanted(&s.on(load("org/b"))), change("org/a", "org/b"));
+    assert_eq!(wanted(&s.on(load("org/b"))), None);
+    s.on(drained(1));
+    s.on(vacated(1));
+    assert_eq!(wanted(&s.on(launch_failed(2, Code::ModelNotFound))), change("org/b", "org/a"));
+    s.on(load("org/c"));
+    assert_eq!(wanted(&s.on(stop(StopMode::Graceful))), change("org/c", "org/a"));
 }
 
 fn launched_model(effects: &[Effect]) -> &str {

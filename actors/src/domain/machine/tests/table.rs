@@ -9,87 +9,120 @@ use crate::domain::state::ServiceState;
 
 /// In the columns of situations, what each row's input does; the words are those of [`meaning`].
 const TABLE: [&str; 3] = [
-    "                  LookIdle LookRest LookUp   LostIdle LostRest LostUp   HangIdle HangRest HangUp
-     Start             want     want     .        want     want     .        want     want     .
-     Ensure            want     want     .        want     want     .        want     want     .
-     StopGraceful      rest     .        rest     rest     .        rest     rest     .        rest
-     StopImmediate     rest     .        rest     rest     .        rest     hasten   hasten   hasten
-     Restart           want     want     .        want     want     .        want     want     .
-     LoadSame          want     want     .        want     want     .        want     want     .
-     LoadOther         want     want     .        want     want     .        want     want     .
-     Adopted           attend   remove   attend   attend   remove   attend   attend   remove   attend
-     RemnantFound      remove   remove   remove   remove   remove   remove   remove   remove   remove
-     NothingFound      settle   settle   relaunch settle   settle   relaunch settle   settle   relaunch
-     Launched          .        .        .        .        .        .        .        .        .
-     LaunchFailed      .        .        .        settle   settle   relaunch settle   settle   relaunch
-     Exited            .        .        .        .        .        .        .        .        .
-     Vacated           .        .        .        settle   settle   relaunch settle   settle   relaunch
-     Lingered          .        .        .        doubt    doubt    doubt    .        .        .
-     Sampled           .        .        .        .        .        .        .        .        .
-     Healthy           .        .        .        .        .        .        .        .        .
-     Unhealthy         .        .        .        .        .        .        .        .        .
-     ModelMissing      .        .        .        .        .        .        .        .        .
-     Began             .        .        .        .        .        .        .        .        .
-     Progressed        .        .        .        .        .        .        .        .        .
-     Stands            .        .        .        .        .        .        .        .        .
-     Listens           .        .        .        .        .        .        .        .        .
-     RestartDue        .        .        .        .        .        .        .        .        .
-     SilenceDue        .        .        .        .        .        .        .        .        .
-     ProcessActorLost  look     look     look     look     look     look     relook   relook   relook",
-    "                  Stopped  Failed   Silent   Loading  Running  EndIdle  EndRest  EndUp
-     Start             launch   launch   .        .        .        want     want     .
-     Ensure            launch   .        .        .        .        want     want     .
-     StopGraceful      .        settle   end      end      end      rest     .        rest
-     StopImmediate     .        settle   end      end      end      hasten   hasten   hasten
-     Restart           launch   launch   cycle    cycle    cycle    want     want     .
-     LoadSame          launch   launch   .        .        .        want     want     .
-     LoadOther         launch   launch   cycle    cycle    cycle    want     want     .
-     Adopted           .        .        .        .        .        .        .        .
-     RemnantFound      .        .        .        .        .        .        .        .
-     NothingFound      .        .        .        .        .        .        .        .
-     Launched          .        .        exists   .        .        .        .        .
-     LaunchFailed      .        .        miss     miss     .        settle   settle   relaunch
-     Exited            .        .        crash    crash    crash    .        .        .
-     Vacated           .        .        .        .        .        settle   settle   relaunch
-     Lingered          .        .        .        .        .        hang     hang     hang
-     Sampled           .        .        .        .        .        .        .        .
-     Healthy           .        .        .        run      .        .        .        .
-     Unhealthy         .        .        .        .        crash    .        .        .
-     ModelMissing      .        .        crash    crash    crash    .        .        .
-     Began             .        .        .        .        .        .        .        .
-     Progressed        .        .        .        .        .        .        .        .
-     Stands            .        .        .        .        .        .        .        .
-     Listens           .        .        probe    probe    .        .        .        .
-     RestartDue        .        .        .        .        .        .        .        .
-     SilenceDue        .        .        ask      ask      .        .        .        .
-     ProcessActorLost  .        .        lose-up  lose-up  lose-up  lose     lose     lose",
-    "                  ClearAt   ClearNow  ClearGive SeekAt    SeekNow   SeekGive  Backoff
-     Start             want      .         want      want      .         want      launch
-     Ensure            .         .         .         .         .         .         .
-     StopGraceful      kill      kill      kill      unsure    unsure    unsure    settle
-     StopImmediate     kill      kill      kill      unsure    unsure    unsure    settle
-     Restart           want      .         want      want      .         want      launch
-     LoadSame          want      .         want      want      .         want      launch
-     LoadOther         want      .         want      want      .         want      launch
-     Adopted           .         .         .         clear     clear     clear     .
-     RemnantFound      .         .         .         clear     clear     clear     .
-     NothingFound      .         .         .         gone      launch    fail      .
-     Launched          .         .         .         .         .         .         .
-     LaunchFailed      .         .         .         .         .         .         .
-     Exited            .         .         .         .         .         .         .
-     Vacated           gone      launch    fail      gone      launch    fail      .
-     Lingered          .         .         .         .         .         .         .
-     Sampled           .         .         .         .         .         .         .
-     Healthy           .         .         .         .         .         .         .
-     Unhealthy         .         .         .         .         .         .         .
-     ModelMissing      .         .         .         .         .         .         .
-     Began             .         .         .         .         .         .         .
-     Progressed        .         .         .         .         .         .         .
-     Stands            .         .         .         .         .         .         .
-     Listens           .         .         .         .         .         .         .
-     RestartDue        want      .         .         want      .         .         launch
-     SilenceDue        .         .         .         .         .         .         .
-     ProcessActorLost  seek      seek      seek      look      look      look      .",
+    "                  LookIdle  LookRest  LookUp    LostIdle  LostRest  LostUp    HangIdle HangRest HangUp
+     Start             want      want      .         want      want      .         want     want     .
+     Ensure            want      want      .         want      want      .         want     want     .
+     StopGraceful      rest      .         rest      rest      .         rest      rest     .        rest
+     StopImmediate     rest      .         rest      rest      .         rest      hasten   hasten   hasten
+     Restart           want      want      .         want      want      .         want     want     .
+     LoadSame          want      want      .         want      want      .         want     want     .
+     LoadOther         want      want      .         want      want      .         want     want     .
+     NeedSame          want      want      .         want      want      .         want     want     .
+     NeedOther         want      want      .         want      want      .         want     want     .
+     ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down     down     down
+     Drained           .         .         .         .         .         .         .        .        .
+     Adopted           attend    remove    attend    attend    remove    attend    attend   remove   attend
+     RemnantFound      remove    remove    remove    remove    remove    remove    remove   remove   remove
+     NothingFound      settle    settle    relaunch  settle    settle    relaunch  settle   settle   relaunch
+     LookFailed        .         .         .         .         .         .         .        .        .
+     Launched          .         .         .         .         .         .         .        .        .
+     LaunchFailed      .         .         .         settle    settle    relaunch  settle   settle   relaunch
+     Exited            .         .         .         .         .         .         .        .        .
+     MemberDied        .         .         .         .         .         .         .        .        .
+     Vacated           .         .         .         settle    settle    relaunch  settle   settle   relaunch
+     Lingered          .         .         .         doubt     doubt     doubt     .        .        .
+     Sampled           .         .         .         .         .         .         .        .        .
+     Healthy           .         .         .         .         .         .         .        .        .
+     Unhealthy         .         .         .         .         .         .         .        .        .
+     ModelMissing      .         .         .         .         .         .         .        .        .
+     PortTaken         .         .         .         .         .         .         .        .        .
+     ListenerUnknown   .         .         .         .         .         .         .        .        .
+     Began             .         .         .         .         .         .         .        .        .
+     Progressed        .         .         .         .         .         .         .        .        .
+     Stands            .         .         .         .         .         .         .        .        .
+     Listens           .         .         .         .         .         .         .        .        .
+     RestartDue        .         .         .         .         .         .         .        .        .
+     SilenceDue        .         .         .         .         .         .         .        .        .
+     DrainDue          .         .         .         .         .         .         .        .        .
+     WindowDue         .         .         .         .         .         .         .        .        .
+     EndDue            .         .         .         .         .         .         .        .        .
+     ProcessActorLost  look      look      look      look      look      look      relook   relook   relook",
+    "                  Stopped Failed Silent   Loading  Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
+     Start             launch  launch .        .        .          want      .         want      want      .
+     Ensure            launch  .      .        .        .          want      .         want      want      .
+     StopGraceful      .       settle end      end      drain      .         rest      rest      .         rest
+     StopImmediate     .       settle end      end      end        hasten    hasten    hasten    hasten    hasten
+     Restart           launch  launch cycle    cycle    drain-up   want      .         want      want      .
+     LoadSame          launch  launch .        .        .          want      .         want      want      .
+     LoadOther         launch  launch cycle    cycle    drain-up   want      .         want      want      .
+     NeedSame          launch  .      .        .        .          want      .         want      want      .
+     NeedOther         launch  .      cycle    cycle    drain-up   want      .         want      want      .
+     ShutDown          down    down   down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
+     Drained           .       .      .        .        .          hasten    order     .         .         .
+     Adopted           .       .      .        .        .          .         .         .         .         .
+     RemnantFound      .       .      .        .        .          .         .         .         .         .
+     NothingFound      .       .      .        .        .          .         .         .         .         .
+     LookFailed        .       .      .        .        .          .         .         .         .         .
+     Launched          .       .      exists   .        .          .         .         .         .         .
+     LaunchFailed      .       .      miss     miss     .          settle    relaunch  settle    settle    relaunch
+     Exited            .       .      crash    crash    crash      reap      reap      .         .         .
+     MemberDied        .       .      crash    crash    crash      .         .         .         .         .
+     Vacated           .       .      .        .        .          settle    relaunch  settle    settle    relaunch
+     Lingered          .       .      .        .        .          hang      hang      hang      hang      hang
+     Sampled           .       .      .        .        .          .         .         .         .         .
+     Healthy           .       .      .        run      .          .         .         .         .         .
+     Unhealthy         .       .      .        .        crash      .         .         .         .         .
+     ModelMissing      .       .      crash    crash    crash      .         .         .         .         .
+     PortTaken         .       .      .        crash    crash      .         .         .         .         .
+     ListenerUnknown   .       .      .        .        .          .         .         .         .         .
+     Began             .       .      .        .        .          .         .         .         .         .
+     Progressed        .       .      .        .        .          .         .         .         .         .
+     Stands            .       .      .        .        .          .         .         .         .         .
+     Listens           .       .      probe    probe    .          .         .         .         .         .
+     RestartDue        .       .      .        .        .          .         .         .         .         .
+     SilenceDue        .       .      ask      ask      .          .         .         .         .         .
+     DrainDue          .       .      .        .        .          hasten    order     .         .         .
+     WindowDue         .       .      .        .        .          .         .         .         .         .
+     EndDue            .       .      .        .        .          .         .         .         .         .
+     ProcessActorLost  .       .      lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
+    "                  ClearAt   ClearNow  ClearGive StuckAt   StuckNow  StuckGive SeekAt    SeekNow   SeekGive  Backoff
+     Start             want      .         want      want      .         want      want      .         want      launch
+     Ensure            .         .         .         .         .         .         .         .         .         .
+     StopGraceful      kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    settle
+     StopImmediate     kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    settle
+     Restart           want      .         want      want      .         want      want      .         want      launch
+     LoadSame          want      .         want      want      .         want      want      .         want      launch
+     LoadOther         want      .         want      want      .         want      want      .         want      launch
+     NeedSame          .         .         .         .         .         .         .         .         .         .
+     NeedOther         .         .         .         .         .         .         .         .         .         .
+     ShutDown          down-kill down-kill down-kill down-kill down-kill down-kill down-seek down-seek down-seek down-now
+     Drained           .         .         .         .         .         .         .         .         .         .
+     Adopted           .         .         .         .         .         .         clear     clear     clear     .
+     RemnantFound      .         .         .         .         .         .         clear     clear     clear     .
+     NothingFound      .         .         .         .         .         .         gone      launch    fail      .
+     LookFailed        .         .         .         .         .         .         .         .         .         .
+     Launched          .         .         .         .         .         .         .         .         .         .
+     LaunchFailed      .         .         .         .         .         .         .         .         .         .
+     Exited            .         .         .         .         .         .         .         .         .         .
+     MemberDied        .         .         .         .         .         .         .         .         .         .
+     Vacated           gone      launch    fail      gone      launch    fail      gone      launch    fail      .
+     Lingered          stuck     stuck     stuck     .         .         .         .         .         .         .
+     Sampled           .         .         .         .         .         .         .         .         .         .
+     Healthy           .         .         .         .         .         .         .         .         .         .
+     Unhealthy         .         .         .         .         .         .         .         .         .         .
+     ModelMissing      .         .         .         .         .         .         .         .         .         .
+     PortTaken         .         .         .         .         .         .         .         .         .         .
+     ListenerUnknown   .         .         .         .         .         .         .         .         .         .
+     Began             .         .         .         .         .         .         .         .         .         .
+     Progressed        .         .         .         .         .         .         .         .         .         .
+     Stands            .         .         .         .         .         .         .         .         .         .
+     Listens           .         .         .         .         .         .         .         .         .         .
+     RestartDue        want      .         .         want      .         .         want      .         .         launch
+     SilenceDue        .         .         .         .         .         .         .         .         .         .
+     DrainDue          .         .         .         .         .         .         .         .         .         .
+     WindowDue         .         .         .         .         .         .         .         .         .         .
+     EndDue            .         .         .         .         .         .         .         .         .         .
+     ProcessActorLost  seek      seek      seek      seek      seek      seek      look      look      look      .",
 ];
 
 /// What a word of the table stands for.
@@ -105,18 +138,21 @@ struct Meaning {
 
 fn meaning(word: &str) -> Meaning {
     use Act::{
-        Adopt, Attend, Clear, Disregard, Launch, Probe, Record, SampleWork, Schedule, Settle, Stop,
+        Adopt, Attend, Clear, Disregard, Drain, End, Launch, Probe, Record, SampleWork, Schedule,
+        Settle, Stop,
     };
     use ServiceState as S;
     use Situation::{
-        Backoff, ClearAt, ClearGive, ClearNow, EndIdle, EndRest, EndUp, Failed, HangIdle, HangRest,
-        HangUp, Loading, LookRest, LookUp, LostIdle, LostRest, LostUp, Running, SeekAt, SeekGive,
-        SeekNow, Silent, Stopped,
+        Backoff, ClearAt, ClearGive, ClearNow, DrainRest, DrainUp, EndIdle, EndRest, EndUp, Failed,
+        HangIdle, HangRest, HangUp, Loading, LookRest, LookUp, LostIdle, LostRest, LostUp, Running,
+        SeekAt, SeekGive, SeekNow, Silent, Stopped, StuckAt, StuckGive, StuckNow,
     };
     let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
         "." => (&[], &[], &[]),
-        "want" => (&[], &[], &[LookUp, LostUp, HangUp, EndUp, ClearNow, SeekNow]),
-        "rest" => (&[], &[], &[LookRest, LostRest, HangRest, EndRest]),
+        "want" => {
+            (&[], &[], &[LookUp, LostUp, HangUp, DrainUp, EndUp, ClearNow, StuckNow, SeekNow])
+        }
+        "rest" => (&[], &[], &[LookRest, LostRest, HangRest, DrainRest, EndRest]),
         "hasten" => (&[], &[Stop], &[HangRest, EndRest]),
         "launch" => (&[S::Starting], &[Launch, Schedule], &[Silent]),
         "attend" => (&[S::Starting], &[Attend, Schedule], &[Loading]),
@@ -137,12 +173,24 @@ fn meaning(word: &str) -> Meaning {
         "run" => (&[S::Running], &[Settle], &[Running]),
         "probe" => (&[], &[Probe], &[]),
         "ask" => (&[], &[SampleWork, Schedule], &[]),
-        "crash" => (&[S::Crashed], &[Disregard, Clear, Record, Schedule], &[ClearAt]),
-        "miss" => (&[S::Crashed], &[Disregard, Record, Schedule], &[Backoff]),
+        "crash" => (&[S::Crashed], &[Disregard, Clear, Record, Schedule, Schedule], &[ClearAt]),
+        "miss" => (&[S::Crashed], &[Disregard, Record, Schedule, Schedule], &[Backoff]),
         "seek" => (&[], &[Adopt], &[SeekAt, SeekNow, SeekGive]),
         "clear" => (&[], &[Clear], &[ClearAt, ClearNow, ClearGive]),
         "gone" => (&[], &[], &[Backoff]),
         "fail" => (&[S::Failed], &[], &[Failed]),
+        "drain" => (&[S::Stopping], &[Disregard, Drain, Schedule], &[DrainRest]),
+        "drain-up" => (&[S::Stopping], &[Disregard, Drain, Schedule], &[DrainUp]),
+        "order" => (&[], &[Stop], &[EndRest, EndUp]),
+        "reap" => (&[], &[Clear], &[EndRest, EndUp]),
+        "stuck" => (&[], &[], &[StuckAt, StuckNow, StuckGive]),
+        "down-wait" => (&[], &[Schedule], &[LookRest, LostRest, DrainRest, EndRest]),
+        "down-end" => (&[S::Stopping], &[Disregard, Stop, Schedule], &[EndRest]),
+        "down-drain" => (&[S::Stopping], &[Disregard, Drain, Schedule, Schedule], &[DrainRest]),
+        "down-kill" => (&[S::Stopping], &[Stop, Schedule], &[EndRest]),
+        "down-seek" => (&[S::Unknown], &[Schedule], &[LostRest]),
+        "down" => (&[], &[Schedule, End], &[HangRest, Stopped, Failed]),
+        "down-now" => (&[S::Stopped], &[Schedule, End], &[Stopped]),
         unknown => panic!("the table has a word without a meaning: {unknown}"),
     };
     Meaning { path, effects, lands }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::script::{
-    about, adopted, exited, healthy, launch_failed, launched, lingered, loader, model_missing, no,
-    nothing_found, progress, remnant_found, sampled, unhealthy, vacated,
+    about, adopted, drained, exited, healthy, launch_failed, launched, lingered, loader,
+    model_missing, no, nothing_found, progress, remnant_found, sampled, unhealthy, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::input::{Effect, Input, Timer};
@@ -27,6 +27,8 @@ pub(super) struct World {
     owed: Option<u64>,
     /// Whom the health actor probes.
     probed: Option<u64>,
+    /// Whose requests are waited for.
+    drained: Option<u64>,
     /// Whose log the loader reads.
     read: Option<u64>,
     /// When which timer runs out.
@@ -83,6 +85,8 @@ pub(super) enum Step {
     FailCheck(u64),
     MissModel(u64),
     LoadFurther(u64),
+    /// The requests that ran have been answered.
+    Drain(u64),
     RingTimer(usize),
 }
 
@@ -142,17 +146,29 @@ impl World {
             Effect::Disregard => {
                 self.probed = None;
                 self.read = None;
+                self.drained = None;
             }
+            Effect::Drain { incarnation } => self.drained = Some(incarnation.get()),
             Effect::Stop { incarnation, .. } | Effect::Clear { incarnation } => {
+                // What is told to stop is not drained any more: its timer rings in vain.
+                self.timers.retain(|(_, timer, _)| *timer != Timer::Drain);
                 self.end(incarnation.get());
             }
             Effect::SampleWork { incarnation } => {
                 self.mail.push_back(sampled(incarnation.get(), Duration::ZERO));
             }
-            Effect::Schedule { timer, incarnation, after } => {
+            Effect::Schedule {
+                timer: timer @ (Timer::Restart | Timer::Silence | Timer::Drain),
+                incarnation,
+                after,
+            } => {
                 self.timers.push((now + *after, *timer, incarnation.get()));
             }
-            Effect::Probe { .. } | Effect::Record(_) => {}
+            // The supervisor's own timers change nothing but what is shown.
+            Effect::Probe { .. }
+            | Effect::Record(_)
+            | Effect::End
+            | Effect::Schedule { timer: Timer::Window | Timer::End, .. } => {}
         }
     }
 
@@ -194,6 +210,10 @@ impl World {
                 life.percent = (life.percent + 33).min(99);
                 let news = LoadNews::Progressed(progress(life.percent));
                 return Some(loader(incarnation, news));
+            }
+            Step::Drain(incarnation) => {
+                self.drained = None;
+                return Some(drained(incarnation));
             }
             Step::RingTimer(index) => {
                 let (_, timer, incarnation) = self.timers.remove(index);

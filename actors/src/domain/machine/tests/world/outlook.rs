@@ -48,6 +48,9 @@ impl World {
                 steps.extend([Step::PassCheck(incarnation), Step::MissModel(incarnation)]);
             }
         }
+        if self.drained == Some(incarnation) {
+            steps.push(Step::Drain(incarnation));
+        }
         if self.read == Some(incarnation) && life.stage == Stage::Whole && life.percent < 99 {
             steps.push(Step::LoadFurther(incarnation));
         }
@@ -81,7 +84,8 @@ impl World {
             .filter(|(_, _, incarnation)| age(*incarnation) == 0)
             .map(|(_, timer, _)| format!("{timer:?}"))
             .collect();
-        let followed = (self.probed.map(age), self.owed.map(age), self.looking);
+        let followed =
+            (self.probed.map(age), self.drained.map(age), self.owed.map(age), self.looking);
         (lives, mail, timers, followed)
     }
 }

@@ -1,0 +1,237 @@
+//! A launch from its claim to its proven end.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::adapters::log_tail;
+use crate::adapters::ownership::on_own_thread;
+use crate::adapters::process_record::{ProcessRecord, RecordFile};
+use crate::adapters::process_tree::ProcessTree;
+use crate::adapters::{scratch, system_error};
+use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
+use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
+use crate::domain::report::Work;
+use crate::domain::secret::{Secret, redact};
+use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
+
+/// Lines of output that a crash is explained by.
+pub(super) const LAST_LINES: usize = 20;
+
+/// A launch, yet to be started, running, or not yet proven gone.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) tree: ProcessTree,
+    /// What it takes to start it; gone once it was started, or is not to be started any more. Held
+    /// while it is started, so that no sweep looks away from a process that is just being forked.
+    pub(super) start: Mutex<Option<Start>>,
+    pub(super) log: PathBuf,
+    pub(super) secrets: Vec<Secret>,
+    pub(super) traces: Traces,
+}
+
+/// What it takes to start a launch.
+pub(super) struct Start {
+    pub(super) command: Command,
+    pub(super) record: ProcessRecord,
+}
+
+// A command shows its variables, secrets among them.
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+impl Launch {
+    fn start(&self) -> Result<u32, Cause> {
+        let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Start { mut command, mut record }) = start.take() else {
+            return Err(Cause::new(Code::Unrecognised, "the launch was called off"));
+        };
+        // Before there is anything to be watched: at the limit of threads nothing is started.
+        self.tree.watch().map_err(|error| cannot_watch(&error))?;
+        let child = command.spawn().map_err(|error| {
+            system_error::cannot_run(&command.get_program().to_string_lossy(), &error)
+        })?;
+        let pid = child.id();
+        if let Err(error) = self.tree.lead(pid) {
+            end(child);
+            return Err(cannot_watch(&error));
+        }
+        record.main = self.tree.main();
+        if let Err(error) = self.traces.record.write(&record) {
+            tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
+        }
+        Ok(pid)
+    }
+
+    fn sweep(&self) -> Result<Proof, Doubt> {
+        // Nothing is started any more.
+        self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let proof = self.tree.sweep()?;
+        Proof::of(Ok(self.traces.remove()))?;
+        self.tree.dismiss_guardian();
+        Ok(proof)
+    }
+
+    fn last_lines(&self) -> Vec<String> {
+        let lines = log_tail::last_lines(&self.log, LAST_LINES).unwrap_or_default();
+        lines.into_iter().map(|line| redact(&line, &self.secrets)).collect()
+    }
+}
+
+/// Nobody else has waited for it, so its number is its own; whatever it started carries the marker.
+fn end(mut child: Child) {
+    let ended = child.kill().and_then(|()| child.wait());
+    if let Err(error) = ended {
+        tracing::error!(%error, pid = child.id(), "a process that cannot be held cannot be ended");
+    }
+}
+
+/// See [`Claim`].
+#[derive(Debug)]
+pub(super) struct ColdClaim {
+    launch: Arc<Launch>,
+    /// Whether dropping it leaves nobody without an owner.
+    is_settled: AtomicBool,
+}
+
+impl ColdClaim {
+    /// A claim that sweeps when it is dropped.
+    pub(super) fn armed(launch: Arc<Launch>) -> Self {
+        Self { launch, is_settled: AtomicBool::new(false) }
+    }
+
+    /// A claim to what somebody else started.
+    pub(super) fn found(launch: Arc<Launch>) -> Self {
+        Self { launch, is_settled: AtomicBool::new(true) }
+    }
+
+    pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
+        let (pid, _) = self.launch.tree.main()?;
+        Some(Arc::new(ColdHead { pid, launch: Arc::clone(&self.launch) }))
+    }
+}
+
+impl Claim for ColdClaim {
+    fn start(&self) -> Pending<'static, Result<Arc<dyn Head>, Cause>> {
+        let launch = Arc::clone(&self.launch);
+        Box::pin(async move {
+            let work = Arc::clone(&launch);
+            let started = on_own_thread("vllm-start", move || work.start()).await;
+            let pid = started.map_err(|error| cannot_watch(&error))??;
+            Ok(Arc::new(ColdHead { pid, launch }) as Arc<dyn Head>)
+        })
+    }
+
+    fn sweep(&self) -> Pending<'static, Result<Proof, Doubt>> {
+        let launch = Arc::clone(&self.launch);
+        Box::pin(async move {
+            on_own_thread("vllm-sweep", move || launch.sweep()).await.map_err(Doubt::Unseen)?
+        })
+    }
+
+    fn sweep_blocking(&self) -> Result<Proof, Doubt> {
+        let swept = self.launch.sweep();
+        // Who asked knows what is left, and need not wait for a second sweep.
+        self.is_settled.store(true, Ordering::Relaxed);
+        swept
+    }
+
+    fn release(&self) {
+        self.launch.tree.dismiss_guardian();
+        self.is_settled.store(true, Ordering::Relaxed);
+    }
+
+    fn deaths(&self) -> Box<dyn DeathSource> {
+        self.launch.tree.deaths()
+    }
+
+    fn work(&self) -> Pending<'static, Result<Work, ScanError>> {
+        let launch = Arc::clone(&self.launch);
+        Box::pin(async move { on_own_thread("vllm-work", move || launch.tree.work()).await? })
+    }
+
+    fn last_lines(&self) -> Pending<'static, Vec<String>> {
+        let launch = Arc::clone(&self.launch);
+        Box::pin(async move {
+            // Without a thread there are none to be had now.
+            on_own_thread("vllm-lines", move || launch.last_lines()).await.unwrap_or_default()
+        })
+    }
+}
+
+impl Drop for ColdClaim {
+    fn drop(&mut self) {
+        let is_over = self.launch.tree.is_swept() || self.is_settled.load(Ordering::Relaxed);
+        if is_over {
+            return;
+        }
+        let launch = Arc::clone(&self.launch);
+        let sweep = move || {
+            if let Err(doubt) = launch.sweep() {
+                tracing::error!(%doubt, "a launch without an owner could not be ended");
+            }
+        };
+        if thread::Builder::new().name("vllm-guard".to_owned()).spawn(sweep).is_err() {
+            // At the limit of threads: better slow than not at all.
+            drop(self.launch.sweep());
+        }
+    }
+}
+
+/// See [`Head`].
+#[derive(Debug)]
+struct ColdHead {
+    pid: u32,
+    launch: Arc<Launch>,
+}
+
+impl Head for ColdHead {
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn ended(&self) -> Pending<'static, Exit> {
+        Box::pin(self.launch.tree.ended())
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.launch.tree.signal_main(match signal {
+            Signal::Terminate => rustix::process::Signal::TERM,
+            Signal::Kill => rustix::process::Signal::KILL,
+        });
+    }
+}
+
+/// What a launch leaves in the file system, its log and its shared memory apart.
+#[derive(Debug)]
+pub(super) struct Traces {
+    pub(super) marker: String,
+    pub(super) record: RecordFile,
+    pub(super) scratch: Option<PathBuf>,
+}
+
+impl Traces {
+    /// Returns what could not be removed. The record goes last: it is how the rest is found.
+    pub(super) fn remove(&self) -> Vec<Leftover> {
+        if let Some(scratch) = &self.scratch
+            && let Err(error) = scratch::remove(scratch)
+        {
+            let path = scratch.display().to_string();
+            tracing::warn!(%error, path, "leftovers stay behind");
+            return vec![Leftover::Scratch { path }];
+        }
+        self.record.remove(&self.marker);
+        Vec::new()
+    }
+}
+
+fn cannot_watch(error: &ScanError) -> Cause {
+    Cause::new(Code::Unrecognised, format!("cannot watch vLLM: {error}"))
+}

@@ -1,0 +1,171 @@
+//! Processes held by a descriptor, so that no other can be meant: a number alone may pass to a
+//! stranger at any time.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::ioctl::{Updater, ioctl, opcode};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use crate::adapters::proc_fs::Stat;
+use crate::domain::absence::ScanError;
+use crate::domain::diagnosis::Exit;
+
+/// A process, and a descriptor of it.
+#[derive(Debug)]
+pub(in crate::adapters) struct Held {
+    pub(in crate::adapters) pid: u32,
+    pub(in crate::adapters) start_time: u64,
+    fd: OwnedFd,
+}
+
+impl Held {
+    /// The process of this number that started then; `None` if there is none any more.
+    pub(in crate::adapters) fn open(pid: u32, start_time: u64) -> Result<Option<Self>, ScanError> {
+        let Some(fd) = open(pid)? else { return Ok(None) };
+        // Opened first and compared then: what the descriptor refers to cannot change any more.
+        let same = Stat::of(pid)?.is_some_and(|stat| stat.start_time == start_time);
+        Ok(same.then_some(Self { pid, start_time, fd }))
+    }
+
+    /// A child of ours, which nobody has waited for: its number is its own.
+    pub(in crate::adapters) fn child(pid: u32) -> Result<Self, ScanError> {
+        let gone = || ScanError::new(format!("child {pid}"), &"somebody else has waited for it");
+        let fd = open(pid)?.ok_or_else(gone)?;
+        let start_time = Stat::of(pid)?.ok_or_else(gone)?.start_time;
+        Ok(Self { pid, start_time, fd })
+    }
+
+    pub(in crate::adapters) fn descriptor(&self) -> PollFd<'_> {
+        PollFd::new(&self.fd, PollFlags::IN)
+    }
+
+    /// Whether it has ended, reaped or not. A question that fails does not end anybody.
+    pub(in crate::adapters) fn has_ended(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [self.descriptor()], Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Whether the number is still taken by it, running or not yet reaped.
+    pub(in crate::adapters) fn has_its_number(&self) -> Result<bool, ScanError> {
+        Ok(Stat::of(self.pid)?.is_some_and(|stat| stat.start_time == self.start_time))
+    }
+
+    /// A process that is gone needs no signal; one that we may not signal stays, and is seen.
+    pub(in crate::adapters) fn send(&self, signal: Signal) {
+        if let Err(error) = pidfd_send_signal(&self.fd, signal)
+            && error != Errno::SRCH
+        {
+            tracing::warn!(pid = self.pid, %error, ?signal, "a signal could not be sent");
+        }
+    }
+
+    /// How it ended, by whoever can tell. It is not reaped: that would free its number.
+    pub(in crate::adapters) fn exit(&self) -> Exit {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(self.fd.as_fd()), options) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (None, Some(signal)) => Exit::Signal(signal),
+                (None, None) => Exit::Unknown,
+            },
+            // Not our child. Its parent may reap it between the two questions, hence the third.
+            Ok(None) | Err(_) => self
+                .exit_of_reaped()
+                .or_else(|| self.exit_of_zombie())
+                .or_else(|| self.exit_of_reaped())
+                .unwrap_or(Exit::Unknown),
+        }
+    }
+
+    fn exit_of_zombie(&self) -> Option<Exit> {
+        let stat = Stat::of(self.pid).ok()??;
+        let is_it = stat.start_time == self.start_time && stat.is_zombie();
+        is_it.then(|| exit_of(stat.wait_status))
+    }
+
+    /// The kernel keeps the status of one that was reaped for whoever holds a descriptor of it
+    /// (Linux 6.15, `include/uapi/linux/pidfd.h`, `PIDFD_GET_INFO`).
+    #[expect(unsafe_code, reason = "rustix has no name for this request")]
+    fn exit_of_reaped(&self) -> Option<Exit> {
+        let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+        // SAFETY: the request takes a structure of the size that is part of its number, and the
+        // structure is larger than none that the kernel writes for that number.
+        let done = unsafe { ioctl(&self.fd, Updater::<GET_INFO, Info>::new(&mut info)) };
+        (done.is_ok() && info.mask & INFO_EXIT != 0).then(|| exit_of(info.exit_code))
+    }
+
+    /// Waits for it if it is our child and has ended.
+    pub(in crate::adapters) fn reap(&self) {
+        // Not our child, or reaped already: nothing to do.
+        waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
+    }
+}
+
+/// `PIDFD_INFO_EXIT`.
+const INFO_EXIT: u64 = 1 << 3;
+
+const GET_INFO: rustix::ioctl::Opcode = opcode::read_write::<Info>(0xFF, 11);
+
+/// `struct pidfd_info` as Linux 6.13 had it; later ones are longer, and the kernel fills what fits.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    /// pid, tgid, ppid, and four pairs of user and group.
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// A status as `wait` encodes it (wait(2)).
+fn exit_of(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code((status >> 8) & 0xff),
+        signal => Exit::Signal(signal),
+    }
+}
+
+/// Whether processes can be held here at all: some sandboxes refuse the system call.
+pub(in crate::adapters) fn probe() -> Result<(), Errno> {
+    pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).map(drop)
+}
+
+fn open(number: u32) -> Result<Option<OwnedFd>, ScanError> {
+    let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::SRCH) => Ok(None),
+        Err(error) => Err(ScanError::new(format!("pidfd_open({number})"), &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_as_wait_encodes_it() {
+        assert_eq!(exit_of(0), Exit::Code(0));
+        assert_eq!(exit_of(3 << 8), Exit::Code(3));
+        assert_eq!(exit_of(9), Exit::Signal(9));
+        // With a core dump.
+        assert_eq!(exit_of(0x8b), Exit::Signal(11));
+    }
+
+    #[test]
+    fn the_request_has_the_number_that_the_kernel_knows() {
+        assert_eq!(std::mem::size_of::<Info>(), 64);
+    }
+
+    #[test]
+    fn another_start_time_is_another_process() {
+        let me = std::process::id();
+        let start_time = Stat::of(me).unwrap().unwrap().start_time;
+        assert!(Held::open(me, start_time).unwrap().is_some());
+        assert!(Held::open(me, start_time + 1).unwrap().is_none());
+    }
+}

@@ -1,0 +1,236 @@
+//! Who is known to belong to a launch and lives, each held by a descriptor; and who has died.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::pidfd::Held;
+use crate::adapters::proc_fs::{self, Stat};
+use crate::domain::absence::{Leftover, ScanError};
+use crate::domain::diagnosis::Exit;
+use crate::domain::report::{Role, Work};
+use crate::ports::Death;
+
+/// One that belongs to the launch.
+#[derive(Debug)]
+pub(in crate::adapters) struct Member {
+    pub(in crate::adapters) held: Arc<Held>,
+    pub(in crate::adapters) role: Role,
+    /// Whether it is the resource tracker of Python's `multiprocessing`.
+    pub(in crate::adapters) is_tracker: bool,
+    name: String,
+    /// What it had done when that was last measured.
+    work: Work,
+}
+
+impl Member {
+    pub(super) fn leftover(&self) -> Leftover {
+        Leftover::Process { pid: self.held.pid, name: self.name.clone() }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::adapters) struct Roster {
+    head: Option<Arc<Held>>,
+    members: BTreeMap<u32, Member>,
+    /// Those who were looked at, and do not belong.
+    pub(super) strangers: BTreeSet<u32>,
+    /// How many have been entered so far.
+    entered: u64,
+    /// What those did who have died.
+    past: Work,
+    deaths: mpsc::UnboundedSender<Death>,
+    end: watch::Sender<Option<Exit>>,
+}
+
+impl Roster {
+    pub(in crate::adapters) fn new(
+        deaths: mpsc::UnboundedSender<Death>,
+        end: watch::Sender<Option<Exit>>,
+    ) -> Self {
+        Self {
+            head: None,
+            members: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            entered: 0,
+            past: Work::default(),
+            deaths,
+            end,
+        }
+    }
+
+    /// Enters the main process.
+    pub(in crate::adapters) fn lead(&mut self, head: Arc<Held>) {
+        self.head = Some(Arc::clone(&head));
+        self.insert(head, "vllm".to_owned(), Role::ApiServer);
+    }
+
+    pub(in crate::adapters) fn head(&self) -> Option<&Arc<Held>> {
+        self.head.as_ref()
+    }
+
+    /// Those who live.
+    pub(in crate::adapters) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    pub(super) fn member(&self, pid: u32) -> Option<&Member> {
+        self.members.get(&pid)
+    }
+
+    pub(super) fn entered(&self) -> u64 {
+        self.entered
+    }
+
+    fn insert(&mut self, held: Arc<Held>, name: String, role: Role) {
+        self.entered += 1;
+        let pid = held.pid;
+        let member = Member { held, role, is_tracker: false, name, work: Work::default() };
+        self.members.insert(pid, member);
+    }
+
+    /// Enters a process that was seen to belong, unless it has ended.
+    pub(super) fn enter(&mut self, stat: &Stat) -> Result<(), ScanError> {
+        let is_known =
+            self.member(stat.pid).is_some_and(|member| member.held.start_time == stat.start_time);
+        if is_known || stat.is_zombie() {
+            return Ok(());
+        }
+        if let Some(held) = Held::open(stat.pid, stat.start_time)? {
+            self.insert(Arc::new(held), stat.name.clone(), Role::Helper);
+        }
+        Ok(())
+    }
+
+    /// Enters all of these numbers; one that cannot be entered does not keep the others out.
+    pub(super) fn enter_all(&mut self, pids: &[u32]) -> Result<(), ScanError> {
+        let mut entered = Ok(());
+        for pid in pids.iter().filter(|pid| **pid != std::process::id()) {
+            if self.member(*pid).is_some_and(|member| !member.held.has_ended()) {
+                continue;
+            }
+            let one = match Stat::of(*pid) {
+                Ok(Some(stat)) => self.enter(&stat),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            entered = entered.and(one);
+        }
+        entered
+    }
+
+    /// Takes out whoever has died, and tells of it; learns the titles of the living.
+    pub(super) fn refresh(&mut self) {
+        self.bury();
+        for member in self.members.values_mut() {
+            if !matches!(member.role, Role::Helper | Role::Untitled) {
+                continue;
+            }
+            // Unread, it stays what it was.
+            if let Ok(Some(title)) = proc_fs::command_line(member.held.pid) {
+                member.role = role_of(&title);
+                member.is_tracker = title.contains("multiprocessing.resource_tracker");
+            }
+        }
+    }
+
+    /// Takes out whoever has died, and tells of it.
+    pub(super) fn bury(&mut self) {
+        let dead: Vec<u32> =
+            self.members().filter(|it| it.held.has_ended()).map(|it| it.held.pid).collect();
+        for pid in dead {
+            let Some(member) = self.members.remove(&pid) else { continue };
+            self.past.cpu += member.work.cpu;
+            self.past.io_bytes += member.work.io_bytes;
+            let exit = member.held.exit();
+            if self.head.as_ref().is_some_and(|head| Arc::ptr_eq(head, &member.held)) {
+                self.end.send_replace(Some(exit));
+                continue;
+            }
+            let role = last_role(&member);
+            member.held.reap();
+            // Nobody may be listening any more.
+            self.deaths.send(Death { pid, role, exit }).ok();
+        }
+    }
+
+    /// What all have done so far.
+    pub(in crate::adapters) fn work(&mut self) -> Result<Work, ScanError> {
+        let mut sum = self.past;
+        for (pid, member) in &mut self.members {
+            let stat = Stat::of(*pid)?.filter(|stat| stat.start_time == member.held.start_time);
+            if let Some(stat) = stat {
+                member.work.cpu = member.work.cpu.max(stat.cpu);
+                member.work.io_bytes = member.work.io_bytes.max(io_bytes(*pid)?);
+            }
+            sum.cpu += member.work.cpu;
+            sum.io_bytes += member.work.io_bytes;
+        }
+        Ok(sum)
+    }
+}
+
+/// What a process may not be asked does not count; its processor time does.
+fn io_bytes(pid: u32) -> Result<u64, ScanError> {
+    match proc_fs::io_bytes(pid) {
+        Ok(bytes) => Ok(bytes.unwrap_or(0)),
+        Err(error) if proc_fs::is_refusal(&error) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// A zombie has no command line any more, but a name: a title may have come since the last look.
+fn last_role(member: &Member) -> Role {
+    let zombie = Stat::of(member.held.pid).ok().flatten();
+    let name = zombie.filter(|it| it.start_time == member.held.start_time).map(|it| it.name);
+    match (member.role, name.as_deref().map(role_of)) {
+        (Role::Helper | Role::Untitled, Some(role)) if role != Role::Helper => role,
+        (role, _) => role,
+    }
+}
+
+/// What a process is for, by its command line or title, or by as much of it as a name holds (15
+/// bytes). The prefix can be configured (vLLM 0.32, `envs.py`, `VLLM_PROCESS_NAME_PREFIX`).
+fn role_of(title: &str) -> Role {
+    let is_prefix = |it: &str| !it.is_empty() && !it.contains([' ', '/', '.']);
+    let titled = title.split_once("::").filter(|(prefix, _)| is_prefix(prefix));
+    let begins = |word: &str| titled.is_some_and(|(_, rest)| rest.starts_with(word));
+    if begins("EngineCor") {
+        Role::EngineCore
+    } else if begins("Worker") {
+        Role::Worker
+    } else if begins("APIServer") {
+        Role::ApiServer
+    } else if begins("DPCoordin") {
+        Role::Coordinator
+    } else if title.contains("--multiprocessing-fork") || title.contains("spawn_main") {
+        // CPython, `multiprocessing/spawn.py`, `get_command_line`.
+        Role::Untitled
+    } else {
+        Role::Helper
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_read_from_title_name_and_command_line() {
+        assert_eq!(role_of("VLLM::EngineCore"), Role::EngineCore);
+        assert_eq!(role_of("VLLM::EngineCor"), Role::EngineCore);
+        assert_eq!(role_of("VLLM::EngineCore_DP1"), Role::EngineCore);
+        assert_eq!(role_of("mine::Worker_TP1"), Role::Worker);
+        assert_eq!(role_of("VLLM::APIServer_0"), Role::ApiServer);
+        assert_eq!(role_of("VLLM::DPCoordinator"), Role::Coordinator);
+        let spawned = "python -c from multiprocessing.spawn import spawn_main; spawn_main(1) \
+                       --multiprocessing-fork";
+        assert_eq!(role_of(spawned), Role::Untitled);
+        let tracker = "python -c from multiprocessing.resource_tracker import main;main(30)";
+        assert_eq!(role_of(tracker), Role::Helper);
+        assert_eq!(role_of("cc -o a::Worker b.c"), Role::Helper);
+        assert_eq!(role_of(""), Role::Helper);
+    }
+}

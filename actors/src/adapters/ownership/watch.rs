@@ -1,0 +1,187 @@
+//! Watches over a launch from a thread of its own: who appears, what they map, and who dies.
+//!
+//! A death is heard at once, by its descriptor. A birth is not: somebody has to look.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+
+use rustix::event::{PollFd, Timespec, poll};
+use tokio::time::{Duration, Instant};
+
+use super::Ownership;
+use super::pidfd::Held;
+use super::roster::Roster;
+use super::segments::Segments;
+use super::session::Depth;
+use crate::adapters::guardian::Guardian;
+use crate::domain::absence::ScanError;
+
+/// The pause between two looks while a launch grows, which is while it loads.
+const LOADING_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause between two looks afterwards.
+const SERVING_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long nobody must have come for a launch to count as grown.
+const GROWN_AFTER: Duration = Duration::from_secs(60);
+
+/// The pause between two readings of maps once it is grown: a map of a real vLLM has thousands of
+/// lines.
+const MAPS_PAUSE: Duration = Duration::from_secs(10);
+
+/// The time that maps may take at one look, so that a death is heard meanwhile.
+const MAPS_BUDGET: Duration = Duration::from_millis(4);
+
+/// What is watched.
+#[derive(Debug)]
+pub(in crate::adapters) struct Watched {
+    pub(in crate::adapters) ownership: Ownership,
+    roster: Mutex<Roster>,
+    segments: Mutex<Segments>,
+    /// Who ends all of it if we are killed.
+    guardian: Mutex<Option<Guardian>>,
+}
+
+impl Watched {
+    pub(in crate::adapters) fn new(
+        ownership: Ownership,
+        roster: Roster,
+        segments: Segments,
+    ) -> Self {
+        let (roster, segments) = (Mutex::new(roster), Mutex::new(segments));
+        Self { ownership, roster, segments, guardian: Mutex::default() }
+    }
+
+    pub(in crate::adapters) fn guard(&self, guardian: Guardian) {
+        self.guardian().replace(guardian);
+        self.tell_guardian(&self.roster());
+    }
+
+    pub(in crate::adapters) fn dismiss_guardian(&self) {
+        self.guardian().take();
+    }
+
+    /// Names those who live, and first the main process, whether it lives or not: its session may.
+    pub(in crate::adapters) fn tell_guardian(&self, roster: &Roster) {
+        let guardian = self.guardian();
+        let Some(guardian) = &*guardian else { return };
+        let named = |held: &Arc<Held>| (held.pid, held.start_time);
+        let head = roster.head().map(named);
+        let others = roster.members().map(|member| named(&member.held));
+        let others = others.filter(|one| Some(*one) != head);
+        // Nobody has the number 0.
+        let all: Vec<_> = std::iter::once(head.unwrap_or_default()).chain(others).collect();
+        guardian.note(&all);
+    }
+
+    fn guardian(&self) -> MutexGuard<'_, Option<Guardian>> {
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::adapters) fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::adapters) fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what all members have mapped.
+    pub(in crate::adapters) fn remember_segments(&self) -> Result<(), ScanError> {
+        let pids: Vec<u32> = self.roster().members().map(|member| member.held.pid).collect();
+        let mut segments = self.segments();
+        pids.into_iter().try_for_each(|pid| segments.remember(pid))
+    }
+}
+
+/// Watches until what is watched is dropped, and for as long as anybody lives.
+///
+/// # Errors
+///
+/// The system's, when it has no thread to give.
+pub(in crate::adapters) fn watch(watched: &Arc<Watched>) -> Result<(), ScanError> {
+    let watched = Arc::downgrade(watched);
+    let thread = thread::Builder::new().name("vllm-watch".to_owned());
+    let spawned = thread.spawn(move || Watch::begin(watched).run());
+    spawned.map(drop).map_err(|error| ScanError::new("thread vllm-watch", &error))
+}
+
+struct Watch {
+    watched: Weak<Watched>,
+    /// How many had been entered at the last look, and when that last changed.
+    growth: (u64, Instant),
+    looked: Option<Instant>,
+    read_maps: Option<Instant>,
+    /// Whose map is read next.
+    turn: usize,
+}
+
+impl Watch {
+    fn begin(watched: Weak<Watched>) -> Self {
+        let growth = (0, Instant::now());
+        Self { watched, growth, looked: None, read_maps: None, turn: 0 }
+    }
+
+    fn run(mut self) {
+        loop {
+            let Some(watched) = self.watched.upgrade() else { return };
+            let living = self.look(&watched);
+            drop(watched);
+            let pause = self.pause();
+            if living.is_empty() && self.growth.0 > 0 && self.growth.1.elapsed() >= GROWN_AFTER {
+                // Nobody is left to be watched; whoever sweeps looks for himself.
+                return;
+            }
+            await_death(&living, pause);
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        if self.growth.1.elapsed() < GROWN_AFTER { LOADING_PAUSE } else { SERVING_PAUSE }
+    }
+
+    /// Tells of the dead, and then looks for the new. Returns those who live.
+    fn look(&mut self, watched: &Watched) -> Vec<Arc<Held>> {
+        let mut roster = watched.roster();
+        roster.bury();
+        let depth = if self.pause() == LOADING_PAUSE { Depth::Newcomers } else { Depth::Glance };
+        if let Err(error) = watched.ownership.members(&mut roster, depth) {
+            tracing::debug!(%error, "not all of vLLM's processes could be looked at");
+        }
+        if roster.entered() != self.growth.0 {
+            self.growth = (roster.entered(), Instant::now());
+            watched.tell_guardian(&roster);
+        }
+        self.looked = Some(Instant::now());
+        let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
+        drop(roster);
+        let is_due = self.pause() == LOADING_PAUSE
+            || self.read_maps.is_none_or(|read| read.elapsed() >= MAPS_PAUSE);
+        if is_due {
+            self.read_maps(watched, &living);
+        }
+        living
+    }
+
+    fn read_maps(&mut self, watched: &Watched, living: &[Arc<Held>]) {
+        let began = Instant::now();
+        self.read_maps = Some(began);
+        for _ in living {
+            self.turn = (self.turn + 1) % living.len();
+            if let Err(error) = watched.segments().remember(living[self.turn].pid) {
+                tracing::debug!(%error, "vLLM's shared memory could not be looked at");
+            }
+            if began.elapsed() >= MAPS_BUDGET {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until one of them has died, or the pause is over.
+fn await_death(living: &[Arc<Held>], pause: Duration) {
+    let mut descriptors: Vec<PollFd<'_>> = living.iter().map(|held| held.descriptor()).collect();
+    if let Err(error) = poll(&mut descriptors, Timespec::try_from(pause).ok().as_ref()) {
+        tracing::debug!(%error, "a wait was cut short");
+    }
+}

@@ -1,0 +1,89 @@
+//! What is due: every timer in every state.
+
+use std::time::Duration;
+
+use super::{Next, Origin, Remains, State, Turn, Voice};
+use crate::domain::cause::{Cause, Code};
+use crate::domain::id::Incarnation;
+use crate::domain::input::{Effect, Timer};
+
+/// How many times the timeout a load may be silent while processors work for it. Compilation says
+/// nothing for minutes; a process that spins says nothing for ever.
+const BUSY_FACTOR: u32 = 4;
+
+/// A timer that is later than this was not merely held up: we stood still (a suspend, a debugger, a
+/// frozen cgroup), and vLLM's silence meanwhile is ours.
+const STANDSTILL: Duration = Duration::from_secs(1);
+
+impl Turn<'_> {
+    pub(super) fn due(&mut self, timer: Timer, incarnation: Incarnation) {
+        match timer {
+            Timer::Restart => self.restart_due(incarnation),
+            Timer::Silence => self.silence_due(incarnation),
+            Timer::Drain => self.drained(incarnation),
+            Timer::Window => self.schedule_window(),
+            Timer::End => self.end_due(),
+        }
+    }
+
+    /// Asks for the moment at which the count of restarts falls: whoever looks at it then sees the
+    /// truth.
+    pub(super) fn schedule_window(&mut self) {
+        let Some(left) = self.machine.ledger.until_reset(self.now) else { return };
+        // The window's end is inclusive.
+        let after = left + Duration::from_millis(1);
+        let (timer, incarnation) = (Timer::Window, self.machine.incarnation);
+        self.effect(Effect::Schedule { timer, incarnation, after });
+    }
+
+    /// Asks again after a quarter of the timeout, so that a stall is found at most a quarter late.
+    pub(super) fn schedule_silence(&mut self, incarnation: Incarnation, timeout: Duration) {
+        let after = timeout / 4;
+        let due = self.now.monotonic + after;
+        if let Some(starting) = self.current_starting(incarnation) {
+            starting.next_look = due;
+        }
+        self.effect(Effect::Schedule { timer: Timer::Silence, incarnation, after });
+    }
+
+    fn restart_due(&mut self, incarnation: Incarnation) {
+        let State::Crashed(crashed) = &mut self.machine.state else { return };
+        if crashed.incarnation != incarnation {
+            return;
+        }
+        match crashed.next {
+            Next::RestartAt(_) => crashed.next = Next::RestartNow(Origin::Restart),
+            Next::RestartNow(_) | Next::GiveUp(_) => {}
+        }
+        self.follow_crash();
+    }
+
+    fn silence_due(&mut self, incarnation: Incarnation) {
+        let (now, spec) = (self.now, &self.machine.spec);
+        let (start, load) = (spec.start_timeout, spec.model_load_timeout);
+        let Some(starting) = self.current_starting(incarnation) else { return };
+        let (limit, option) = match starting.voice {
+            Voice::Silent => (start, "lifecycle.start_timeout"),
+            Voice::Heard => (load, "lifecycle.model_load_timeout"),
+        };
+        let late = now.monotonic.saturating_sub(starting.next_look);
+        if late > STANDSTILL {
+            starting.last_sign.monotonic += late;
+            starting.last_busy.monotonic += late;
+        }
+        let quiet = now.since(starting.last_sign);
+        let works =
+            now.since(starting.last_busy) < limit && quiet < limit.saturating_mul(BUSY_FACTOR);
+        if quiet >= limit && !works {
+            let said = format!(
+                "no progress for {} s while {} ({option} is {} s)",
+                quiet.as_secs(),
+                starting.progress.as_ref().map_or("starting", |_| "loading"),
+                limit.as_secs()
+            );
+            return self.fail(incarnation, Cause::new(Code::LoadTimedOut, said), Remains::Clearing);
+        }
+        self.effect(Effect::SampleWork { incarnation });
+        self.schedule_silence(incarnation, limit);
+    }
+}

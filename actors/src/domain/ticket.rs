@@ -1,0 +1,147 @@
+//! Who waits for what, and what came of it.
+//!
+//! Every request carries a [`Ticket`]. The machine keeps the tickets that are still open, and names
+//! in its reaction those that are answered: at the transition that answers them, never by looking
+//! at the state afterwards, which may have moved on for somebody else's sake.
+
+use std::fmt;
+
+use crate::domain::cause::Cause;
+use crate::domain::spec::ModelId;
+
+/// Names a request that waits for its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// The ticket with this number. Whoever hands them out uses each number once.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The ticket after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What came of a request.
+pub type Outcome = Result<(), Missed>;
+
+/// Why a request will not lead where it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Missed {
+    /// The service gave up.
+    #[error("the service failed: {0}")]
+    Failed(Cause),
+    /// Somebody stopped it meanwhile.
+    #[error("the service was stopped meanwhile")]
+    Stopped,
+    /// Somebody started it again before it was down.
+    #[error("the service was started again before it was down")]
+    Started,
+    /// Somebody asked for another model meanwhile.
+    #[error("the service was switched to {to} meanwhile")]
+    Superseded {
+        /// The other model.
+        to: ModelId,
+    },
+    /// The new model failed to load; the old one is being brought back.
+    #[error("{wanted} could not be loaded ({cause}); {restored} is being brought back")]
+    Reverted {
+        /// The model that was asked for.
+        wanted: ModelId,
+        /// The model that is served again.
+        restored: ModelId,
+        /// Why the switch failed.
+        cause: Cause,
+    },
+    /// Something outlives SIGKILL, or cannot be proven gone.
+    #[error("the service could not be stopped: {0}")]
+    Lingering(Cause),
+    /// The supervisor is ending.
+    #[error("the supervisor is ending")]
+    Ending,
+}
+
+/// What a request waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Goal {
+    /// Nothing is alive.
+    Down,
+    /// The service serves, whatever model it is meant to serve by then.
+    Up,
+    /// The service serves this model.
+    Serving(ModelId),
+}
+
+impl Goal {
+    /// Whether it wants something to run.
+    pub fn wants_up(&self) -> bool {
+        match self {
+            Self::Down => false,
+            Self::Up | Self::Serving(_) => true,
+        }
+    }
+}
+
+/// The requests that are still open, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenTickets(Vec<(Ticket, Goal)>);
+
+impl OpenTickets {
+    /// Notes that somebody waits.
+    pub fn open(&mut self, ticket: Ticket, goal: Goal) {
+        self.0.push((ticket, goal));
+    }
+
+    /// Takes out every ticket for whose goal there is an answer now.
+    pub fn settle(
+        &mut self,
+        mut answer: impl FnMut(&Goal) -> Option<Outcome>,
+    ) -> Vec<(Ticket, Outcome)> {
+        let mut answers = Vec::new();
+        self.0.retain(|(ticket, goal)| match answer(goal) {
+            Some(outcome) => {
+                answers.push((*ticket, outcome));
+                false
+            }
+            None => true,
+        });
+        answers
+    }
+
+    /// The goals that somebody waits for.
+    pub fn goals(&self) -> impl Iterator<Item = &Goal> {
+        self.0.iter().map(|(_, goal)| goal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_answered_once_and_the_others_stay_open() {
+        let mut open = OpenTickets::default();
+        open.open(Ticket::new(1), Goal::Down);
+        open.open(Ticket::new(2), Goal::Up);
+        let answer = |goal: &Goal| (*goal == Goal::Down).then_some(Ok(()));
+        assert_eq!(open.settle(answer), [(Ticket::new(1), Ok(()))]);
+        assert!(open.settle(answer).is_empty());
+        assert_eq!(open.goals().collect::<Vec<_>>(), [&Goal::Up]);
+    }
+}

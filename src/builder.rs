@@ -12,6 +12,7 @@ use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
+use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
 use vllm_supervisor_actors::domain::machine::Resume;
@@ -148,13 +149,17 @@ impl SupervisorBuilder {
         let recipe =
             launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
         let base_url = format!("http://{}", recipe.address);
-        let api_key = config.secrets.vllm_api_key.as_ref().map(|key| key.expose().to_owned());
+        let api_key = config.secrets.vllm_api_key.clone().filter(|key| !key.is_blank());
         let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
         let (journal, resume) = FileJournal::open(state.path(), Box::new(JsonLines))?;
+        let (address, marker_prefix) = (recipe.address, recipe.marker_prefix.clone());
+        let launcher = ColdLauncher::new(recipe, Arc::clone(&state));
+        let listeners = ProcListeners::new(address, launcher.members());
+        let probe = probe.asking_only_members(Arc::new(listeners));
         let adapters = Adapters {
-            gpus: gpu_source(&config, recipe.marker_prefix.clone()),
-            launcher: Arc::new(ColdLauncher::new(recipe, Arc::clone(&state))),
+            gpus: gpu_source(&config, marker_prefix),
+            launcher: Arc::new(launcher),
             output: Arc::new(log_files(&config, state)?),
             probe: Arc::new(probe),
             journal: Arc::new(journal),

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use vllm_supervisor_actors::adapters::cold_launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
+use vllm_supervisor_actors::domain::spec::OnExit;
 
-use crate::config::{Config, Secret};
+use crate::config::{self, Config, Secret};
+
+mod inherited;
 
 /// The module that serves, for a Python that has vLLM but no `vllm` command
 /// (vLLM 0.8 to 0.32, `entrypoints/openai/api_server.py`).
@@ -18,14 +21,21 @@ const MODULE: &str = "vllm.entrypoints.openai.api_server";
 
 /// The recipe for this configuration. Launches carry markers that begin with `marker_prefix`.
 pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRecipe, Cause> {
+    let vllm = find_vllm(config)?;
     Ok(LaunchRecipe {
-        before_model: before_model(find_vllm(config)?),
+        before_model: before_model(vllm.clone()),
         after_model: after_model(config),
         address: SocketAddr::new(config.host, config.port),
         environment: config.env.clone().into_iter().collect(),
         secrets: secrets(config),
-        scratch: env::temp_dir(),
+        withheld: inherited::withheld(env::vars_os().map(|(name, _)| name)),
+        path: inherited::path(vllm.first(), env::var_os("PATH")),
+        scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         marker_prefix,
+        on_exit: match config.lifecycle.stop_on_exit {
+            config::OnExit::Stop => OnExit::Stop,
+            config::OnExit::Detach => OnExit::Detach,
+        },
     })
 }
 
@@ -103,13 +113,14 @@ fn after_model(config: &Config) -> Vec<String> {
     words.chain(config.extra_args.iter().cloned()).collect()
 }
 
-fn secrets(config: &Config) -> Vec<(String, String)> {
+fn secrets(config: &Config) -> Vec<(String, Secret)> {
     let given =
         [("HF_TOKEN", &config.secrets.hf_token), ("VLLM_API_KEY", &config.secrets.vllm_api_key)];
-    let exposed = |secret: &Secret| secret.expose().to_owned();
+    // A blank one is none, as it is for us who would have to send it.
+    let given = given.into_iter().filter_map(|(name, secret)| Some((name, secret.clone()?)));
     given
-        .into_iter()
-        .filter_map(|(name, secret)| Some((name.to_owned(), exposed(secret.as_ref()?))))
+        .filter(|(_, secret)| !secret.is_blank())
+        .map(|(name, secret)| (name.to_owned(), secret))
         .collect()
 }
 

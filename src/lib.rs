@@ -41,8 +41,9 @@
 //!
 //! Call [`SupervisorHandle::shutdown`] before your program ends. If it ends otherwise, by dropping
 //! the last handle, the runtime, or by a panic, vLLM is killed or left running as
-//! [`config::Lifecycle::stop_on_exit`] says. Only SIGKILL of your program leaves it running in any
-//! case; the next supervisor with the same state directory adopts it.
+//! [`config::Lifecycle::stop_on_exit`] says; after SIGKILL of your program too, by a guardian: a small
+//! process of each launch, forked from yours. What is left running is adopted by the next supervisor
+//! with the same state directory.
 
 pub mod builder;
 #[cfg(feature = "cli")]

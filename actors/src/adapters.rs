@@ -4,8 +4,10 @@
 //! supervisor together.
 
 pub mod cold_launcher;
+mod guardian;
 pub mod http_probe;
 pub mod journal;
+pub mod listener;
 pub mod log_tail;
 pub mod nvml;
 pub mod orphans;
@@ -13,6 +15,8 @@ mod ownership;
 mod proc_fs;
 mod process_record;
 mod process_tree;
+mod scratch;
 pub mod state_directory;
+mod system_error;
 
 pub use process_tree::carries_marker;

@@ -17,6 +17,7 @@ use crate::domain::gpu::GpuSnapshot;
 use crate::domain::health::{Check, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::RestartRecord;
+use crate::domain::listener::Listener;
 use crate::domain::report::{Role, Work};
 use crate::domain::spec::ModelId;
 
@@ -153,6 +154,12 @@ pub trait LineSource: Send {
     /// never block the writer. Nothing is read on while they are not taken, and what has grown too
     /// far ahead meanwhile is passed over. Dropping the future loses nothing.
     fn next_lines(&mut self) -> Pending<'_, Vec<String>>;
+}
+
+/// Finds out who listens where vLLM should, before it is spoken to.
+pub trait Listeners: fmt::Debug + Send + Sync + 'static {
+    /// Who it is now.
+    fn look(&self) -> Pending<'static, Listener>;
 }
 
 /// Asks a vLLM how it is.

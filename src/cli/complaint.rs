@@ -88,6 +88,9 @@ impl From<&StateDirectoryError> for Complaint {
             StateDirectoryError::InUse { .. } => {
                 "end the other one, or give each its own with `--state-dir`"
             }
+            StateDirectoryError::Unsafe { .. } => {
+                "let nobody but its owner write to it, or choose another with `--state-dir`"
+            }
             StateDirectoryError::Unusable { .. } => {
                 "make it writable for this user, or choose another with `--state-dir`"
             }

@@ -203,8 +203,7 @@ mod tests {
     #[test]
     fn a_failure_says_why_and_what_to_do() {
         let cause = Cause::new(Code::DiskFull, "cannot write /state");
-        let expected =
-            "crashed: VLM-024: cannot write /state; free space, or move HF_HOME or VLLM_CACHE_ROOT";
+        let expected = "crashed: VLM-024: cannot write /state; free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT; it is tried again";
         assert_eq!(line(enters(ServiceState::Crashed, Some(cause))), expected);
         let restart = EventKind::RestartScheduled {
             attempt: 2,

@@ -1,39 +1,18 @@
 //! The secrets vLLM needs: where they come from, and how they stay out of everything we print.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
-use std::{fmt, fs};
+
+use vllm_supervisor_actors::domain::secret::{self, MASK};
 
 use super::problem::Problem;
 
-/// What stands in the place of a secret wherever it would have been shown.
-const MASK: &str = "********";
+pub use vllm_supervisor_actors::domain::secret::Secret;
 
 /// Environment variables of the two secrets; each can also be given as `…_FILE`.
 pub(super) const HF_TOKEN: &str = "HF_TOKEN";
 pub(super) const VLLM_API_KEY: &str = "VLLM_API_KEY";
-
-/// A text that must not be shown: no `Display`, no serialisation, and a `Debug` that masks it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text; from here on only [`Secret::expose`] gives it back.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself. It belongs in a child's environment or a request header, nowhere else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({MASK})")
-    }
-}
 
 /// The secrets of one service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,14 +28,10 @@ impl Secrets {
     pub fn redact(&self, text: &str) -> String {
         let given = [&self.hf_token, &self.vllm_api_key].into_iter().flatten();
         // Lists and maps are shown in the words of JSON, which spells some characters differently.
-        let mut secrets: Vec<String> = given
-            .map(Secret::expose)
-            .filter(|secret| !secret.is_empty())
-            .flat_map(|secret| [secret.to_owned(), in_json(secret)])
+        let spelled: Vec<Secret> = given
+            .flat_map(|secret| [secret.clone(), Secret::new(in_json(secret.expose()))])
             .collect();
-        // A secret that contains the other one must go first, or its remainder would show.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(&secret, MASK))
+        secret::redact(text, &spelled)
     }
 }
 

@@ -28,7 +28,7 @@ const MOST_LOGS: NonZeroU32 = NonZeroU32::new(1000).expect("a thousand is not ze
 
 /// vLLM's flags that are set from a setting of ours, with that setting (vLLM 0.32.0,
 /// `entrypoints/openai/cli_args.py` and `engine/arg_utils.py`).
-const OWNED_FLAGS: [(&str, &str); 11] = [
+const OWNED_FLAGS: [(&str, &str); 12] = [
     ("--model", "set `providers.vllm.model` instead"),
     ("--host", "set `providers.vllm.host` instead"),
     ("--port", "set `providers.vllm.port` instead"),
@@ -38,6 +38,7 @@ const OWNED_FLAGS: [(&str, &str); 11] = [
     ("-pp", "set `providers.vllm.gpu.pipeline_parallel_size` instead"),
     ("--gpu-memory-utilization", "set `providers.vllm.gpu.memory_utilization` instead"),
     ("--api-key", "set VLLM_API_KEY in the environment instead"),
+    ("--hf-token", "set HF_TOKEN in the environment instead"),
     ("--uds", "remove it: vLLM is spoken to over TCP"),
     ("--config", "remove it: write the flags themselves in `providers.vllm.extra_args`"),
 ];
@@ -92,7 +93,8 @@ pub(crate) fn invalid_model(error: ModelReferenceError) -> Problem {
 }
 
 fn exposed_host(host: IpAddr, secrets: &Secrets) -> Option<Problem> {
-    let is_safe = host.is_loopback() || secrets.vllm_api_key.is_some();
+    let is_safe =
+        host.is_loopback() || secrets.vllm_api_key.as_ref().is_some_and(|key| !key.is_blank());
     (!is_safe).then(|| {
         let message = "others could reach vLLM there, and it would not ask for a key";
         let help = "set VLLM_API_KEY in the environment, or use a loopback address (127.0.0.1)";
@@ -142,11 +144,20 @@ fn variable(name: &str, value: &str) -> Option<Problem> {
         let message = "vLLM takes this for the first of its internal ports";
         return problem(message, "set `providers.vllm.port` for the HTTP port, and remove this");
     }
+    if is_ours(name) {
+        let message = "the supervisor sets this itself, to find what belongs to vLLM";
+        return problem(message, "remove it");
+    }
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
         let message = "not a possible environment variable";
         return problem(message, "a name is not empty and has no `=`; neither part has NUL");
     }
     None
+}
+
+/// Variables without which processes, sockets or shared memory of vLLM could not be found.
+fn is_ours(name: &str) -> bool {
+    ["VLLM_RPC_BASE_PATH", "SPT_NOENV"].contains(&name) || name.starts_with("VLLMD_")
 }
 
 fn durations(config: &Config) -> impl Iterator<Item = Problem> {

@@ -253,7 +253,8 @@ fn secrets_reach_the_environment_but_neither_the_arguments_nor_a_debug_output() 
     config.env.insert("PLAIN".to_owned(), "shown_to_vllm_hidden".to_owned());
     let recipe = recipe(&config, "marker".to_owned()).unwrap();
     let expected = [("HF_TOKEN", "hf_hidden"), ("VLLM_API_KEY", "key_hidden")];
-    assert_eq!(recipe.secrets, expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
+    let expected = expected.map(|(name, text)| (name.to_owned(), Secret::new(text)));
+    assert_eq!(recipe.secrets, expected);
     let words = recipe.before_model.iter().chain(&recipe.after_model);
     let variables = recipe.environment.iter().map(|(_, value)| value);
     assert!(!words.clone().any(|word| word.contains("hidden")));
@@ -263,5 +264,9 @@ fn secrets_reach_the_environment_but_neither_the_arguments_nor_a_debug_output() 
 
 #[test]
 fn secrets_that_are_not_set_are_not_passed_on() {
-    assert_eq!(secrets(&config()), Vec::new());
+    let mut config = config();
+    assert_eq!(secrets(&config), Vec::new());
+    // What the probe would not send, vLLM must not ask for.
+    config.secrets.vllm_api_key = Some(Secret::new(" \t"));
+    assert_eq!(secrets(&config), Vec::new());
 }

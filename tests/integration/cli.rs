@@ -2,6 +2,8 @@
 
 mod checking;
 mod ending;
+mod killed;
+mod listening;
 mod mistakes;
 mod running;
 mod signals;

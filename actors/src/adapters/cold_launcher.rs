@@ -3,62 +3,39 @@
 //! What it makes of a launch (log, scratch directory, record) it also removes, once nothing of the
 //! launch is alive. The log stays; `log_tail` keeps the logs within bounds.
 
-use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::io::Errno;
 
+use super::guardian::{Guarded, Guardian, GuardianError};
+use super::listener::{self, Members};
 use super::ownership::{Held, on_own_thread, probe};
 use super::proc_fs;
-use super::process_record::{ProcessRecord, RecordFile};
+use super::process_record::{ProcessRecord, RecordError, RecordFile};
 use super::process_tree::{MARKER, ProcessTree};
-use super::state_directory::StateDirectory;
+use super::scratch::{self, Scratch};
+use super::state_directory::{StateDirectory, StateDirectoryError};
+use super::system_error::{self, cannot_write};
 use crate::domain::absence::{Proof, ScanError};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::spec::ModelId;
+use crate::domain::spec::{ModelId, OnExit};
 use crate::ports::{Claim, Found, Head, Launcher, Pending};
 
+mod child_command;
 mod claim;
+mod recipe;
+mod search;
 
 use claim::{ColdClaim, Launch, Start, Traces};
-
-/// How vLLM is to be started.
-#[derive(Clone)]
-pub struct LaunchRecipe {
-    /// The words before the model, program first.
-    pub before_model: Vec<String>,
-    /// The words after it.
-    pub after_model: Vec<String>,
-    /// Where it is to listen.
-    pub address: SocketAddr,
-    /// Variables set on top of our environment. They win over what this launcher sets itself.
-    pub environment: Vec<(String, String)>,
-    /// Variables that it gets as well, but that are not to be compared or written anywhere.
-    pub secrets: Vec<(String, String)>,
-    /// A directory for short-lived files; its path is short, since sockets go there.
-    pub scratch: PathBuf,
-    /// What all launches of this supervisor have in common in their marker.
-    pub marker_prefix: String,
-}
-
-// The environment may hold what should not be seen.
-impl fmt::Debug for LaunchRecipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LaunchRecipe")
-            .field("before_model", &self.before_model)
-            .field("after_model", &self.after_model)
-            .field("address", &self.address)
-            .finish_non_exhaustive()
-    }
-}
+pub use recipe::LaunchRecipe;
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -72,7 +49,13 @@ pub fn fresh_marker_prefix() -> io::Result<String> {
 /// The main process of a vLLM that an earlier supervisor left running with this port, by what it
 /// has written in its state directory.
 pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
-    let record = RecordFile::in_directory(state_directory).read()?;
+    let record = match RecordFile::in_directory(state_directory).read() {
+        Ok(record) => record?,
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be read what an earlier supervisor left running");
+            return None;
+        }
+    };
     let boot_id = proc_fs::boot_id().ok()?;
     let port = ["--port".to_owned(), port.to_string()];
     if !record.settings.windows(2).any(|pair| pair == port) {
@@ -84,18 +67,29 @@ pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ColdLauncher {
     recipe: LaunchRecipe,
     state: Arc<StateDirectory>,
     record: RecordFile,
+    /// The launch that was claimed or found last.
+    present: Arc<Mutex<Weak<Launch>>>,
 }
 
 impl ColdLauncher {
     /// A launcher by this recipe, which keeps its records in this directory.
     pub fn new(recipe: LaunchRecipe, state: Arc<StateDirectory>) -> Self {
         let record = RecordFile::in_directory(state.path());
-        Self { recipe, state, record }
+        Self { recipe, state, record, present: Arc::default() }
+    }
+
+    /// Tells the processes of the launch that was claimed or found last.
+    pub fn members(&self) -> Members {
+        let present = Arc::clone(&self.present);
+        Arc::new(move || {
+            let present = present.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+            present.map_or_else(|| Ok(Vec::new()), |launch| launch.tree.members())
+        })
     }
 
     fn settings(&self, model: &ModelId) -> Vec<String> {
@@ -109,88 +103,63 @@ impl ColdLauncher {
             .collect()
     }
 
-    fn command(&self, model: &ModelId, marker: &str, log: &File) -> io::Result<Command> {
-        let recipe = &self.recipe;
-        let mut words = recipe.before_model.iter();
-        let mut command = new_session(words.next().map_or("vllm", String::as_str));
-        command
-            .args(words)
-            .arg(model.as_str())
-            .args(&recipe.after_model)
-            // Custom model code asks on stdin whether it may be run, and waits.
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log.try_clone()?)
-            // For vLLM this is the base of its internal ports, not the HTTP port (envs.py, 0.32).
-            .env_remove("VLLM_PORT")
-            .env("NO_COLOR", "1")
-            .env("PYTHONUNBUFFERED", "1")
-            .env("VLLM_DISABLE_LOG_LOGO", "1")
-            .env("VLLM_NO_USAGE_STATS", "1")
-            .env("VLLM_RPC_BASE_PATH", self.scratch_of(marker))
-            // Without it setproctitle overwrites the environment that the marker is read from.
-            .env("SPT_NOENV", "1")
-            .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
-            .envs(recipe.secrets.iter().map(|(name, value)| (name, value)))
-            .env(MARKER, marker);
-        Ok(command)
-    }
-
-    fn scratch_of(&self, marker: &str) -> PathBuf {
-        scratch(&self.recipe.scratch, marker)
-    }
-
-    fn launch(&self, incarnation: Incarnation, marker: &str, tree: ProcessTree) -> Launch {
-        Launch {
+    fn launch(&self, record: &ProcessRecord, tree: ProcessTree) -> Arc<Launch> {
+        let launch = Arc::new(Launch {
             tree,
             start: Mutex::default(),
-            log: self.state.log_of(incarnation),
-            secrets: self.recipe.secrets.iter().map(|(_, value)| value.clone()).collect(),
+            log: self.state.log_of(record.incarnation),
+            secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces: Traces {
-                marker: marker.to_owned(),
+                marker: record.marker.clone(),
                 record: self.record.clone(),
-                scratch: self.scratch_of(marker),
+                scratch: record.scratch.clone(),
             },
+        });
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&launch);
+        launch
+    }
+
+    /// From here on nothing of the launch outlives us against our orders.
+    fn guard(&self, record: &ProcessRecord, tree: &ProcessTree) -> Result<(), GuardianError> {
+        match self.recipe.on_exit {
+            OnExit::Stop => {
+                tree.guard(Guardian::watch(&Guarded {
+                    marker: record.marker.clone(),
+                    cgroup: tree.cgroup_path(),
+                    directories: record.scratch.iter().cloned().collect(),
+                })?);
+                Ok(())
+            }
+            OnExit::Detach => Ok(()),
         }
     }
 
-    /// Makes everything that a launch needs, except its process.
+    /// Makes everything that a launch needs, except its process and its guardian, who was told of
+    /// it before.
     fn prepare(
         &self,
-        incarnation: Incarnation,
+        launch: &Launch,
+        record: ProcessRecord,
+        scratch: &Scratch,
         model: &ModelId,
-        marker: &str,
-    ) -> Result<Launch, Cause> {
-        let tree = ProcessTree::claim(marker).map_err(|error| cannot_own(&error))?;
-        let record = ProcessRecord {
-            boot_id: proc_fs::boot_id().map_err(|error| cannot_own(&error))?,
-            incarnation,
-            marker: marker.to_owned(),
-            main: None,
-            settings: self.settings(model),
-        };
+    ) -> Result<(), Cause> {
         // Written before the launch as well: whoever finds it can look for the marker.
         self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
-        let log_path = self.state.log_of(incarnation);
-        let log = open_log(&log_path).map_err(|error| cannot_write(&log_path, &error))?;
-        let scratch = self.scratch_of(marker);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&scratch)
-            .map_err(|error| cannot_write(&scratch, &error))?;
-        let mut command =
-            self.command(model, marker, &log).map_err(|error| cannot_write(&log_path, &error))?;
-        if let Some(entrance) = tree.entrance() {
+        scratch.make().map_err(|error| cannot_write(&scratch.path, &error))?;
+        let unwritable = |error| cannot_write(&launch.log, &error);
+        let log = open_log(&launch.log).map_err(unwritable)?;
+        let mut command = child_command::vllm(&self.recipe, model, scratch);
+        command
+            .stdout(log.try_clone().map_err(unwritable)?)
+            .stderr(log)
+            .env(search::STATE, self.state.path())
+            .env(MARKER, &record.marker);
+        if let Some(entrance) = launch.tree.entrance() {
             join(&mut command, entrance);
         }
-        let launch = self.launch(incarnation, marker, tree);
-        launch
-            .start
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(Start { command, record });
-        Ok(launch)
+        let mut start = launch.start.lock().unwrap_or_else(PoisonError::into_inner);
+        start.replace(Start { command, record });
+        Ok(())
     }
 }
 
@@ -198,34 +167,47 @@ impl Launcher for ColdLauncher {
     fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
         processes_can_be_held()?;
         port_is_free(self.recipe.address)?;
-        let marker = format!("{}-{incarnation}", self.recipe.marker_prefix);
-        match self.prepare(incarnation, model, &marker) {
-            Ok(launch) => Ok(Arc::new(ColdClaim::armed(launch))),
+        self.state.restore().map_err(|error| unusable(&error))?;
+        let scratch = scratch::choose(&self.recipe.scratch)
+            .map_err(|error| system_error::cause(&error.to_string(), &error.source))?;
+        let record = ProcessRecord {
+            boot_id: proc_fs::boot_id().map_err(|error| cannot_own(&error))?,
+            incarnation,
+            marker: format!("{}-{incarnation}", self.recipe.marker_prefix),
+            main: None,
+            settings: self.settings(model),
+            scratch: Some(scratch.path.clone()),
+        };
+        let tree = ProcessTree::claim(&record.marker).map_err(|error| cannot_own(&error))?;
+        self.guard(&record, &tree).map_err(|error| cannot_guard(&error))?;
+        let launch = self.launch(&record, tree);
+        match self.prepare(&launch, record, &scratch, model) {
+            Ok(()) => Ok(Arc::new(ColdClaim::armed(launch))),
             Err(cause) => {
-                let scratch = self.scratch_of(&marker);
-                Traces { marker, record: self.record.clone(), scratch }.remove();
+                launch.traces.remove();
                 Err(cause)
             }
         }
     }
 
     fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {
-        let (recipe, state, settings) =
-            (self.recipe.clone(), Arc::clone(&self.state), self.settings(model));
-        let look = move || Self::new(recipe, state).look(&settings);
+        let (launcher, settings) = (self.clone(), self.settings(model));
+        let look = move || launcher.look(&settings);
         Box::pin(async move { on_own_thread("vllm-look", look).await? })
     }
 }
 
 impl ColdLauncher {
     fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
-        let Some(record) = self.record.read() else { return Ok(nothing()) };
-        let incarnation = record.incarnation;
+        let record = match self.record.read() {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(nothing()),
+            Err(error) => return self.look_without_record(&error),
+        };
         // Pids of another boot mean nothing; the marker is unique all the same.
         let boot_id = proc_fs::boot_id()?;
         let main = record.main.filter(|_| record.boot_id == boot_id);
-        let launch =
-            self.launch(incarnation, &record.marker, ProcessTree::of_other(main, &record.marker)?);
+        let launch = self.launch(&record, ProcessTree::of_other(main, &record.marker)?);
         let main_is_alive = launch.tree.main_is_alive();
         if !main_is_alive
             && launch.tree.remaining_in_the_end()?.is_empty()
@@ -233,9 +215,11 @@ impl ColdLauncher {
         {
             return Ok(nothing());
         }
+        self.guard_found(&record, &launch.tree);
         if main_is_alive {
             launch.tree.watch()?;
         }
+        let incarnation = record.incarnation;
         let claim = Arc::new(ColdClaim::found(launch));
         let head: Option<Arc<dyn Head>> = main_is_alive.then(|| claim.head()).flatten();
         Ok(match head {
@@ -243,23 +227,68 @@ impl ColdLauncher {
             head => Found::Remnant { incarnation, claim, head },
         })
     }
+
+    /// What an earlier supervisor left, where its record cannot be read: that is not nothing.
+    fn look_without_record(&self, error: &RecordError) -> Result<Found, ScanError> {
+        let path = self.record.path().display().to_string();
+        if let RecordError::Unreadable(source) = error
+            && system_error::class_of(source).1 == RetryClass::Transient
+        {
+            // It may be readable the next time.
+            return Err(ScanError::new(path, source));
+        }
+        tracing::error!(%error, path, "the record of an earlier launch cannot be read");
+        // By what all launches of this directory carry: there may be more than one.
+        let state = search::variable(self.state.path());
+        let all = ProcessTree::of_all(&state, None)?;
+        if all.remaining_in_the_end()?.is_empty() {
+            self.set_record_aside();
+            return Ok(nothing());
+        }
+        let (marker, incarnation) = search::launch_of_any(&all.members()?, &state)?;
+        let record = ProcessRecord {
+            boot_id: proc_fs::boot_id()?,
+            incarnation,
+            marker,
+            main: None,
+            settings: Vec::new(),
+            scratch: None,
+        };
+        let launch = self.launch(&record, ProcessTree::of_all(&state, Some(&record.marker))?);
+        launch.tree.members()?;
+        self.guard_found(&record, &launch.tree);
+        let claim = Arc::new(ColdClaim::found(launch));
+        Ok(Found::Remnant { incarnation, claim, head: None })
+    }
+
+    fn guard_found(&self, record: &ProcessRecord, tree: &ProcessTree) {
+        if let Err(error) = self.guard(record, tree) {
+            tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
+        }
+    }
+
+    /// Nothing of an earlier launch is alive: what stands in the way of a new record goes aside.
+    fn set_record_aside(&self) {
+        match self.record.set_aside() {
+            Ok(path) => {
+                tracing::warn!(path = %path.display(), "nothing runs of it; it is kept there");
+            }
+            Err(error) => tracing::error!(%error, "the unreadable record stays where it is"),
+        }
+    }
 }
 
 fn nothing() -> Found {
     Proof::of(Ok(Vec::new())).map(Found::Nothing).expect("nothing is left where nothing is")
 }
 
-/// A socket's path holds 108 bytes, and vLLM appends a UUID: eight digits of the marker and its
-/// number are enough.
-fn scratch(directory: &Path, marker: &str) -> PathBuf {
-    let (head, tail) = (marker.get(..8).unwrap_or(marker), marker.rsplit('-').next());
-    directory.join(format!("vllmd-{head}-{}", tail.unwrap_or_default()))
-}
-
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    // Neither through a link nor into a FIFO.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600).custom_flags(flags).open(path)?;
     // Appending, so that whoever shortens the file makes room at once.
-    OpenOptions::new().append(true).open(path)
+    OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// Whether vLLM could listen there now.
@@ -272,21 +301,12 @@ pub fn port_is_free(address: SocketAddr) -> Result<(), Cause> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(Cause::new(Code::PortInUse, format!("{address} is in use by another process")))
+            let holder = listener::holder_of(address);
+            let holder = holder.map_or_else(|| "another process".to_owned(), |it| it.to_string());
+            Err(Cause::new(Code::PortInUse, format!("{address} is in use by {holder}")))
         }
-        Err(error) => Err(Cause::new(
-            Code::InvalidConfiguration,
-            format!("cannot listen on {address}: {error}"),
-        )),
+        Err(error) => Err(system_error::cause(&format!("cannot listen on {address}"), &error)),
     }
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Cause {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
-        _ => Code::InvalidConfiguration,
-    };
-    Cause::new(code, format!("cannot write {}: {error}", path.display()))
 }
 
 /// Held by a number alone, a process could be another one by the time it is signalled.
@@ -308,6 +328,26 @@ fn cannot_own(error: &ScanError) -> Cause {
     Cause::new(Code::Unrecognised, format!("a launch could not be owned: {error}"))
 }
 
+fn unusable(error: &StateDirectoryError) -> Cause {
+    match error {
+        StateDirectoryError::Unusable { source, .. } => {
+            system_error::cause(&error.to_string(), source)
+        }
+        StateDirectoryError::InUse { .. } | StateDirectoryError::Unsafe { .. } => {
+            Cause::new(Code::InvalidConfiguration, error.to_string())
+        }
+    }
+}
+
+fn cannot_guard(error: &GuardianError) -> Cause {
+    match error {
+        GuardianError::Path(_) => Cause::new(Code::InvalidConfiguration, error.to_string()),
+        GuardianError::System { source, .. } => {
+            system_error::cause(&format!("vLLM would outlive us: {error}"), source)
+        }
+    }
+}
+
 /// Makes the process a member of a cgroup before it runs.
 #[expect(unsafe_code, reason = "a process can only move itself between fork and exec")]
 pub(super) fn join(command: &mut Command, entrance: File) {
@@ -319,19 +359,6 @@ pub(super) fn join(command: &mut Command, entrance: File) {
             Ok(())
         });
     }
-}
-
-/// A command that will be the head of a session: no terminal's signals reach it, and everything
-/// that it starts can be found.
-#[expect(unsafe_code, reason = "a session can only be made between fork and exec")]
-#[expect(clippy::disallowed_methods, reason = "this is a launcher")]
-fn new_session(program: &str) -> Command {
-    let mut command = Command::new(program);
-    // SAFETY: setsid(2) is async-signal-safe, and the closure does nothing else.
-    unsafe {
-        command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
-    }
-    command
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Asks vLLM over HTTP how it is.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -9,8 +10,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
+use crate::domain::listener::Listener;
+use crate::domain::secret::Secret;
 use crate::domain::spec::ModelId;
-use crate::ports::{Pending, Probe};
+use crate::ports::{Listeners, Pending, Probe};
 
 /// The longest that both questions together may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -27,8 +30,9 @@ const COUNTERS_LIMIT: Duration = Duration::from_secs(1);
 pub struct HttpProbe {
     client: Client,
     base_url: String,
-    api_key: Option<String>,
+    api_key: Option<Secret>,
     served_name: Option<String>,
+    listeners: Option<Arc<dyn Listeners>>,
 }
 
 // The key is a secret.
@@ -52,7 +56,7 @@ impl HttpProbe {
     /// When no HTTP client can be made.
     pub fn new(
         base_url: impl Into<String>,
-        api_key: Option<String>,
+        api_key: Option<Secret>,
         served_name: Option<String>,
     ) -> Result<Self, HttpProbeError> {
         let client = Client::builder()
@@ -63,18 +67,39 @@ impl HttpProbe {
             // A hung server keeps its connections; a fresh one tells the truth.
             .pool_max_idle_per_host(0)
             .build()?;
-        Ok(Self { client, base_url: base_url.into(), api_key, served_name })
+        Ok(Self { client, base_url: base_url.into(), api_key, served_name, listeners: None })
+    }
+
+    /// The same, asking nobody but a process of the launch.
+    #[must_use]
+    pub fn asking_only_members(self, listeners: Arc<dyn Listeners>) -> Self {
+        Self { listeners: Some(listeners), ..self }
+    }
+
+    /// Whether the one who would answer may be asked.
+    async fn may_ask(&self, url: &str) -> Result<(), HealthFailure> {
+        let Some(listeners) = &self.listeners else { return Ok(()) };
+        let url = url.to_owned();
+        match listeners.look().await {
+            Listener::Member => Ok(()),
+            Listener::Nobody => {
+                Err(HealthFailure::Unreachable { url, reason: "nobody listens".to_owned() })
+            }
+            Listener::Stranger(holder) => Err(HealthFailure::PortTaken { url, holder }),
+            Listener::Unknown(reason) => Err(HealthFailure::ListenerUnknown { url, reason }),
+        }
     }
 
     async fn ask(self, model: ModelId) -> Check {
         let began = Instant::now();
         let deadline = began + LIMIT;
         let health = format!("{}/health", self.base_url);
+        self.may_ask(&health).await?;
         self.answer(&health, self.client.get(&health), deadline).await?;
         let models = format!("{}/v1/models", self.base_url);
         let mut request = self.client.get(&models);
         if let Some(key) = &self.api_key {
-            request = request.bearer_auth(key);
+            request = request.bearer_auth(key.expose());
         }
         let body = self.answer(&models, request, deadline).await?;
         let listed = model_names(&body).ok_or(HealthFailure::NotVllm { url: models })?;
@@ -124,6 +149,7 @@ impl Probe for HttpProbe {
     fn in_hand(&self) -> Pending<'static, Option<InHand>> {
         let (url, probe) = (format!("{}/metrics", self.base_url), self.clone());
         Box::pin(async move {
+            probe.may_ask(&url).await.ok()?;
             let request = probe.client.get(&url);
             let answer = probe.answer(&url, request, Instant::now() + COUNTERS_LIMIT).await;
             let requests = requests_in_hand(&String::from_utf8_lossy(&answer.ok()?))?;
@@ -185,6 +211,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::domain::listener::PortHolder;
 
     #[test]
     fn the_names_are_read_from_an_openai_list_and_nothing_else() {
@@ -205,6 +232,34 @@ mod tests {
         assert_eq!(requests_in_hand("vllm:num_requests_running 0.0\n"), Some(0));
         assert_eq!(requests_in_hand("vllm:num_requests_running NaN\n"), Some(1));
         assert_eq!(requests_in_hand("python_gc_objects_collected_total 1\n"), None);
+    }
+
+    #[derive(Debug)]
+    struct Always(Listener);
+
+    impl Listeners for Always {
+        fn look(&self) -> Pending<'static, Listener> {
+            let listener = self.0.clone();
+            Box::pin(async move { listener })
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_no_member_of_the_launch_is_asked_nothing_and_sent_no_key() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let holder = PortHolder { pid: Some(7), command: None, user: "bob".to_owned() };
+        for listener in [Listener::Stranger(holder), Listener::Unknown("x".to_owned())] {
+            let key = Some(Secret::new("key"));
+            let probe = HttpProbe::new(&url, key, None).unwrap();
+            let probe = probe.asking_only_members(Arc::new(Always(listener.clone())));
+            let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
+            assert!(!matches!(failure, HealthFailure::Unreachable { .. }), "{failure}");
+            assert_eq!(probe.in_hand().await, None);
+            let nobody_came = server.accept().unwrap_err().kind();
+            assert_eq!(nobody_came, std::io::ErrorKind::WouldBlock, "{listener:?} was asked");
+        }
     }
 
     #[tokio::test]
@@ -229,7 +284,8 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.ok();
             }
         });
-        let probe = HttpProbe::new(format!("http://{address}"), Some("k".into()), None).unwrap();
+        let probe =
+            HttpProbe::new(format!("http://{address}"), Some(Secret::new("k")), None).unwrap();
         probe.check(&ModelId::new("m").unwrap()).await.unwrap_err()
     }
 

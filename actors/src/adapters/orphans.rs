@@ -86,9 +86,9 @@ impl OrphanReaper {
 
     fn main_on_record(&self) -> Main {
         match self.record.read() {
-            Some(record) => record.main.map_or(Main::Unreadable, |(pid, _)| Main::Pid(pid)),
-            None if self.record.is_absent() => Main::None,
-            None => Main::Unreadable,
+            Ok(Some(record)) => record.main.map_or(Main::Unreadable, |(pid, _)| Main::Pid(pid)),
+            Ok(None) => Main::None,
+            Err(_) => Main::Unreadable,
         }
     }
 }

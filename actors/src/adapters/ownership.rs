@@ -48,6 +48,14 @@ pub(super) enum Spare {
 }
 
 impl Ownership {
+    /// By this cgroup as well, if there is one.
+    pub(super) fn by(cgroup: Option<Cgroup>, marked: Marked) -> Self {
+        match cgroup {
+            Some(cgroup) => Self::Cgroup(cgroup, marked),
+            None => Self::SessionAndMarker(marked),
+        }
+    }
+
     pub(super) fn cgroup(&self) -> Option<&Cgroup> {
         match self {
             Self::Cgroup(cgroup, _) => Some(cgroup),

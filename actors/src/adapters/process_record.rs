@@ -1,15 +1,28 @@
 //! What a supervisor leaves in writing about the vLLM it runs, so that the next one finds it.
+//!
+//! That there is no record is an answer; that it cannot be read is another one. Whoever holds it to
+//! be the first would start a second vLLM beside the one that nobody could read of.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, fsync, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use super::proc_fs;
 use crate::domain::id::Incarnation;
 
-/// What is written.
+const NAME: &str = "process.json";
+const DRAFT: &str = "process.draft";
+
+/// Far more than the longest command line that the system takes (execve(2): a quarter of the
+/// stack, which is 8 MiB).
+const LARGEST: u64 = 4 << 20;
+
+/// What is written. No secret is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ProcessRecord {
     /// The boot that pid and start time belong to.
@@ -22,93 +35,271 @@ pub(super) struct ProcessRecord {
     pub(super) main: Option<(u32, u64)>,
     /// The settings it was launched with, to be compared as a whole.
     pub(super) settings: Vec<String>,
+    /// Its private directory, which goes with it.
+    pub(super) scratch: Option<PathBuf>,
+}
+
+impl ProcessRecord {
+    fn to_json(&self) -> Value {
+        json!({
+            "boot_id": self.boot_id,
+            "incarnation": self.incarnation.get(),
+            "marker": self.marker,
+            "pid": self.main.map(|main| main.0),
+            "start_time": self.main.map(|main| main.1),
+            "settings": self.settings,
+            "scratch": self.scratch.as_ref().map(|path| path.to_string_lossy()),
+        })
+    }
+
+    /// What was written by this version or one that knew nothing of a scratch directory.
+    fn from_json(value: &Value) -> Result<Self, &'static str> {
+        let text = |key: &'static str| value[key].as_str().map(str::to_owned).ok_or(key);
+        let main = match (&value["pid"], &value["start_time"]) {
+            (Value::Null, Value::Null) => None,
+            (pid, start_time) => {
+                let pid = pid.as_u64().and_then(|pid| u32::try_from(pid).ok()).ok_or("pid")?;
+                Some((pid, start_time.as_u64().ok_or("start_time")?))
+            }
+        };
+        let words = value["settings"].as_array().ok_or("settings")?.iter();
+        let scratch = match &value["scratch"] {
+            Value::Null => None,
+            path => Some(PathBuf::from(path.as_str().ok_or("scratch")?)),
+        };
+        Ok(Self {
+            boot_id: text("boot_id")?,
+            incarnation: Incarnation::new(value["incarnation"].as_u64().ok_or("incarnation")?),
+            marker: text("marker")
+                .and_then(|it| if it.is_empty() { Err("marker") } else { Ok(it) })?,
+            main,
+            settings: words
+                .map(|word| word.as_str().map(str::to_owned).ok_or("settings"))
+                .collect::<Result<_, _>>()?,
+            scratch,
+        })
+    }
+}
+
+/// Why it is not known what an earlier supervisor has written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    /// The system refused: a symbolic link is refused as well.
+    #[error("it cannot be read")]
+    Unreadable(#[from] io::Error),
+    /// A directory, a FIFO or the like.
+    #[error("it is no regular file")]
+    NotAFile,
+    /// It is not ours, and others may have written it.
+    #[error("it belongs to user {0}")]
+    Foreign(u32),
+    /// Larger than any record.
+    #[error("it has {0} bytes")]
+    TooLarge(u64),
+    /// Cut short, or not what we write.
+    #[error("it is no record")]
+    NotJson(#[from] serde_json::Error),
+    /// JSON that lacks a part.
+    #[error("its `{0}` is missing or of another kind")]
+    Malformed(&'static str),
+}
+
+impl From<Errno> for RecordError {
+    fn from(error: Errno) -> Self {
+        Self::Unreadable(error.into())
+    }
 }
 
 /// Where it is written.
 #[derive(Clone, Debug)]
-pub(super) struct RecordFile(PathBuf);
+pub(super) struct RecordFile {
+    directory: PathBuf,
+}
 
 impl RecordFile {
     pub(super) fn in_directory(directory: &Path) -> Self {
-        Self(directory.join("process.json"))
+        Self { directory: directory.to_owned() }
     }
 
-    /// Replaces what is written, as a whole.
+    /// Where it is, for those who read of it.
+    pub(super) fn path(&self) -> PathBuf {
+        self.directory.join(NAME)
+    }
+
+    /// Replaces what is written, as a whole, and returns when it would survive a power failure.
     pub(super) fn write(&self, record: &ProcessRecord) -> io::Result<()> {
-        let text = json!({
-            "boot_id": record.boot_id,
-            "incarnation": record.incarnation.get(),
-            "marker": record.marker,
-            "pid": record.main.map(|main| main.0),
-            "start_time": record.main.map(|main| main.1),
-            "settings": record.settings,
-        })
-        .to_string();
-        let draft = self.0.with_extension("draft");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
-        file.write_all(text.as_bytes())?;
-        fs::rename(draft, &self.0)
+        let directory = self.open_directory()?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = || openat(&directory, DRAFT, flags, Mode::RUSR | Mode::WUSR);
+        let draft = match create() {
+            Err(Errno::EXIST) => {
+                // Left by a supervisor that was killed amid this.
+                unlinkat(&directory, DRAFT, AtFlags::empty())?;
+                create()?
+            }
+            draft => draft?,
+        };
+        let mut draft = File::from(draft);
+        draft.write_all(record.to_json().to_string().as_bytes())?;
+        draft.sync_all()?;
+        renameat(&directory, DRAFT, &directory, NAME)?;
+        Ok(fsync(&directory)?)
     }
 
-    /// What is written, if it can be understood.
-    pub(super) fn read(&self) -> Option<ProcessRecord> {
-        let value: Value = serde_json::from_slice(&fs::read(&self.0).ok()?).ok()?;
-        let text = |key: &str| value[key].as_str().map(str::to_owned);
-        let main = value["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        Some(ProcessRecord {
-            boot_id: text("boot_id")?,
-            incarnation: Incarnation::new(value["incarnation"].as_u64()?),
-            marker: text("marker")?,
-            main: main.zip(value["start_time"].as_u64()),
-            settings: value["settings"]
-                .as_array()?
-                .iter()
-                .map(|word| word.as_str().map(str::to_owned))
-                .collect::<Option<_>>()?,
-        })
+    /// What is written; `None` if nothing is, and only then.
+    pub(super) fn read(&self) -> Result<Option<ProcessRecord>, RecordError> {
+        let directory = match self.open_directory() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            directory => directory?,
+        };
+        // Neither a FIFO nor a device holds us up.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(&directory, NAME, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            file => file?,
+        };
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(RecordError::NotAFile);
+        }
+        if stat.st_uid != rustix::process::geteuid().as_raw() && stat.st_uid != 0 {
+            return Err(RecordError::Foreign(stat.st_uid));
+        }
+        let mut bytes = Vec::new();
+        let length = File::from(file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if u64::try_from(length).unwrap_or(u64::MAX) > LARGEST {
+            return Err(RecordError::TooLarge(u64::try_from(stat.st_size).unwrap_or(u64::MAX)));
+        }
+        let value = serde_json::from_slice(&bytes)?;
+        ProcessRecord::from_json(&value).map(Some).map_err(RecordError::Malformed)
     }
 
-    /// Whether it is certain that nothing is written.
-    pub(super) fn is_absent(&self) -> bool {
-        matches!(self.0.try_exists(), Ok(false))
-    }
-
-    /// Forgets a launch, if it is the one that is written.
+    /// Forgets a launch that is gone, if it is the one that is written. What cannot be read goes
+    /// aside: it stands in the way of the next.
     pub(super) fn remove(&self, marker: &str) {
-        if self.read().is_some_and(|record| record.marker == marker)
-            && let Err(error) = fs::remove_file(&self.0)
-        {
+        let removed = match self.read() {
+            Ok(Some(record)) if record.marker == marker => self.unlink(),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the record of a process that is gone is set aside");
+                self.set_aside().map(drop)
+            }
+        };
+        if let Err(error) = removed {
             tracing::warn!(%error, "the record of a process that is gone cannot be removed");
         }
+    }
+
+    /// Puts what cannot be read out of the way, under a name of its own, for whoever wants to know.
+    pub(super) fn set_aside(&self) -> io::Result<PathBuf> {
+        let directory = self.open_directory()?;
+        let name = format!("process.unreadable-{}", proc_fs::random_uuid()?);
+        renameat(&directory, NAME, &directory, &name)?;
+        Ok(self.directory.join(name))
+    }
+
+    fn unlink(&self) -> io::Result<()> {
+        let directory = self.open_directory()?;
+        unlinkat(&directory, NAME, AtFlags::empty())?;
+        Ok(fsync(&directory)?)
+    }
+
+    fn open_directory(&self) -> io::Result<std::os::fd::OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(CWD, self.directory.as_os_str().as_bytes(), flags, Mode::empty())?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::mknodat;
+
     use super::*;
 
-    #[test]
-    fn what_is_written_is_read_and_only_its_own_launch_removes_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = RecordFile::in_directory(directory.path());
-        let record = ProcessRecord {
+    fn record() -> ProcessRecord {
+        ProcessRecord {
             boot_id: "b".into(),
             incarnation: Incarnation::new(3),
             marker: "m-3".into(),
             main: Some((41, 42)),
             settings: vec!["vllm".into(), "--port".into()],
-        };
-        assert_eq!(file.read(), None);
-        file.write(&record).unwrap();
-        assert_eq!(file.read().as_ref(), Some(&record));
+            scratch: Some("/tmp/vllmd-x".into()),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_only_its_own_launch_removes_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_directory(directory.path());
+        let read = || file.read().unwrap();
+        assert_eq!(read(), None);
+        file.write(&record()).unwrap();
+        assert_eq!(read(), Some(record()));
         file.remove("m-2");
-        assert_eq!(file.read().as_ref(), Some(&record));
+        assert_eq!(read(), Some(record()));
         file.remove("m-3");
-        assert_eq!(file.read(), None);
+        assert_eq!(read(), None);
+    }
+
+    #[test]
+    fn whatever_cannot_be_understood_is_never_taken_for_nothing() {
+        let whole = record().to_json().to_string();
+        let mut texts: Vec<Vec<u8>> =
+            (0..whole.len()).map(|length| whole.as_bytes()[..length].to_vec()).collect();
+        texts.extend([vec![0xff; 64], b"null".to_vec(), b"[]".to_vec(), b"{}".to_vec()]);
+        for key in ["boot_id", "incarnation", "marker", "pid", "start_time", "settings", "scratch"]
+        {
+            let mut other = record().to_json();
+            other[key] = json!({});
+            texts.push(other.to_string().into_bytes());
+        }
+        for text in texts {
+            let directory = tempfile::tempdir().unwrap();
+            let file = RecordFile::in_directory(directory.path());
+            fs::write(file.path(), &text).unwrap();
+            file.read().expect_err(&String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_of_ours_is_an_error_and_holds_nobody_up() {
+        let in_its_place: [fn(&Path); 5] = [
+            |path| fs::create_dir(path).unwrap(),
+            |path| mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap(),
+            |path| symlink("/dev/zero", path).unwrap(),
+            |path| symlink("nowhere", path).unwrap(),
+            |path| fs::File::create(path).unwrap().set_len(1 << 30).unwrap(),
+        ];
+        for put in in_its_place {
+            let directory = tempfile::tempdir().unwrap();
+            let file = RecordFile::in_directory(directory.path());
+            put(&file.path());
+            file.read().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_draft_that_somebody_prepared_is_not_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_directory(directory.path());
+        let target = directory.path().join("target");
+        symlink(&target, directory.path().join(DRAFT)).unwrap();
+        file.write(&record()).unwrap();
+        assert_eq!(file.read().unwrap(), Some(record()));
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn what_is_unreadable_is_kept_out_of_the_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = RecordFile::in_directory(directory.path());
+        fs::write(file.path(), "{").unwrap();
+        let aside = file.set_aside().unwrap();
+        assert_eq!(fs::read_to_string(aside).unwrap(), "{");
+        assert_eq!(file.read().unwrap(), None);
     }
 }

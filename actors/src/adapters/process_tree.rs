@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,10 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
-use super::ownership::{Cgroup, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch};
+use super::guardian::Guardian;
+use super::ownership::{
+    Cgroup, Depth, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch,
+};
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
@@ -68,11 +72,18 @@ impl ProcessTree {
     pub(super) fn claim(marker: &str) -> Result<Self, ScanError> {
         let segments = Segments::before_launch()?;
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        let ownership = match Cgroup::create(marker) {
-            Some(cgroup) => Ownership::Cgroup(cgroup, marked),
-            None => Ownership::SessionAndMarker(marked),
-        };
-        Self::new(ownership, segments)
+        Self::new(Ownership::by(Cgroup::create(marker), marked), segments)
+    }
+
+    /// All launches that carry this variable (`NAME=value`), one of which may be known to have this
+    /// marker, for whoever cannot know how many there are.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at.
+    pub(super) fn of_all(variable: &str, marker: Option<&str>) -> Result<Self, ScanError> {
+        let marked = Marked::by(variable.to_owned());
+        Self::new(Ownership::by(marker.and_then(Cgroup::find), marked), Segments::default())
     }
 
     /// The launch of another supervisor. Its main process is recognised by pid and start time, of
@@ -89,11 +100,7 @@ impl ProcessTree {
             None => Cgroup::find(marker),
         };
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        let ownership = match cgroup {
-            Some(cgroup) => Ownership::Cgroup(cgroup, marked),
-            None => Ownership::SessionAndMarker(marked),
-        };
-        let tree = Self::new(ownership, Segments::default())?;
+        let tree = Self::new(Ownership::by(cgroup, marked), Segments::default())?;
         if let Some(head) = head {
             tree.watched.roster().lead(Arc::new(head));
         }
@@ -102,8 +109,8 @@ impl ProcessTree {
 
     fn new(ownership: Ownership, segments: Segments) -> Result<Self, ScanError> {
         let ((died, deaths), (ended, end)) = (mpsc::unbounded_channel(), watch::channel(None));
-        let roster = Mutex::new(Roster::new(died, ended));
-        let watched = Arc::new(Watched { ownership, roster, segments: Mutex::new(segments) });
+        let roster = Roster::new(died, ended);
+        let watched = Arc::new(Watched::new(ownership, roster, segments));
         let (deaths, reserve) = (Mutex::new(Some(deaths)), Mutex::new(reserve()?));
         Ok(Self { watched, end, deaths, reserve, is_swept: AtomicBool::new(false) })
     }
@@ -135,6 +142,7 @@ impl ProcessTree {
                 return Err(StartError::NotHeld(error));
             }
         }
+        self.watched.tell_guardian(&roster);
         Ok(pid)
     }
 
@@ -145,6 +153,21 @@ impl ProcessTree {
     /// The system's, when it has no thread to give.
     pub(super) fn watch(&self) -> Result<(), ScanError> {
         watch(&self.watched)
+    }
+
+    /// Has this guardian told of the members as they appear.
+    pub(super) fn guard(&self, guardian: Guardian) {
+        self.watched.guard(guardian);
+    }
+
+    /// Nothing is left to be guarded, or it is not ours any more.
+    pub(super) fn dismiss_guardian(&self) {
+        self.watched.dismiss_guardian();
+    }
+
+    /// The directory of its cgroup, if it has one of its own.
+    pub(super) fn cgroup_path(&self) -> Option<PathBuf> {
+        self.watched.ownership.cgroup().map(|cgroup| cgroup.directory().to_owned())
     }
 
     /// The pid and the start time of the main process, if one was seen.
@@ -269,6 +292,22 @@ impl ProcessTree {
             drop(roster);
             if !living.is_empty() {
                 wait_for_one(&living);
+            }
+        }
+    }
+
+    /// The numbers of those who live.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at: there may be others.
+    pub(super) fn members(&self) -> Result<Vec<u32>, ScanError> {
+        let began = Instant::now();
+        loop {
+            let mut roster = self.watched.roster();
+            let seen = self.watched.ownership.members(&mut roster, Depth::Everyone);
+            if seen.is_ok() || began.elapsed() >= LOOK_BUDGET {
+                return seen.map(|()| roster.members().map(|member| member.held.pid).collect());
             }
         }
     }

@@ -1,11 +1,20 @@
 //! The directory where a supervisor keeps what outlives it: one supervisor at a time.
+//!
+//! Whoever can write there decides what is adopted and what is killed, so a directory that others
+//! may write is not used, and links that lead elsewhere are not followed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{
+    CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, mkdirat, openat, stat,
+};
+use rustix::io::Errno;
 
 use crate::domain::id::Incarnation;
 
@@ -13,8 +22,15 @@ use crate::domain::id::Incarnation;
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
+    held: Mutex<Held>,
+}
+
+/// The directory itself, wherever its name leads by now.
+#[derive(Debug)]
+struct Held {
+    directory: OwnedFd,
     /// Locked; the kernel unlocks it when we end, however we end.
-    _lock: File,
+    _lock: OwnedFd,
 }
 
 /// Why a state directory cannot be used.
@@ -25,6 +41,14 @@ pub enum StateDirectoryError {
     InUse {
         /// The directory.
         path: PathBuf,
+    },
+    /// Somebody else could write what we would believe.
+    #[error("the state directory {} is not safe: {problem}", path.display())]
+    Unsafe {
+        /// The directory, or what in it is not as it should be.
+        path: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
     },
     /// It cannot be made or opened.
     #[error("the state directory {} cannot be used", path.display())]
@@ -42,19 +66,10 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// [`StateDirectoryError`] if another supervisor holds it or it cannot be used.
+    /// [`StateDirectoryError`] if another supervisor holds it, others may write to it, or it cannot
+    /// be used.
     pub fn open(path: &Path) -> Result<Self, StateDirectoryError> {
-        let unusable = |source| StateDirectoryError::Unusable { path: path.to_owned(), source };
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(path.join("logs")).map_err(unusable)?;
-        let lock = File::create(path.join("lock")).map_err(unusable)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                Err(StateDirectoryError::InUse { path: path.to_owned() })
-            }
-            Err(error) => Err(unusable(error.into())),
-        }
+        Ok(Self { path: path.to_owned(), held: Mutex::new(hold(path)?) })
     }
 
     /// The directory.
@@ -66,6 +81,31 @@ impl StateDirectory {
     pub fn log_of(&self, incarnation: Incarnation) -> PathBuf {
         log_file(&self.path, incarnation)
     }
+
+    /// Makes the directory anew, and takes hold of it, if it was removed or replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateDirectory::open`].
+    pub fn restore(&self) -> Result<(), StateDirectoryError> {
+        let unusable = |error: Errno| StateDirectoryError::Unusable {
+            path: self.path.clone(),
+            source: error.into(),
+        };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = fstat(&held.directory).map_err(unusable)?;
+        match stat(self.path.as_os_str().as_bytes()) {
+            Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
+                make_logs(&held.directory).map_err(unusable)?;
+            }
+            Ok(_) | Err(Errno::NOENT) => {
+                tracing::warn!(path = %self.path.display(), "the state directory was removed; it is made anew");
+                *held = hold(&self.path)?;
+            }
+            Err(error) => return Err(unusable(error)),
+        }
+        Ok(())
+    }
 }
 
 /// Where vLLM's output of a launch is, below a state directory.
@@ -73,8 +113,70 @@ pub fn log_file(state_directory: &Path, incarnation: Incarnation) -> PathBuf {
     state_directory.join(format!("logs/vllm-{incarnation}.log"))
 }
 
+fn hold(path: &Path) -> Result<Held, StateDirectoryError> {
+    let unusable =
+        |source: io::Error| StateDirectoryError::Unusable { path: path.to_owned(), source };
+    let refused = |problem| StateDirectoryError::Unsafe { path: path.to_owned(), problem };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match openat(CWD, path.as_os_str().as_bytes(), flags, Mode::empty()) {
+        // Which of the two a link to a directory is depends on the kernel's order (open(2)).
+        Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => {
+            return Err(refused("it is a symbolic link; name the directory itself"));
+        }
+        directory => directory.map_err(|error| unusable(error.into()))?,
+    };
+    if let Some(problem) = problem_of(&fstat(&directory).map_err(|it| unusable(it.into()))?) {
+        return Err(refused(problem));
+    }
+    make_logs(&directory).map_err(|error| unusable(error.into()))?;
+    let lock = lock(&directory).map_err(|error| match error {
+        Errno::WOULDBLOCK => StateDirectoryError::InUse { path: path.to_owned() },
+        Errno::LOOP | Errno::ISDIR | Errno::NXIO => StateDirectoryError::Unsafe {
+            path: path.join("lock"),
+            problem: "it is no regular file",
+        },
+        error => unusable(error.into()),
+    })?;
+    Ok(Held { directory, _lock: lock })
+}
+
+/// Why others could write into a directory; `None` if they cannot.
+fn problem_of(stat: &Stat) -> Option<&'static str> {
+    if stat.st_uid != rustix::process::geteuid().as_raw() && stat.st_uid != 0 {
+        return Some("it belongs to another user");
+    }
+    (stat.st_mode & 0o022 != 0).then_some("others may write to it; take that away (`chmod go-w`)")
+}
+
+fn make_logs(directory: &OwnedFd) -> Result<(), Errno> {
+    match mkdirat(directory, "logs", Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let logs = fstat(openat(directory, "logs", flags, Mode::empty())?)?;
+    if problem_of(&logs).is_some() { Err(Errno::PERM) } else { Ok(()) }
+}
+
+fn lock(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
+    // A FIFO in its place would otherwise keep us waiting for ever.
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let lock = openat(directory, "lock", flags, Mode::RUSR | Mode::WUSR)?;
+    if FileType::from_raw_mode(fstat(&lock)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::NXIO);
+    }
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(lock)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use rustix::fs::mknodat;
+
     use super::*;
 
     #[test]
@@ -96,5 +198,70 @@ mod tests {
     fn a_path_that_cannot_be_a_directory_is_named() {
         let error = StateDirectory::open(Path::new("/dev/null/state")).unwrap_err();
         assert!(error.to_string().contains("/dev/null/state"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_not_trusted() {
+        for mode in [0o770, 0o702, 0o1777] {
+            let directory = tempfile::tempdir().unwrap();
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let error = StateDirectory::open(directory.path()).unwrap_err();
+            assert!(matches!(error, StateDirectoryError::Unsafe { .. }), "{mode:o}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_logs_of_others_are_not_trusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path().join("logs");
+        let elsewhere = tempfile::tempdir().unwrap();
+        symlink(elsewhere.path(), &logs).unwrap();
+        StateDirectory::open(directory.path()).unwrap_err();
+        fs::remove_file(&logs).unwrap();
+        fs::create_dir(&logs).unwrap();
+        fs::set_permissions(&logs, fs::Permissions::from_mode(0o777)).unwrap();
+        StateDirectory::open(directory.path()).unwrap_err();
+    }
+
+    #[test]
+    fn a_link_is_not_followed_wherever_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let error = StateDirectory::open(&link).unwrap_err();
+        assert!(matches!(error, StateDirectoryError::Unsafe { .. }), "{error}");
+
+        symlink(directory.path().join("precious"), real.join("lock")).unwrap();
+        StateDirectory::open(&real).unwrap_err();
+        assert!(!directory.path().join("precious").exists());
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join("lock");
+        mknodat(CWD, &lock, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        StateDirectory::open(directory.path()).unwrap_err();
+        // With a reader it could be opened.
+        let _reader = fs::OpenOptions::new().read(true).write(true).open(&lock).unwrap();
+        StateDirectory::open(directory.path()).unwrap_err();
+    }
+
+    #[test]
+    fn one_that_was_removed_is_made_anew_and_held_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("state");
+        let state = StateDirectory::open(&path).unwrap();
+        fs::remove_dir_all(path.join("logs")).unwrap();
+        state.restore().unwrap();
+        assert!(path.join("logs").is_dir());
+        fs::remove_dir_all(&path).unwrap();
+
+        state.restore().unwrap();
+
+        assert!(path.join("logs").is_dir());
+        let second = StateDirectory::open(&path).unwrap_err();
+        assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
     }
 }

@@ -220,7 +220,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 26] = [
     (
         Code::DiskFull,
         "the disk is full",
-        "free space, or move HF_HOME or VLLM_CACHE_ROOT",
+        "free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT; it is tried again",
         AfterCleanup,
     ),
     (

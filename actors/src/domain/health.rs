@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::listener::PortHolder;
+
 /// Why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HealthFailure {
@@ -11,6 +13,22 @@ pub enum HealthFailure {
         /// What was asked.
         url: String,
         /// What the connection said.
+        reason: String,
+    },
+    /// Somebody else listens where vLLM should. Nothing was asked, and no key was sent.
+    #[error("{url} is held by {holder}")]
+    PortTaken {
+        /// What would have been asked.
+        url: String,
+        /// Who it is.
+        holder: PortHolder,
+    },
+    /// It could not be found out who listens. Nothing was asked, and no key was sent.
+    #[error("it cannot be told whose {url} is: {reason}")]
+    ListenerUnknown {
+        /// What would have been asked.
+        url: String,
+        /// What stood in the way.
         reason: String,
     },
     /// No answer in time.

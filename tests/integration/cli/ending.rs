@@ -1,12 +1,8 @@
 //! How `vllmd run` ends when it is pressed, and when the service gives up.
 
-#![expect(clippy::unwrap_used, reason = "clippy takes only the tests themselves for tests")]
-
-use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::fs;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 
@@ -58,49 +54,35 @@ async fn under_nohup_a_closed_terminal_ends_nothing() {
 #[tokio::test]
 async fn a_signal_that_comes_before_vllm_is_started_is_not_forgotten() {
     let place = Workplace::new(fake_vllm());
-    let (vllmd, hindrance) = held_up_at_its_start(&place).await;
+    let vllmd = held_up_at_its_start(&place).await;
     vllmd.signal(Signal::INT);
-    let _reader = hindrance.remove();
+    vllmd.signal(Signal::CONT);
     let finished = vllmd.end().await;
     assert_eq!(finished.code, Some(130), "{finished:#?}");
-    let is_the_end = |line: &str| line.contains("\"supervisor_ended\"");
-    assert!(finished.stdout.lines().all(is_the_end), "{finished:#?}");
-    assert_eq!(place.launches(), 0);
+    assert!(!finished.stdout.contains("\"to\":\"running\""), "{finished:#?}");
+    place.nothing_runs().await;
 }
 
 #[tokio::test]
 async fn the_third_signal_leaves_at_once_whatever_hangs() {
     let place = Workplace::new(fake_vllm());
-    let (vllmd, _hindrance) = held_up_at_its_start(&place).await;
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    let vllmd = held_up_at_its_start(&place).await;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::CONT] {
         vllmd.signal(signal);
     }
     let finished = vllmd.end().await;
     assert!(matches!(finished.code, Some(130 | 143)), "{finished:#?}");
-    assert_eq!(place.launches(), 0);
+    place.nothing_runs().await;
 }
 
-/// A file of the state directory that keeps whoever opens it to write waiting for a reader.
-struct Hindrance(PathBuf);
-
-impl Hindrance {
-    /// Lets the waiting go on; what is returned must live as long as they are to write.
-    fn remove(&self) -> File {
-        // Opened for both, a FIFO does not keep its opener waiting (fifo(7)).
-        OpenOptions::new().read(true).write(true).open(&self.0).unwrap()
-    }
-}
-
-/// A run that listens to signals and hangs before it has started anything.
-async fn held_up_at_its_start(place: &Workplace) -> (Started, Hindrance) {
+/// A run that listens to signals and stands still before it has started much.
+async fn held_up_at_its_start(place: &Workplace) -> Started {
     place.configure_lifecycle("stop_on_exit: true");
-    fs::create_dir_all(place.state()).unwrap();
-    let hindrance = Hindrance(place.state().join("lock"));
-    mknodat(CWD, &hindrance.0, FileType::Fifo, Mode::RWXU, 0).unwrap();
     let vllmd = place.start(&RUN);
     let pid = vllmd.pid();
     until("it listens to signals", || catches(pid, Signal::HUP)).await;
-    (vllmd, hindrance)
+    vllmd.signal(Signal::STOP);
+    vllmd
 }
 
 /// Whether a process has a handler for a signal (`SigCgt` of `proc(5)`).

@@ -48,7 +48,7 @@ impl Workplace {
     pub(crate) fn without_vllm(plan: FakeVllm) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("bin")).unwrap();
-        let census = Census::of(format!("VLLMD_CLI_TEST={}", directory.path().display()));
+        let census = Census::of(format!("CLI_TEST={}", directory.path().display()));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let plan = plan.counts_launches_in(directory.path().join("launches"));
         Self { plan, census, port, environment: Vec::new(), directory }

@@ -1,7 +1,6 @@
 //! A launch from its claim to its proven end.
 
-use std::fs;
-use std::io;
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +11,12 @@ use crate::adapters::log_tail;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::process_record::{ProcessRecord, RecordFile};
 use crate::adapters::process_tree::{ProcessTree, StartError};
+use crate::adapters::{scratch, system_error};
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::Work;
+use crate::domain::secret::{Secret, redact};
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
 
 /// Lines of output that a crash is explained by.
@@ -29,15 +30,21 @@ pub(super) struct Launch {
     /// while it is started, so that no sweep looks away from a process that is just being forked.
     pub(super) start: Mutex<Option<Start>>,
     pub(super) log: PathBuf,
-    pub(super) secrets: Vec<String>,
+    pub(super) secrets: Vec<Secret>,
     pub(super) traces: Traces,
 }
 
 /// What it takes to start a launch.
-#[derive(Debug)]
 pub(super) struct Start {
     pub(super) command: Command,
     pub(super) record: ProcessRecord,
+}
+
+// A command shows its variables, secrets among them.
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("record", &self.record).finish_non_exhaustive()
+    }
 }
 
 impl Launch {
@@ -49,7 +56,9 @@ impl Launch {
         // Before there is anything to be watched: at the limit of threads nothing is started.
         self.tree.watch().map_err(|error| cannot_watch(&error))?;
         let pid = self.tree.start(&mut command).map_err(|error| match error {
-            StartError::NotStarted(error) => cannot_run(&command, &error),
+            StartError::NotStarted(error) => {
+                system_error::cannot_run(&command.get_program().to_string_lossy(), &error)
+            }
             StartError::NotHeld(error) => cannot_watch(&error),
         })?;
         record.main = self.tree.main();
@@ -64,12 +73,13 @@ impl Launch {
         self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
         let proof = self.tree.sweep()?;
         Proof::of(Ok(self.traces.remove()))?;
+        self.tree.dismiss_guardian();
         Ok(proof)
     }
 
     fn last_lines(&self) -> Vec<String> {
         let lines = log_tail::last_lines(&self.log, LAST_LINES).unwrap_or_default();
-        lines.into_iter().map(|line| mask(line, &self.secrets)).collect()
+        lines.into_iter().map(|line| redact(&line, &self.secrets)).collect()
     }
 }
 
@@ -83,13 +93,13 @@ pub(super) struct ColdClaim {
 
 impl ColdClaim {
     /// A claim that sweeps when it is dropped.
-    pub(super) fn armed(launch: Launch) -> Self {
-        Self { launch: Arc::new(launch), is_settled: AtomicBool::new(false) }
+    pub(super) fn armed(launch: Arc<Launch>) -> Self {
+        Self { launch, is_settled: AtomicBool::new(false) }
     }
 
     /// A claim to what somebody else started.
-    pub(super) fn found(launch: Launch) -> Self {
-        Self { launch: Arc::new(launch), is_settled: AtomicBool::new(true) }
+    pub(super) fn found(launch: Arc<Launch>) -> Self {
+        Self { launch, is_settled: AtomicBool::new(true) }
     }
 
     pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
@@ -124,6 +134,7 @@ impl Claim for ColdClaim {
     }
 
     fn release(&self) {
+        self.launch.tree.dismiss_guardian();
         self.is_settled.store(true, Ordering::Relaxed);
     }
 
@@ -193,49 +204,24 @@ impl Head for ColdHead {
 pub(super) struct Traces {
     pub(super) marker: String,
     pub(super) record: RecordFile,
-    pub(super) scratch: PathBuf,
+    pub(super) scratch: Option<PathBuf>,
 }
 
 impl Traces {
     /// Returns what could not be removed. The record goes last: it is how the rest is found.
     pub(super) fn remove(&self) -> Vec<Leftover> {
-        match fs::remove_dir_all(&self.scratch) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let path = self.scratch.display().to_string();
-                tracing::warn!(%error, path, "leftovers stay behind");
-                return vec![Leftover::Scratch { path }];
-            }
+        if let Some(scratch) = &self.scratch
+            && let Err(error) = scratch::remove(scratch)
+        {
+            let path = scratch.display().to_string();
+            tracing::warn!(%error, path, "leftovers stay behind");
+            return vec![Leftover::Scratch { path }];
         }
         self.record.remove(&self.marker);
         Vec::new()
     }
 }
 
-fn mask(line: String, secrets: &[String]) -> String {
-    secrets.iter().filter(|secret| !secret.is_empty()).fold(line, |line, secret| {
-        if line.contains(secret.as_str()) {
-            line.replace(secret.as_str(), "********")
-        } else {
-            line
-        }
-    })
-}
-
 fn cannot_watch(error: &ScanError) -> Cause {
     Cause::new(Code::Unrecognised, format!("cannot watch vLLM: {error}"))
-}
-
-fn cannot_run(command: &Command, error: &io::Error) -> Cause {
-    let program = command.get_program().to_string_lossy();
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            Cause::new(Code::VllmNotFound, format!("there is no program {program}"))
-        }
-        io::ErrorKind::PermissionDenied => {
-            Cause::new(Code::VllmNotFound, format!("{program} may not be executed"))
-        }
-        _ => Cause::new(Code::Unrecognised, format!("{program} cannot be started: {error}")),
-    }
 }

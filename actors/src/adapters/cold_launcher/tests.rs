@@ -14,9 +14,13 @@ use crate::adapters::carries_marker;
 use crate::adapters::proc_fs::Stat;
 use crate::domain::absence::Doubt;
 use crate::domain::diagnosis::Exit;
+use crate::domain::secret::Secret;
 use crate::ports::Signal;
 
 mod finding;
+mod stage;
+
+use stage::*;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);
@@ -44,7 +48,7 @@ async fn vllm_gets_the_model_between_the_words_before_and_after() {
 async fn vllm_gets_the_environment_that_makes_it_readable_and_findable() {
     let mut stage = Stage::set();
     stage.recipe.environment = vec![("NO_COLOR".to_owned(), "0".to_owned())];
-    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), "hf_secret".to_owned())];
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
     let process = stage.launch("env").await;
     ended(&*process.head).await;
 
@@ -58,13 +62,58 @@ async fn vllm_gets_the_environment_that_makes_it_readable_and_findable() {
     assert!(variables.contains("HF_TOKEN=hf_secret"), "the secret did not arrive");
 }
 
-#[test]
-fn vllm_does_not_get_the_variable_that_it_would_take_for_something_else() {
+#[tokio::test]
+async fn vllm_does_not_get_what_is_withheld_and_looks_where_it_is_told() {
+    let mut stage = Stage::set();
+    // A variable that every test of ours inherits.
+    stage.recipe.withheld = vec!["CARGO_MANIFEST_DIR".into()];
+    stage.recipe.path = Some("/venv/bin:/usr/bin:/bin".into());
+    let process = stage.launch("env").await;
+    ended(&*process.head).await;
+    let log = stage.log();
+    assert!(!log.contains("CARGO_MANIFEST_DIR="), "{log}");
+    assert!(log.lines().any(|line| line == "PATH=/venv/bin:/usr/bin:/bin"), "{log}");
+}
+
+#[tokio::test]
+async fn temporary_files_of_vllm_lie_in_its_private_directory_and_go_with_it() {
     let stage = Stage::set();
-    let log = tempfile::tempfile().unwrap();
-    let launcher = stage.launcher("true");
-    let command = launcher.command(&model(), &stage.marker(FIRST), &log).unwrap();
-    assert!(command.get_envs().any(|variable| variable == ("VLLM_PORT".as_ref(), None)));
+    let script = "test $TMPDIR = $VLLM_RPC_BASE_PATH && echo > $TMPDIR/left && pwd";
+    let process = stage.launch(script).await;
+    assert_eq!(ended(&*process.head).await, Exit::Code(0));
+    assert!(!stage.leaves_no_traces());
+    assert_eq!(process.claim.sweep().await, gone());
+    assert!(stage.leaves_no_traces());
+}
+
+#[tokio::test]
+async fn a_debug_output_shows_no_secret() {
+    let mut stage = Stage::set();
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
+    let launcher = stage.launcher("exec sleep 600");
+    let claim = launcher.claim(FIRST, &model()).unwrap();
+    let before = format!("{launcher:?} {claim:?}");
+    claim.start().await.unwrap();
+    let shown = format!("{before} {claim:?}");
+    assert!(!shown.contains("hf_secret"), "{shown}");
+    assert_eq!(claim.sweep().await, gone());
+}
+
+#[tokio::test]
+async fn a_state_directory_that_was_removed_is_made_anew_at_the_next_launch() {
+    let stage = Stage::set();
+    assert_eq!(stage.launch("true").await.claim.sweep().await, gone());
+    fs::remove_dir_all(stage.state.path()).unwrap();
+    stage.launch("echo there").await;
+    assert!(stage.record().read().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_or_a_directory_that_is_gone_for_now_is_no_permanent_failure() {
+    let mut stage = Stage::set();
+    stage.recipe.scratch = vec!["/nonexistent".into()];
+    let cause = stage.launcher("true").claim(FIRST, &model()).unwrap_err();
+    assert_eq!(cause.retry, RetryClass::Transient, "{cause}");
 }
 
 #[tokio::test]
@@ -141,7 +190,7 @@ async fn a_launch_that_fails_does_not_forget_the_one_before() {
 
     stage.launcher("true").claim(SECOND, &model()).unwrap_err();
 
-    let record = stage.record().read().unwrap();
+    let record = stage.record().read().unwrap().unwrap();
     assert_eq!(record.main.map(|main| main.0), Some(process.pid()));
 }
 
@@ -194,7 +243,7 @@ async fn a_guards_sweep_needs_no_runtime() {
 #[tokio::test]
 async fn the_last_lines_are_told_without_the_secrets() {
     let mut stage = Stage::set();
-    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), "hf_secret".to_owned())];
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
     let process = stage.launch("seq 1 30; echo the token is $HF_TOKEN.").await;
     ended(&*process.head).await;
 
@@ -219,141 +268,4 @@ async fn fifty_launches_leave_no_descriptors_open() {
     }
 
     until("the descriptors are closed", || pidfds() < before + 25).await;
-}
-
-/// A state directory, a recipe, and everything launched, which is gone at the end.
-struct Stage {
-    directory: TempDir,
-    state: Arc<StateDirectory>,
-    recipe: LaunchRecipe,
-    launched: std::sync::Mutex<Vec<Arc<dyn Claim>>>,
-}
-
-impl Stage {
-    fn set() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let recipe = LaunchRecipe {
-            before_model: Vec::new(),
-            after_model: Vec::new(),
-            // Port 0 is never taken.
-            address: ([127, 0, 0, 1], 0).into(),
-            environment: Vec::new(),
-            secrets: Vec::new(),
-            scratch: directory.path().join("scratch"),
-            marker_prefix: fresh_marker_prefix().unwrap(),
-        };
-        let state = Arc::new(StateDirectory::open(&directory.path().join("state")).unwrap());
-        Self { directory, state, recipe, launched: std::sync::Mutex::default() }
-    }
-
-    /// A launcher of this script, as a supervisor has it; made again, it is that of the next one.
-    fn launcher(&self, script: &str) -> ColdLauncher {
-        let before_model = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        ColdLauncher::new(
-            LaunchRecipe { before_model, ..self.recipe.clone() },
-            Arc::clone(&self.state),
-        )
-    }
-
-    /// A launcher of what the recipe says.
-    fn own_launcher(&self) -> ColdLauncher {
-        ColdLauncher::new(self.recipe.clone(), Arc::clone(&self.state))
-    }
-
-    async fn launch(&self, script: &str) -> Launched {
-        self.launch_by(&self.launcher(script), FIRST).await
-    }
-
-    async fn launch_by(&self, launcher: &ColdLauncher, incarnation: Incarnation) -> Launched {
-        let claim = launcher.claim(incarnation, &model()).unwrap();
-        self.launched.lock().unwrap().push(Arc::clone(&claim));
-        let head = claim.start().await.unwrap();
-        Launched { claim, head }
-    }
-
-    /// Why it starts nothing; nothing is left of the attempt.
-    async fn refuses(&self, launcher: &ColdLauncher) -> Cause {
-        let claim = launcher.claim(FIRST, &model()).unwrap();
-        let cause = claim.start().await.unwrap_err();
-        assert_eq!(claim.sweep().await, gone());
-        cause
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.state.log_of(FIRST)).unwrap()
-    }
-
-    /// The number in the log's only line.
-    async fn pid_in_log(&self) -> u32 {
-        until("there is a line", || self.log().ends_with('\n')).await;
-        self.log().trim().parse().unwrap()
-    }
-
-    fn marker(&self, incarnation: Incarnation) -> String {
-        format!("{}-{incarnation}", self.recipe.marker_prefix)
-    }
-
-    fn record(&self) -> RecordFile {
-        RecordFile::in_directory(self.state.path())
-    }
-
-    fn leaves_no_traces(&self) -> bool {
-        let scratch = &self.recipe.scratch;
-        let is_empty = fs::read_dir(scratch).map_or(true, |mut entries| entries.next().is_none());
-        self.record().read().is_none() && is_empty
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let launched = std::mem::take(&mut *self.launched.lock().unwrap());
-        for process in launched {
-            let swept = process.sweep_blocking();
-            assert!(swept.is_ok() || std::thread::panicking(), "{swept:?}");
-        }
-    }
-}
-
-/// A launch that was started.
-struct Launched {
-    claim: Arc<dyn Claim>,
-    head: Arc<dyn Head>,
-}
-
-impl Launched {
-    fn pid(&self) -> u32 {
-        self.head.pid()
-    }
-}
-
-fn gone() -> Result<Proof, Doubt> {
-    Proof::of(Ok(Vec::new()))
-}
-
-fn model() -> ModelId {
-    ModelId::new("org/model").unwrap()
-}
-
-async fn ended(head: &dyn Head) -> Exit {
-    timeout(DEADLINE, head.ended()).await.expect("it does not end")
-}
-
-fn is_alive(pid: u32) -> bool {
-    Stat::of(pid).unwrap().is_some_and(|stat| !stat.is_zombie())
-}
-
-/// Waits until something is so that nobody tells of.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// How many of our descriptors refer to a process.
-fn pidfds() -> usize {
-    let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let targets = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
-    targets.filter(|target| target.to_string_lossy().contains("pidfd")).count()
 }

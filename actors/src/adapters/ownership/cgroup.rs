@@ -54,6 +54,10 @@ impl Cgroup {
         path.is_dir().then_some(Self(path))
     }
 
+    pub(in crate::adapters) fn directory(&self) -> &Path {
+        &self.0
+    }
+
     pub(in crate::adapters) fn path(&self) -> String {
         self.0.display().to_string()
     }

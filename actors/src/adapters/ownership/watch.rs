@@ -13,6 +13,7 @@ use super::pidfd::Held;
 use super::roster::Roster;
 use super::segments::Segments;
 use super::session::Depth;
+use crate::adapters::guardian::Guardian;
 use crate::domain::absence::ScanError;
 
 /// The pause between two looks while a launch grows, which is while it loads.
@@ -35,11 +36,48 @@ const MAPS_BUDGET: Duration = Duration::from_millis(4);
 #[derive(Debug)]
 pub(in crate::adapters) struct Watched {
     pub(in crate::adapters) ownership: Ownership,
-    pub(in crate::adapters) roster: Mutex<Roster>,
-    pub(in crate::adapters) segments: Mutex<Segments>,
+    roster: Mutex<Roster>,
+    segments: Mutex<Segments>,
+    /// Who ends all of it if we are killed.
+    guardian: Mutex<Option<Guardian>>,
 }
 
 impl Watched {
+    pub(in crate::adapters) fn new(
+        ownership: Ownership,
+        roster: Roster,
+        segments: Segments,
+    ) -> Self {
+        let (roster, segments) = (Mutex::new(roster), Mutex::new(segments));
+        Self { ownership, roster, segments, guardian: Mutex::default() }
+    }
+
+    pub(in crate::adapters) fn guard(&self, guardian: Guardian) {
+        self.guardian().replace(guardian);
+        self.tell_guardian(&self.roster());
+    }
+
+    pub(in crate::adapters) fn dismiss_guardian(&self) {
+        self.guardian().take();
+    }
+
+    /// Names those who live, and first the main process, whether it lives or not: its session may.
+    pub(in crate::adapters) fn tell_guardian(&self, roster: &Roster) {
+        let guardian = self.guardian();
+        let Some(guardian) = &*guardian else { return };
+        let named = |held: &Arc<Held>| (held.pid, held.start_time);
+        let head = roster.head().map(named);
+        let others = roster.members().map(|member| named(&member.held));
+        let others = others.filter(|one| Some(*one) != head);
+        // Nobody has the number 0.
+        let all: Vec<_> = std::iter::once(head.unwrap_or_default()).chain(others).collect();
+        guardian.note(&all);
+    }
+
+    fn guardian(&self) -> MutexGuard<'_, Option<Guardian>> {
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(in crate::adapters) fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,6 +150,7 @@ impl Watch {
         }
         if roster.entered() != self.growth.0 {
             self.growth = (roster.entered(), Instant::now());
+            watched.tell_guardian(&roster);
         }
         self.looked = Some(Instant::now());
         let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();

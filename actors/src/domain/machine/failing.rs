@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Crashed, Ending, Goal, Missed, Models, Next, Origin, Remains, State, Turn};
-use crate::domain::cause::Cause;
+use crate::domain::cause::{Cause, Code};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, RestartRecord, Timer};
@@ -37,6 +37,7 @@ impl Turn<'_> {
             None
         } else {
             let occasion = match (origin, &remains) {
+                (Origin::Asked, _) if cause.code == Code::PortInUse => Occasion::AskedFor,
                 (Origin::Asked, Remains::Gone) => Occasion::AskedFor,
                 (Origin::Restart, Remains::Gone) => Occasion::NothingStarted,
                 (_, Remains::Clearing | Remains::Lingering(_) | Remains::Sought) => Occasion::Ended,

@@ -6,7 +6,7 @@ use super::{
     Crashed, Goal, Missed, Remains, Running, Stage, Starting, State, Stopping, Then, Turn, Unknown,
 };
 use crate::domain::absence::Doubt;
-use crate::domain::cause::{Cause, Code};
+use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::diagnosis::{Exit, Phase, diagnose};
 use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
@@ -274,6 +274,30 @@ impl Turn<'_> {
     }
 
     fn unhealthy(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
+        match failure {
+            // It is not vLLM's fault, and says nothing about it.
+            HealthFailure::ListenerUnknown { .. } => {}
+            // vLLM cannot listen there any more.
+            HealthFailure::PortTaken { .. } if self.is_loading(incarnation) => {
+                let cause = Cause::new(Code::PortInUse, failure.to_string());
+                self.fail(incarnation, cause, Remains::Clearing);
+            }
+            HealthFailure::PortTaken { .. }
+            | HealthFailure::Unreachable { .. }
+            | HealthFailure::TimedOut { .. }
+            | HealthFailure::Refused { .. }
+            | HealthFailure::NotVllm { .. }
+            | HealthFailure::Unauthorised { .. }
+            | HealthFailure::ModelMissing { .. } => self.missed(incarnation, failure),
+        }
+    }
+
+    /// Without a pid there is nobody yet whose port it could be.
+    fn is_loading(&mut self, incarnation: Incarnation) -> bool {
+        self.current_starting(incarnation).is_some_and(|starting| starting.pid.is_some())
+    }
+
+    fn missed(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
         let limit = self.max_failures().get();
         if let Some(running) = self.current_running(incarnation) {
             running.failures += 1;
@@ -286,14 +310,25 @@ impl Turn<'_> {
             return;
         }
         let Some(starting) = self.current_starting(incarnation) else { return };
-        // While it loads, only an answer counts: a server that is up without the model stays so.
-        if !matches!(failure, HealthFailure::ModelMissing { .. }) {
-            starting.misses = 0;
-            return;
-        }
+        // While it loads, only an answer counts: a server that is up without the model stays so, and
+        // so does one with another key. That one was started by somebody else: the next has ours.
+        let code = match failure {
+            HealthFailure::ModelMissing { .. } => Code::Unrecognised,
+            HealthFailure::Unauthorised { .. } => Code::InvalidConfiguration,
+            HealthFailure::PortTaken { .. }
+            | HealthFailure::ListenerUnknown { .. }
+            | HealthFailure::Unreachable { .. }
+            | HealthFailure::TimedOut { .. }
+            | HealthFailure::Refused { .. }
+            | HealthFailure::NotVllm { .. } => {
+                starting.misses = 0;
+                return;
+            }
+        };
         starting.misses += 1;
         if starting.misses >= limit {
-            let cause = Cause::new(Code::Unrecognised, failure.to_string());
+            let retry = RetryClass::Transient;
+            let cause = Cause { retry, ..Cause::new(code, failure.to_string()) };
             self.fail(incarnation, cause, Remains::Clearing);
         }
     }

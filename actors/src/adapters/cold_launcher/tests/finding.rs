@@ -44,7 +44,7 @@ async fn a_vllm_that_serves_another_model_is_a_remnant() {
 #[tokio::test]
 async fn a_secret_is_no_setting_and_stands_in_no_record() {
     let mut stage = Stage::set();
-    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), "hf_secret".to_owned())];
+    stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
     stage.launch("exec sleep 600").await;
     let written = fs::read_to_string(stage.state.path().join("process.json")).unwrap();
     assert!(!written.contains("hf_secret"), "{written}");
@@ -91,17 +91,66 @@ async fn nothing_is_found_where_nothing_was_launched() {
 }
 
 #[tokio::test]
-async fn nothing_is_found_in_a_record_that_nobody_can_read() {
+async fn a_vllm_whose_record_nobody_can_read_is_found_by_its_state_directory() {
+    for spoil in ["", "{ \"boot_id\":", "null"] {
+        let stage = Stage::set();
+        let process = stage.launch("exec sleep 600").await;
+        fs::write(stage.state.path().join("process.json"), spoil).unwrap();
+        until("it runs under its own name", || {
+            carries_marker(process.pid(), &stage.recipe.marker_prefix)
+        })
+        .await;
+
+        let Found::Remnant { incarnation, claim: found, .. } = find(&stage, "exec sleep 600").await
+        else {
+            panic!("it was not found");
+        };
+
+        assert_eq!(incarnation, FIRST);
+        assert_eq!(found.sweep().await, gone());
+        assert!(!is_alive(process.pid()));
+    }
+}
+
+#[tokio::test]
+async fn all_launches_of_which_nobody_can_read_are_found_together() {
     let stage = Stage::set();
-    fs::write(stage.state.path().join("process.json"), "{ \"boot_id\":").unwrap();
+    let launcher = stage.launcher("exec sleep 600");
+    let both = [stage.launch_by(&launcher, FIRST).await, stage.launch_by(&launcher, SECOND).await];
+    fs::write(stage.state.path().join("process.json"), "{").unwrap();
+    for (process, incarnation) in both.iter().zip([FIRST, SECOND]) {
+        until("it runs under its own name", || {
+            carries_marker(process.pid(), &stage.marker(incarnation))
+        })
+        .await;
+    }
+
+    let Found::Remnant { claim: found, .. } = find(&stage, "exec sleep 600").await else {
+        panic!("they were not found");
+    };
+
+    assert_eq!(found.sweep().await, gone());
+    assert!(!is_alive(both[0].pid()) && !is_alive(both[1].pid()));
+    assert!(stage.record().read().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_unreadable_record_of_nobody_is_kept_out_of_the_way_of_the_next() {
+    let stage = Stage::set();
+    let path = stage.state.path().join("process.json");
+    fs::write(&path, "{ \"boot_id\":").unwrap();
     assert!(matches!(find(&stage, "true").await, Found::Nothing(_)));
+    assert!(!path.exists());
+    let entries = fs::read_dir(stage.state.path()).unwrap().flatten();
+    let names: Vec<_> = entries.map(|it| it.file_name().into_string().unwrap()).collect();
+    assert!(names.iter().any(|name| name.starts_with("process.unreadable-")), "{names:?}");
 }
 
 #[tokio::test]
 async fn what_a_crash_between_record_and_launch_left_is_found_by_its_marker() {
     let stage = Stage::set();
     let process = stage.launch("exec sleep 600").await;
-    let mut record = stage.record().read().unwrap();
+    let mut record = stage.record().read().unwrap().unwrap();
     record.main = None;
     stage.record().write(&record).unwrap();
     until("it runs under its own name", || {
@@ -121,7 +170,7 @@ async fn what_a_crash_between_record_and_launch_left_is_found_by_its_marker() {
 async fn somebody_else_with_the_same_pid_is_not_taken_for_ours() {
     let innocent = Stage::set();
     let process = innocent.launch("exec sleep 600").await;
-    let mut record = innocent.record().read().unwrap();
+    let mut record = innocent.record().read().unwrap().unwrap();
     let (pid, start_time) = record.main.unwrap();
     let stage = Stage::set();
     record.marker = stage.marker(FIRST);

@@ -2,7 +2,7 @@
 
 use super::script::{
     Script, adopted, ensure, exited, healthy, launched, load, model, nothing_found, remnant_found,
-    restart_due, start, stop, vacated,
+    restart_due, start, stop, unauthorised, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::Exit;
@@ -155,4 +155,18 @@ fn the_second_loss_in_a_row_looks_again() {
     assert_eq!(s.on(Input::ProcessActorLost).effects, [Effect::Adopt]);
     s.on(launched(1));
     assert_eq!(s.state(), ServiceState::Unknown);
+}
+
+/// It was started by somebody who had another one: the next has ours.
+#[test]
+fn a_vllm_with_another_api_key_is_named_as_such_and_replaced() {
+    let mut s = Script::unknown();
+    s.on(adopted(1, "org/a"));
+    for _ in 0..2 {
+        assert!(s.on(unauthorised(1)).is_nothing());
+    }
+    assert_eq!(s.on(unauthorised(1)).path, [ServiceState::Crashed]);
+    assert_eq!(s.last_error(), Some(Code::InvalidConfiguration));
+    s.on(vacated(1));
+    assert_eq!(s.on(restart_due(1)).launched(), Some(2));
 }

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    about, adopted, drained, ensure, exited, healthy, launch_failed, launched, lingered, load,
-    load_by_program, loader, look_failed, member_died, model_missing, no, noon, nothing_found, pid,
-    progress, remnant_found, restart, restart_due, sampled, silence_due, spec, start, stop,
-    unhealthy, vacated,
+    about, adopted, drained, ensure, exited, healthy, launch_failed, launched, lingered,
+    listener_unknown, load, load_by_program, loader, look_failed, member_died, model_missing, no,
+    noon, nothing_found, pid, port_taken, progress, remnant_found, restart, restart_due, sampled,
+    silence_due, spec, start, stop, unhealthy, vacated,
 };
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
@@ -58,7 +58,7 @@ listed! {
         NeedOther, ShutDown, Drained,
         Adopted, RemnantFound, NothingFound, LookFailed,
         Launched, LaunchFailed, Exited, MemberDied, Vacated, Lingered, Sampled,
-        Healthy, Unhealthy, ModelMissing, Began, Progressed, Stands, Listens,
+        Healthy, Unhealthy, ModelMissing, PortTaken, ListenerUnknown, Began, Progressed, Stands, Listens,
         RestartDue, SilenceDue, DrainDue, WindowDue, EndDue, ProcessActorLost,
     }
 }
@@ -218,6 +218,8 @@ pub(super) fn kind(input: &Input) -> Kind {
         Input::Health(HealthReport { check, .. }) => match check {
             Ok(_) => Kind::Healthy,
             Err(HealthFailure::ModelMissing { .. }) => Kind::ModelMissing,
+            Err(HealthFailure::PortTaken { .. }) => Kind::PortTaken,
+            Err(HealthFailure::ListenerUnknown { .. }) => Kind::ListenerUnknown,
             Err(
                 HealthFailure::Unreachable { .. }
                 | HealthFailure::TimedOut { .. }
@@ -309,6 +311,8 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::Healthy => healthy(incarnation),
         Kind::Unhealthy => unhealthy(incarnation),
         Kind::ModelMissing => model_missing(incarnation),
+        Kind::PortTaken => port_taken(incarnation),
+        Kind::ListenerUnknown => listener_unknown(incarnation),
         Kind::Began => loader(incarnation, LoadNews::Began),
         Kind::Progressed => loader(incarnation, LoadNews::Progressed(progress(50))),
         Kind::Stands => loader(incarnation, LoadNews::Stands(progress(50))),

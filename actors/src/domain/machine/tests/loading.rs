@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::script::{
-    Script, healthy, launched, loader, model, model_missing, moved, progress, sampled, silence_due,
-    start, unhealthy,
+    Script, healthy, launched, listener_unknown, loader, model, model_missing, moved, port_taken,
+    progress, sampled, silence_due, start, unhealthy,
 };
 use crate::domain::cause::Code;
 use crate::domain::event::EventKind;
@@ -49,6 +49,23 @@ fn a_server_that_is_up_without_the_model_fails_after_as_many_checks() {
     s.on(model_missing(1));
     assert_eq!(s.on(model_missing(1)).path, [ServiceState::Crashed]);
     assert_eq!(s.last_error(), Some(Code::Unrecognised));
+}
+
+#[test]
+fn a_port_that_somebody_took_before_vllm_did_is_a_failure_at_once() {
+    let mut s = Script::starting();
+    assert_eq!(s.on(port_taken(1)).path, [ServiceState::Crashed]);
+    assert_eq!(s.last_error(), Some(Code::PortInUse));
+    assert!(last_error_says(&s, "`nc -l` (pid 9, user bob)"));
+}
+
+#[test]
+fn that_it_cannot_be_told_who_listens_is_never_held_against_vllm() {
+    for mut s in [Script::starting(), Script::running()] {
+        for _ in 0..100 {
+            assert!(s.on(listener_unknown(1)).is_nothing());
+        }
+    }
 }
 
 #[test]

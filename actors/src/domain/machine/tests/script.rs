@@ -10,6 +10,7 @@ use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
+use crate::domain::listener::PortHolder;
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
@@ -326,8 +327,27 @@ pub(super) fn unhealthy(incarnation: u64) -> Input {
     Input::Health(HealthReport { incarnation: no(incarnation), check })
 }
 
+pub(super) fn unauthorised(incarnation: u64) -> Input {
+    let url = "http://127.0.0.1:8000/v1/models".to_owned();
+    let check = Err(HealthFailure::Unauthorised { url, status: 401 });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
 pub(super) fn model_missing(incarnation: u64) -> Input {
     let check = Err(HealthFailure::ModelMissing { wanted: "org/a".to_owned(), listed: Vec::new() });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
+pub(super) fn port_taken(incarnation: u64) -> Input {
+    let holder = PortHolder { pid: Some(9), command: Some("nc -l".to_owned()), user: "bob".into() };
+    let url = "http://127.0.0.1:8000/health".to_owned();
+    let check = Err(HealthFailure::PortTaken { url, holder });
+    Input::Health(HealthReport { incarnation: no(incarnation), check })
+}
+
+pub(super) fn listener_unknown(incarnation: u64) -> Input {
+    let url = "http://127.0.0.1:8000/health".to_owned();
+    let check = Err(HealthFailure::ListenerUnknown { url, reason: "too many files".to_owned() });
     Input::Health(HealthReport { incarnation: no(incarnation), check })
 }
 

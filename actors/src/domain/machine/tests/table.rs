@@ -35,6 +35,8 @@ const TABLE: [&str; 3] = [
      Healthy           .         .         .         .         .         .         .        .        .
      Unhealthy         .         .         .         .         .         .         .        .        .
      ModelMissing      .         .         .         .         .         .         .        .        .
+     PortTaken         .         .         .         .         .         .         .        .        .
+     ListenerUnknown   .         .         .         .         .         .         .        .        .
      Began             .         .         .         .         .         .         .        .        .
      Progressed        .         .         .         .         .         .         .        .        .
      Stands            .         .         .         .         .         .         .        .        .
@@ -71,6 +73,8 @@ const TABLE: [&str; 3] = [
      Healthy           .       .      .        run      .          .         .         .         .         .
      Unhealthy         .       .      .        .        crash      .         .         .         .         .
      ModelMissing      .       .      crash    crash    crash      .         .         .         .         .
+     PortTaken         .       .      .        crash    crash      .         .         .         .         .
+     ListenerUnknown   .       .      .        .        .          .         .         .         .         .
      Began             .       .      .        .        .          .         .         .         .         .
      Progressed        .       .      .        .        .          .         .         .         .         .
      Stands            .       .      .        .        .          .         .         .         .         .
@@ -107,6 +111,8 @@ const TABLE: [&str; 3] = [
      Healthy           .         .         .         .         .         .         .         .         .         .
      Unhealthy         .         .         .         .         .         .         .         .         .         .
      ModelMissing      .         .         .         .         .         .         .         .         .         .
+     PortTaken         .         .         .         .         .         .         .         .         .         .
+     ListenerUnknown   .         .         .         .         .         .         .         .         .         .
      Began             .         .         .         .         .         .         .         .         .         .
      Progressed        .         .         .         .         .         .         .         .         .         .
      Stands            .         .         .         .         .         .         .         .         .         .

@@ -1,0 +1,46 @@
+//! How vLLM is to be started, as the configuration says.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::domain::secret::Secret;
+use crate::domain::spec::OnExit;
+
+/// How vLLM is to be started.
+#[derive(Clone)]
+pub struct LaunchRecipe {
+    /// The words before the model, program first.
+    pub before_model: Vec<String>,
+    /// The words after it.
+    pub after_model: Vec<String>,
+    /// Where it is to listen.
+    pub address: SocketAddr,
+    /// Variables set on top of our environment. They win over what this launcher sets itself.
+    pub environment: Vec<(String, String)>,
+    /// Variables that it gets as well, but that are not to be compared or written anywhere.
+    pub secrets: Vec<(String, Secret)>,
+    /// Names of variables that it does not get from our environment.
+    pub withheld: Vec<OsString>,
+    /// The directories in which its programs are looked for; `None` for our own.
+    pub path: Option<OsString>,
+    /// Directories in which a private one for short-lived files can be made, the preferred first,
+    /// which is that for temporary files.
+    pub scratch: Vec<PathBuf>,
+    /// What all launches of this supervisor have in common in their marker.
+    pub marker_prefix: String,
+    /// Whether vLLM is to be ended with us, however we end.
+    pub on_exit: OnExit,
+}
+
+// The environment may hold what should not be seen.
+impl fmt::Debug for LaunchRecipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaunchRecipe")
+            .field("before_model", &self.before_model)
+            .field("after_model", &self.after_model)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,322 @@
+//! Guardians of real processes, for a "supervisor" that a test can kill.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::super::proc_fs::{self, Stat, random_uuid};
+use super::*;
+
+/// Far longer than anything here takes, on a machine that is busy too.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[test]
+fn when_the_supervisor_dies_everything_with_the_marker_is_gone_and_its_directories_too() {
+    let stage = Stage::set();
+    let vllm = stage.start("setsid sleep 600 & exec sleep 600");
+    let _guardian = stage.guardian();
+    until("both run", || stage.members().len() == 2);
+
+    stage.kill_the_supervisor();
+
+    until("nobody is left", || stage.members().is_empty());
+    until("its directory is removed", || !stage.scratch().exists());
+    assert!(!is_alive(vllm));
+}
+
+#[test]
+fn who_has_neither_session_nor_marker_is_known_by_whose_child_he_is() {
+    let stage = Stage::set();
+    stage.start("env -u VLLMD_INSTANCE setsid sleep 600.5 & exec sleep 600");
+    let guardian = stage.guardian();
+    let mut helper = None;
+    until("the helper runs", || {
+        helper =
+            stage.children_of_members().into_iter().find(|pid| command_line(*pid) == "sleep 600.5");
+        helper.is_some()
+    });
+
+    stage.kill_the_supervisor();
+
+    until("it is gone", || !is_alive(helper.unwrap()));
+    until("the guardian too", || !is_alive(guardian.pid()));
+}
+
+#[test]
+fn who_was_named_is_ended_and_a_stranger_with_his_number_is_not() {
+    let stage = Stage::set();
+    let [named, stranger] = ["named", "stranger"].map(|name| {
+        let pid = stage.spawn(command("sleep").arg("600").env("STAGE", name));
+        (pid, stat(pid).unwrap().start_time)
+    });
+    let guardian = stage.guardian();
+    guardian.note(&[(0, 0), named, (stranger.0, stranger.1 + 1)]);
+
+    stage.kill_the_supervisor();
+
+    until("who was named is gone", || !is_alive(named.0));
+    until("the guardian too", || !is_alive(guardian.pid()));
+    assert!(is_alive(stranger.0));
+}
+
+#[test]
+fn the_session_of_the_main_process_is_ended_though_nobody_in_it_carries_the_marker() {
+    let stage = Stage::set();
+    let script = "sleep 600 & exec sleep 600";
+    let main = stage.spawn(command("setsid").args(["sh", "-c", script]));
+    until("it has a session", || stat(main).is_some_and(|stat| stat.session == main));
+    let in_session = || processes().into_iter().filter(|stat| stat.session == main).count();
+    until("both run", || in_session() == 2);
+    let guardian = stage.guardian();
+    guardian.note(&[(main, stat(main).unwrap().start_time)]);
+
+    stage.kill_the_supervisor();
+
+    until("nobody is left", || in_session() == 0);
+}
+
+#[test]
+fn a_dismissed_guardian_ends_nothing_and_leaves_no_zombie() {
+    let stage = Stage::set();
+    let vllm = stage.start("exec sleep 600");
+    let guardian = stage.guardian();
+    let pid = guardian.pid();
+
+    drop(guardian);
+
+    assert_eq!(stat(pid), None);
+    stage.kill_the_supervisor();
+    assert!(is_alive(vllm) && stage.scratch().exists());
+}
+
+#[test]
+fn a_guardian_holds_no_descriptor_but_one_and_has_a_session_and_a_name_of_its_own() {
+    let stage = Stage::set();
+    let guardian = stage.guardian();
+    let pid = guardian.pid();
+    let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    until("it is on guard", || name() == "llm-guardian\n" && command_line(pid) == "llm-guardian");
+
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let targets: Vec<_> = descriptors.map(|it| fs::read_link(it.path()).unwrap()).collect();
+
+    assert_eq!(targets, [Path::new("anon_inode:[pidfd]")]);
+    assert_eq!(stat(pid).unwrap().session, pid);
+}
+
+#[test]
+fn no_signal_but_sigkill_ends_a_guardian() {
+    let stage = Stage::set();
+    let guardian = stage.guardian();
+    until("it is on guard", || command_line(guardian.pid()) == "llm-guardian");
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::USR1, Signal::PIPE] {
+        pidfd_send_signal(&guardian.pidfd, signal).unwrap();
+    }
+    stage.start("exec sleep 600");
+    stage.kill_the_supervisor();
+    until("nobody is left", || stage.members().is_empty());
+}
+
+#[test]
+fn the_shared_memory_of_members_is_unlinked_and_that_which_others_use_is_not() {
+    let stage = Stage::set();
+    let path = |name| PathBuf::from(format!("/dev/shm/{name}-{}", stage.marker));
+    let [own, passed_on] = ["psm_own", "psm_other"].map(path);
+    for segment in [&own, &passed_on] {
+        fs::write(segment, [0; 4096]).unwrap();
+    }
+    let _leave_nothing = [Removed(own.clone()), Removed(passed_on.clone())];
+    stage.map_in_member(&[&own, &passed_on]);
+    let other = Mapped::of(&passed_on);
+    let guardian = stage.guardian();
+
+    stage.kill_the_supervisor();
+
+    until("the guardian has ended", || !is_alive(guardian.pid()));
+    assert!(!own.exists());
+    assert!(passed_on.exists());
+    drop(other);
+}
+
+#[test]
+fn links_in_a_directory_are_removed_and_not_followed() {
+    let stage = Stage::set();
+    let elsewhere = stage.directory.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("precious"), "").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, stage.scratch().join("link")).unwrap();
+    fs::create_dir_all(stage.scratch().join("a/b")).unwrap();
+    fs::write(stage.scratch().join("a/b/c"), "").unwrap();
+    let _guardian = stage.guardian();
+
+    stage.kill_the_supervisor();
+
+    until("it is removed", || !stage.scratch().exists());
+    assert!(elsewhere.join("precious").exists());
+}
+
+/// A stand-in for the supervisor, and everything that was started.
+struct Stage {
+    directory: TempDir,
+    marker: String,
+    supervisor: std::sync::Mutex<Child>,
+    started: std::sync::Mutex<Vec<Child>>,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("scratch")).unwrap();
+        let supervisor = command("sleep").arg("600").spawn().unwrap();
+        Self {
+            directory,
+            marker: random_uuid().unwrap(),
+            supervisor: supervisor.into(),
+            started: std::sync::Mutex::default(),
+        }
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.directory.path().join("scratch")
+    }
+
+    fn guardian(&self) -> Guardian {
+        let pid = i32::try_from(self.supervisor.lock().unwrap().id()).unwrap();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let guarded = Guarded {
+            marker: self.marker.clone(),
+            cgroup: None,
+            directories: vec![self.scratch()],
+        };
+        Guardian::watch_for(pidfd, &guarded).unwrap()
+    }
+
+    fn kill_the_supervisor(&self) {
+        let mut supervisor = self.supervisor.lock().unwrap();
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+    }
+
+    fn spawn(&self, command: &mut Command) -> u32 {
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        self.started.lock().unwrap().push(child);
+        pid
+    }
+
+    /// Starts a script that carries the marker.
+    fn start(&self, script: &str) -> u32 {
+        self.spawn(command("sh").args(["-c", script]).env(MARKER, &self.marker))
+    }
+
+    /// Starts a member that has these files mapped.
+    fn map_in_member(&self, files: &[&Path]) {
+        let code = "import mmap,sys,time\n\
+                    files=[open(p,'r+b') for p in sys.argv[1:]]\n\
+                    kept=[mmap.mmap(f.fileno(),0) for f in files]\n\
+                    time.sleep(600)";
+        let pid =
+            self.spawn(command("python3").args(["-c", code]).args(files).env(MARKER, &self.marker));
+        until("they are mapped", || {
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+            files.iter().all(|file| maps.contains(file.to_str().unwrap()))
+        });
+    }
+
+    fn members(&self) -> Vec<u32> {
+        let marker = format!("{MARKER}={}", self.marker);
+        let carries_it = |pid: &u32| {
+            let environment = proc_fs::environment(*pid).ok().flatten().unwrap_or_default();
+            proc_fs::has_variable(&environment, |it| it == marker.as_bytes())
+        };
+        processes().into_iter().map(|stat| stat.pid).filter(carries_it).collect()
+    }
+
+    fn children_of_members(&self) -> Vec<u32> {
+        let members = self.members();
+        let children = processes().into_iter().filter(|stat| members.contains(&stat.parent));
+        children.map(|stat| stat.pid).collect()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.kill_the_supervisor();
+        for pid in self.members().into_iter().chain(self.children_of_members()) {
+            let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            rustix::process::kill_process(pid, Signal::KILL).ok();
+        }
+        for child in self.started.lock().unwrap().iter_mut() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// A file that is gone at the end.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+/// A file that this process has mapped.
+struct Mapped(*mut std::ffi::c_void);
+
+impl Mapped {
+    #[expect(unsafe_code, reason = "there is no safe way to map a file")]
+    fn of(path: &Path) -> Self {
+        let file = fs::File::open(path).unwrap();
+        let (access, flags) = (ProtFlags::READ, MapFlags::SHARED);
+        // SAFETY: the kernel chooses the place, and nobody reads it.
+        Self(
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, access, flags, file, 0) }
+                .unwrap(),
+        )
+    }
+}
+
+impl Drop for Mapped {
+    #[expect(unsafe_code, reason = "there is no safe way to map a file")]
+    fn drop(&mut self) {
+        // SAFETY: mapped by `of`.
+        unsafe { munmap(self.0, 4096) }.unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "processes to look at")]
+fn command(program: &str) -> Command {
+    Command::new(program)
+}
+
+fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|stat| !stat.is_zombie())
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    Stat::of(pid).unwrap()
+}
+
+fn command_line(pid: u32) -> String {
+    proc_fs::command_line(pid).unwrap().unwrap_or_default()
+}
+
+/// Those that run.
+fn processes() -> Vec<Stat> {
+    let all = proc_fs::pids().unwrap().into_iter().filter_map(stat);
+    all.filter(|stat| !stat.is_zombie()).collect()
+}
+
+/// Waits until something is so that nobody tells of.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 })).unwrap();
+    }
+}

@@ -1,0 +1,142 @@
+//! What becomes of vLLM when `vllmd` is killed with SIGKILL, which no program can handle.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use vllm_supervisor_tests::fake_vllm::{FakeVllm, fake_vllm};
+
+use super::workplace::{Started, Workplace, until};
+
+const RUN: [&str; 5] = ["run", "--config", "vllmd.yaml", "--output", "json"];
+const LONG: Duration = Duration::from_secs(300);
+
+/// What is promised.
+const PROMISE: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn killed_at_the_launch_it_leaves_nothing_of_vllm() {
+    let place = stopping_on_exit(fake_vllm().loads_in(LONG));
+    let mut vllmd = place.start(&RUN);
+    vllmd.enters("starting").await;
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_while_vllm_imports_it_leaves_nothing_of_vllm() {
+    let place = stopping_on_exit(fake_vllm().loads_in(LONG));
+    let vllmd = place.start(&RUN);
+    until("vLLM runs", || place.launches() == 1).await;
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_while_vllm_loads_it_leaves_nothing_of_vllm() {
+    let load = Duration::from_secs(20);
+    let place = stopping_on_exit(fake_vllm().loads_in(load).leaves_grandchild());
+    let vllmd = place.start(&RUN);
+    until("the engine is there", || {
+        place.census.processes().iter().any(|it| it.title.starts_with("VLLM::EngineCore"))
+    })
+    .await;
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_while_vllm_serves_it_leaves_nothing_of_vllm() {
+    let place = stopping_on_exit(fake_vllm().leaves_grandchild());
+    let mut vllmd = place.start(&RUN);
+    vllmd.enters("running").await;
+    assert!(!place.census.shared_memory().is_empty());
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_while_vllm_is_deaf_and_works_it_leaves_nothing_of_vllm() {
+    let place = stopping_on_exit(fake_vllm().ignores_sigterm().hangs_after(Duration::ZERO));
+    let mut vllmd = place.start(&RUN);
+    vllmd.enters("running").await;
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_after_it_adopted_vllm_it_leaves_nothing_of_vllm() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: false");
+    let mut first = place.start(&RUN);
+    first.enters("running").await;
+    first.signal(Signal::TERM);
+    first.end().await;
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut second = place.start(&RUN);
+    second.enters("running").await;
+    assert_eq!(place.launches(), 1, "it was not adopted");
+    nothing_survives_sigkill(place, second).await;
+}
+
+#[tokio::test]
+async fn killed_with_orders_to_leave_it_vllm_serves_on_and_the_next_adopts_it() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: false");
+    let mut first = place.start(&RUN);
+    first.enters("running").await;
+    first.signal(Signal::KILL);
+    first.end().await;
+
+    let mut second = place.start(&RUN);
+    second.enters("running").await;
+    assert_eq!(place.launches(), 1);
+    second.signal(Signal::KILL);
+    second.end().await;
+}
+
+#[tokio::test]
+async fn stopped_in_order_it_leaves_no_guardian() {
+    let place = stopping_on_exit(fake_vllm());
+    let mut vllmd = place.start(&RUN);
+    vllmd.enters("running").await;
+    assert_eq!(guardians(&place).len(), 1);
+    vllmd.signal(Signal::TERM);
+    vllmd.end().await;
+    place.nothing_runs().await;
+    assert_eq!(guardians(&place), Vec::<i32>::new());
+}
+
+fn stopping_on_exit(plan: FakeVllm) -> Workplace {
+    let place = Workplace::new(plan);
+    place.configure_lifecycle("stop_on_exit: true");
+    place
+}
+
+/// Kills `vllmd`; two seconds later no process, no shared memory and no file of vLLM is there.
+async fn nothing_survives_sigkill(place: Workplace, vllmd: Started) {
+    let segments: BTreeSet<PathBuf> = place.census.shared_memory();
+    vllmd.signal(Signal::KILL);
+    let killed = tokio::time::Instant::now();
+    vllmd.end().await;
+    let left = place.census.wait_until_empty(PROMISE.saturating_sub(killed.elapsed())).await;
+    assert_eq!(left, Ok(()));
+    until("the guardian has ended", || guardians(&place).is_empty()).await;
+    let segments: Vec<&PathBuf> = segments.iter().filter(|segment| segment.exists()).collect();
+    assert!(segments.is_empty(), "{segments:?} stayed");
+    let scratch = scratch_directories(&place);
+    assert!(scratch.is_empty(), "{scratch:?} stayed");
+}
+
+fn scratch_directories(place: &Workplace) -> Vec<PathBuf> {
+    let is_scratch = |path: &Path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vllmd-"))
+    };
+    place.files().into_iter().filter(|path| is_scratch(path)).collect()
+}
+
+/// The pids of those that are called so and have this place's environment.
+fn guardians(place: &Workplace) -> Vec<i32> {
+    let (name, value) = place.census.variable();
+    let variable = format!("{name}={value}");
+    let all = vllm_supervisor_tests::process_table::processes();
+    let all = all.into_iter().filter(|it| it.comm == "llm-guardian" && it.state != 'Z');
+    let ours = all.filter(|it| it.has_in_environment(&variable));
+    ours.map(|it| it.pid.as_raw_pid()).collect()
+}

@@ -17,7 +17,8 @@ fn crash_looper() -> FakeVllm {
 
 #[tokio::test]
 async fn a_killed_worker_is_the_crash_and_its_cause_names_it() {
-    let scenario = Scenario::start(Server::fake(FAKE, &fake_vllm())).await;
+    let plan = fake_vllm().engine_death_notice(Duration::from_secs(5));
+    let scenario = Scenario::start(Server::fake(FAKE, &plan)).await;
     let before = scenario.wait_for(Running).await.incarnation.get();
     // vLLM's front would end with 0, seconds later.
     scenario.kill(Victim::Worker, Signal::KILL);

@@ -136,11 +136,13 @@ impl Roster {
         }
     }
 
-    /// Takes out whoever has died, and tells of it.
+    /// Takes out whoever has died, and tells of it: the youngest first, for an engine goes down with
+    /// its worker and a front with its engine, and who looks late sees them dead together.
     pub(super) fn bury(&mut self) {
-        let dead: Vec<u32> =
-            self.members().filter(|it| it.held.has_ended()).map(|it| it.held.pid).collect();
-        for pid in dead {
+        let ended = self.members().filter(|it| it.held.has_ended());
+        let mut dead: Vec<_> = ended.map(|it| (it.held.start_time, it.held.pid)).collect();
+        dead.sort_unstable_by_key(|youth| std::cmp::Reverse(*youth));
+        for (_, pid) in dead {
             let Some(member) = self.members.remove(&pid) else { continue };
             self.past.cpu += member.work.cpu;
             self.past.io_bytes += member.work.io_bytes;

@@ -1,8 +1,10 @@
 //! Who is known to belong to a launch and lives, each held by a descriptor; and who has died.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
 use super::pidfd::Held;
@@ -136,13 +138,21 @@ impl Roster {
         }
     }
 
-    /// Takes out whoever has died, and tells of it: the youngest first, for an engine goes down with
-    /// its worker and a front with its engine, and who looks late sees them dead together.
+    /// Takes out whoever has died, and tells of it. Who looks late sees them dead together: whoever
+    /// ended least of his own accord goes first, and the youngest of those, for an engine goes down
+    /// with its worker and a front with its engine.
     pub(super) fn bury(&mut self) {
-        let ended = self.members().filter(|it| it.held.has_ended());
-        let mut dead: Vec<_> = ended.map(|it| (it.held.start_time, it.held.pid)).collect();
-        dead.sort_unstable_by_key(|youth| std::cmp::Reverse(*youth));
-        for (_, pid) in dead {
+        let mut dead = self.dead();
+        // Asked one after the other: whoever ended before one of these may have been asked too early.
+        loop {
+            let all = self.dead();
+            if all.len() == dead.len() {
+                break;
+            }
+            dead = all;
+        }
+        dead.sort_unstable();
+        for (.., pid) in dead {
             let Some(member) = self.members.remove(&pid) else { continue };
             self.past.cpu += member.work.cpu;
             self.past.io_bytes += member.work.io_bytes;
@@ -156,6 +166,11 @@ impl Roster {
             // Nobody may be listening any more.
             self.deaths.send(Death { pid, role, exit }).ok();
         }
+    }
+
+    fn dead(&self) -> Vec<(u8, Reverse<u64>, u32)> {
+        let ended = self.members().filter(|it| it.held.has_ended());
+        ended.map(|it| (accord(it.held.exit()), Reverse(it.held.start_time), it.held.pid)).collect()
     }
 
     /// What all have done so far.
@@ -190,6 +205,17 @@ fn last_role(member: &Member) -> Role {
     match (member.role, name.as_deref().map(role_of)) {
         (Role::Helper | Role::Untitled, Some(role)) if role != Role::Helper => role,
         (role, _) => role,
+    }
+}
+
+/// How much an end is one of somebody's own accord.
+fn accord(exit: Exit) -> u8 {
+    match exit {
+        Exit::Signal(signal) if signal != Signal::TERM.as_raw() => 0,
+        Exit::Unknown => 1,
+        Exit::Code(code) if code != 0 => 1,
+        Exit::Signal(_) => 2,
+        Exit::Code(_) => 3,
     }
 }
 

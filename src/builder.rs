@@ -17,12 +17,12 @@ use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
-use vllm_supervisor_actors::domain::spec::{ModelId, OnExit, ServiceSpec};
+use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::ports::GpuSource;
 use vllm_supervisor_actors::root::{Adapters, RootArgs, RootSupervisor, Snapshot};
 
-// What the command looks at without a supervisor.
+// What the command readings at without a supervisor.
 #[cfg(feature = "cli")]
 pub(crate) use vllm_supervisor_actors::adapters::{
     cold_launcher::{left_running, port_is_free},
@@ -118,7 +118,7 @@ impl SupervisorBuilder {
 
     /// What becomes of vLLM when the supervisor ends; by default it lives on.
     #[must_use]
-    pub fn on_exit(self, on_exit: config::OnExit) -> Self {
+    pub fn on_exit(self, on_exit: config::ExitPolicy) -> Self {
         self.configure(move |config| config.lifecycle.stop_on_exit = on_exit)
     }
 
@@ -240,8 +240,8 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         grace: lifecycle.shutdown_grace_period,
         max_consecutive_failures: lifecycle.max_consecutive_failures,
         on_exit: match lifecycle.stop_on_exit {
-            config::OnExit::Stop => OnExit::Stop,
-            config::OnExit::Detach => OnExit::Detach,
+            config::ExitPolicy::Stop => ExitPolicy::Stop,
+            config::ExitPolicy::Detach => ExitPolicy::Detach,
         },
     })
 }

@@ -4,6 +4,7 @@
 //! file, default. [`Resolved::load`] does that and reports every problem at once; an embedder
 //! may as well start from [`Config::with_defaults`] and change fields.
 
+mod field_reader;
 mod file;
 mod model_reference;
 mod problem;
@@ -11,7 +12,6 @@ mod resolve;
 mod schema;
 mod secret;
 mod section;
-mod settle;
 mod sources;
 mod suggest;
 mod trust;
@@ -124,7 +124,7 @@ impl Config {
             ("lifecycle.max_restarts_per_minute", lifecycle.max_restarts_per_minute.to_string()),
             ("lifecycle.restart_backoff", in_words(lifecycle.restart_backoff)),
             ("lifecycle.stable_after", in_words(lifecycle.stable_after)),
-            ("lifecycle.stop_on_exit", (lifecycle.stop_on_exit == OnExit::Stop).to_string()),
+            ("lifecycle.stop_on_exit", (lifecycle.stop_on_exit == ExitPolicy::Stop).to_string()),
             ("lifecycle.shutdown_grace_period", in_words(lifecycle.shutdown_grace_period)),
             ("lifecycle.model_load_max_retries", lifecycle.model_load_max_retries.to_string()),
             ("gpu.memory_utilization", gpu.memory_utilization.to_string()),
@@ -161,7 +161,7 @@ pub struct Lifecycle {
     /// How long vLLM must be healthy for the backoff to start afresh.
     pub stable_after: Duration,
     /// What becomes of vLLM when we end.
-    pub stop_on_exit: OnExit,
+    pub stop_on_exit: ExitPolicy,
     /// The time vLLM has to end by itself before it is killed.
     pub shutdown_grace_period: Duration,
     /// How often a model load is tried again after a failure that may pass; 0 for never.
@@ -180,7 +180,7 @@ impl Default for Lifecycle {
             max_restarts_per_minute: THREE,
             restart_backoff: Duration::from_secs(2),
             stable_after: Duration::from_secs(60),
-            stop_on_exit: OnExit::Detach,
+            stop_on_exit: ExitPolicy::Detach,
             shutdown_grace_period: Duration::from_secs(10),
             model_load_max_retries: 2,
         }
@@ -213,7 +213,7 @@ impl LifecycleMode {
 
 /// What becomes of vLLM when its supervisor ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnExit {
+pub enum ExitPolicy {
     /// Nothing of vLLM survives us (`stop_on_exit: true`).
     Stop,
     /// vLLM lives on, and the next run adopts it (`stop_on_exit: false`).

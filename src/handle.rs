@@ -7,7 +7,7 @@ use ractor::{ActorRef, DerivedActorRef, RpcReplyPort};
 use tokio::sync::{broadcast, oneshot, watch};
 use vllm_supervisor_actors::domain::event::Event;
 use vllm_supervisor_actors::domain::id::Sequence;
-use vllm_supervisor_actors::domain::input::{RestartRecord, StopMode};
+use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::ports::Journal;
@@ -197,7 +197,7 @@ impl SupervisorHandle {
 
     /// The last thousand ends that nobody asked for, oldest first, those of earlier supervisors
     /// with the same state directory included.
-    pub async fn history(&self) -> Vec<RestartRecord> {
+    pub async fn history(&self) -> Vec<CrashRecord> {
         self.shared.journal.history().await
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use vllm_supervisor_actors::adapters::cold_launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::spec::OnExit;
+use vllm_supervisor_actors::domain::spec::ExitPolicy;
 
 use crate::config::{self, Config, Secret};
 
@@ -33,8 +33,8 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         marker_prefix,
         on_exit: match config.lifecycle.stop_on_exit {
-            config::OnExit::Stop => OnExit::Stop,
-            config::OnExit::Detach => OnExit::Detach,
+            config::ExitPolicy::Stop => ExitPolicy::Stop,
+            config::ExitPolicy::Detach => ExitPolicy::Detach,
         },
     })
 }

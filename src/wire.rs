@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::Value;
 use vllm_supervisor_actors::domain::cause::Cause;
-use vllm_supervisor_actors::domain::event::{Event, EventKind, Fate};
+use vllm_supervisor_actors::domain::event::{Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
-use vllm_supervisor_actors::domain::input::RestartRecord;
+use vllm_supervisor_actors::domain::input::CrashRecord;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::LifecycleMode;
 use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
@@ -20,8 +20,8 @@ use crate::subscription::Notice;
 
 mod journal;
 
+use journal::CrashLine;
 pub(crate) use journal::JsonLines;
-use journal::RestartLine;
 
 /// What a subscriber is told, as one JSON object.
 pub fn notice(notice: &Notice) -> Value {
@@ -52,8 +52,8 @@ pub fn status(snapshot: &Snapshot, base_url: &str) -> Value {
 }
 
 /// An end that nobody asked for, as one JSON object.
-pub fn restart(record: &RestartRecord) -> Value {
-    into_value(&RestartLine::from(record))
+pub fn crash(record: &CrashRecord) -> Value {
+    into_value(&CrashLine::from(record))
 }
 
 fn into_value(body: &impl Serialize) -> Value {
@@ -130,9 +130,9 @@ enum KindBody<'a> {
     SupervisorEnded {
         reason: &'static str,
     },
-    CustodyEnded {
+    Orphaned {
         pid: Option<u32>,
-        fate: &'static str,
+        outcome: &'static str,
         left: Option<&'a str>,
     },
 }
@@ -172,9 +172,11 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             EventKind::SupervisorEnded { reason } => {
                 KindBody::SupervisorEnded { reason: reason.as_str() }
             }
-            EventKind::CustodyEnded { pid, fate, left } => {
-                KindBody::CustodyEnded { pid: *pid, fate: fate_name(*fate), left: left.as_deref() }
-            }
+            EventKind::Orphaned { pid, outcome, left } => KindBody::Orphaned {
+                pid: *pid,
+                outcome: outcome_name(*outcome),
+                left: left.as_deref(),
+            },
         };
         Self {
             seq: event.sequence.get(),
@@ -239,10 +241,10 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
     }
 }
 
-fn fate_name(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Killed => "killed",
-        Fate::Kept => "kept",
+fn outcome_name(outcome: OrphanOutcome) -> &'static str {
+    match outcome {
+        OrphanOutcome::Killed => "killed",
+        OrphanOutcome::Kept => "kept",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The actor that watches the GPUs.
 //!
-//! The source looks on a thread of its own; this actor passes on what it sees, and says so when
+//! The source reads on a thread of its own; this actor passes on what it sees, and says so when
 //! nothing comes any more: an NVML call can block for ever in a driver that hangs. It never judges
 //! vLLM by it.
 
@@ -11,14 +11,14 @@ use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::time::Instant;
 
 use crate::domain::report::GpuReport;
-use crate::ports::{GpuLook, GpuSource};
+use crate::ports::{GpuReading, GpuSource};
 use crate::tell::{OwnedTask, report, tell, tell_after};
 
 mod message;
 
 pub use message::GpuMonitorMessage;
 
-/// A source is silent when it has missed three looks, and at least this long.
+/// A source is silent when it has missed three readings, and at least this long.
 const MIN_SILENCE: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -56,12 +56,12 @@ impl GpuMonitorActor {
     ) -> Result<GpuMonitorState, ActorProcessingErr> {
         // Before the timer's start: a silence that is due is then never shorter than the limit.
         let last = Instant::now();
-        let (mut looks, actor) = (args.source.looks(), myself.clone());
+        let (mut readings, actor) = (args.source.readings(), myself.clone());
         let listener = OwnedTask::begin(myself.get_cell(), async move {
             loop {
-                let look = looks.borrow_and_update().clone();
+                let look = readings.borrow_and_update().clone();
                 tell(&actor, GpuMonitorMessage::Looked { look });
-                if looks.changed().await.is_err() {
+                if readings.changed().await.is_err() {
                     break;
                 }
             }
@@ -85,15 +85,15 @@ impl GpuMonitorActor {
 }
 
 impl GpuMonitorState {
-    fn looked(&mut self, myself: &ActorRef<GpuMonitorMessage>, look: GpuLook) {
+    fn looked(&mut self, myself: &ActorRef<GpuMonitorMessage>, look: GpuReading) {
         match look {
-            GpuLook::Pending => {}
-            GpuLook::Seen(snapshot) => {
+            GpuReading::Pending => {}
+            GpuReading::Seen(snapshot) => {
                 self.last = Instant::now();
                 self.await_silence(myself);
                 report(&self.args.root, GpuReport::Sampled(snapshot));
             }
-            GpuLook::Unavailable(reason) => {
+            GpuReading::Unavailable(reason) => {
                 self.silence = None;
                 report(&self.args.root, GpuReport::Unavailable { reason });
             }

@@ -42,14 +42,14 @@ pub struct HealthState {
     /// What it was given.
     args: HealthArgs,
     /// Whom it asks, if anybody.
-    patient: Option<Patient>,
+    target: Option<Target>,
     /// Waits for the requests of a launch that is to stop.
     drain: Option<OwnedTask>,
 }
 
 /// A launch that is being asked.
 #[derive(Debug)]
-struct Patient {
+struct Target {
     /// Which launch.
     incarnation: Incarnation,
     /// What it should serve.
@@ -75,7 +75,7 @@ impl HealthActor {
         _myself: ActorRef<HealthMessage>,
         args: HealthArgs,
     ) -> Result<HealthState, ActorProcessingErr> {
-        Ok(HealthState { args, patient: None, drain: None })
+        Ok(HealthState { args, target: None, drain: None })
     }
 
     async fn handle(
@@ -85,10 +85,12 @@ impl HealthActor {
         state: &mut HealthState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            HealthMessage::Attend { incarnation, model } => {
-                state.attend(&myself, incarnation, model);
+            HealthMessage::Watch { incarnation, model } => {
+                state.watch(&myself, incarnation, model);
             }
-            HealthMessage::Settle { incarnation } => state.settle(&myself, incarnation),
+            HealthMessage::ProbeSteadily { incarnation } => {
+                state.probe_steadily(&myself, incarnation);
+            }
             HealthMessage::Probe { incarnation } | HealthMessage::ProbeDue { incarnation } => {
                 state.ask(&myself, incarnation);
             }
@@ -97,7 +99,7 @@ impl HealthActor {
             }
             HealthMessage::Drain { incarnation } => state.drain(&myself, incarnation),
             HealthMessage::Cease => {
-                state.patient = None;
+                state.target = None;
                 state.drain = None;
             }
         }
@@ -106,13 +108,13 @@ impl HealthActor {
 }
 
 impl HealthState {
-    fn attend(
+    fn watch(
         &mut self,
         myself: &ActorRef<HealthMessage>,
         incarnation: Incarnation,
         model: ModelId,
     ) {
-        self.patient = Some(Patient {
+        self.target = Some(Target {
             incarnation,
             model,
             cadence: Cadence::Eager,
@@ -125,26 +127,26 @@ impl HealthState {
         self.ask(myself, incarnation);
     }
 
-    fn settle(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
+    fn probe_steadily(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
         let interval = self.args.interval;
-        let Some(patient) = self.current(incarnation) else { return };
-        patient.cadence = Cadence::Steady;
-        patient.since = Instant::now();
-        patient.failures = 0;
+        let Some(target) = self.current(incarnation) else { return };
+        target.cadence = Cadence::Steady;
+        target.since = Instant::now();
+        target.failures = 0;
         // The check that proved it healthy has just been reported.
-        patient.reported = Some(patient.since);
-        patient.schedule(myself, interval);
+        target.reported = Some(target.since);
+        target.schedule(myself, interval);
     }
 
     fn ask(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
         let probe = Arc::clone(&self.args.probe);
-        let Some(patient) = self.current(incarnation) else { return };
-        if patient.question.is_some() {
+        let Some(target) = self.current(incarnation) else { return };
+        if target.question.is_some() {
             return;
         }
-        patient.timer = None;
-        let (answer, actor) = (probe.check(&patient.model), myself.clone());
-        patient.question = Some(OwnedTask::begin(myself.get_cell(), async move {
+        target.timer = None;
+        let (answer, actor) = (probe.check(&target.model), myself.clone());
+        target.question = Some(OwnedTask::begin(myself.get_cell(), async move {
             let check = answer.await;
             tell(&actor, HealthMessage::Answered { incarnation, check });
         }));
@@ -157,11 +159,11 @@ impl HealthState {
         check: Check,
     ) {
         let (root, interval) = (self.args.root.clone(), self.args.interval);
-        let Some(patient) = self.current(incarnation) else { return };
-        patient.question = None;
-        let is_due = patient.is_worth_a_report(&check, interval);
-        patient.failures = if check.is_ok() { 0 } else { patient.failures.saturating_add(1) };
-        patient.schedule(myself, interval);
+        let Some(target) = self.current(incarnation) else { return };
+        target.question = None;
+        let is_due = target.is_worth_a_report(&check, interval);
+        target.failures = if check.is_ok() { 0 } else { target.failures.saturating_add(1) };
+        target.schedule(myself, interval);
         if is_due {
             report(&root, HealthNews::Checked(HealthReport { incarnation, check }));
         }
@@ -185,12 +187,12 @@ impl HealthState {
         }));
     }
 
-    fn current(&mut self, incarnation: Incarnation) -> Option<&mut Patient> {
-        self.patient.as_mut().filter(|patient| patient.incarnation == incarnation)
+    fn current(&mut self, incarnation: Incarnation) -> Option<&mut Target> {
+        self.target.as_mut().filter(|target| target.incarnation == incarnation)
     }
 }
 
-impl Patient {
+impl Target {
     /// Every check while it starts, every one that fails, the first that passes after one that
     /// failed, and else one an interval.
     fn is_worth_a_report(&mut self, check: &Check, interval: Duration) -> bool {

@@ -16,12 +16,12 @@ use crate::domain::event::Event;
 use crate::domain::gpu::GpuSnapshot;
 use crate::domain::health::{Check, InHand};
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::input::RestartRecord;
+use crate::domain::input::CrashRecord;
 use crate::domain::listener::Listener;
 use crate::domain::report::{Role, Work};
 use crate::domain::spec::ModelId;
 
-pub use crate::domain::event::Fate;
+pub use crate::domain::event::OrphanOutcome;
 
 /// An answer that takes time.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -174,17 +174,17 @@ pub trait Probe: fmt::Debug + Send + Sync + 'static {
 
 /// Looks at the GPUs on a thread of its own, which may hang without hurting anyone.
 pub trait GpuSource: fmt::Debug + Send + Sync + 'static {
-    /// The latest look. The first value is [`GpuLook::Pending`]; the sender is dropped when the
+    /// The latest look. The first value is [`GpuReading::Pending`]; the sender is dropped when the
     /// source has ended.
-    fn looks(&self) -> watch::Receiver<GpuLook>;
+    fn readings(&self) -> watch::Receiver<GpuReading>;
 
-    /// The pause between two looks.
+    /// The pause between two readings.
     fn interval(&self) -> Duration;
 }
 
 /// What came of looking at the GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GpuLook {
+pub enum GpuReading {
     /// Nothing has come back yet.
     Pending,
     /// What was seen.
@@ -200,17 +200,17 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     fn event(&self, event: Event) -> Arc<Event>;
 
     /// Keeps an end that nobody asked for.
-    fn restart(&self, record: &RestartRecord);
+    fn crash(&self, record: &CrashRecord);
 
     /// Numbers and keeps what became of a process whose owner ended.
-    fn custody_ended(&self, ended: &CustodyEnded);
+    fn orphaned(&self, ended: &Orphaned);
 
     /// What has happened from this number on, those of earlier supervisors included.
     fn events(&self, from: Sequence) -> Box<dyn PastEvents>;
 
     /// The latest restarts, oldest first, those of earlier supervisors included. How many is the
     /// adapter's to say.
-    fn history(&self) -> Pending<'_, Vec<RestartRecord>>;
+    fn history(&self) -> Pending<'_, Vec<CrashRecord>>;
 
     /// Resolves when everything given so far has been written or given up, and after a few seconds
     /// in any case.
@@ -240,7 +240,7 @@ pub enum Page {
 
 /// What became of a process whose owner ended without having stopped it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustodyEnded {
+pub struct Orphaned {
     /// When.
     pub at: SystemTime,
     /// Which launch.
@@ -248,7 +248,7 @@ pub struct CustodyEnded {
     /// The pid of its main process, if that had been started.
     pub pid: Option<u32>,
     /// What was to become of it.
-    pub fate: Fate,
+    pub outcome: OrphanOutcome,
     /// What outlives its killing, or could not be looked at; `None` if it is proven gone, or kept.
     pub left: Option<Doubt>,
 }

@@ -17,15 +17,15 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
-use crate::ports::{Claim, Death, Fate, Found, Head, Journal, Launcher};
+use crate::ports::{Claim, Death, Found, Head, Journal, Launcher, OrphanOutcome};
 use crate::tell::{OwnedTask, report, tell};
 
-mod custody;
+mod guard;
 mod message;
 mod stop_ladder;
 
-use custody::Custody;
-pub use message::{ProcessMessage, ProcessNews, Tenure};
+use guard::LaunchGuard;
+pub use message::{Epoch, ProcessMessage, ProcessNews};
 
 /// The pause after a look that failed.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -48,17 +48,17 @@ pub struct ProcessArgs {
     /// Hears what became of a process whose owner ended.
     pub journal: Arc<dyn Journal>,
     /// What becomes of the process if this actor ends before it.
-    pub fate: Fate,
+    pub outcome: OrphanOutcome,
     /// Which of the process actors this is.
-    pub tenure: Tenure,
+    pub epoch: Epoch,
     /// Where reports go.
     pub root: DerivedActorRef<ProcessNews>,
 }
 
 impl ProcessArgs {
     fn reporter(&self) -> impl Fn(ProcessReport) + Send + Sync + 'static {
-        let (root, tenure) = (self.root.clone(), self.tenure);
-        move |fact| report(&root, ProcessNews { tenure, report: fact })
+        let (root, epoch) = (self.root.clone(), self.epoch);
+        move |fact| report(&root, ProcessNews { epoch, report: fact })
     }
 }
 
@@ -68,19 +68,19 @@ pub struct ProcessState {
     /// What it was given.
     args: ProcessArgs,
     /// The launch held, if any.
-    custody: Option<Custody>,
+    guard: Option<LaunchGuard>,
     /// Wait for the main process to end, and for others of its tree.
     waiters: Option<[OwnedTask; 2]>,
     /// What it is busy with.
-    errand: Errand,
+    task: Task,
     /// Measures the tree's work.
     sampler: Option<OwnedTask>,
 }
 
 /// What a process actor is busy with.
 #[derive(Debug)]
-enum Errand {
-    None,
+enum Task {
+    Idle,
     /// Looking for what an earlier owner left. A stop that comes meanwhile waits for the answer:
     /// nobody is proven gone by not having been found yet.
     Looking {
@@ -113,7 +113,7 @@ impl ProcessActor {
         _myself: ActorRef<ProcessMessage>,
         args: ProcessArgs,
     ) -> Result<ProcessState, ActorProcessingErr> {
-        Ok(ProcessState { args, custody: None, waiters: None, errand: Errand::None, sampler: None })
+        Ok(ProcessState { args, guard: None, waiters: None, task: Task::Idle, sampler: None })
     }
 
     async fn handle(
@@ -168,12 +168,11 @@ impl ProcessState {
             };
             tell(&actor, ProcessMessage::Found { found, model });
         });
-        self.errand = Errand::Looking { _look: look, then_stop: None };
+        self.task = Task::Looking { _look: look, then_stop: None };
     }
 
     fn found(&mut self, myself: &ActorRef<ProcessMessage>, found: Found, model: ModelId) {
-        let Errand::Looking { then_stop, .. } = std::mem::replace(&mut self.errand, Errand::None)
-        else {
+        let Task::Looking { then_stop, .. } = std::mem::replace(&mut self.task, Task::Idle) else {
             return;
         };
         match found {
@@ -200,9 +199,9 @@ impl ProcessState {
         incarnation: Incarnation,
         model: &ModelId,
     ) {
-        debug_assert!(self.custody.is_none(), "nothing is launched beside a living incarnation");
+        debug_assert!(self.guard.is_none(), "nothing is launched beside a living incarnation");
         // A look that is not over would find what is launched now.
-        self.errand = Errand::None;
+        self.task = Task::Idle;
         // Between the claim and the guard there is no await at which this could be killed.
         let claim = match self.args.launcher.claim(incarnation, model) {
             Ok(claim) => claim,
@@ -221,7 +220,7 @@ impl ProcessState {
             };
             tell(&actor, message);
         });
-        self.errand = Errand::Starting { _start: start };
+        self.task = Task::Starting { _start: start };
     }
 
     /// A start that was overtaken by a stop is heard no more.
@@ -231,20 +230,20 @@ impl ProcessState {
         incarnation: Incarnation,
         head: Arc<dyn Head>,
     ) {
-        let Some(custody) = self.custody.as_mut().filter(|it| it.incarnation == incarnation) else {
+        let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
             return;
         };
         let pid = head.pid();
-        custody.head = Some(head);
-        if matches!(self.errand, Errand::Starting { .. }) {
-            self.errand = Errand::None;
+        guard.head = Some(head);
+        if matches!(self.task, Task::Starting { .. }) {
+            self.task = Task::Idle;
             self.report(ProcessReport::Launched { incarnation, pid });
             self.await_deaths(myself);
         }
     }
 
     fn not_started(&mut self, incarnation: Incarnation, cause: Cause, proof: Proof) {
-        if self.held(incarnation).is_none() || !matches!(self.errand, Errand::Starting { .. }) {
+        if self.held(incarnation).is_none() || !matches!(self.task, Task::Starting { .. }) {
             return;
         }
         self.let_go(proof);
@@ -257,16 +256,16 @@ impl ProcessState {
         claim: Arc<dyn Claim>,
         head: Option<Arc<dyn Head>>,
     ) {
-        let (fate, journal) = (self.args.fate, Arc::clone(&self.args.journal));
-        self.custody = Some(Custody::begin(incarnation, claim, head, fate, journal));
+        let (outcome, journal) = (self.args.outcome, Arc::clone(&self.args.journal));
+        self.guard = Some(LaunchGuard::begin(incarnation, claim, head, outcome, journal));
     }
 
-    fn held(&self, incarnation: Incarnation) -> Option<&Custody> {
-        self.custody.as_ref().filter(|held| held.incarnation == incarnation)
+    fn held(&self, incarnation: Incarnation) -> Option<&LaunchGuard> {
+        self.guard.as_ref().filter(|held| held.incarnation == incarnation)
     }
 
     fn await_deaths(&mut self, myself: &ActorRef<ProcessMessage>) {
-        let Some(Custody { incarnation, claim, head: Some(head), .. }) = &self.custody else {
+        let Some(LaunchGuard { incarnation, claim, head: Some(head), .. }) = &self.guard else {
             return;
         };
         let (incarnation, claim, head) = (*incarnation, Arc::clone(claim), Arc::clone(head));
@@ -297,17 +296,17 @@ impl ProcessState {
 
     /// A later stop replaces an earlier one: it can only be faster.
     fn stop(&mut self, myself: &ActorRef<ProcessMessage>, order: StopOrder) {
-        if let Errand::Looking { then_stop, .. } = &mut self.errand {
+        if let Task::Looking { then_stop, .. } = &mut self.task {
             *then_stop = Some(order);
             return;
         }
         let incarnation = order.incarnation;
-        let Some(custody) = self.custody.as_mut().filter(|it| it.incarnation == incarnation) else {
+        let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
             return self.vacant(incarnation);
         };
         // Only what loads or serves may be kept.
-        custody.fate = Fate::Killed;
-        let (claim, head) = (Arc::clone(&custody.claim), custody.head.clone());
+        guard.outcome = OrphanOutcome::Killed;
+        let (claim, head) = (Arc::clone(&guard.claim), guard.head.clone());
         let pauses = stop_ladder::pauses(order.mode, order.phase, order.grace);
         let (report, actor) = (self.args.reporter(), myself.clone());
         let ladder = OwnedTask::begin(myself.get_cell(), async move {
@@ -318,7 +317,7 @@ impl ProcessState {
             let proof = stop_ladder::proven_gone(&*claim, lingered).await;
             tell(&actor, ProcessMessage::Vacated { incarnation, proof });
         });
-        self.errand = Errand::Stopping { _ladder: ladder };
+        self.task = Task::Stopping { _ladder: ladder };
     }
 
     /// Of what is not held nothing is left: it was never launched here, or proven gone before.
@@ -352,10 +351,10 @@ impl ProcessState {
 
     fn let_go(&mut self, proof: Proof) {
         self.waiters = None;
-        self.errand = Errand::None;
+        self.task = Task::Idle;
         self.sampler = None;
-        if let Some(custody) = self.custody.take() {
-            custody.close(proof);
+        if let Some(guard) = self.guard.take() {
+            guard.close(proof);
         }
     }
 }

@@ -132,9 +132,9 @@ impl RootSupervisor {
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorTerminated(child, remains, reason) => {
+            SupervisionEvent::ActorTerminated(child, last_state, reason) => {
                 // A killed actor's state comes along, with the guard of the process in it.
-                drop(remains);
+                drop(last_state);
                 let reason = reason.unwrap_or_else(|| "no reason given".to_owned());
                 state.lost(&myself, child.get_id(), &reason).await
             }

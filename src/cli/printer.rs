@@ -99,7 +99,7 @@ impl TextForm {
                 | EventKind::ModelWanted { .. }
                 | EventKind::CleanupBlocked { .. }
                 | EventKind::SupervisorEnded { .. }
-                | EventKind::CustodyEnded { .. }
+                | EventKind::Orphaned { .. }
                 | EventKind::ModelSwitched { .. } => {}
             }
         }

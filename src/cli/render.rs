@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 
 use crate::config::{Config, Origin, Setting};
 use crate::{
-    Cause, Event, EventKind, Fate, Incarnation, LoadStatus, ModelLoadProgress, Notice,
+    Cause, Event, EventKind, Incarnation, LoadStatus, ModelLoadProgress, Notice, OrphanOutcome,
     ServiceState, wire,
 };
 
@@ -70,14 +70,14 @@ fn what(event: &Event, service: &Service) -> String {
         EventKind::ModelWanted { from, to } => format!("{to} is to be served instead of {from}"),
         EventKind::CleanupBlocked { cause } => format!("cleanup blocked: {cause}"),
         EventKind::SupervisorEnded { .. } => "the supervisor has ended".to_owned(),
-        EventKind::CustodyEnded { pid, fate, left } => {
-            let fate = match fate {
-                Fate::Killed => "killed",
-                Fate::Kept => "left running",
+        EventKind::Orphaned { pid, outcome, left } => {
+            let outcome = match outcome {
+                OrphanOutcome::Killed => "killed",
+                OrphanOutcome::Kept => "left running",
             };
             let who = pid.map_or_else(|| "a launch".to_owned(), |pid| format!("process {pid}"));
             let left = left.as_ref().map(|left| format!("; {left}")).unwrap_or_default();
-            format!("{who} lost its owner and was {fate}{left}")
+            format!("{who} lost its owner and was {outcome}{left}")
         }
     }
 }

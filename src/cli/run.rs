@@ -16,7 +16,7 @@ use super::render::{self, Service};
 use super::signals::{LAST, LAST_GRACE, Listener, Signals};
 use super::stderr::Stderr;
 use super::{log, screen};
-use crate::config::{Config, OnExit, Resolved, Sources};
+use crate::config::{Config, ExitPolicy, Resolved, Sources};
 use crate::{
     Cause, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor, SupervisorHandle,
 };
@@ -100,7 +100,7 @@ enum End {
 #[derive(Debug)]
 struct Run {
     service: Service,
-    on_exit: OnExit,
+    on_exit: ExitPolicy,
     output: Output,
     progress: Progress,
     stderr: Stderr,
@@ -165,7 +165,7 @@ impl Run {
 
     fn take_leave(&self, end: &End, handle: &SupervisorHandle) {
         let runs = handle.watch().borrow().pid.is_some();
-        if let (End::Asked(_), OnExit::Stop, true) = (end, self.on_exit, runs) {
+        if let (End::Asked(_), ExitPolicy::Stop, true) = (end, self.on_exit, runs) {
             self.tell("stopping vLLM; a second signal kills it, a third exits at once");
         }
     }
@@ -174,16 +174,16 @@ impl Run {
     fn report(&self, end: &End, last: &Last) -> Exit {
         match end {
             End::Asked(exit) => match (self.on_exit, last.lives_on, &last.blocked) {
-                (OnExit::Detach, Some(pid), _) => {
+                (ExitPolicy::Detach, Some(pid), _) => {
                     self.tell(render::lives_on(&self.service, pid));
                     *exit
                 }
                 // It was to be stopped, and outlives SIGKILL.
-                (OnExit::Stop, _, Some(cause)) => {
+                (ExitPolicy::Stop, _, Some(cause)) => {
                     self.tell(Complaint::from(cause));
                     Exit::Failure
                 }
-                (OnExit::Detach | OnExit::Stop, _, _) => *exit,
+                (ExitPolicy::Detach | ExitPolicy::Stop, _, _) => *exit,
             },
             End::GaveUp(cause) => {
                 self.tell(Complaint::from(cause));

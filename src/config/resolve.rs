@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::field_reader::{FieldReader, Place};
 use super::file::{self, ParsedFile};
 use super::problem::{ConfigError, Problem};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
 use super::section::{Field, GpuSection, LifecycleSection, LogsSection, VllmSection};
-use super::settle::{Place, Settler};
 use super::sources::Sources;
-use super::{Config, Gpu, Lifecycle, Logs, ModelReference, OnExit, validate};
+use super::{Config, ExitPolicy, Gpu, Lifecycle, Logs, ModelReference, validate};
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,19 +60,19 @@ impl Resolved {
             Ok(parsed) => (parsed, None),
             Err(problem) => (ParsedFile::default(), Some(problem)),
         };
-        let mut settler = Settler::new(file.clone(), parsed.lines);
-        let section = settler.settle::<VllmSection>("", Field::read(parsed.section));
-        let mut resolver = Resolver { sources, settler, file_problem };
+        let mut fields = FieldReader::new(file.clone(), parsed.lines);
+        let section = fields.read::<VllmSection>("", Field::read(parsed.section));
+        let mut resolver = Resolver { sources, fields, file_problem };
         let config = resolver.config(section.unwrap_or_default());
-        resolver.settler.problems.extend(resolver.file_problem);
+        resolver.fields.problems.extend(resolver.file_problem);
 
-        let problems = resolver.settler.all_problems(&config);
+        let problems = resolver.fields.all_problems(&config);
         if !problems.is_empty() {
             return Err(ConfigError { problems, file });
         }
         let origins = config.settings().into_iter().map(|(key, value)| {
             let value = config.secrets.redact(&value);
-            Setting { key, value, origin: resolver.settler.origin(key) }
+            Setting { key, value, origin: resolver.fields.origin(key) }
         });
         let origins = origins.collect();
         Ok(Self { config, origins, file })
@@ -82,7 +82,7 @@ impl Resolved {
 /// Knows which sources each setting has.
 struct Resolver<'a> {
     sources: &'a Sources,
-    settler: Settler,
+    fields: FieldReader,
     file_problem: Option<Problem>,
 }
 
@@ -96,21 +96,21 @@ impl Resolver<'_> {
         config.secrets = self.secrets();
         config.port = self.port(section.port).map_or(config.port, NonZeroU16::get);
 
-        let settler = &mut self.settler;
-        settler.report_unknown("", &section.unknown);
-        config.host = settler.settle("host", section.host).unwrap_or(config.host);
-        let binary = settler.settle("vllm_binary", section.vllm_binary);
+        let fields = &mut self.fields;
+        fields.report_unknown("", &section.unknown);
+        config.host = fields.read("host", section.host).unwrap_or(config.host);
+        let binary = fields.read("vllm_binary", section.vllm_binary);
         config.vllm_binary = binary.map(|command| with_whole_path(command.into(), sources));
-        let extra_args = settler.settle("extra_args", section.extra_args).unwrap_or_default();
+        let extra_args = fields.read("extra_args", section.extra_args).unwrap_or_default();
         config.extra_args = extra_args.into_iter().map(String::from).collect();
-        let env = settler.settle("env", section.env).unwrap_or_default();
+        let env = fields.read("env", section.env).unwrap_or_default();
         config.env = env.into_iter().map(|(name, value)| (name, value.into())).collect();
-        let lifecycle = settler.settle("lifecycle", section.lifecycle).unwrap_or_default();
-        config.lifecycle = resolve_lifecycle(settler, lifecycle);
-        let gpu = settler.settle("gpu", section.gpu).unwrap_or_default();
-        config.gpu = resolve_gpu(settler, gpu);
-        let logs = settler.settle("logs", section.logs).unwrap_or_default();
-        config.logs = resolve_logs(settler, logs);
+        let lifecycle = fields.read("lifecycle", section.lifecycle).unwrap_or_default();
+        config.lifecycle = resolve_lifecycle(fields, lifecycle);
+        let gpu = fields.read("gpu", section.gpu).unwrap_or_default();
+        config.gpu = resolve_gpu(fields, gpu);
+        let logs = fields.read("logs", section.logs).unwrap_or_default();
+        config.logs = resolve_logs(fields, logs);
         config
     }
 
@@ -120,22 +120,22 @@ impl Resolver<'_> {
         let by_variable = || Some((sources.variable("VLLM_MODEL")?, Place::variable("VLLM_MODEL")));
         let text = match by_flag.or_else(by_variable) {
             Some((text, place)) => {
-                self.settler.found("model", place);
+                self.fields.found("model", place);
                 text.to_owned()
             }
             None => self.model_in_file(in_file)?,
         };
         let parsed = ModelReference::parse(&text, &sources.working_directory, sources.home());
-        let report = |error| self.settler.report(validate::invalid_model(error).with_value(text));
+        let report = |error| self.fields.report(validate::invalid_model(error).with_value(text));
         parsed.map_err(report).ok()
     }
 
     /// The last source of a model. That a file which cannot be read gives none is no news.
     fn model_in_file(&mut self, in_file: Field<String>) -> Option<String> {
         if matches!(in_file, Field::Absent) && self.file_problem.is_none() {
-            self.settler.problems.push(Problem::no_model());
+            self.fields.problems.push(Problem::no_model());
         }
-        self.settler.settle("model", in_file)
+        self.fields.read("model", in_file)
     }
 
     fn port(&mut self, in_file: Field<NonZeroU16>) -> Option<NonZeroU16> {
@@ -151,27 +151,27 @@ impl Resolver<'_> {
             Some((Value::String(text), place)) if text.contains("://") => {
                 let message = "a service address that Kubernetes sets, not a port";
                 let help = "set `enableServiceLinks: false` in the pod, or rename the service";
-                self.settler.problems.push(Problem::new(place.key, message, help).with_value(text));
+                self.fields.problems.push(Problem::new(place.key, message, help).with_value(text));
                 None
             }
-            Some((value, place)) => self.settler.settle_at("port", Field::read(value), place),
-            None => self.settler.settle("port", in_file),
+            Some((value, place)) => self.fields.read_at("port", Field::read(value), place),
+            None => self.fields.read("port", in_file),
         }
     }
 
     fn state_dir(&mut self) -> PathBuf {
         if let Some(path) = &self.sources.overrides.state_dir {
-            self.settler.found("state_dir", Place::flag("--state-dir"));
+            self.fields.found("state_dir", Place::flag("--state-dir"));
             return self.sources.working_directory.join(path);
         }
         let Some(base) = self.sources.xdg_directory("XDG_STATE_HOME", ".local/state") else {
             let message = "there is no home directory to keep state in";
             let help = "give `--state-dir`, or set XDG_STATE_HOME or HOME";
-            self.settler.problems.push(Problem::new("--state-dir", message, help));
+            self.fields.problems.push(Problem::new("--state-dir", message, help));
             return PathBuf::new();
         };
         if self.sources.variable("XDG_STATE_HOME").is_some_and(|path| base == Path::new(path)) {
-            self.settler.found("state_dir", Place::variable("XDG_STATE_HOME"));
+            self.fields.found("state_dir", Place::variable("XDG_STATE_HOME"));
         }
         base.join("vllmd")
     }
@@ -188,93 +188,94 @@ impl Resolver<'_> {
         match secret::from_environment(variable, environment, working_directory) {
             Ok(found) => {
                 let (secret, variable) = found?;
-                self.settler.found(setting, Place::variable(&variable));
+                self.fields.found(setting, Place::variable(&variable));
                 Some(secret)
             }
             Err(problem) => {
-                self.settler.problems.push(problem);
+                self.fields.problems.push(problem);
                 None
             }
         }
     }
 }
 
-fn resolve_lifecycle(settler: &mut Settler, s: LifecycleSection) -> Lifecycle {
+fn resolve_lifecycle(fields: &mut FieldReader, s: LifecycleSection) -> Lifecycle {
     let d = Lifecycle::default();
-    settler.report_unknown("lifecycle.", &s.unknown);
+    fields.report_unknown("lifecycle.", &s.unknown);
     Lifecycle {
-        mode: settler.settle("lifecycle.mode", s.mode).unwrap_or(d.mode),
-        start_timeout: settler
+        mode: fields.read("lifecycle.mode", s.mode).unwrap_or(d.mode),
+        start_timeout: fields
             .duration("lifecycle.start_timeout", s.start_timeout, s.start_timeout_seconds)
             .unwrap_or(d.start_timeout),
-        model_load_timeout: settler
+        model_load_timeout: fields
             .duration(
                 "lifecycle.model_load_timeout",
                 s.model_load_timeout,
                 s.model_load_timeout_seconds,
             )
             .unwrap_or(d.model_load_timeout),
-        health_check_interval: settler
+        health_check_interval: fields
             .duration(
                 "lifecycle.health_check_interval",
                 s.health_check_interval,
                 s.health_check_interval_seconds,
             )
             .unwrap_or(d.health_check_interval),
-        max_consecutive_failures: settler
-            .settle("lifecycle.max_consecutive_failures", s.max_consecutive_failures)
+        max_consecutive_failures: fields
+            .read("lifecycle.max_consecutive_failures", s.max_consecutive_failures)
             .unwrap_or(d.max_consecutive_failures),
-        max_restarts_per_minute: settler
-            .settle("lifecycle.max_restarts_per_minute", s.max_restarts_per_minute)
+        max_restarts_per_minute: fields
+            .read("lifecycle.max_restarts_per_minute", s.max_restarts_per_minute)
             .unwrap_or(d.max_restarts_per_minute),
-        restart_backoff: settler
+        restart_backoff: fields
             .duration("lifecycle.restart_backoff", s.restart_backoff, s.restart_backoff_seconds)
             .unwrap_or(d.restart_backoff),
-        stable_after: settler
+        stable_after: fields
             .duration("lifecycle.stable_after", s.stable_after, s.stable_after_seconds)
             .unwrap_or(d.stable_after),
-        stop_on_exit: settler
-            .settle("lifecycle.stop_on_exit", s.stop_on_exit)
-            .map_or(d.stop_on_exit, |stop| if stop { OnExit::Stop } else { OnExit::Detach }),
-        shutdown_grace_period: settler
+        stop_on_exit: fields.read("lifecycle.stop_on_exit", s.stop_on_exit).map_or(
+            d.stop_on_exit,
+            |stop| if stop { ExitPolicy::Stop } else { ExitPolicy::Detach },
+        ),
+        shutdown_grace_period: fields
             .duration(
                 "lifecycle.shutdown_grace_period",
                 s.shutdown_grace_period,
                 s.shutdown_grace_period_seconds,
             )
             .unwrap_or(d.shutdown_grace_period),
-        model_load_max_retries: settler
-            .settle("lifecycle.model_load_max_retries", s.model_load_max_retries)
+        model_load_max_retries: fields
+            .read("lifecycle.model_load_max_retries", s.model_load_max_retries)
             .unwrap_or(d.model_load_max_retries),
     }
 }
 
-fn resolve_gpu(settler: &mut Settler, s: GpuSection) -> Gpu {
+fn resolve_gpu(fields: &mut FieldReader, s: GpuSection) -> Gpu {
     let d = Gpu::default();
-    settler.report_unknown("gpu.", &s.unknown);
+    fields.report_unknown("gpu.", &s.unknown);
     Gpu {
-        memory_utilization: settler
-            .settle("gpu.memory_utilization", s.memory_utilization)
+        memory_utilization: fields
+            .read("gpu.memory_utilization", s.memory_utilization)
             .unwrap_or(d.memory_utilization),
-        tensor_parallel_size: settler
-            .settle("gpu.tensor_parallel_size", s.tensor_parallel_size)
+        tensor_parallel_size: fields
+            .read("gpu.tensor_parallel_size", s.tensor_parallel_size)
             .unwrap_or(d.tensor_parallel_size),
-        pipeline_parallel_size: settler
-            .settle("gpu.pipeline_parallel_size", s.pipeline_parallel_size)
+        pipeline_parallel_size: fields
+            .read("gpu.pipeline_parallel_size", s.pipeline_parallel_size)
             .unwrap_or(d.pipeline_parallel_size),
-        monitor: settler.settle("gpu.monitor", s.monitor).unwrap_or(d.monitor),
-        sample_interval: settler
+        monitor: fields.read("gpu.monitor", s.monitor).unwrap_or(d.monitor),
+        sample_interval: fields
             .duration("gpu.sample_interval", s.sample_interval, s.sample_interval_seconds)
             .unwrap_or(d.sample_interval),
     }
 }
 
-fn resolve_logs(settler: &mut Settler, s: LogsSection) -> Logs {
+fn resolve_logs(fields: &mut FieldReader, s: LogsSection) -> Logs {
     let d = Logs::default();
-    settler.report_unknown("logs.", &s.unknown);
+    fields.report_unknown("logs.", &s.unknown);
     Logs {
-        max_bytes: settler.settle("logs.max_bytes", s.max_bytes).unwrap_or(d.max_bytes),
-        keep: settler.settle("logs.keep", s.keep).unwrap_or(d.keep),
+        max_bytes: fields.read("logs.max_bytes", s.max_bytes).unwrap_or(d.max_bytes),
+        keep: fields.read("logs.keep", s.keep).unwrap_or(d.keep),
     }
 }
 

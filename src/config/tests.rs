@@ -104,20 +104,20 @@ fn without_a_file_a_model_is_enough_and_the_rest_is_default() {
 fn a_flag_goes_before_the_environment_and_that_before_the_file() {
     let mut place = Place::with_file(MODEL_FILE);
     let file = place.sources.file.clone().unwrap();
-    let settled = |place: &Place| {
+    let found = |place: &Place| {
         let resolved = place.load().unwrap();
         let port = origin_of(&resolved, "port").clone();
         (resolved.config.model.to_string(), resolved.config.port, port.origin)
     };
-    assert_eq!(settled(&place), ("file/model".to_owned(), 1001, Origin::File(file)));
+    assert_eq!(found(&place), ("file/model".to_owned(), 1001, Origin::File(file)));
 
     place = place.variable("VLLM_MODEL", "env/model").variable("VLLM_PORT", "1002");
     let by_variable = Origin::Environment("VLLM_PORT".to_owned());
-    assert_eq!(settled(&place), ("env/model".to_owned(), 1002, by_variable));
+    assert_eq!(found(&place), ("env/model".to_owned(), 1002, by_variable));
 
     place.sources.overrides.model = Some("flag/model".to_owned());
     place.sources.overrides.port = Some(1003);
-    assert_eq!(settled(&place), ("flag/model".to_owned(), 1003, Origin::Flag("--port")));
+    assert_eq!(found(&place), ("flag/model".to_owned(), 1003, Origin::Flag("--port")));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn every_setting_of_a_file_arrives() {
         max_restarts_per_minute: NonZeroU32::new(5).unwrap(),
         restart_backoff: Duration::from_millis(2500),
         stable_after: Duration::from_secs(90),
-        stop_on_exit: OnExit::Stop,
+        stop_on_exit: ExitPolicy::Stop,
         shutdown_grace_period: Duration::ZERO,
         model_load_max_retries: 0,
     };

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::field_reader::where_a_secret_belongs;
 use super::model_reference::ModelReferenceError;
 use super::problem::{Problem, ProblemCode};
 use super::secret::{is_named_like_a_secret, looks_like_a_secret};
-use super::settle::where_a_secret_belongs;
 use super::{Config, LifecycleMode, Logs, Secrets};
 
 /// Added to any instant of this machine, a month cannot overflow; nobody means to wait longer.

@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, Fate};
+use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
-use vllm_supervisor_actors::domain::input::RestartRecord;
+use vllm_supervisor_actors::domain::input::CrashRecord;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 
-use super::{EventLine, fate_name, into_line, load_status, millis, timestamp};
+use super::{EventLine, into_line, load_status, millis, outcome_name, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +33,8 @@ impl JournalCodec for JsonLines {
         into_line(&EventLine::from(event))
     }
 
-    fn restart(&self, record: &RestartRecord) -> String {
-        into_line(&RestartLine::from(record))
+    fn crash(&self, record: &CrashRecord) -> String {
+        into_line(&CrashLine::from(record))
     }
 
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String {
@@ -56,9 +56,9 @@ impl JournalCodec for JsonLines {
         })
     }
 
-    fn read_restart(&self, line: &str) -> Option<RestartRecord> {
-        let line: RestartLine = serde_json::from_str(line).ok()?;
-        Some(RestartRecord {
+    fn read_crash(&self, line: &str) -> Option<CrashRecord> {
+        let line: CrashLine = serde_json::from_str(line).ok()?;
+        Some(CrashRecord {
             at: moment(&line.at)?,
             incarnation: Incarnation::new(line.incarnation),
             model: ModelId::new(line.model).ok()?,
@@ -90,7 +90,7 @@ enum KindRead {
     ModelWanted { from: String, to: String },
     CleanupBlocked { cause: CauseRead },
     SupervisorEnded { reason: String },
-    CustodyEnded { pid: Option<u32>, fate: String, left: Option<String> },
+    Orphaned { pid: Option<u32>, outcome: String, left: Option<String> },
 }
 
 #[derive(Deserialize)]
@@ -156,9 +156,11 @@ impl KindRead {
                 let reason = all.into_iter().find(|of| of.as_str() == reason)?;
                 EventKind::SupervisorEnded { reason }
             }
-            Self::CustodyEnded { pid, fate, left } => {
-                let fate = [Fate::Killed, Fate::Kept].into_iter().find(|of| fate_name(*of) == fate);
-                EventKind::CustodyEnded { pid, fate: fate?, left }
+            Self::Orphaned { pid, outcome, left } => {
+                let outcome = [OrphanOutcome::Killed, OrphanOutcome::Kept]
+                    .into_iter()
+                    .find(|of| outcome_name(*of) == outcome);
+                EventKind::Orphaned { pid, outcome: outcome?, left }
             }
         })
     }
@@ -198,7 +200,7 @@ fn status(name: &str) -> Option<LoadStatus> {
 
 /// One entry of the history. It is read back too, so it owns what it holds.
 #[derive(Deserialize, Serialize)]
-pub(super) struct RestartLine {
+pub(super) struct CrashLine {
     at: String,
     incarnation: u64,
     model: String,
@@ -209,8 +211,8 @@ pub(super) struct RestartLine {
     last_lines: Vec<String>,
 }
 
-impl From<&RestartRecord> for RestartLine {
-    fn from(record: &RestartRecord) -> Self {
+impl From<&CrashRecord> for CrashLine {
+    fn from(record: &CrashRecord) -> Self {
         Self {
             at: timestamp(record.at),
             incarnation: record.incarnation.get(),

@@ -5,7 +5,7 @@ use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::Code;
 use vllm_supervisor_actors::domain::event::EndReason;
 use vllm_supervisor_actors::domain::event::EventKind::{
-    self, CleanupBlocked, CustodyEnded, HealthChanged, LoadProgressed, ModelSwitched, ModelWanted,
+    self, CleanupBlocked, HealthChanged, LoadProgressed, ModelSwitched, ModelWanted, Orphaned,
     RestartScheduled, StateChanged, SupervisorEnded,
 };
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
@@ -171,8 +171,8 @@ fn a_notice_of_an_event_is_the_event() {
     assert_eq!(notice(&Notice::Event(happened.clone().into())), event(&happened));
 }
 
-fn record() -> RestartRecord {
-    RestartRecord {
+fn record() -> CrashRecord {
+    CrashRecord {
         at: morning(),
         incarnation: Incarnation::new(2),
         model: model("org/model"),
@@ -182,8 +182,8 @@ fn record() -> RestartRecord {
     }
 }
 
-fn record_that_never_was_healthy() -> RestartRecord {
-    RestartRecord {
+fn record_that_never_was_healthy() -> CrashRecord {
+    CrashRecord {
         cause: Cause::new(Code::ModelGated, "the terms were not accepted"),
         healthy_for: None,
         restart_after: None,
@@ -194,7 +194,7 @@ fn record_that_never_was_healthy() -> RestartRecord {
 #[test]
 fn an_entry_of_the_history_says_its_units() {
     assert_eq!(
-        restart(&record()),
+        super::crash(&record()),
         json!({
             "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "model": "org/model",
             "code": "VLM-016", "summary": "the engine died by SIGSEGV",
@@ -207,38 +207,38 @@ fn an_entry_of_the_history_says_its_units() {
 #[test]
 fn the_history_is_read_back_as_it_was_written() {
     for written in [record(), record_that_never_was_healthy()] {
-        let line = JsonLines.restart(&written);
-        assert_eq!(JsonLines.read_restart(&line), Some(written), "{line}");
+        let line = JsonLines.crash(&written);
+        assert_eq!(JsonLines.read_crash(&line), Some(written), "{line}");
     }
 }
 
 #[test]
 fn every_code_is_read_back_with_its_class() {
     for code in Code::all() {
-        let written = RestartRecord { cause: Cause::new(code, "why"), ..record() };
-        assert_eq!(JsonLines.read_restart(&JsonLines.restart(&written)), Some(written));
+        let written = CrashRecord { cause: Cause::new(code, "why"), ..record() };
+        assert_eq!(JsonLines.read_crash(&JsonLines.crash(&written)), Some(written));
     }
 }
 
 #[test]
 fn a_code_of_a_later_version_is_passed_over() {
-    let line = JsonLines.restart(&record()).replace("VLM-016", "VLM-098");
-    assert_eq!(JsonLines.read_restart(&line), None);
+    let line = JsonLines.crash(&record()).replace("VLM-016", "VLM-098");
+    assert_eq!(JsonLines.read_crash(&line), None);
 }
 
 #[test]
 fn fields_of_a_later_version_do_not_hide_an_entry() {
-    let mut line = restart(&record());
+    let mut line = super::crash(&record());
     line["since_version_2"] = json!(true);
-    assert_eq!(JsonLines.read_restart(&line.to_string()), Some(record()));
+    assert_eq!(JsonLines.read_crash(&line.to_string()), Some(record()));
 }
 
 fn lines() -> [String; 4] {
     let (from, to) = (ServiceState::Running, ServiceState::Crashed);
     let changed = seventh(StateChanged { from, to, cause: Some(crash()) });
-    let ended = seventh(CustodyEnded { pid: Some(42), fate: Fate::Kept, left: None });
+    let ended = seventh(Orphaned { pid: Some(42), outcome: OrphanOutcome::Kept, left: None });
     let gap = JsonLines.gap(Some(Sequence::new(6)), morning(), 2);
-    [JsonLines.event(&changed), JsonLines.restart(&record()), JsonLines.event(&ended), gap]
+    [JsonLines.event(&changed), JsonLines.crash(&record()), JsonLines.event(&ended), gap]
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn the_fields_of_a_line_stand_in_the_order_of_the_contract() {
     for (line, start) in [
         (&changed, format!("{{\"seq\":7,{time},\"type\":\"state_changed\",\"from\":")),
         (&restarted, format!("{{{time},\"model\":")),
-        (&ended, format!("{{\"seq\":7,{time},\"type\":\"custody_ended\",\"pid\":")),
+        (&ended, format!("{{\"seq\":7,{time},\"type\":\"orphaned\",\"pid\":")),
         (&gap, "{\"seq\":6,\"at\":\"2026-11-23T07:00:00.123Z\",\"type\":\"gap\"".to_owned()),
     ] {
         assert!(line.starts_with(&start), "{line}");
@@ -278,7 +278,7 @@ fn a_line_that_was_torn_anywhere_means_nothing() {
             let torn = &line[..end];
             assert_eq!(JsonLines.numbers(torn), None, "{torn}");
             assert_eq!(JsonLines.read_event(torn), None, "{torn}");
-            assert_eq!(JsonLines.read_restart(torn), None, "{torn}");
+            assert_eq!(JsonLines.read_crash(torn), None, "{torn}");
         }
     }
 }
@@ -294,11 +294,11 @@ fn only_the_line_of_an_event_has_numbers() {
 }
 
 #[test]
-fn the_end_of_custody_says_what_became_of_the_process() {
-    for (fate, name) in [(Fate::Kept, "kept"), (Fate::Killed, "killed")] {
+fn an_orphaned_vllm_says_what_became_of_the_process() {
+    for (outcome, name) in [(OrphanOutcome::Kept, "kept"), (OrphanOutcome::Killed, "killed")] {
         assert_event(
-            CustodyEnded { pid: Some(42), fate, left: None },
-            json!({ "type": "custody_ended", "pid": 42, "fate": name, "left": null }),
+            Orphaned { pid: Some(42), outcome, left: None },
+            json!({ "type": "orphaned", "pid": 42, "outcome": name, "left": null }),
         );
     }
 }
@@ -334,7 +334,11 @@ fn every_event_is_read_back_as_it_was_written() {
         ModelWanted { from: model("org/old"), to: model("/models/new") },
         CleanupBlocked { cause: Cause::new(Code::Unrecognised, "process 7 outlives SIGKILL") },
         SupervisorEnded { reason: EndReason::ShutDown },
-        CustodyEnded { pid: None, fate: Fate::Killed, left: Some("process 7 (x) left".to_owned()) },
+        Orphaned {
+            pid: None,
+            outcome: OrphanOutcome::Killed,
+            left: Some("process 7 (x) left".to_owned()),
+        },
     ];
     for written in kinds.map(seventh) {
         let line = JsonLines.event(&written);
@@ -344,9 +348,9 @@ fn every_event_is_read_back_as_it_was_written() {
 
 #[test]
 fn an_event_of_a_later_version_is_not_told_as_another() {
-    let mut line = event(&seventh(CustodyEnded {
+    let mut line = event(&seventh(Orphaned {
         pid: None,
-        fate: Fate::Killed,
+        outcome: OrphanOutcome::Killed,
         left: Some("process 7 (x) left".to_owned()),
     }));
     line["type"] = json!("since_version_2");

@@ -1,6 +1,6 @@
 //! What a program sees: events, snapshots, statuses, and the actor behind.
 
-use vllm_supervisor::config::OnExit;
+use vllm_supervisor::config::ExitPolicy;
 use vllm_supervisor::{Command, EventKind, Notice, Sequence, ServiceState, wire};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
@@ -57,7 +57,7 @@ async fn whoever_asks_from_the_first_number_sees_everything_from_the_first_numbe
 #[tokio::test]
 async fn a_reader_goes_on_where_it_stood_though_another_supervisor_has_come() {
     let scenario = Scenario::configure(Server::fake(FAKE, &fake_vllm()), |config| {
-        config.lifecycle.stop_on_exit = OnExit::Detach;
+        config.lifecycle.stop_on_exit = ExitPolicy::Detach;
     })
     .await;
     scenario.start_service().await;

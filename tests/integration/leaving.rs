@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 use vllm_supervisor::ServiceState::{Running, Starting, Stopped, Unknown};
-use vllm_supervisor::config::OnExit;
+use vllm_supervisor::config::ExitPolicy;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server, Victim};
 
@@ -12,7 +12,7 @@ use crate::FAKE;
 
 async fn detached() -> Scenario {
     let scenario = Scenario::configure(Server::fake(FAKE, &fake_vllm()), |config| {
-        config.lifecycle.stop_on_exit = OnExit::Detach;
+        config.lifecycle.stop_on_exit = ExitPolicy::Detach;
     })
     .await;
     scenario.start_service().await;
@@ -48,7 +48,7 @@ async fn the_last_handle_dropped_keeps_vllm_if_it_is_to_be_kept_and_the_journal_
     // Nobody looks after it any more.
     assert_eq!(present.borrow().state, Unknown);
     assert!(scenario.processes().len() >= 3);
-    journal_says(&scenario, r#""fate":"kept""#);
+    journal_says(&scenario, r#""outcome":"kept""#);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_runtime_that_ends_first_leaves_nothing_and_the_journal_says_so() {
     runtime.shutdown_timeout(Duration::from_secs(10));
     let left = scenario.processes();
     assert!(left.is_empty(), "{left:#?}");
-    journal_says(&scenario, r#""fate":"killed""#);
+    journal_says(&scenario, r#""outcome":"killed""#);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ mod scenery;
 use std::error::Error;
 
 use scenery::Scenery;
-use vllm_supervisor::config::OnExit;
+use vllm_supervisor::config::ExitPolicy;
 use vllm_supervisor::{EventKind, EventStream, Notice, ServiceState, Supervisor};
 
 #[tokio::main]
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .state_dir(scenery.state_dir())
         // Nothing of vLLM survives this program. By default vLLM would live on, and the next
         // supervisor with the same state directory would adopt it.
-        .on_exit(OnExit::Stop)
+        .on_exit(ExitPolicy::Stop)
         .spawn()
         .await?;
 
@@ -93,7 +93,7 @@ async fn print(mut events: EventStream) {
                 | EventKind::ModelWanted { .. }
                 | EventKind::CleanupBlocked { .. }
                 | EventKind::SupervisorEnded { .. }
-                | EventKind::CustodyEnded { .. }
+                | EventKind::Orphaned { .. }
                 | EventKind::ModelSwitched { .. } => {}
             },
             // A subscriber that is too slow is told so, rather than left in the dark.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use vllm_supervisor::config::{Config, ModelReference, OnExit};
+use vllm_supervisor::config::{Config, ExitPolicy, ModelReference};
 use vllm_supervisor::{
     EventKind, Notice, ServiceState, Snapshot, StartError, Supervisor, SupervisorHandle, wire,
 };
@@ -363,7 +363,7 @@ fn configuration(server: &Server, census: &Census, directory: &Path) -> Config {
     config.env.insert(name.to_owned(), value.to_owned());
     // A killed vLLM leaves its rendezvous file (`vllm_dist_*`) in the temporary directory.
     config.env.insert("TMPDIR".to_owned(), directory.display().to_string());
-    config.lifecycle.stop_on_exit = OnExit::Stop;
+    config.lifecycle.stop_on_exit = ExitPolicy::Stop;
     config
 }
 

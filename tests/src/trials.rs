@@ -64,7 +64,7 @@ pub async fn a_stop_while_loading_leaves_nothing(server: Server) {
 /// a restart.
 pub async fn a_successor_adopts_what_is_left_running(server: Server) {
     let scenario = Scenario::configure(server, |config| {
-        config.lifecycle.stop_on_exit = vllm_supervisor::config::OnExit::Detach;
+        config.lifecycle.stop_on_exit = vllm_supervisor::config::ExitPolicy::Detach;
     })
     .await;
     scenario.start_service().await;

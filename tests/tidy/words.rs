@@ -14,7 +14,33 @@ const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat
 const PRIVATE_PLACES: [&str; 3] =
     [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/Use", "rs/")];
 
+/// Names for which the field has words of its own: `ARCHITECTURE.md`, "Glossary".
+const RETIRED: [&str; 11] = [
+    "Custody",
+    "Deed",
+    "Errand",
+    "Fate",
+    "OnExit",
+    "Patient",
+    "Remains",
+    "RestartRecord",
+    "Settle",
+    "Tenure",
+    "Voice",
+];
+
 const NAMES: &[Rule] = &[
+    Rule {
+        says: "a type is called by the field's own word",
+        concerns: |_| true,
+        find: |source| {
+            let is_retired = |name: &str| RETIRED.iter().any(|word| name.starts_with(word));
+            let kinds = ["struct", "enum", "trait"].into_iter();
+            kinds.flat_map(|kind| named_after(source, kind, is_retired)).collect()
+        },
+        broken_by: ("actors/src/x.rs", "enum Fate {}"),
+        kept_by: ("actors/src/x.rs", "enum OrphanOutcome {} fn f(g: Fate) {}"),
+    },
     Rule {
         says: "a test is named by a sentence: what holds",
         concerns: |_| true,

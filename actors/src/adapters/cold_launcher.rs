@@ -26,7 +26,7 @@ use super::system_error::{self, cannot_write};
 use crate::domain::absence::{Proof, ScanError};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::spec::{ModelId, OnExit};
+use crate::domain::spec::{ExitPolicy, ModelId};
 use crate::ports::{Claim, Found, Head, Launcher, Pending};
 
 mod child_command;
@@ -122,7 +122,7 @@ impl ColdLauncher {
     /// From here on nothing of the launch outlives us against our orders.
     fn guard(&self, record: &ProcessRecord, tree: &ProcessTree) -> Result<(), GuardianError> {
         match self.recipe.on_exit {
-            OnExit::Stop => {
+            ExitPolicy::Stop => {
                 tree.guard(Guardian::watch(&Guarded {
                     marker: record.marker.clone(),
                     cgroup: tree.cgroup_path(),
@@ -130,7 +130,7 @@ impl ColdLauncher {
                 })?);
                 Ok(())
             }
-            OnExit::Detach => Ok(()),
+            ExitPolicy::Detach => Ok(()),
         }
     }
 

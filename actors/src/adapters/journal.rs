@@ -23,9 +23,9 @@ use tokio::sync::watch;
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::input::RestartRecord;
+use crate::domain::input::CrashRecord;
 use crate::domain::machine::Resume;
-use crate::ports::{CustodyEnded, Journal, PastEvents, Pending};
+use crate::ports::{Journal, Orphaned, PastEvents, Pending};
 
 mod history;
 mod lines;
@@ -56,7 +56,7 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
     fn event(&self, event: &Event) -> String;
 
     /// A restart.
-    fn restart(&self, record: &RestartRecord) -> String;
+    fn crash(&self, record: &CrashRecord) -> String;
 
     /// That so many entries are missing; of events, up to the one with this number.
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String;
@@ -68,7 +68,7 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
     fn read_event(&self, line: &str) -> Option<Event>;
 
     /// A restart's line; `None` for other lines, and for one that was torn.
-    fn read_restart(&self, line: &str) -> Option<RestartRecord>;
+    fn read_crash(&self, line: &str) -> Option<CrashRecord>;
 }
 
 /// A file of the journal cannot be used.
@@ -127,7 +127,7 @@ struct Inbox {
 enum Entry {
     Event(Arc<Event>),
     /// With its place among the restarts of this life.
-    Restart(u64, Box<RestartRecord>),
+    Restart(u64, Box<CrashRecord>),
     /// Nothing more is expected.
     Close,
 }
@@ -227,17 +227,17 @@ impl Journal for FileJournal {
         self.shared.number(event)
     }
 
-    fn restart(&self, record: &RestartRecord) {
+    fn crash(&self, record: &CrashRecord) {
         let mut inbox = self.shared.inbox();
         inbox.restarts += 1;
         let number = inbox.restarts;
         inbox.send(Entry::Restart(number, Box::new(record.clone())));
     }
 
-    fn custody_ended(&self, ended: &CustodyEnded) {
-        let CustodyEnded { at, incarnation, pid, fate, .. } = *ended;
+    fn orphaned(&self, ended: &Orphaned) {
+        let Orphaned { at, incarnation, pid, outcome, .. } = *ended;
         let left = ended.left.as_ref().map(ToString::to_string);
-        let kind = EventKind::CustodyEnded { pid, fate, left };
+        let kind = EventKind::Orphaned { pid, outcome, left };
         self.shared.number(Event { sequence: Sequence::NONE, at, incarnation, kind });
     }
 
@@ -247,7 +247,7 @@ impl Journal for FileJournal {
     }
 
     /// The last 1000 records, as far as they lie in the last 8 MiB.
-    fn history(&self) -> Pending<'_, Vec<RestartRecord>> {
+    fn history(&self) -> Pending<'_, Vec<CrashRecord>> {
         let (directory, codec) = (self.directory.clone(), Arc::clone(&self.codec));
         let flushed = self.shared.flushed();
         Box::pin(async move {

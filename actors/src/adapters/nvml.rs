@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::domain::gpu::{Gpu, GpuProcess, GpuSnapshot};
-use crate::ports::{GpuLook, GpuSource};
+use crate::ports::{GpuReading, GpuSource};
 
 /// Tells whether a pid, in the host's pid namespace, belongs to the vLLM that we launched.
 pub type Ours = Arc<dyn Fn(u32) -> bool + Send + Sync>;
@@ -34,7 +34,7 @@ pub type Ours = Arc<dyn Fn(u32) -> bool + Send + Sync>;
 #[derive(Debug)]
 pub struct NvmlSource {
     interval: Duration,
-    looks: watch::Receiver<GpuLook>,
+    readings: watch::Receiver<GpuReading>,
     /// Nothing is ever sent; that it is gone is the thread's sign to end.
     _alive: mpsc::Sender<Infallible>,
 }
@@ -46,7 +46,7 @@ impl NvmlSource {
     /// bare name is searched for as dlopen(3) says. `ours` is asked for every process on a GPU, on
     /// the sampler's thread.
     ///
-    /// Where NVML cannot be had, the one look is [`GpuLook::Unavailable`].
+    /// Where NVML cannot be had, the one look is [`GpuReading::Unavailable`].
     pub fn start(interval: Duration, library: Option<PathBuf>, ours: Ours) -> Self {
         Self::begin(interval, move || {
             let mut sampler = Sampler::open(library.as_deref(), ours)?;
@@ -59,25 +59,25 @@ impl NvmlSource {
         interval: Duration,
         open: impl FnOnce() -> Result<L, String> + Send + 'static,
     ) -> Self {
-        let (publish, looks) = watch::channel(GpuLook::Pending);
+        let (publish, readings) = watch::channel(GpuReading::Pending);
         let (alive, owner) = mpsc::channel();
         let sampling = move || match open() {
             Ok(look) => sample(look, &publish, interval, &owner),
             Err(reason) => {
-                publish.send_replace(GpuLook::Unavailable(reason));
+                publish.send_replace(GpuReading::Unavailable(reason));
             }
         };
-        let looks = match thread::Builder::new().name("gpu-sampler".to_owned()).spawn(sampling) {
-            Ok(_detached) => looks,
+        let readings = match thread::Builder::new().name("gpu-sampler".to_owned()).spawn(sampling) {
+            Ok(_detached) => readings,
             Err(error) => unavailable(format!("no thread to look at the GPUs from: {error}")),
         };
-        Self { interval, looks, _alive: alive }
+        Self { interval, readings, _alive: alive }
     }
 }
 
 impl GpuSource for NvmlSource {
-    fn looks(&self) -> watch::Receiver<GpuLook> {
-        self.looks.clone()
+    fn readings(&self) -> watch::Receiver<GpuReading> {
+        self.readings.clone()
     }
 
     fn interval(&self) -> Duration {
@@ -93,7 +93,7 @@ pub struct NoGpus {
 }
 
 impl GpuSource for NoGpus {
-    fn looks(&self) -> watch::Receiver<GpuLook> {
+    fn readings(&self) -> watch::Receiver<GpuReading> {
         unavailable(self.reason.clone())
     }
 
@@ -103,19 +103,19 @@ impl GpuSource for NoGpus {
     }
 }
 
-fn unavailable(reason: String) -> watch::Receiver<GpuLook> {
-    watch::channel(GpuLook::Unavailable(reason)).1
+fn unavailable(reason: String) -> watch::Receiver<GpuReading> {
+    watch::channel(GpuReading::Unavailable(reason)).1
 }
 
 /// Looks again and again until the owner is gone; then NVML is shut down with `look`.
 fn sample(
     mut look: impl FnMut() -> GpuSnapshot,
-    publish: &watch::Sender<GpuLook>,
+    publish: &watch::Sender<GpuReading>,
     interval: Duration,
     owner: &mpsc::Receiver<Infallible>,
 ) {
     loop {
-        publish.send_replace(GpuLook::Seen(look()));
+        publish.send_replace(GpuReading::Seen(look()));
         if owner.recv_timeout(interval) == Err(RecvTimeoutError::Disconnected) {
             break;
         }

@@ -82,11 +82,11 @@ pub enum EventKind {
         to: ModelId,
     },
     /// The owner of vLLM's main process ended without having stopped it.
-    CustodyEnded {
+    Orphaned {
         /// The pid of the main process, if that had been started.
         pid: Option<u32>,
         /// What was to become of it.
-        fate: Fate,
+        outcome: OrphanOutcome,
         /// What outlives its killing, or why nobody can say; `None` if it is proven gone, or kept.
         left: Option<String>,
     },
@@ -94,7 +94,7 @@ pub enum EventKind {
 
 /// What becomes of a process whose owner ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fate {
+pub enum OrphanOutcome {
     /// Killed, with everything it started.
     Killed,
     /// Left running, for the next supervisor to adopt.

@@ -97,12 +97,12 @@ pub enum Effect {
         model: ModelId,
     },
     /// Probe an adopted vLLM eagerly.
-    Attend {
+    Watch {
         /// Which launch.
         incarnation: Incarnation,
     },
     /// It is proven healthy: probe it by the interval, and leave its log alone.
-    Settle {
+    FinishLoading {
         /// Which launch.
         incarnation: Incarnation,
     },
@@ -149,14 +149,14 @@ pub enum Effect {
         after: Duration,
     },
     /// Keep this in the history of restarts.
-    Record(RestartRecord),
+    Record(CrashRecord),
     /// End the supervisor: what was to be stopped is stopped, or cannot be.
     End,
 }
 
 /// One entry of the history of restarts: an end that nobody asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestartRecord {
+pub struct CrashRecord {
     /// When.
     pub at: SystemTime,
     /// The launch that ended.

@@ -16,7 +16,8 @@ use crate::domain::report::Work;
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Crashed, Next, Origin, Remains, Running, Stage, Starting, State, Stopping, Then, Unknown, Voice,
+    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Stage, Starting, State, Stopping, Then,
+    Unknown,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{Goal, Missed, OpenTickets, Outcome};
@@ -61,7 +62,7 @@ impl Machine {
             spec,
             state: State::Unknown(Unknown {
                 incarnation: None,
-                then: Then::Settle,
+                then: Then::AsFound,
                 lingering: None,
             }),
             ledger: RestartLedger::default(),
@@ -131,7 +132,7 @@ impl Machine {
     pub fn blocked(&self) -> Option<&Cause> {
         match &self.state {
             State::Unknown(Unknown { lingering, .. }) => lingering.as_ref(),
-            State::Crashed(Crashed { remains: Remains::Lingering(cause), .. }) => Some(cause),
+            State::Crashed(Crashed { cleanup: Cleanup::Blocked(cause), .. }) => Some(cause),
             State::Crashed(_)
             | State::Stopped
             | State::Starting(_)
@@ -196,7 +197,7 @@ impl Turn<'_> {
 
     /// Answers those whose goal this has an answer for.
     fn answer(&mut self, outcome: impl FnMut(&Goal) -> Option<Outcome>) {
-        let answers = self.machine.tickets.settle(outcome);
+        let answers = self.machine.tickets.answer(outcome);
         self.reaction.answers.extend(answers);
     }
 
@@ -225,11 +226,11 @@ impl Turn<'_> {
     }
 
     /// Takes over what an earlier supervisor, or process actor, left running.
-    fn attend(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
+    fn watch(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         self.enter(self.starting(incarnation, Some(pid), model, Origin::Restart), None);
         self.answer(|goal| (*goal == Goal::Down).then_some(Err(Missed::Started)));
-        self.effect(Effect::Attend { incarnation });
+        self.effect(Effect::Watch { incarnation });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }
 
@@ -246,7 +247,7 @@ impl Turn<'_> {
             model,
             origin,
             since: self.now,
-            voice: Voice::Silent,
+            first_output: FirstOutput::Awaited,
             last_sign: self.now,
             last_busy: self.now,
             next_look: self.now.monotonic,
@@ -263,11 +264,11 @@ impl Turn<'_> {
     }
 
     /// Nothing is alive: does what was wished for.
-    fn settle(&mut self, then: Then) {
+    fn proceed(&mut self, then: Then) {
         self.rest();
         match then {
             Then::Launch if self.machine.ending == Ending::No => self.launch(Origin::Asked),
-            Then::Launch | Then::Rest | Then::Settle => {}
+            Then::Launch | Then::Rest | Then::AsFound => {}
         }
     }
 

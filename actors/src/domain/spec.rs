@@ -73,7 +73,7 @@ pub enum LifecycleMode {
 
 /// What becomes of vLLM when the supervisor ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnExit {
+pub enum ExitPolicy {
     /// It lives on, and the next supervisor with this state directory adopts it.
     #[default]
     Detach,
@@ -97,5 +97,5 @@ pub struct ServiceSpec {
     /// Failed health checks in a row that mean dead.
     pub max_consecutive_failures: NonZeroU32,
     /// What becomes of vLLM when the supervisor ends.
-    pub on_exit: OnExit,
+    pub on_exit: ExitPolicy,
 }

@@ -131,7 +131,7 @@ pub struct Starting {
     /// When it was launched, or adopted.
     pub since: Moment,
     /// Whether it has said anything yet, which decides the timeout that applies.
-    pub voice: Voice,
+    pub first_output: FirstOutput,
     /// The last sign of progress: output, a phase, or bytes moved.
     pub last_sign: Moment,
     /// The last time that processors were seen at work for it. That alone proves no progress.
@@ -155,13 +155,13 @@ pub enum Origin {
     Restart,
 }
 
-/// Whether a launch has made itself heard.
+/// Whether a launch has written anything yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
+pub enum FirstOutput {
     /// Nothing yet: the start timeout applies.
-    Silent,
+    Awaited,
     /// Output came: the model load timeout applies.
-    Heard,
+    Seen,
 }
 
 /// A launch that serves.
@@ -206,7 +206,7 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// Nothing in particular: keep what is found, rest if nothing is.
-    Settle,
+    AsFound,
     /// Stay down.
     Rest,
     /// Launch.
@@ -221,22 +221,22 @@ pub struct Crashed {
     /// Why.
     pub cause: Cause,
     /// Whether anything of it may still be alive.
-    pub remains: Remains,
+    pub cleanup: Cleanup,
     /// What follows.
     pub next: Next,
 }
 
 /// Whether anything of a crashed launch may still be alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remains {
+pub enum Cleanup {
     /// Being killed.
-    Clearing,
+    Underway,
     /// Being killed, in vain so far.
-    Lingering(Cause),
+    Blocked(Cause),
     /// Being looked for: the process actor that was to kill it died.
-    Sought,
+    Searching,
     /// Proven gone.
-    Gone,
+    Done,
 }
 
 /// What follows a crash.

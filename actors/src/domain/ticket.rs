@@ -109,7 +109,7 @@ impl OpenTickets {
     }
 
     /// Takes out every ticket for whose goal there is an answer now.
-    pub fn settle(
+    pub fn answer(
         &mut self,
         mut answer: impl FnMut(&Goal) -> Option<Outcome>,
     ) -> Vec<(Ticket, Outcome)> {
@@ -140,8 +140,8 @@ mod tests {
         open.open(Ticket::new(1), Goal::Down);
         open.open(Ticket::new(2), Goal::Up);
         let answer = |goal: &Goal| (*goal == Goal::Down).then_some(Ok(()));
-        assert_eq!(open.settle(answer), [(Ticket::new(1), Ok(()))]);
-        assert!(open.settle(answer).is_empty());
+        assert_eq!(open.answer(answer), [(Ticket::new(1), Ok(()))]);
+        assert!(open.answer(answer).is_empty());
         assert_eq!(open.goals().collect::<Vec<_>>(), [&Goal::Up]);
     }
 }

@@ -1,7 +1,7 @@
 //! What a [`GpuMonitorActor`](super::GpuMonitorActor) is told.
 
 use crate::message::messages;
-use crate::ports::GpuLook;
+use crate::ports::GpuReading;
 
 /// What a [`GpuMonitorActor`](super::GpuMonitorActor) is told.
 #[derive(Debug)]
@@ -9,7 +9,7 @@ pub enum GpuMonitorMessage {
     /// The source has looked (from itself).
     Looked {
         /// What it saw.
-        look: GpuLook,
+        look: GpuReading,
     },
     /// Nothing has come from the source for long (from itself).
     SilenceDue,

@@ -9,14 +9,14 @@ use crate::message::messages;
 #[derive(Debug)]
 pub enum HealthMessage {
     /// Ask this launch, often; forget the one before.
-    Attend {
+    Watch {
         /// Which launch.
         incarnation: Incarnation,
         /// What it should serve.
         model: ModelId,
     },
     /// Ask steadily from now on.
-    Settle {
+    ProbeSteadily {
         /// Which launch.
         incarnation: Incarnation,
     },

@@ -28,7 +28,7 @@ async fn nobody_is_asked_before_there_is_a_launch() {
 async fn a_launch_is_asked_at_once_and_often() {
     let mut scene = Scene::begin().await;
     let begun = Instant::now();
-    scene.attend(FIRST);
+    scene.watch(FIRST);
 
     for _ in 0..10 {
         let report = scene.next_check().await;
@@ -43,7 +43,7 @@ async fn a_launch_is_asked_at_once_and_often() {
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_drags_on_is_asked_less_often() {
     let scene = Scene::begin().await;
-    scene.attend(FIRST);
+    scene.watch(FIRST);
 
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(30) {
@@ -55,21 +55,21 @@ async fn a_launch_that_drags_on_is_asked_less_often() {
 
 #[tokio::test(start_paused = true)]
 async fn a_settled_vllm_is_asked_steadily_and_reported_by_the_interval() {
-    let mut scene = Scene::settled().await;
-    let settled = Instant::now();
+    let mut scene = Scene::steady().await;
+    let steady = Instant::now();
     for _ in 0..3 {
         scene.next_question().await;
         scene.paused_for(STEADY);
     }
     scene.next_check().await;
-    assert!(settled.elapsed() >= INTERVAL, "reported after {:?}", settled.elapsed());
+    assert!(steady.elapsed() >= INTERVAL, "reported after {:?}", steady.elapsed());
     scene.next_check().await;
-    assert!(settled.elapsed() >= 2 * INTERVAL, "reported after {:?}", settled.elapsed());
+    assert!(steady.elapsed() >= 2 * INTERVAL, "reported after {:?}", steady.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_check_that_passes_after_one_that_failed_is_reported_at_once() {
-    let mut scene = Scene::settled().await;
+    let mut scene = Scene::steady().await;
     scene.probe.fall_silent();
     assert!(scene.next_check().await.check.is_err());
     scene.probe.serve();
@@ -80,7 +80,7 @@ async fn the_check_that_passes_after_one_that_failed_is_reported_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_is_drained_when_nothing_has_run_for_a_while() {
-    let mut scene = Scene::settled().await;
+    let mut scene = Scene::steady().await;
     let in_hand = |requests| Some(InHand { requests, connections: None });
     scene.probe.has_in_hand(in_hand(1));
     tell(&scene.actor, HealthMessage::Cease);
@@ -96,7 +96,7 @@ async fn a_launch_is_drained_when_nothing_has_run_for_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_does_not_tell_what_runs_is_not_waited_for() {
-    let mut scene = Scene::settled().await;
+    let mut scene = Scene::steady().await;
     let begun = Instant::now();
     tell(&scene.actor, HealthMessage::Drain { incarnation: FIRST });
     assert_eq!(scene.root.next().await, HealthNews::Drained(FIRST));
@@ -105,7 +105,7 @@ async fn a_launch_that_does_not_tell_what_runs_is_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_vllm_that_failed_a_check_is_asked_sooner_until_it_passes_one() {
-    let mut scene = Scene::settled().await;
+    let mut scene = Scene::steady().await;
     scene.probe.fall_silent();
     scene.next_question().await;
     for _ in 0..2 {
@@ -126,11 +126,11 @@ async fn a_vllm_that_failed_a_check_is_asked_sooner_until_it_passes_one() {
 async fn one_question_is_asked_at_a_time() {
     let mut scene = Scene::begin().await;
     scene.probe.delay(Duration::from_secs(5));
-    scene.attend(FIRST);
+    scene.watch(FIRST);
     for _ in 0..3 {
         tell(&scene.actor, HealthMessage::Probe { incarnation: FIRST });
         tell(&scene.actor, HealthMessage::ProbeDue { incarnation: FIRST });
-        tell(&scene.actor, HealthMessage::Settle { incarnation: FIRST });
+        tell(&scene.actor, HealthMessage::ProbeSteadily { incarnation: FIRST });
     }
 
     for _ in 0..3 {
@@ -142,7 +142,7 @@ async fn one_question_is_asked_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_does_not_wait_for_the_interval() {
-    let scene = Scene::settled().await;
+    let scene = Scene::steady().await;
     let begun = Instant::now();
 
     tell(&scene.actor, HealthMessage::Probe { incarnation: FIRST });
@@ -156,7 +156,7 @@ async fn a_probe_does_not_wait_for_the_interval() {
 #[tokio::test(start_paused = true)]
 async fn nobody_is_asked_any_more_after_a_cease() {
     let mut scene = Scene::begin().await;
-    scene.attend(FIRST);
+    scene.watch(FIRST);
     scene.root.next().await;
     scene.probe.delay(Duration::from_secs(5));
     scene.next_question().await;
@@ -172,10 +172,10 @@ async fn nobody_is_asked_any_more_after_a_cease() {
 async fn the_answer_of_an_earlier_launch_is_dropped() {
     let mut scene = Scene::begin().await;
     scene.probe.delay(Duration::from_secs(5));
-    scene.attend(FIRST);
+    scene.watch(FIRST);
     scene.next_question().await;
 
-    scene.attend(SECOND);
+    scene.watch(SECOND);
     let check = Err(HealthFailure::NotVllm { url: "late".to_owned() });
     tell(&scene.actor, HealthMessage::Answered { incarnation: FIRST, check });
 
@@ -186,12 +186,12 @@ async fn the_answer_of_an_earlier_launch_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_of_another_launch_changes_nothing() {
-    let scene = Scene::settled().await;
+    let scene = Scene::steady().await;
     let asked = scene.probe.asked().len();
 
     tell(&scene.actor, HealthMessage::Probe { incarnation: SECOND });
     tell(&scene.actor, HealthMessage::ProbeDue { incarnation: SECOND });
-    tell(&scene.actor, HealthMessage::Settle { incarnation: SECOND });
+    tell(&scene.actor, HealthMessage::ProbeSteadily { incarnation: SECOND });
 
     scene.next_question().await;
     assert_eq!(scene.probe.asked().len(), asked + 1);
@@ -202,7 +202,7 @@ async fn what_is_said_of_another_launch_changes_nothing() {
 async fn a_probe_that_panics_ends_the_actor() {
     let scene = Scene::begin().await;
     scene.probe.panic_next(1);
-    scene.attend(FIRST);
+    scene.watch(FIRST);
     in_time(scene.actor.get_cell().wait(None)).await.unwrap();
 }
 
@@ -223,17 +223,17 @@ impl Scene {
     }
 
     /// One that has passed a check, and is asked by the interval since.
-    async fn settled() -> Self {
+    async fn steady() -> Self {
         let mut scene = Self::begin().await;
         scene.probe.serve();
-        scene.attend(FIRST);
+        scene.watch(FIRST);
         assert!(scene.next_check().await.check.is_ok());
-        tell(&scene.actor, HealthMessage::Settle { incarnation: FIRST });
+        tell(&scene.actor, HealthMessage::ProbeSteadily { incarnation: FIRST });
         scene
     }
 
-    fn attend(&self, incarnation: Incarnation) {
-        tell(&self.actor, HealthMessage::Attend { incarnation, model: model("m") });
+    fn watch(&self, incarnation: Incarnation) {
+        tell(&self.actor, HealthMessage::Watch { incarnation, model: model("m") });
     }
 
     async fn next_check(&mut self) -> HealthReport {

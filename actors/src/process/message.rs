@@ -80,9 +80,9 @@ messages!(ProcessMessage);
 
 /// Numbers the process actors of one supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tenure(u32);
+pub struct Epoch(u32);
 
-impl Tenure {
+impl Epoch {
     /// That of the actor after this one.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -95,7 +95,7 @@ impl Tenure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessNews {
     /// Whose words.
-    pub tenure: Tenure,
+    pub epoch: Epoch,
     /// What they say.
     pub report: ProcessReport,
 }

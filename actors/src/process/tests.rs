@@ -13,19 +13,19 @@ use crate::testing::harness::{eventually, in_time, model};
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
 use crate::testing::listener::Listener;
-use crate::testing::process::{Deed, ScriptedProcess};
+use crate::testing::process::{Call, ScriptedProcess};
 
-mod custody;
 mod doubting;
+mod guard;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);
 const HOUR: Duration = Duration::from_secs(3600);
-const TERM: Deed = Deed::Signalled(Signal::Terminate);
+const TERM: Call = Call::Signalled(Signal::Terminate);
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_is_reported_and_so_is_its_end() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
     let process = scene.launched().await;
 
@@ -39,7 +39,7 @@ async fn a_launch_is_reported_and_so_is_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_fails_is_reported_with_its_cause_and_leaves_nothing_in_hand() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let cause = Cause::new(Code::PortInUse, "somebody has it");
     scene.launcher.refuse_next(cause.clone());
 
@@ -47,65 +47,65 @@ async fn a_launch_that_fails_is_reported_with_its_cause_and_leaves_nothing_in_ha
 
     assert_eq!(scene.next().await, ProcessReport::LaunchFailed { incarnation: FIRST, cause });
     scene.end().await;
-    assert!(scene.journal.ends_of_custody().is_empty());
+    assert!(scene.journal.orphaned().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_serving_vllm_that_heeds_the_sigterm_is_swept_and_vacated_at_once() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
 
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
 
     scene.vacates(FIRST).await;
-    assert_eq!(deeds(&process), [(0, TERM), (0, Deed::Swept)]);
+    assert_eq!(calls(&process), [(0, TERM), (0, Call::Swept)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_serving_vllm_that_does_not_heed_it_is_killed_after_the_grace() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.ignore_sigterm();
 
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
 
     scene.vacates(FIRST).await;
-    assert_eq!(deeds(&process), [(0, TERM), (10, Deed::Swept)]);
+    assert_eq!(calls(&process), [(0, TERM), (10, Call::Swept)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_loading_vllm_that_swallows_the_first_sigterm_heeds_the_second() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.heed_sigterm(2);
 
     scene.stop(FIRST, StopMode::Graceful, Phase::Loading);
 
     scene.vacates(FIRST).await;
-    assert_eq!(deeds(&process), [(0, TERM), (1, TERM), (1, Deed::Swept)]);
+    assert_eq!(calls(&process), [(0, TERM), (1, TERM), (1, Call::Swept)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_loading_vllm_that_heeds_neither_is_killed_within_the_same_grace() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.ignore_sigterm();
 
     scene.stop(FIRST, StopMode::Graceful, Phase::Loading);
 
     scene.vacates(FIRST).await;
-    assert_eq!(deeds(&process), [(0, TERM), (1, TERM), (10, Deed::Swept)]);
+    assert_eq!(calls(&process), [(0, TERM), (1, TERM), (10, Call::Swept)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_immediate_stop_kills_without_asking() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
 
     scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
 
     scene.vacates(FIRST).await;
-    assert_eq!(deeds(&process), [(0, Deed::Swept)]);
+    assert_eq!(calls(&process), [(0, Call::Swept)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_immediate_stop_hastens_a_graceful_one() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.ignore_sigterm();
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
     scene.root.hears_nothing_for(Duration::from_secs(3)).await;
@@ -113,12 +113,12 @@ async fn an_immediate_stop_hastens_a_graceful_one() {
     scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
 
     scene.vacates(FIRST).await;
-    assert_eq!(deeds(&process), [(0, TERM), (3, Deed::Swept)]);
+    assert_eq!(calls(&process), [(0, TERM), (3, Call::Swept)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_main_process_leaves_behind_is_killed_before_it_counts_as_vacated() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.grow(&[7, 8]);
     process.end(Exit::Signal(11));
     assert!(matches!(scene.next().await, ProcessReport::Exited { .. }));
@@ -131,7 +131,7 @@ async fn what_the_main_process_leaves_behind_is_killed_before_it_counts_as_vacat
 
 #[tokio::test(start_paused = true)]
 async fn what_outlives_sigkill_is_reported_once_after_ten_seconds_and_vacated_in_the_end() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.get_stuck(&[7]);
     let begun = tokio::time::Instant::now();
 
@@ -151,14 +151,14 @@ async fn what_outlives_sigkill_is_reported_once_after_ten_seconds_and_vacated_in
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_with_nothing_in_hand_is_vacated_at_once() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
     assert_eq!(scene.next().await, vacated(FIRST));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_of_another_incarnation_does_nothing_to_this_one() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
 
     scene.stop(SECOND, StopMode::Immediate, Phase::Serving);
     assert_eq!(scene.next().await, vacated(SECOND));
@@ -166,14 +166,14 @@ async fn what_is_said_of_another_incarnation_does_nothing_to_this_one() {
     scene.tell(ProcessMessage::Vacated { incarnation: SECOND, proof: proof() });
 
     scene.root.hears_nothing_for(HOUR).await;
-    assert_eq!(deeds(&process), []);
+    assert_eq!(calls(&process), []);
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
     scene.vacates(FIRST).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_work_of_the_tree_is_told_when_asked_for() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     let work = Work { cpu: Duration::from_secs(5), io_bytes: 42 };
     process.show_work(work);
 
@@ -184,7 +184,7 @@ async fn the_work_of_the_tree_is_told_when_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_owner_left_is_adopted_and_its_end_is_heard() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let process = scene.launcher.leave(FIRST, model("m"));
 
     scene.tell(ProcessMessage::Adopt { model: model("m") });
@@ -196,7 +196,7 @@ async fn what_an_earlier_owner_left_is_adopted_and_its_end_is_heard() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_looking_waits_until_nothing_was_found() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.look_and_stop().await;
 
     scene.launcher.answer_searches();
@@ -207,7 +207,7 @@ async fn a_stop_while_looking_waits_until_nothing_was_found() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_looking_stops_the_vllm_that_was_found() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let process = scene.launcher.leave(FIRST, model("m"));
     scene.look_and_stop().await;
 
@@ -220,7 +220,7 @@ async fn a_stop_while_looking_stops_the_vllm_that_was_found() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_looking_clears_the_remnant_that_was_found() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let process = scene.launcher.leave(FIRST, model("another"));
     scene.look_and_stop().await;
 
@@ -233,7 +233,7 @@ async fn a_stop_while_looking_clears_the_remnant_that_was_found() {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_that_is_not_over_does_not_find_what_is_launched_meanwhile() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.launcher.hold_searches();
     scene.tell(ProcessMessage::Adopt { model: model("m") });
     scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
@@ -246,9 +246,9 @@ async fn a_look_that_is_not_over_does_not_find_what_is_launched_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn every_report_names_the_actor_that_it_comes_from() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.stop(FIRST, StopMode::Graceful, Phase::Serving);
-    assert_eq!(scene.root.next().await.tenure, tenure());
+    assert_eq!(scene.root.next().await.epoch, epoch());
 }
 
 /// A process actor, its launcher, and all that its root hears.
@@ -261,15 +261,15 @@ struct Scene {
 }
 
 impl Scene {
-    async fn begin(fate: Fate) -> Self {
+    async fn begin(outcome: OrphanOutcome) -> Self {
         let (launcher, journal) =
             (Arc::<ScriptedLauncher>::default(), Arc::<MemoryJournal>::default());
         let root = Listener::begin().await;
         let args = ProcessArgs {
             launcher: Arc::clone(&launcher) as _,
             journal: Arc::clone(&journal) as _,
-            fate,
-            tenure: tenure(),
+            outcome,
+            epoch: epoch(),
             root: root.reports(),
         };
         let (actor, ended) =
@@ -277,8 +277,8 @@ impl Scene {
         Self { launcher, journal, root, actor, ended: Some(ended) }
     }
 
-    async fn with_process(fate: Fate) -> (Self, ScriptedProcess) {
-        let mut scene = Self::begin(fate).await;
+    async fn with_process(outcome: OrphanOutcome) -> (Self, ScriptedProcess) {
+        let mut scene = Self::begin(outcome).await;
         scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
         let process = scene.launched().await;
         (scene, process)
@@ -355,11 +355,11 @@ fn no_descriptors() -> ScanError {
     ScanError::new("/proc", &"Too many open files")
 }
 
-fn tenure() -> Tenure {
-    Tenure::default().next()
+fn epoch() -> Epoch {
+    Epoch::default().next()
 }
 
 /// What was done to a process, and in which second of its life.
-fn deeds(process: &ScriptedProcess) -> Vec<(u64, Deed)> {
-    process.deeds().into_iter().map(|(age, deed)| (age.as_secs(), deed)).collect()
+fn calls(process: &ScriptedProcess) -> Vec<(u64, Call)> {
+    process.calls().into_iter().map(|(age, call)| (age.as_secs(), call)).collect()
 }

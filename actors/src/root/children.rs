@@ -17,13 +17,13 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::moment::Moment;
 use crate::domain::restart::Intensity;
-use crate::domain::spec::{ModelId, OnExit};
+use crate::domain::spec::{ExitPolicy, ModelId};
 use crate::domain::state::{Stage, State, Stopping};
 use crate::gpu_monitor::{GpuMonitorActor, GpuMonitorArgs, GpuMonitorMessage};
 use crate::health::{HealthActor, HealthArgs, HealthMessage};
 use crate::model_loader::{ModelLoaderActor, ModelLoaderArgs, ModelLoaderMessage};
-use crate::ports::Fate;
-use crate::process::{ProcessActor, ProcessArgs, ProcessMessage, ProcessNews, Tenure};
+use crate::ports::OrphanOutcome;
+use crate::process::{Epoch, ProcessActor, ProcessArgs, ProcessMessage, ProcessNews};
 use crate::root::message::RootMessage;
 use crate::root::service::Service;
 use crate::root::{Adapters, RootArgs};
@@ -42,7 +42,7 @@ pub(super) struct Children {
     recipe: Recipe,
     process: ActorRef<ProcessMessage>,
     /// Which process actor that is.
-    tenure: Tenure,
+    epoch: Epoch,
     loader: ActorRef<ModelLoaderMessage>,
     health: ActorRef<HealthMessage>,
     gpus: ActorRef<GpuMonitorMessage>,
@@ -91,20 +91,20 @@ pub(super) enum Loss {
 struct Recipe {
     adapters: Adapters,
     health_interval: Duration,
-    fate: Fate,
+    outcome: OrphanOutcome,
 }
 
 impl Recipe {
     async fn process(
         &self,
         root: &ActorRef<RootMessage>,
-        tenure: Tenure,
+        epoch: Epoch,
     ) -> Result<ActorRef<ProcessMessage>, ActorProcessingErr> {
         let args = ProcessArgs {
             launcher: self.adapters.launcher.clone(),
             journal: self.adapters.journal.clone(),
-            fate: self.fate,
-            tenure,
+            outcome: self.outcome,
+            epoch,
             root: root.get_derived(),
         };
         Ok(Actor::spawn_linked(None, ProcessActor, args, root.get_cell()).await?.0)
@@ -145,15 +145,18 @@ impl Children {
         root: &ActorRef<RootMessage>,
         args: &RootArgs,
     ) -> Result<Self, ActorProcessingErr> {
-        let fate = match args.spec.on_exit {
-            OnExit::Detach => Fate::Kept,
-            OnExit::Stop => Fate::Killed,
+        let outcome = match args.spec.on_exit {
+            ExitPolicy::Detach => OrphanOutcome::Kept,
+            ExitPolicy::Stop => OrphanOutcome::Killed,
         };
-        let recipe =
-            Recipe { adapters: args.adapters.clone(), health_interval: args.health_interval, fate };
+        let recipe = Recipe {
+            adapters: args.adapters.clone(),
+            health_interval: args.health_interval,
+            outcome,
+        };
         Ok(Self {
-            process: recipe.process(root, Tenure::default()).await?,
-            tenure: Tenure::default(),
+            process: recipe.process(root, Epoch::default()).await?,
+            epoch: Epoch::default(),
             loader: recipe.loader(root).await?,
             health: recipe.health(root).await?,
             gpus: recipe.gpus(root).await?,
@@ -167,7 +170,7 @@ impl Children {
 
     /// Whether these are the words of the present process actor.
     pub(super) fn hears(&self, news: &ProcessNews) -> bool {
-        news.tenure == self.tenure
+        news.epoch == self.epoch
     }
 
     /// Does what the machine asks for.
@@ -176,13 +179,13 @@ impl Children {
         match effect {
             Effect::Adopt => tell(&self.process, ProcessMessage::Adopt { model: model.clone() }),
             Effect::Launch { incarnation, model } => {
-                self.attend(incarnation, &model);
+                self.watch(incarnation, &model);
                 tell(&self.process, ProcessMessage::Launch { incarnation, model });
             }
-            Effect::Attend { incarnation } => self.attend(incarnation, model),
-            Effect::Settle { incarnation } => {
+            Effect::Watch { incarnation } => self.watch(incarnation, model),
+            Effect::FinishLoading { incarnation } => {
                 tell(&self.loader, ModelLoaderMessage::Cease);
-                tell(&self.health, HealthMessage::Settle { incarnation });
+                tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
             }
             Effect::Probe { incarnation } => {
                 tell(&self.health, HealthMessage::Probe { incarnation });
@@ -213,20 +216,20 @@ impl Children {
         }
     }
 
-    fn attend(&self, incarnation: Incarnation, model: &ModelId) {
+    fn watch(&self, incarnation: Incarnation, model: &ModelId) {
         tell(&self.loader, ModelLoaderMessage::Follow { incarnation, model: model.clone() });
-        tell(&self.health, HealthMessage::Attend { incarnation, model: model.clone() });
+        tell(&self.health, HealthMessage::Watch { incarnation, model: model.clone() });
     }
 
     /// Tells fresh loader and health actors where the service stands.
     pub(super) fn resume(&self, service: &Service) {
         let machine = service.machine();
         match machine.state() {
-            State::Starting(starting) => self.attend(starting.incarnation, &starting.model),
+            State::Starting(starting) => self.watch(starting.incarnation, &starting.model),
             State::Running(running) => {
                 let (incarnation, model) = (running.incarnation, running.model.clone());
-                tell(&self.health, HealthMessage::Attend { incarnation, model });
-                tell(&self.health, HealthMessage::Settle { incarnation });
+                tell(&self.health, HealthMessage::Watch { incarnation, model });
+                tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
             }
             // Whoever was to be waited for was waited for by an actor that is gone.
             State::Stopping(Stopping { incarnation, stage: Stage::Draining { .. }, .. }) => {
@@ -259,8 +262,8 @@ impl Children {
         }
         match role {
             Role::Process => {
-                self.tenure = self.tenure.next();
-                self.process = self.recipe.process(root, self.tenure).await?;
+                self.epoch = self.epoch.next();
+                self.process = self.recipe.process(root, self.epoch).await?;
                 self.replace_loader(root).await?;
                 self.replace_health(root).await?;
             }

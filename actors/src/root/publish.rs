@@ -73,8 +73,8 @@ fn log(event: &Event) {
         EventKind::SupervisorEnded { reason } => {
             info!(sequence, incarnation, reason = reason.as_str(), "the supervisor has ended");
         }
-        EventKind::CustodyEnded { pid, fate, left } => {
-            warn!(sequence, incarnation, pid, ?fate, left, "the owner of vLLM ended");
+        EventKind::Orphaned { pid, outcome, left } => {
+            warn!(sequence, incarnation, pid, ?outcome, left, "the owner of vLLM ended");
         }
     }
 }

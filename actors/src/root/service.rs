@@ -91,7 +91,7 @@ impl Service {
         }
         for effect in &effects {
             if let Effect::Record(record) = effect {
-                self.publisher.journal().restart(record);
+                self.publisher.journal().crash(record);
             }
         }
         effects
@@ -171,9 +171,9 @@ impl Service {
         for effect in effects {
             match effect {
                 Effect::Launch { .. } => self.launch = Some(LaunchKind::Cold),
-                Effect::Attend { .. } => self.launch = Some(LaunchKind::Adopted),
+                Effect::Watch { .. } => self.launch = Some(LaunchKind::Adopted),
                 Effect::Adopt
-                | Effect::Settle { .. }
+                | Effect::FinishLoading { .. }
                 | Effect::Probe { .. }
                 | Effect::Disregard
                 | Effect::Drain { .. }

@@ -10,15 +10,15 @@ use crate::domain::diagnosis::Exit;
 use crate::domain::event::{EndReason, EventKind};
 use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
-use crate::domain::spec::OnExit;
+use crate::domain::spec::ExitPolicy;
 use crate::domain::state::ServiceState::{
     Crashed, Failed, Running, Starting, Stopped, Stopping, Unknown,
 };
 use crate::domain::ticket::Missed;
-use crate::ports::{Fate, Head, Signal};
+use crate::ports::{Head, OrphanOutcome, Signal};
 use crate::root::{Answer, Command, GpuView, LaunchKind, RootMessage};
 use crate::testing::harness::{Harness, Outcome, Plan, World, eventually, in_time, model};
-use crate::testing::process::{Deed, ScriptedProcess};
+use crate::testing::process::{Call, ScriptedProcess};
 
 mod commands;
 mod crashes;
@@ -30,14 +30,14 @@ const SECOND: Incarnation = Incarnation::new(2);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A supervisor that has found nothing and was asked for nothing.
-async fn resting(on_exit: OnExit) -> Harness {
+async fn resting(on_exit: ExitPolicy) -> Harness {
     let harness = Harness::begin(World::default(), Plan::new(on_exit)).await;
     harness.wait_for(Stopped).await;
     harness
 }
 
 /// A supervisor whose vLLM has been launched, and does not serve yet.
-async fn starting(on_exit: OnExit) -> (Harness, ScriptedProcess, Outcome) {
+async fn starting(on_exit: ExitPolicy) -> (Harness, ScriptedProcess, Outcome) {
     let harness = resting(on_exit).await;
     let started = harness.ask(start);
     harness.wait_until(|snapshot| snapshot.pid.is_some()).await;
@@ -46,7 +46,7 @@ async fn starting(on_exit: OnExit) -> (Harness, ScriptedProcess, Outcome) {
 }
 
 /// A supervisor whose vLLM serves.
-async fn running(on_exit: OnExit) -> (Harness, ScriptedProcess) {
+async fn running(on_exit: ExitPolicy) -> (Harness, ScriptedProcess) {
     let (harness, process, started) = starting(on_exit).await;
     harness.world.probe.serve();
     assert_eq!(started.answer().await, Some(Ok(())));
@@ -89,6 +89,6 @@ fn launches(harness: &Harness) -> Vec<u64> {
 }
 
 /// What was done to a process, without the times.
-fn deeds(process: &ScriptedProcess) -> Vec<Deed> {
-    process.deeds().into_iter().map(|(_, deed)| deed).collect()
+fn calls(process: &ScriptedProcess) -> Vec<Call> {
+    process.calls().into_iter().map(|(_, call)| call).collect()
 }

@@ -5,40 +5,40 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::domain::gpu::GpuSnapshot;
-use crate::ports::{GpuLook, GpuSource};
+use crate::ports::{GpuReading, GpuSource};
 
 /// A [`GpuSource`] without a thread: it has looked when the test says so, and is silent otherwise.
 #[derive(Debug)]
 pub struct ScriptedGpus {
     interval: Duration,
-    looks: watch::Sender<GpuLook>,
+    readings: watch::Sender<GpuReading>,
 }
 
 impl ScriptedGpus {
     /// A source that claims to look once in `interval`, and has not looked yet.
     pub fn every(interval: Duration) -> Self {
-        Self { interval, looks: watch::Sender::new(GpuLook::Pending) }
+        Self { interval, readings: watch::Sender::new(GpuReading::Pending) }
     }
 
     /// The source has looked, and this is what it saw.
     pub fn see(&self, snapshot: GpuSnapshot) {
-        self.looks.send_replace(GpuLook::Seen(snapshot));
+        self.readings.send_replace(GpuReading::Seen(snapshot));
     }
 
     /// The source has found that there is nothing to look at.
     pub fn be_unavailable(&self, reason: &str) {
-        self.looks.send_replace(GpuLook::Unavailable(reason.to_owned()));
+        self.readings.send_replace(GpuReading::Unavailable(reason.to_owned()));
     }
 
     /// Resolves when nobody listens any more.
     pub async fn deserted(&self) {
-        self.looks.closed().await;
+        self.readings.closed().await;
     }
 }
 
 impl GpuSource for ScriptedGpus {
-    fn looks(&self) -> watch::Receiver<GpuLook> {
-        self.looks.subscribe()
+    fn readings(&self) -> watch::Receiver<GpuReading> {
+        self.readings.subscribe()
     }
 
     fn interval(&self) -> Duration {

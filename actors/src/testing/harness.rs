@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::machine::Resume;
 use crate::domain::restart::RestartPolicy;
-use crate::domain::spec::{ModelId, OnExit, ServiceSpec};
+use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use crate::domain::state::ServiceState;
 use crate::domain::ticket;
 use crate::root::{Adapters, Answer, Command, RootArgs, RootMessage, RootSupervisor, Snapshot};
@@ -84,7 +84,7 @@ pub struct Plan {
 
 impl Plan {
     /// The defaults, with this end.
-    pub fn new(on_exit: OnExit) -> Self {
+    pub fn new(on_exit: ExitPolicy) -> Self {
         Self {
             spec: ServiceSpec {
                 model: model("org/first"),
@@ -247,7 +247,7 @@ impl Harness {
             | EventKind::ModelWanted { .. }
             | EventKind::CleanupBlocked { .. }
             | EventKind::SupervisorEnded { .. }
-            | EventKind::CustodyEnded { .. }
+            | EventKind::Orphaned { .. }
             | EventKind::ModelSwitched { .. } => None,
         });
         states.collect()

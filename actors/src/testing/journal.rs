@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::event::Event;
 use crate::domain::id::Sequence;
-use crate::domain::input::RestartRecord;
-use crate::ports::{CustodyEnded, Journal, Page, PastEvents, Pending};
+use crate::domain::input::CrashRecord;
+use crate::ports::{Journal, Orphaned, Page, PastEvents, Pending};
 
 /// A [`Journal`] in memory. It numbers from 1.
 #[derive(Debug, Default)]
@@ -14,8 +14,8 @@ pub struct MemoryJournal(Arc<Mutex<Pages>>);
 #[derive(Debug, Default)]
 struct Pages {
     events: Vec<Event>,
-    restarts: Vec<RestartRecord>,
-    ends: Vec<CustodyEnded>,
+    restarts: Vec<CrashRecord>,
+    ends: Vec<Orphaned>,
     /// The last number given.
     given: Sequence,
     writing: Writing,
@@ -31,7 +31,7 @@ enum Writing {
 
 impl MemoryJournal {
     /// A journal that earlier supervisors have written these restarts into, oldest first.
-    pub fn with_history(restarts: Vec<RestartRecord>) -> Self {
+    pub fn with_history(restarts: Vec<CrashRecord>) -> Self {
         Self(Arc::new(Mutex::new(Pages { restarts, ..Pages::default() })))
     }
 
@@ -46,12 +46,12 @@ impl MemoryJournal {
     }
 
     /// The restarts so far, those of earlier supervisors first.
-    pub fn restarts(&self) -> Vec<RestartRecord> {
+    pub fn restarts(&self) -> Vec<CrashRecord> {
         self.pages().restarts.clone()
     }
 
     /// The processes whose owner ended, so far.
-    pub fn ends_of_custody(&self) -> Vec<CustodyEnded> {
+    pub fn orphaned(&self) -> Vec<Orphaned> {
         self.pages().ends.clone()
     }
 
@@ -75,11 +75,11 @@ impl Journal for MemoryJournal {
         Arc::new(event)
     }
 
-    fn restart(&self, record: &RestartRecord) {
+    fn crash(&self, record: &CrashRecord) {
         self.pages().restarts.push(record.clone());
     }
 
-    fn custody_ended(&self, ended: &CustodyEnded) {
+    fn orphaned(&self, ended: &Orphaned) {
         let mut pages = self.pages();
         pages.given = pages.given.next();
         pages.ends.push(ended.clone());
@@ -89,7 +89,7 @@ impl Journal for MemoryJournal {
         Box::new(Reader { pages: Arc::clone(&self.0), from })
     }
 
-    fn history(&self) -> Pending<'_, Vec<RestartRecord>> {
+    fn history(&self) -> Pending<'_, Vec<CrashRecord>> {
         Box::pin(async { self.restarts() })
     }
 

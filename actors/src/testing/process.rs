@@ -58,7 +58,7 @@ struct Script {
     /// `None` if reading them takes for ever.
     last_lines: Option<Vec<String>>,
     deaths: Option<mpsc::UnboundedSender<Death>>,
-    deeds: Vec<(Duration, Deed)>,
+    calls: Vec<(Duration, Call)>,
 }
 
 /// What comes of measuring the work.
@@ -71,7 +71,7 @@ enum Measure {
 
 /// What was done to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Call {
     /// The main process got this signal.
     Signalled(Signal),
     /// Everything was killed.
@@ -90,7 +90,7 @@ impl ScriptedProcess {
             measure: Measure::Shows(Work::default()),
             last_lines: Some(Vec::new()),
             deaths: None,
-            deeds: Vec::new(),
+            calls: Vec::new(),
         };
         Self(Arc::new(Life {
             incarnation,
@@ -200,8 +200,8 @@ impl ScriptedProcess {
     }
 
     /// What was done to it, and how long after it began.
-    pub fn deeds(&self) -> Vec<(Duration, Deed)> {
-        self.script().deeds.clone()
+    pub fn calls(&self) -> Vec<(Duration, Call)> {
+        self.script().calls.clone()
     }
 
     /// Whether anything of the tree lives.
@@ -227,8 +227,8 @@ impl ScriptedProcess {
         self.0.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, deed: Deed) {
-        self.script().deeds.push((self.0.began.elapsed(), deed));
+    fn note(&self, call: Call) {
+        self.script().calls.push((self.0.began.elapsed(), call));
     }
 
     /// Returns who lives all the same.
@@ -271,7 +271,7 @@ impl Head for ScriptedProcess {
     }
 
     fn signal(&self, signal: Signal) {
-        self.note(Deed::Signalled(signal));
+        self.note(Call::Signalled(signal));
         match signal {
             Signal::Terminate => self.heed(),
             Signal::Kill => self.end(Exit::Signal(9)),
@@ -297,7 +297,7 @@ impl Claim for ScriptedProcess {
     fn sweep(&self) -> Pending<'static, Result<Proof, Doubt>> {
         let process = self.clone();
         Box::pin(async move {
-            process.note(Deed::Swept);
+            process.note(Call::Swept);
             let look = process.kill_all();
             if look.as_ref().is_ok_and(Vec::is_empty) {
                 return Proof::of(look);
@@ -308,7 +308,7 @@ impl Claim for ScriptedProcess {
     }
 
     fn sweep_blocking(&self) -> Result<Proof, Doubt> {
-        self.note(Deed::SweptByGuard);
+        self.note(Call::SweptByGuard);
         Proof::of(self.kill_all())
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::domain::secret::Secret;
-use crate::domain::spec::OnExit;
+use crate::domain::spec::ExitPolicy;
 
 /// How vLLM is to be started.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub struct LaunchRecipe {
     /// What all launches of this supervisor have in common in their marker.
     pub marker_prefix: String,
     /// Whether vLLM is to be ended with us, however we end.
-    pub on_exit: OnExit,
+    pub on_exit: ExitPolicy,
 }
 
 // The environment may hold what should not be seen.

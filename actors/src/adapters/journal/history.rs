@@ -8,13 +8,13 @@ use std::path::Path;
 use super::JournalCodec;
 use super::lines::Lines;
 use super::segments::{SEGMENT_BYTES, older_restarts, restarts};
-use crate::domain::input::RestartRecord;
+use crate::domain::input::CrashRecord;
 
 /// Most restarts that are told.
 pub(super) const RECORDS: usize = 1000;
 
 /// The latest restarts, oldest first. A file that cannot be read is an error in the log.
-pub(super) fn read(directory: &Path, codec: &dyn JournalCodec) -> Vec<RestartRecord> {
+pub(super) fn read(directory: &Path, codec: &dyn JournalCodec) -> Vec<CrashRecord> {
     let mut records = VecDeque::new();
     for path in [older_restarts(directory), restarts(directory)] {
         match read_file(&path, codec, &mut records) {
@@ -32,14 +32,14 @@ pub(super) fn read(directory: &Path, codec: &dyn JournalCodec) -> Vec<RestartRec
 fn read_file(
     path: &Path,
     codec: &dyn JournalCodec,
-    records: &mut VecDeque<RestartRecord>,
+    records: &mut VecDeque<CrashRecord>,
 ) -> io::Result<()> {
     let mut file = File::open(path)?;
     let start = file.metadata()?.len().saturating_sub(2 * SEGMENT_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut lines = Lines::of(file);
     while let Some(line) = lines.next_line()? {
-        let record = codec.read_restart(&line);
+        let record = codec.read_crash(&line);
         records.extend(record);
         if records.len() > RECORDS {
             records.pop_front();

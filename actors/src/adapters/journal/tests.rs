@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::cause::{Cause, Code};
 use crate::domain::event::EventKind;
 use crate::domain::spec::ModelId;
-use crate::ports::{Fate, Page};
+use crate::ports::{OrphanOutcome, Page};
 
 mod failing;
 mod reading;
@@ -177,11 +177,11 @@ async fn what_was_given_is_written_once_it_is_flushed() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open_in(&directory);
     journal.event(event(1, 1));
-    journal.custody_ended(&custody_ended());
+    journal.orphaned(&orphaned());
 
     journal.flushed().await;
 
-    assert_eq!(text(&directory), "event 1 1\ncustody 2 1\n");
+    assert_eq!(text(&directory), "event 1 1\norphaned 2 1\n");
 }
 
 #[test]
@@ -199,12 +199,12 @@ fn dropping_the_journal_waits_until_everything_is_written() {
 async fn the_history_spans_supervisors() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open_in(&directory);
-    journal.restart(&record(1));
+    journal.crash(&record(1));
     assert_eq!(journal.history().await, [record(1)]);
     drop(journal);
 
     let (journal, _) = open_in(&directory);
-    journal.restart(&record(2));
+    journal.crash(&record(2));
 
     assert_eq!(journal.history().await, [record(1), record(2)]);
 }
@@ -215,7 +215,7 @@ async fn a_restart_after_a_torn_one_is_part_of_the_history() {
     fs::write(directory.path().join("restarts.jsonl"), "restart 1\nresta").unwrap();
 
     let (journal, _) = open_in(&directory);
-    journal.restart(&record(2));
+    journal.crash(&record(2));
 
     assert_eq!(journal.history().await, [record(1), record(2)]);
 }
@@ -246,7 +246,7 @@ struct Words;
 impl JournalCodec for Words {
     fn event(&self, event: &Event) -> String {
         let word = match event.kind {
-            EventKind::CustodyEnded { .. } => "custody",
+            EventKind::Orphaned { .. } => "orphaned",
             EventKind::StateChanged { .. }
             | EventKind::LoadProgressed { .. }
             | EventKind::RestartScheduled { .. }
@@ -259,7 +259,7 @@ impl JournalCodec for Words {
         format!("{word} {} {}", event.sequence, event.incarnation)
     }
 
-    fn restart(&self, record: &RestartRecord) -> String {
+    fn crash(&self, record: &CrashRecord) -> String {
         format!("restart {}", record.incarnation)
     }
 
@@ -277,7 +277,7 @@ impl JournalCodec for Words {
         Some(event(sequence.get(), incarnation.get()))
     }
 
-    fn read_restart(&self, line: &str) -> Option<RestartRecord> {
+    fn read_crash(&self, line: &str) -> Option<CrashRecord> {
         Some(record(line.strip_prefix("restart ")?.parse().ok()?))
     }
 }
@@ -339,8 +339,8 @@ fn event(sequence: u64, incarnation: u64) -> Event {
     }
 }
 
-fn record(incarnation: u64) -> RestartRecord {
-    RestartRecord {
+fn record(incarnation: u64) -> CrashRecord {
+    CrashRecord {
         at: SystemTime::UNIX_EPOCH,
         incarnation: Incarnation::new(incarnation),
         model: ModelId::new("m").unwrap(),
@@ -350,12 +350,12 @@ fn record(incarnation: u64) -> RestartRecord {
     }
 }
 
-fn custody_ended() -> CustodyEnded {
-    CustodyEnded {
+fn orphaned() -> Orphaned {
+    Orphaned {
         at: SystemTime::UNIX_EPOCH,
         incarnation: Incarnation::new(1),
         pid: Some(1),
-        fate: Fate::Kept,
+        outcome: OrphanOutcome::Kept,
         left: None,
     }
 }

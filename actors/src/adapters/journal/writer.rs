@@ -206,7 +206,7 @@ impl<S: Sink> Writer<S> {
                 self.events.push(event.sequence.get(), self.codec.event(&event));
             }
             Entry::Restart(number, record) => {
-                self.restarts.push(number, self.codec.restart(&record));
+                self.restarts.push(number, self.codec.crash(&record));
             }
             Entry::Close => self.ahead = Ahead::Nothing,
         }
@@ -221,7 +221,7 @@ impl<S: Sink> Writer<S> {
 
     fn reserve_ahead(&mut self) -> io::Result<()> {
         if self.ahead == Ahead::Nothing {
-            return self.settle();
+            return self.keep_numbers();
         }
         let ahead = self.shared.given() + BLOCK / 2;
         if self.reserved.sequence >= ahead && self.reserved.incarnation >= self.incarnation {
@@ -241,7 +241,7 @@ impl<S: Sink> Writer<S> {
     }
 
     /// Keeps the numbers as they stand, unless another supervisor has taken the journal over.
-    fn settle(&mut self) -> io::Result<()> {
+    fn keep_numbers(&mut self) -> io::Result<()> {
         if self.numbers.read()? == Kept::Upto(self.reserved) {
             self.reserve(self.shared.given())
         } else {
@@ -265,7 +265,7 @@ impl<S: Sink> Writer<S> {
 
     /// The last attempt; then the numbers are kept as they stand, without a block ahead.
     fn finish(mut self) {
-        let outcome = self.write().and_then(|()| self.settle());
+        let outcome = self.write().and_then(|()| self.keep_numbers());
         let lost = self.events.waiting() + self.restarts.waiting();
         if let Err(error) = outcome {
             tracing::error!(%error, lost, "the journal could not be written to its end");

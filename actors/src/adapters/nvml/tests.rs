@@ -11,12 +11,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn a_library_that_does_not_exist_is_named_as_the_reason() {
     let library = PathBuf::from("/nonexistent/libnvidia-ml.so.1");
     let source = NvmlSource::start(HOUR, Some(library), Arc::new(|_| false));
-    let mut looks = source.looks();
+    let mut readings = source.readings();
 
-    ended(&mut looks).await;
+    ended(&mut readings).await;
 
-    let GpuLook::Unavailable(reason) = looks.borrow().clone() else {
-        panic!("expected no NVML, saw {looks:?}");
+    let GpuReading::Unavailable(reason) = readings.borrow().clone() else {
+        panic!("expected no NVML, saw {readings:?}");
     };
     assert!(reason.contains("no NVIDIA driver"), "{reason}");
     assert!(reason.contains("/nonexistent/libnvidia-ml.so.1"), "{reason}");
@@ -25,10 +25,10 @@ async fn a_library_that_does_not_exist_is_named_as_the_reason() {
 #[tokio::test]
 async fn a_source_without_gpus_says_why_from_the_start() {
     let source = NoGpus { reason: "gpu.monitor is off".to_owned() };
-    let mut looks = source.looks();
+    let mut readings = source.readings();
 
-    assert_eq!(*looks.borrow(), GpuLook::Unavailable("gpu.monitor is off".to_owned()));
-    ended(&mut looks).await;
+    assert_eq!(*readings.borrow(), GpuReading::Unavailable("gpu.monitor is off".to_owned()));
+    ended(&mut readings).await;
 }
 
 #[tokio::test]
@@ -40,11 +40,11 @@ async fn a_source_looks_again_after_each_pause() {
             GpuSnapshot { gpus: vec![silent_gpu(index)] }
         })
     });
-    let mut looks = source.looks();
+    let mut readings = source.readings();
 
-    let third = looks.wait_for(|look| match look {
-        GpuLook::Seen(snapshot) => snapshot.gpus.iter().any(|gpu| gpu.index >= 3),
-        GpuLook::Pending | GpuLook::Unavailable(_) => false,
+    let third = readings.wait_for(|look| match look {
+        GpuReading::Seen(snapshot) => snapshot.gpus.iter().any(|gpu| gpu.index >= 3),
+        GpuReading::Pending | GpuReading::Unavailable(_) => false,
     });
 
     in_time(third).await.unwrap();
@@ -53,12 +53,12 @@ async fn a_source_looks_again_after_each_pause() {
 #[tokio::test]
 async fn dropping_the_source_ends_the_thread_in_the_middle_of_a_pause() {
     let source = NvmlSource::begin(HOUR, || Ok(GpuSnapshot::default));
-    let mut looks = source.looks();
-    in_time(looks.wait_for(|look| matches!(look, GpuLook::Seen(_)))).await.unwrap();
+    let mut readings = source.readings();
+    in_time(readings.wait_for(|look| matches!(look, GpuReading::Seen(_)))).await.unwrap();
 
     drop(source);
 
-    ended(&mut looks).await;
+    ended(&mut readings).await;
 }
 
 #[tokio::test]
@@ -70,13 +70,13 @@ async fn dropping_the_source_does_not_wait_for_a_call_that_hangs() {
             GpuSnapshot::default()
         })
     });
-    let mut looks = source.looks();
+    let mut readings = source.readings();
 
     drop(source);
-    assert!(looks.has_changed().is_ok(), "the thread still hangs in its call");
+    assert!(readings.has_changed().is_ok(), "the thread still hangs in its call");
 
     drop(release);
-    ended(&mut looks).await;
+    ended(&mut readings).await;
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn memory_that_the_driver_does_not_tell_is_unknown_unless_the_other_list_tells()
 }
 
 /// Resolves when the thread has let go of its channel.
-async fn ended(looks: &mut watch::Receiver<GpuLook>) {
-    in_time(async { while looks.changed().await.is_ok() {} }).await;
+async fn ended(readings: &mut watch::Receiver<GpuReading>) {
+    in_time(async { while readings.changed().await.is_ok() {} }).await;
 }
 
 async fn in_time<T>(wait: impl Future<Output = T>) -> T {

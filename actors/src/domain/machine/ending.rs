@@ -6,7 +6,7 @@ use super::{Missed, Stage, State, Stopping, Then, Turn, Unknown};
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
-use crate::domain::spec::OnExit;
+use crate::domain::spec::ExitPolicy;
 
 /// How far the supervisor is on its own way down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +74,13 @@ impl Turn<'_> {
         self.machine.ending = Ending::Asked;
         self.disappoint(&Missed::Ending);
         match (self.machine.spec.on_exit, &mut self.machine.state) {
-            (OnExit::Detach, State::Unknown(Unknown { then, .. })) if *then == Then::Launch => {
-                *then = Then::Settle;
+            (ExitPolicy::Detach, State::Unknown(Unknown { then, .. })) if *then == Then::Launch => {
+                *then = Then::AsFound;
             }
             (_, State::Stopped | State::Failed { .. })
-            | (OnExit::Detach, State::Starting(_) | State::Running(_) | State::Unknown(_)) => {}
-            (OnExit::Detach, State::Stopping(stopping)) => stopping.then = Then::Rest,
-            (OnExit::Detach, State::Crashed(_)) | (OnExit::Stop, _) => {
+            | (ExitPolicy::Detach, State::Starting(_) | State::Running(_) | State::Unknown(_)) => {}
+            (ExitPolicy::Detach, State::Stopping(stopping)) => stopping.then = Then::Rest,
+            (ExitPolicy::Detach, State::Crashed(_)) | (ExitPolicy::Stop, _) => {
                 self.stop(StopMode::Graceful);
             }
         }
@@ -99,13 +99,13 @@ impl Turn<'_> {
 
     /// Says once that the supervisor may end.
     pub(super) fn end_if_ready(&mut self) {
-        let detaches = self.machine.spec.on_exit == OnExit::Detach;
+        let detaches = self.machine.spec.on_exit == ExitPolicy::Detach;
         let ready = match &self.machine.state {
             State::Stopped | State::Failed { .. } => true,
             State::Starting(_) | State::Running(_) => detaches,
             // What outlives SIGKILL will not be waited for, nor what would only be kept.
             State::Unknown(unknown) => {
-                unknown.lingering.is_some() || (detaches && unknown.then == Then::Settle)
+                unknown.lingering.is_some() || (detaches && unknown.then == Then::AsFound)
             }
             State::Stopping(_) | State::Crashed(_) => false,
         };

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Crashed, Ending, Goal, Missed, Models, Next, Origin, Remains, State, Turn};
+use super::{Cleanup, Crashed, Ending, Goal, Missed, Models, Next, Origin, State, Turn};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
-use crate::domain::input::{Effect, RestartRecord, Timer};
+use crate::domain::input::{CrashRecord, Effect, Timer};
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::restart::{Occasion, Verdict};
 use crate::domain::spec::ModelId;
@@ -24,23 +24,25 @@ struct Failing {
 
 impl Turn<'_> {
     /// The current launch failed: judges the failure and says what follows.
-    pub(super) fn fail(&mut self, incarnation: Incarnation, cause: Cause, remains: Remains) {
+    pub(super) fn fail(&mut self, incarnation: Incarnation, cause: Cause, cleanup: Cleanup) {
         let Failing { healthy_for, progress, origin } = self.what_it_had_come_to();
         let model = self.machine.models.wanted().clone();
         self.machine.last_error = Some(cause.clone());
         self.effect(Effect::Disregard);
-        if remains == Remains::Clearing {
+        if cleanup == Cleanup::Underway {
             self.effect(Effect::Clear { incarnation });
         }
         let given_up = if healthy_for.is_none() { self.give_up_switch(&cause) } else { None };
         let verdict = if given_up.is_some() {
             None
         } else {
-            let occasion = match (origin, &remains) {
+            let occasion = match (origin, &cleanup) {
                 (Origin::Asked, _) if cause.code == Code::PortInUse => Occasion::AskedFor,
-                (Origin::Asked, Remains::Gone) => Occasion::AskedFor,
-                (Origin::Restart, Remains::Gone) => Occasion::NothingStarted,
-                (_, Remains::Clearing | Remains::Lingering(_) | Remains::Sought) => Occasion::Ended,
+                (Origin::Asked, Cleanup::Done) => Occasion::AskedFor,
+                (Origin::Restart, Cleanup::Done) => Occasion::NothingStarted,
+                (_, Cleanup::Underway | Cleanup::Blocked(_) | Cleanup::Searching) => {
+                    Occasion::Ended
+                }
             };
             let machine = &mut *self.machine;
             let policy = &machine.spec.restart;
@@ -51,7 +53,7 @@ impl Turn<'_> {
             let progress = progress.failed();
             self.emit(EventKind::LoadProgressed { progress });
         }
-        self.crash(incarnation, cause, remains, verdict.as_ref());
+        self.crash(incarnation, cause, cleanup, verdict.as_ref());
     }
 
     /// A launch failed before it served. Goes back to the model before, if there is one to go back
@@ -71,7 +73,7 @@ impl Turn<'_> {
         &mut self,
         incarnation: Incarnation,
         cause: Cause,
-        remains: Remains,
+        cleanup: Cleanup,
         verdict: Option<&Verdict>,
     ) {
         let next = match verdict {
@@ -79,7 +81,7 @@ impl Turn<'_> {
             Some(Verdict::Restart { delay, .. }) => Next::RestartAt(self.now.wall + *delay),
             Some(Verdict::GiveUp(last)) => Next::GiveUp(last.clone()),
         };
-        let crashed = Crashed { incarnation, cause: cause.clone(), remains, next };
+        let crashed = Crashed { incarnation, cause: cause.clone(), cleanup, next };
         self.enter(State::Crashed(crashed), Some(cause));
         if let Some(&Verdict::Restart { attempt, delay }) = verdict {
             let restarts_in_window = self.machine.ledger.in_window(self.now);
@@ -94,7 +96,7 @@ impl Turn<'_> {
     /// Goes on from a crash once nothing is left of it.
     pub(super) fn follow_crash(&mut self) {
         let State::Crashed(crashed) = &self.machine.state else { return };
-        if crashed.remains != Remains::Gone {
+        if crashed.cleanup != Cleanup::Done {
             return;
         }
         match crashed.next.clone() {
@@ -128,7 +130,7 @@ impl Turn<'_> {
             Some(Verdict::Restart { delay, .. }) => Some(*delay),
             Some(Verdict::GiveUp(_)) => None,
         };
-        self.effect(Effect::Record(RestartRecord {
+        self.effect(Effect::Record(CrashRecord {
             at: self.now.wall,
             incarnation,
             model,

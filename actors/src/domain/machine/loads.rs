@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Turn, Voice};
+use super::{FirstOutput, Turn};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
@@ -36,14 +36,14 @@ impl Turn<'_> {
         let before = starting.progress.as_ref().map_or(0, |progress| progress.percent);
         match report.news {
             LoadNews::Began => {
-                starting.voice = Voice::Heard;
+                starting.first_output = FirstOutput::Seen;
                 starting.last_sign = now;
             }
             // A loader that takes the place of a dead one reads the log again from its start.
             LoadNews::Progressed(progress) | LoadNews::Stands(progress)
                 if progress.percent < before => {}
             LoadNews::Progressed(progress) => {
-                starting.voice = Voice::Heard;
+                starting.first_output = FirstOutput::Seen;
                 starting.last_sign = now;
                 starting.progress = Some(progress.clone());
                 self.emit(EventKind::LoadProgressed { progress });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Crashed, Goal, Missed, Remains, Running, Stage, Starting, State, Stopping, Then, Turn, Unknown,
+    Cleanup, Crashed, Goal, Missed, Running, Stage, Starting, State, Stopping, Then, Turn, Unknown,
 };
 use crate::domain::absence::Doubt;
 use crate::domain::cause::{Cause, Code, RetryClass};
@@ -89,7 +89,7 @@ impl Turn<'_> {
                 self.models(|models| models.found(&model));
                 self.dismantle(incarnation, then);
             }
-            Then::Settle | Then::Launch => self.attend(incarnation, pid, model),
+            Then::AsFound | Then::Launch => self.watch(incarnation, pid, model),
             Then::Rest => self.dismantle(incarnation, then),
         }
     }
@@ -104,8 +104,8 @@ impl Turn<'_> {
     /// What was left of a crash when the process actor died has been found.
     fn clear_found(&mut self, incarnation: Incarnation) {
         let State::Crashed(crashed) = &mut self.machine.state else { return };
-        if crashed.remains == Remains::Sought {
-            crashed.remains = Remains::Clearing;
+        if crashed.cleanup == Cleanup::Searching {
+            crashed.cleanup = Cleanup::Underway;
             self.effect(Effect::Clear { incarnation });
         }
     }
@@ -122,10 +122,10 @@ impl Turn<'_> {
         match &mut self.machine.state {
             State::Unknown(Unknown { then, .. }) => {
                 let then = *then;
-                self.settle(then);
+                self.proceed(then);
             }
-            State::Crashed(crashed) if crashed.remains == Remains::Sought => {
-                crashed.remains = Remains::Gone;
+            State::Crashed(crashed) if crashed.cleanup == Cleanup::Searching => {
+                crashed.cleanup = Cleanup::Done;
                 self.follow_crash();
             }
             State::Crashed(_)
@@ -148,9 +148,9 @@ impl Turn<'_> {
             return;
         }
         match self.machine.state {
-            State::Starting(_) => self.fail(incarnation, cause, Remains::Gone),
+            State::Starting(_) => self.fail(incarnation, cause, Cleanup::Done),
             State::Stopping(Stopping { then, .. }) | State::Unknown(Unknown { then, .. }) => {
-                self.settle(then);
+                self.proceed(then);
             }
             State::Stopped | State::Running(_) | State::Crashed(_) | State::Failed { .. } => {}
         }
@@ -167,7 +167,7 @@ impl Turn<'_> {
             // It was asked to, or is being cleared already: `Vacated` will follow.
             State::Unknown(_) | State::Stopped | State::Crashed(_) | State::Failed { .. } => return,
         };
-        self.fail(incarnation, diagnose(exit, phase, last_lines), Remains::Clearing);
+        self.fail(incarnation, diagnose(exit, phase, last_lines), Cleanup::Underway);
     }
 
     /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
@@ -180,7 +180,7 @@ impl Turn<'_> {
             // One that fails to load ends by itself, or is ended by the front, which then says why.
             State::Starting(_) if !is_from_outside(exit) => {}
             State::Starting(_) | State::Running(_) => {
-                self.fail(incarnation, cause, Remains::Clearing);
+                self.fail(incarnation, cause, Cleanup::Underway);
             }
             State::Unknown(_)
             | State::Stopped
@@ -197,10 +197,10 @@ impl Turn<'_> {
         match &mut self.machine.state {
             State::Stopping(Stopping { then, .. }) | State::Unknown(Unknown { then, .. }) => {
                 let then = *then;
-                self.settle(then);
+                self.proceed(then);
             }
             State::Crashed(crashed) => {
-                crashed.remains = Remains::Gone;
+                crashed.cleanup = Cleanup::Done;
                 self.follow_crash();
             }
             State::Stopped | State::Starting(_) | State::Running(_) | State::Failed { .. } => {}
@@ -224,12 +224,12 @@ impl Turn<'_> {
                 self.enter(State::Unknown(doubt), Some(cause.clone()));
             }
             State::Unknown(unknown) => unknown.lingering = Some(cause.clone()),
-            State::Crashed(crashed) => match crashed.remains {
-                Remains::Clearing | Remains::Lingering(_) => {
-                    crashed.remains = Remains::Lingering(cause.clone());
+            State::Crashed(crashed) => match crashed.cleanup {
+                Cleanup::Underway | Cleanup::Blocked(_) => {
+                    crashed.cleanup = Cleanup::Blocked(cause.clone());
                 }
                 // The last words of an actor that is gone.
-                Remains::Sought | Remains::Gone => return,
+                Cleanup::Searching | Cleanup::Done => return,
             },
             State::Stopped | State::Starting(_) | State::Running(_) | State::Failed { .. } => {
                 return;
@@ -269,7 +269,7 @@ impl Turn<'_> {
         if let Some(from) = self.machine.models.proves() {
             self.emit(EventKind::ModelSwitched { from, to: model });
         }
-        self.effect(Effect::Settle { incarnation });
+        self.effect(Effect::FinishLoading { incarnation });
         self.serves();
     }
 
@@ -280,7 +280,7 @@ impl Turn<'_> {
             // vLLM cannot listen there any more.
             HealthFailure::PortTaken { .. } if self.is_loading(incarnation) => {
                 let cause = Cause::new(Code::PortInUse, failure.to_string());
-                self.fail(incarnation, cause, Remains::Clearing);
+                self.fail(incarnation, cause, Cleanup::Underway);
             }
             HealthFailure::PortTaken { .. }
             | HealthFailure::Unreachable { .. }
@@ -305,7 +305,7 @@ impl Turn<'_> {
             self.health_changed(failures, None);
             if failures >= limit {
                 let said = format!("{failures} health checks in a row failed: {failure}");
-                self.fail(incarnation, Cause::new(Code::EngineHung, said), Remains::Clearing);
+                self.fail(incarnation, Cause::new(Code::EngineHung, said), Cleanup::Underway);
             }
             return;
         }
@@ -329,7 +329,7 @@ impl Turn<'_> {
         if starting.misses >= limit {
             let retry = RetryClass::Transient;
             let cause = Cause { retry, ..Cause::new(code, failure.to_string()) };
-            self.fail(incarnation, cause, Remains::Clearing);
+            self.fail(incarnation, cause, Cleanup::Underway);
         }
     }
 
@@ -344,7 +344,7 @@ impl Turn<'_> {
         let then = match &mut self.machine.state {
             State::Stopped
             | State::Failed { .. }
-            | State::Crashed(Crashed { remains: Remains::Gone, .. }) => return,
+            | State::Crashed(Crashed { cleanup: Cleanup::Done, .. }) => return,
             State::Unknown(unknown) => {
                 unknown.lingering = None;
                 return self.effect(Effect::Adopt);
@@ -352,7 +352,7 @@ impl Turn<'_> {
             State::Stopping(stopping) => stopping.then,
             State::Starting(_) | State::Running(_) => Then::Launch,
             State::Crashed(crashed) => {
-                crashed.remains = Remains::Sought;
+                crashed.cleanup = Cleanup::Searching;
                 return self.effect(Effect::Adopt);
             }
         };

@@ -1,7 +1,7 @@
 //! What somebody wants: every request in every state.
 
 use super::{
-    Ending, Goal, Missed, Models, Next, Origin, Outcome, Remains, Stage, State, Stopping, Then,
+    Cleanup, Ending, Goal, Missed, Models, Next, Origin, Outcome, Stage, State, Stopping, Then,
     Turn, Unknown,
 };
 use crate::domain::diagnosis::Phase;
@@ -114,15 +114,15 @@ impl Turn<'_> {
                 self.hasten(mode);
             }
             State::Starting(_) | State::Running(_) => self.end(mode, Then::Rest),
-            State::Crashed(crashed) => match crashed.remains {
-                Remains::Gone => self.rest(),
-                Remains::Clearing | Remains::Lingering(_) => {
+            State::Crashed(crashed) => match crashed.cleanup {
+                Cleanup::Done => self.rest(),
+                Cleanup::Underway | Cleanup::Blocked(_) => {
                     let incarnation = crashed.incarnation;
                     self.enter(stopping(incarnation, Stage::Ending, Then::Rest), None);
                     // It may have been reported to linger before, which is said once a ladder.
                     self.kill(incarnation);
                 }
-                Remains::Sought => {
+                Cleanup::Searching => {
                     let (incarnation, then) = (Some(crashed.incarnation), Then::Rest);
                     let doubt = Unknown { incarnation, then, lingering: None };
                     self.enter(State::Unknown(doubt), None);

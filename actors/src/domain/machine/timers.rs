@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Next, Origin, Remains, State, Turn, Voice};
+use super::{Cleanup, FirstOutput, Next, Origin, State, Turn};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, Timer};
@@ -62,9 +62,9 @@ impl Turn<'_> {
         let (now, spec) = (self.now, &self.machine.spec);
         let (start, load) = (spec.start_timeout, spec.model_load_timeout);
         let Some(starting) = self.current_starting(incarnation) else { return };
-        let (limit, option) = match starting.voice {
-            Voice::Silent => (start, "lifecycle.start_timeout"),
-            Voice::Heard => (load, "lifecycle.model_load_timeout"),
+        let (limit, option) = match starting.first_output {
+            FirstOutput::Awaited => (start, "lifecycle.start_timeout"),
+            FirstOutput::Seen => (load, "lifecycle.model_load_timeout"),
         };
         let late = now.monotonic.saturating_sub(starting.next_look);
         if late > STANDSTILL {
@@ -81,7 +81,7 @@ impl Turn<'_> {
                 starting.progress.as_ref().map_or("starting", |_| "loading"),
                 limit.as_secs()
             );
-            return self.fail(incarnation, Cause::new(Code::LoadTimedOut, said), Remains::Clearing);
+            return self.fail(incarnation, Cause::new(Code::LoadTimedOut, said), Cleanup::Underway);
         }
         self.effect(Effect::SampleWork { incarnation });
         self.schedule_silence(incarnation, limit);

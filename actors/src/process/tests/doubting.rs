@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_look_that_fails_is_reported_and_made_again_until_it_says_something() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let process = scene.launcher.leave(FIRST, model("m"));
     scene.launcher.fail_searches(no_descriptors());
 
@@ -18,7 +18,7 @@ async fn a_look_that_fails_is_reported_and_made_again_until_it_says_something() 
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_looked_at_is_not_vacated_and_is_said() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.hide(no_descriptors());
 
     scene.stop(FIRST, StopMode::Immediate, Phase::Serving);
@@ -33,7 +33,7 @@ async fn what_cannot_be_looked_at_is_not_vacated_and_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn the_death_of_another_of_the_tree_is_told_with_its_role_and_exit() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     let (role, exit) = (Role::Worker, Exit::Signal(9));
 
     process.write_last(&["it hurts"]);
@@ -47,7 +47,7 @@ async fn the_death_of_another_of_the_tree_is_told_with_its_role_and_exit() {
 
 #[tokio::test(start_paused = true)]
 async fn the_notice_of_an_end_does_not_wait_for_its_last_lines() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     let begun = tokio::time::Instant::now();
     process.hold_last_lines();
 
@@ -61,7 +61,7 @@ async fn the_notice_of_an_end_does_not_wait_for_its_last_lines() {
 
 #[tokio::test(start_paused = true)]
 async fn the_notice_of_a_workers_death_waits_for_no_lines_that_anybody_would_notice() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.hold_last_lines();
     let begun = tokio::time::Instant::now();
 
@@ -73,7 +73,7 @@ async fn the_notice_of_a_workers_death_waits_for_no_lines_that_anybody_would_not
 
 #[tokio::test(start_paused = true)]
 async fn a_start_that_fails_is_reported_once_nothing_is_left_of_it() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let cause = Cause::new(Code::VllmNotFound, "there is none");
     scene.launcher.fail_next_start(cause.clone());
 
@@ -82,12 +82,12 @@ async fn a_start_that_fails_is_reported_once_nothing_is_left_of_it() {
     assert_eq!(scene.next().await, ProcessReport::LaunchFailed { incarnation: FIRST, cause });
     assert!(!scene.launcher.last().is_alive());
     scene.end().await;
-    assert!(scene.journal.ends_of_custody().is_empty());
+    assert!(scene.journal.orphaned().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_interrupts_a_start_and_what_was_started_is_swept() {
-    let mut scene = Scene::begin(Fate::Killed).await;
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.launcher.hold_next_start();
     scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
     scene.root.hears_nothing_for(HOUR).await;
@@ -102,7 +102,7 @@ async fn a_stop_interrupts_a_start_and_what_was_started_is_swept() {
 
 #[tokio::test(start_paused = true)]
 async fn work_that_cannot_be_measured_is_not_told_as_none() {
-    let (mut scene, process) = Scene::with_process(Fate::Killed).await;
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.fail_when_measured(no_descriptors());
     scene.tell(ProcessMessage::SampleWork { incarnation: FIRST });
     scene.root.hears_nothing_for(HOUR).await;

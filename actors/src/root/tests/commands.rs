@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use super::*;
 use crate::root::Snapshot;
 
-const TERM: Deed = Deed::Signalled(Signal::Terminate);
+const TERM: Call = Call::Signalled(Signal::Terminate);
 
 #[tokio::test(start_paused = true)]
 async fn a_start_is_answered_when_vllm_serves() {
-    let (harness, process, mut started) = starting(OnExit::Stop).await;
+    let (harness, process, mut started) = starting(ExitPolicy::Stop).await;
     harness.stays_for(Duration::from_secs(20), |snapshot| snapshot.state == Starting).await;
     assert!(started.is_open());
 
@@ -29,7 +29,7 @@ async fn a_start_is_answered_when_vllm_serves() {
 
 #[tokio::test(start_paused = true)]
 async fn two_starts_share_one_launch() {
-    let harness = resting(OnExit::Stop).await;
+    let harness = resting(ExitPolicy::Stop).await;
     harness.world.probe.serve();
 
     let (first, second) = (harness.ask(start), harness.ask(ensure));
@@ -41,7 +41,7 @@ async fn two_starts_share_one_launch() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_of_what_serves_is_answered_at_once() {
-    let (harness, _) = running(OnExit::Stop).await;
+    let (harness, _) = running(ExitPolicy::Stop).await;
     let begun = Instant::now();
 
     for command in [start, ensure] {
@@ -57,7 +57,7 @@ async fn a_start_before_anybody_has_looked_around_is_not_lost() {
     let world = World::default();
     world.probe.serve();
     world.launcher.hold_searches();
-    let harness = Harness::begin(world, Plan::new(OnExit::Stop)).await;
+    let harness = Harness::begin(world, Plan::new(ExitPolicy::Stop)).await;
     let started = harness.ask(start);
     harness.stays_for(MINUTE, |snapshot| snapshot.state == Unknown).await;
 
@@ -73,7 +73,7 @@ async fn what_an_earlier_supervisor_left_is_taken_over_without_being_asked() {
     world.probe.serve();
     let process = world.launcher.leave(Incarnation::new(7), model("org/first"));
 
-    let harness = Harness::begin(world, Plan::new(OnExit::Stop)).await;
+    let harness = Harness::begin(world, Plan::new(ExitPolicy::Stop)).await;
 
     let snapshot = harness.wait_for(Running).await;
     assert_eq!(snapshot.launch, Some(LaunchKind::Adopted));
@@ -86,7 +86,7 @@ async fn what_an_earlier_supervisor_left_of_use_to_nobody_is_cleared_before_a_la
     let world = World::default();
     world.probe.serve();
     let left = world.launcher.leave(Incarnation::new(7), model("org/another"));
-    let harness = Harness::begin(world, Plan::new(OnExit::Stop)).await;
+    let harness = Harness::begin(world, Plan::new(ExitPolicy::Stop)).await;
 
     assert_eq!(harness.ask(start).answer().await, Some(Ok(())));
 
@@ -96,7 +96,7 @@ async fn what_an_earlier_supervisor_left_of_use_to_nobody_is_cleared_before_a_la
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_starting_answers_both_callers() {
-    let (harness, process, started) = starting(OnExit::Stop).await;
+    let (harness, process, started) = starting(ExitPolicy::Stop).await;
 
     let stopped = harness.ask(stop);
 
@@ -108,14 +108,14 @@ async fn a_stop_while_starting_answers_both_callers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_of_what_is_stopped_is_answered_at_once() {
-    let harness = resting(OnExit::Stop).await;
+    let harness = resting(ExitPolicy::Stop).await;
     assert_eq!(harness.ask(stop).answer().await, Some(Ok(())));
     assert_eq!(harness.path(), [Stopped]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_is_answered_when_nothing_is_alive() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     process.ignore_sigterm();
     let mut stopped = harness.ask(stop);
     harness.wait_for(Stopping).await;
@@ -125,12 +125,12 @@ async fn a_stop_is_answered_when_nothing_is_alive() {
     assert_eq!(stopped.answer().await, Some(Ok(())));
 
     assert!(!process.is_alive());
-    assert_eq!(deeds(&process), [TERM, Deed::Swept]);
+    assert_eq!(calls(&process), [TERM, Call::Swept]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_immediate_stop_hastens_a_graceful_one_and_both_callers_are_answered() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     process.ignore_sigterm();
     let begun = Instant::now();
 
@@ -143,7 +143,7 @@ async fn an_immediate_stop_hastens_a_graceful_one_and_both_callers_are_answered(
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_is_answered_when_another_incarnation_serves() {
-    let (harness, first) = running(OnExit::Stop).await;
+    let (harness, first) = running(ExitPolicy::Stop).await;
 
     assert_eq!(harness.ask(restart).answer().await, Some(Ok(())));
 
@@ -154,7 +154,7 @@ async fn a_restart_is_answered_when_another_incarnation_serves() {
 
 #[tokio::test(start_paused = true)]
 async fn another_model_is_served_after_a_load() {
-    let (harness, first) = running(OnExit::Stop).await;
+    let (harness, first) = running(ExitPolicy::Stop).await;
 
     assert_eq!(harness.ask(load("org/second")).answer().await, Some(Ok(())));
 
@@ -167,7 +167,7 @@ async fn another_model_is_served_after_a_load() {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_cannot_be_loaded_gives_way_to_the_one_before() {
-    let (harness, _) = running(OnExit::Stop).await;
+    let (harness, _) = running(ExitPolicy::Stop).await;
     harness.world.probe.serve_only(&[model("org/first")]);
     let loaded = harness.ask(load("org/second"));
     harness.wait_until(|snapshot| snapshot.incarnation == SECOND && snapshot.pid.is_some()).await;
@@ -185,7 +185,7 @@ async fn a_model_that_cannot_be_loaded_gives_way_to_the_one_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bystander_of_a_switch_that_fails_is_answered_by_the_model_that_is_brought_back() {
-    let (harness, _) = running(OnExit::Stop).await;
+    let (harness, _) = running(ExitPolicy::Stop).await;
     harness.world.probe.serve_only(&[model("org/first")]);
     let needed = harness.ask(need("org/second"));
     harness.wait_until(|snapshot| snapshot.incarnation == SECOND && snapshot.pid.is_some()).await;
@@ -201,7 +201,7 @@ async fn a_bystander_of_a_switch_that_fails_is_answered_by_the_model_that_is_bro
 
 #[tokio::test(start_paused = true)]
 async fn a_load_that_another_one_overtakes_is_told_so() {
-    let (harness, _) = running(OnExit::Stop).await;
+    let (harness, _) = running(ExitPolicy::Stop).await;
 
     let (second, third) = (harness.ask(load("org/second")), harness.ask(load("org/third")));
 
@@ -212,7 +212,7 @@ async fn a_load_that_another_one_overtakes_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn the_present_is_published_before_anybody_is_told_that_it_has_come() {
-    let (harness, _, started) = starting(OnExit::Stop).await;
+    let (harness, _, started) = starting(ExitPolicy::Stop).await;
     let mut answer = pin!(started.answer());
     let noted = Arc::new(Noted { present: harness.follow(), when_woken: Mutex::default() });
     let waker = Waker::from(Arc::clone(&noted));
@@ -228,7 +228,7 @@ async fn the_present_is_published_before_anybody_is_told_that_it_has_come() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_hears_what_the_journal_keeps_without_a_gap() {
-    let (harness, _) = running(OnExit::Stop).await;
+    let (harness, _) = running(ExitPolicy::Stop).await;
     let (kept, mut subscriber) = (harness.events().len(), harness.subscribe());
 
     harness.ask(restart).answer().await;
@@ -245,7 +245,7 @@ async fn a_subscriber_hears_what_the_journal_keeps_without_a_gap() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_asks_for_the_present_gets_what_is_published() {
-    let (harness, _) = running(OnExit::Stop).await;
+    let (harness, _) = running(ExitPolicy::Stop).await;
 
     let answer = harness.ask_for_snapshot().await;
 
@@ -254,7 +254,7 @@ async fn whoever_asks_for_the_present_gets_what_is_published() {
 
 #[tokio::test(start_paused = true)]
 async fn the_progress_of_a_load_is_part_of_the_present_until_it_serves() {
-    let (harness, _, started) = starting(OnExit::Stop).await;
+    let (harness, _, started) = starting(ExitPolicy::Stop).await;
 
     harness.world.output.write(FIRST, &["Starting to load model org/first..."]);
 

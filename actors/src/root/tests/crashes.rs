@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_is_followed_by_a_restart_after_the_backoff() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     let crashed = Instant::now();
 
     process.end(Exit::Signal(9));
@@ -18,7 +18,7 @@ async fn a_crash_is_followed_by_a_restart_after_the_backoff() {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_is_written_down_with_its_cause() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     process.write_last(&["EngineCore died"]);
 
     process.end(Exit::Code(0));
@@ -33,7 +33,7 @@ async fn a_crash_is_written_down_with_its_cause() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_launched_before_everything_of_a_crash_is_gone() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     process.get_stuck(&[7]);
     process.end(Exit::Signal(9));
     harness.wait_for(Crashed).await;
@@ -47,7 +47,7 @@ async fn nothing_is_launched_before_everything_of_a_crash_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cause_that_no_restart_cures_is_told_to_everybody_who_waits() {
-    let harness = resting(OnExit::Stop).await;
+    let harness = resting(ExitPolicy::Stop).await;
     let cause = Cause::new(Code::VllmNotFound, "there is no program vllm");
     harness.world.launcher.refuse_next(cause.clone());
 
@@ -62,7 +62,7 @@ async fn a_cause_that_no_restart_cures_is_told_to_everybody_who_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_service_stays_failed_for_a_program_and_is_started_by_an_operator() {
-    let harness = resting(OnExit::Stop).await;
+    let harness = resting(ExitPolicy::Stop).await;
     harness.world.probe.serve();
     let cause = Cause::new(Code::VllmNotFound, "there is no program vllm");
     harness.world.launcher.refuse_next(cause.clone());
@@ -79,7 +79,7 @@ async fn a_failed_service_stays_failed_for_a_program_and_is_started_by_an_operat
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_waits_through_a_crash_is_answered_by_the_restart() {
-    let (harness, process, started) = starting(OnExit::Stop).await;
+    let (harness, process, started) = starting(ExitPolicy::Stop).await;
     process.end(Exit::Signal(11));
     harness.wait_for(Crashed).await;
 
@@ -91,7 +91,7 @@ async fn a_caller_who_waits_through_a_crash_is_answered_by_the_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn too_many_crashes_within_a_minute_are_given_up() {
-    let (harness, _) = running(OnExit::Stop).await;
+    let (harness, _) = running(ExitPolicy::Stop).await;
     for _ in 0..3 {
         harness.world.launcher.last().end(Exit::Signal(9));
         harness.wait_for(Crashed).await;
@@ -108,7 +108,7 @@ async fn too_many_crashes_within_a_minute_are_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_vllm_that_answers_no_more_is_killed_and_restarted() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     harness.world.probe.fall_silent();
 
     let crashed = harness.wait_for(Crashed).await;
@@ -122,7 +122,7 @@ async fn a_vllm_that_answers_no_more_is_killed_and_restarted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_without_a_sign_of_life_is_cut_off() {
-    let (harness, process, _started) = starting(OnExit::Stop).await;
+    let (harness, process, _started) = starting(ExitPolicy::Stop).await;
 
     let crashed = harness.wait_for(Crashed).await;
 
@@ -132,7 +132,7 @@ async fn a_start_without_a_sign_of_life_is_cut_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_between_crash_and_restart_leaves_it_down() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     process.end(Exit::Signal(9));
     harness.wait_for(Crashed).await;
 
@@ -144,7 +144,7 @@ async fn a_stop_between_crash_and_restart_leaves_it_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_between_crash_and_restart_does_not_wait_for_the_backoff() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     process.end(Exit::Signal(9));
     harness.wait_for(Crashed).await;
     let begun = Instant::now();
@@ -157,7 +157,7 @@ async fn a_start_between_crash_and_restart_does_not_wait_for_the_backoff() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_stops_what_outlives_sigkill_is_told_so_and_it_is_stopped_in_the_end() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     process.get_stuck(&[7]);
 
     let stopped = harness.ask(stop);

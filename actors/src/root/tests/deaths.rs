@@ -9,11 +9,11 @@ use crate::domain::report::ProcessReport;
 use crate::gpu_monitor::GpuMonitorMessage;
 use crate::health::HealthMessage;
 use crate::model_loader::ModelLoaderMessage;
-use crate::process::{ProcessMessage, ProcessNews, Tenure};
+use crate::process::{Epoch, ProcessMessage, ProcessNews};
 
 #[tokio::test(start_paused = true)]
 async fn a_gpu_monitor_that_dies_is_replaced_and_goes_on() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     let others = [id::<ProcessMessage>(&harness), id::<HealthMessage>(&harness)];
 
     harness.replace::<GpuMonitorMessage>().await;
@@ -26,7 +26,7 @@ async fn a_gpu_monitor_that_dies_is_replaced_and_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_health_actor_that_dies_is_replaced_and_goes_on() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     let loader = id::<ModelLoaderMessage>(&harness);
 
     harness.replace::<HealthMessage>().await;
@@ -39,7 +39,7 @@ async fn a_health_actor_that_dies_is_replaced_and_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_health_actor_that_dies_while_vllm_starts_still_finds_out_that_it_serves() {
-    let (harness, _, started) = starting(OnExit::Stop).await;
+    let (harness, _, started) = starting(ExitPolicy::Stop).await;
     harness.replace::<HealthMessage>().await;
     harness.world.probe.serve();
     assert_eq!(started.answer().await, Some(Ok(())));
@@ -48,7 +48,7 @@ async fn a_health_actor_that_dies_while_vllm_starts_still_finds_out_that_it_serv
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_panics_once_costs_nothing_but_its_actor() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     let before = id::<HealthMessage>(&harness);
     harness.world.probe.panic_next(1);
 
@@ -63,7 +63,7 @@ async fn a_probe_that_panics_once_costs_nothing_but_its_actor() {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_loader_that_dies_takes_the_health_actor_along_and_both_go_on() {
-    let (harness, _, started) = starting(OnExit::Stop).await;
+    let (harness, _, started) = starting(ExitPolicy::Stop).await;
     let (process, health) = (id::<ProcessMessage>(&harness), id::<HealthMessage>(&harness));
 
     harness.replace::<ModelLoaderMessage>().await;
@@ -79,7 +79,7 @@ async fn a_model_loader_that_dies_takes_the_health_actor_along_and_both_go_on() 
 
 #[tokio::test(start_paused = true)]
 async fn a_model_loader_that_dies_does_not_turn_the_progress_back() {
-    let (harness, _, _started) = starting(OnExit::Stop).await;
+    let (harness, _, _started) = starting(ExitPolicy::Stop).await;
     harness.world.output.write(FIRST, &["Initializing a V1 LLM engine", "Starting to load model"]);
     let percent = |harness: &Harness| harness.snapshot().progress.map(|load| load.percent);
     eventually("it loads", || percent(&harness) == Some(20)).await;
@@ -93,7 +93,7 @@ async fn a_model_loader_that_dies_does_not_turn_the_progress_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_actor_that_dies_takes_loader_and_health_along_but_not_the_gpu_monitor() {
-    let (harness, _) = running(OnExit::Detach).await;
+    let (harness, _) = running(ExitPolicy::Detach).await;
     let before = (id::<ModelLoaderMessage>(&harness), id::<HealthMessage>(&harness));
     let gpus = id::<GpuMonitorMessage>(&harness);
 
@@ -109,7 +109,7 @@ async fn a_process_actor_that_dies_takes_loader_and_health_along_but_not_the_gpu
 
 #[tokio::test(start_paused = true)]
 async fn a_kept_vllm_is_adopted_again_when_its_actor_dies() {
-    let (harness, process) = running(OnExit::Detach).await;
+    let (harness, process) = running(ExitPolicy::Detach).await;
 
     harness.replace::<ProcessMessage>().await;
 
@@ -123,7 +123,7 @@ async fn a_kept_vllm_is_adopted_again_when_its_actor_dies() {
 
 #[tokio::test(start_paused = true)]
 async fn a_killed_vllm_is_restarted_when_its_actor_dies() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
 
     harness.replace::<ProcessMessage>().await;
 
@@ -134,7 +134,7 @@ async fn a_killed_vllm_is_restarted_when_its_actor_dies() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_about_a_running_process_neither_loses_nor_doubles_it() {
-    let (harness, process) = running(OnExit::Detach).await;
+    let (harness, process) = running(ExitPolicy::Detach).await;
     process.panic_when_measured();
 
     let (child, incarnation) = (harness.child::<ProcessMessage>(), FIRST);
@@ -147,7 +147,7 @@ async fn a_panic_about_a_running_process_neither_loses_nor_doubles_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_panics_is_tried_again() {
-    let harness = resting(OnExit::Stop).await;
+    let harness = resting(ExitPolicy::Stop).await;
     harness.world.probe.serve();
     harness.world.launcher.panic_next();
     assert_eq!(harness.ask(start).answer().await, Some(Ok(())));
@@ -156,7 +156,7 @@ async fn a_launch_that_panics_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_is_finished_by_the_next_process_actor() {
-    for on_exit in [OnExit::Stop, OnExit::Detach] {
+    for on_exit in [ExitPolicy::Stop, ExitPolicy::Detach] {
         let (harness, process) = running(on_exit).await;
         process.ignore_sigterm();
         let stopped = harness.ask(stop);
@@ -172,7 +172,7 @@ async fn a_stop_is_finished_by_the_next_process_actor() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_crash_left_is_cleared_by_the_next_process_actor() {
-    let (harness, process) = running(OnExit::Detach).await;
+    let (harness, process) = running(ExitPolicy::Detach).await;
     process.get_stuck(&[7]);
     process.end(Exit::Signal(9));
     harness.wait_for(Crashed).await;
@@ -190,7 +190,7 @@ async fn a_process_actor_that_dies_while_looking_is_replaced_by_one_that_looks()
     world.probe.serve();
     world.launcher.hold_searches();
     world.launcher.leave(FIRST, model("org/first"));
-    let harness = Harness::begin(world, Plan::new(OnExit::Stop)).await;
+    let harness = Harness::begin(world, Plan::new(ExitPolicy::Stop)).await;
 
     harness.replace::<ProcessMessage>().await;
     harness.world.launcher.answer_searches();
@@ -201,13 +201,13 @@ async fn a_process_actor_that_dies_while_looking_is_replaced_by_one_that_looks()
 
 #[tokio::test(start_paused = true)]
 async fn the_last_words_of_a_dead_process_actor_are_not_heard() {
-    let (harness, process) = running(OnExit::Detach).await;
+    let (harness, process) = running(ExitPolicy::Detach).await;
     harness.replace::<ProcessMessage>().await;
     adopted_again(&harness).await;
 
     let report =
         ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(0), last_lines: Vec::new() };
-    harness.send(RootMessage::Process(ProcessNews { tenure: Tenure::default(), report }));
+    harness.send(RootMessage::Process(ProcessNews { epoch: Epoch::default(), report }));
 
     harness.stays_for(MINUTE, |snapshot| snapshot.state == Running).await;
     assert!(process.is_alive());
@@ -215,7 +215,7 @@ async fn the_last_words_of_a_dead_process_actor_are_not_heard() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fourth_death_within_a_minute_ends_the_supervisor_in_order() {
-    let (mut harness, process) = running(OnExit::Stop).await;
+    let (mut harness, process) = running(ExitPolicy::Stop).await;
     for _ in 0..3 {
         harness.replace::<ModelLoaderMessage>().await;
     }
@@ -224,12 +224,12 @@ async fn a_fourth_death_within_a_minute_ends_the_supervisor_in_order() {
 
     harness.wait_for_end().await;
     assert_eq!(harness.path()[2..], [Running, Stopping, Stopped]);
-    assert_eq!(deeds(&process), [Deed::Signalled(Signal::Terminate), Deed::Swept]);
+    assert_eq!(calls(&process), [Call::Signalled(Signal::Terminate), Call::Swept]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gpu_monitor_that_dies_too_often_stays_dead_and_the_service_goes_on() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     for _ in 0..3 {
         harness.replace::<GpuMonitorMessage>().await;
     }
@@ -245,7 +245,7 @@ async fn a_gpu_monitor_that_dies_too_often_stays_dead_and_the_service_goes_on() 
 
 #[tokio::test(start_paused = true)]
 async fn a_fourth_death_ends_a_supervisor_that_detaches_without_its_vllm() {
-    let (mut harness, process) = running(OnExit::Detach).await;
+    let (mut harness, process) = running(ExitPolicy::Detach).await;
     for _ in 0..3 {
         harness.replace::<HealthMessage>().await;
     }
@@ -253,13 +253,15 @@ async fn a_fourth_death_ends_a_supervisor_that_detaches_without_its_vllm() {
     harness.child::<HealthMessage>().kill();
 
     harness.wait_for_end().await;
-    assert_eq!(deeds(&process), []);
+    assert_eq!(calls(&process), []);
     assert!(process.is_alive());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fourth_death_of_the_process_actor_leaves_vllm_to_its_guard() {
-    for (on_exit, fate) in [(OnExit::Stop, Fate::Killed), (OnExit::Detach, Fate::Kept)] {
+    for (on_exit, outcome) in
+        [(ExitPolicy::Stop, OrphanOutcome::Killed), (ExitPolicy::Detach, OrphanOutcome::Kept)]
+    {
         let (mut harness, _) = running(on_exit).await;
         for _ in 0..3 {
             harness.replace::<ProcessMessage>().await;
@@ -270,16 +272,16 @@ async fn a_fourth_death_of_the_process_actor_leaves_vllm_to_its_guard() {
         harness.child::<ProcessMessage>().kill();
 
         harness.wait_for_end().await;
-        let ends = harness.world.journal.ends_of_custody();
-        assert!(ends.iter().all(|ended| ended.fate == fate), "{ends:?}");
+        let ends = harness.world.journal.orphaned();
+        assert!(ends.iter().all(|ended| ended.outcome == outcome), "{ends:?}");
         assert_eq!(ends.len(), 4);
-        assert_eq!(process.is_alive(), fate == Fate::Kept);
+        assert_eq!(process.is_alive(), outcome == OrphanOutcome::Kept);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_always_panics_ends_the_supervisor_in_order() {
-    let (mut harness, process) = running(OnExit::Stop).await;
+    let (mut harness, process) = running(ExitPolicy::Stop).await;
     harness.world.probe.panic_next(u32::MAX);
     harness.wait_for_end().await;
     assert_eq!(harness.path().last(), Some(&Stopped));
@@ -288,7 +290,7 @@ async fn a_probe_that_always_panics_ends_the_supervisor_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn deaths_that_are_far_apart_never_end_the_supervisor() {
-    let (harness, process) = running(OnExit::Stop).await;
+    let (harness, process) = running(ExitPolicy::Stop).await;
     for _ in 0..8 {
         harness.replace::<GpuMonitorMessage>().await;
         harness.stays_for(MINUTE / 2, |snapshot| snapshot.state == Running).await;
@@ -303,7 +305,7 @@ async fn adopted_again(harness: &Harness) {
 fn goes_on_undisturbed(harness: &Harness, process: &ScriptedProcess) {
     assert_eq!(harness.path(), [Stopped, Starting, Running]);
     assert_eq!(harness.snapshot().pid, Some(process.pid()));
-    assert_eq!(deeds(process), []);
+    assert_eq!(calls(process), []);
 }
 
 fn percent_of(event: Event) -> Option<u8> {
@@ -315,7 +317,7 @@ fn percent_of(event: Event) -> Option<u8> {
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
         | EventKind::SupervisorEnded { .. }
-        | EventKind::CustodyEnded { .. }
+        | EventKind::Orphaned { .. }
         | EventKind::ModelSwitched { .. } => None,
     }
 }

@@ -24,7 +24,7 @@ impl Stage {
             path: None,
             scratch: vec![directory.path().join("scratch")],
             marker_prefix: fresh_marker_prefix().unwrap(),
-            on_exit: OnExit::Stop,
+            on_exit: ExitPolicy::Stop,
         };
         fs::create_dir(directory.path().join("scratch")).unwrap();
         let state = Arc::new(StateDirectory::open(&directory.path().join("state")).unwrap());

@@ -193,8 +193,8 @@ impl JournalCodec for Padded {
         format!("{text}\t{}", "x".repeat(self.0 - text.len() - 2))
     }
 
-    fn restart(&self, record: &RestartRecord) -> String {
-        Words.restart(record)
+    fn crash(&self, record: &CrashRecord) -> String {
+        Words.crash(record)
     }
 
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String {
@@ -209,8 +209,8 @@ impl JournalCodec for Padded {
         Words.read_event(line.split_once('\t')?.0)
     }
 
-    fn read_restart(&self, line: &str) -> Option<RestartRecord> {
-        Words.read_restart(line)
+    fn read_crash(&self, line: &str) -> Option<CrashRecord> {
+        Words.read_crash(line)
     }
 }
 

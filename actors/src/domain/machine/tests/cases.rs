@@ -20,7 +20,8 @@ use crate::domain::machine::{Machine, Resume};
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
-    Crashed, Next, Origin, Remains, Running, Stage, Starting, State, Stopping, Then, Unknown, Voice,
+    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Stage, Starting, State, Stopping, Then,
+    Unknown,
 };
 
 /// An enum that cannot forget one of its own in `ALL`.
@@ -43,7 +44,7 @@ listed! {
     /// `Hang…` unknown because something outlives SIGKILL, `Drain…` stopping once the requests have
     /// ended, `End…` stopping, `Clear…` crashed with something left, `Stuck…` with something that
     /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left.
-    /// `…Idle`, `…Rest` and `…Up` are [`Then::Settle`], [`Then::Rest`] and [`Then::Launch`].
+    /// `…Idle`, `…Rest` and `…Up` are [`Then::AsFound`], [`Then::Rest`] and [`Then::Launch`].
     Situation {
         LookIdle, LookRest, LookUp, LostIdle, LostRest, LostUp, HangIdle, HangRest, HangUp,
         Stopped, Failed, Silent, Loading, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
@@ -68,8 +69,8 @@ listed! {
 pub(super) enum Act {
     Adopt,
     Launch,
-    Attend,
-    Settle,
+    Watch,
+    FinishLoading,
     Probe,
     Disregard,
     Drain,
@@ -85,17 +86,17 @@ pub(super) enum Act {
 pub(super) fn situation(state: &State) -> Situation {
     match state {
         State::Unknown(Unknown { incarnation: None, then, .. }) => match then {
-            Then::Settle => Situation::LookIdle,
+            Then::AsFound => Situation::LookIdle,
             Then::Rest => Situation::LookRest,
             Then::Launch => Situation::LookUp,
         },
         State::Unknown(Unknown { incarnation: Some(_), then, lingering: None }) => match then {
-            Then::Settle => Situation::LostIdle,
+            Then::AsFound => Situation::LostIdle,
             Then::Rest => Situation::LostRest,
             Then::Launch => Situation::LostUp,
         },
         State::Unknown(Unknown { incarnation: Some(_), then, lingering: Some(_) }) => match then {
-            Then::Settle => Situation::HangIdle,
+            Then::AsFound => Situation::HangIdle,
             Then::Rest => Situation::HangRest,
             Then::Launch => Situation::HangUp,
         },
@@ -106,25 +107,25 @@ pub(super) fn situation(state: &State) -> Situation {
         State::Stopping(Stopping { stage: Stage::Draining { .. }, then, .. }) => match then {
             Then::Rest => Situation::DrainRest,
             Then::Launch => Situation::DrainUp,
-            Then::Settle => panic!("what is drained was asked to stop"),
+            Then::AsFound => panic!("what is drained was asked to stop"),
         },
         State::Stopping(Stopping { stage: Stage::Ending, then, .. }) => match then {
-            Then::Settle => Situation::EndIdle,
+            Then::AsFound => Situation::EndIdle,
             Then::Rest => Situation::EndRest,
             Then::Launch => Situation::EndUp,
         },
-        State::Crashed(Crashed { remains, next, .. }) => match (remains, next) {
-            (Remains::Clearing, Next::RestartAt(_)) => Situation::ClearAt,
-            (Remains::Clearing, Next::RestartNow(_)) => Situation::ClearNow,
-            (Remains::Clearing, Next::GiveUp(_)) => Situation::ClearGive,
-            (Remains::Lingering(_), Next::RestartAt(_)) => Situation::StuckAt,
-            (Remains::Lingering(_), Next::RestartNow(_)) => Situation::StuckNow,
-            (Remains::Lingering(_), Next::GiveUp(_)) => Situation::StuckGive,
-            (Remains::Sought, Next::RestartAt(_)) => Situation::SeekAt,
-            (Remains::Sought, Next::RestartNow(_)) => Situation::SeekNow,
-            (Remains::Sought, Next::GiveUp(_)) => Situation::SeekGive,
-            (Remains::Gone, Next::RestartAt(_)) => Situation::Backoff,
-            (Remains::Gone, Next::RestartNow(_) | Next::GiveUp(_)) => {
+        State::Crashed(Crashed { cleanup, next, .. }) => match (cleanup, next) {
+            (Cleanup::Underway, Next::RestartAt(_)) => Situation::ClearAt,
+            (Cleanup::Underway, Next::RestartNow(_)) => Situation::ClearNow,
+            (Cleanup::Underway, Next::GiveUp(_)) => Situation::ClearGive,
+            (Cleanup::Blocked(_), Next::RestartAt(_)) => Situation::StuckAt,
+            (Cleanup::Blocked(_), Next::RestartNow(_)) => Situation::StuckNow,
+            (Cleanup::Blocked(_), Next::GiveUp(_)) => Situation::StuckGive,
+            (Cleanup::Searching, Next::RestartAt(_)) => Situation::SeekAt,
+            (Cleanup::Searching, Next::RestartNow(_)) => Situation::SeekNow,
+            (Cleanup::Searching, Next::GiveUp(_)) => Situation::SeekGive,
+            (Cleanup::Done, Next::RestartAt(_)) => Situation::Backoff,
+            (Cleanup::Done, Next::RestartNow(_) | Next::GiveUp(_)) => {
                 panic!("with nothing left, a crash goes on at once")
             }
         },
@@ -148,21 +149,21 @@ fn state_in(situation: Situation) -> State {
     };
     let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
     let draining = Stage::Draining { since: noon() };
-    let stuck = || Remains::Lingering(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
+    let stuck = || Cleanup::Blocked(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
     let now = Next::RestartNow(Origin::Restart);
-    let crashed = |remains, next| {
+    let crashed = |cleanup, next| {
         let cause = Cause::new(Code::EngineDied, "it died");
-        State::Crashed(Crashed { incarnation: no(1), cause, remains, next })
+        State::Crashed(Crashed { incarnation: no(1), cause, cleanup, next })
     };
     let limit = Cause::new(Code::RestartLimitReached, "too often");
     match situation {
-        Situation::LookIdle => unknown(None, Then::Settle),
+        Situation::LookIdle => unknown(None, Then::AsFound),
         Situation::LookRest => unknown(None, Then::Rest),
         Situation::LookUp => unknown(None, Then::Launch),
-        Situation::LostIdle => unknown(Some(no(1)), Then::Settle),
+        Situation::LostIdle => unknown(Some(no(1)), Then::AsFound),
         Situation::LostRest => unknown(Some(no(1)), Then::Rest),
         Situation::LostUp => unknown(Some(no(1)), Then::Launch),
-        Situation::HangIdle => hanging(Then::Settle),
+        Situation::HangIdle => hanging(Then::AsFound),
         Situation::HangRest => hanging(Then::Rest),
         Situation::HangUp => hanging(Then::Launch),
         Situation::Stopped => State::Stopped,
@@ -175,19 +176,19 @@ fn state_in(situation: Situation) -> State {
         }
         Situation::DrainRest => stopping(draining, Then::Rest),
         Situation::DrainUp => stopping(draining, Then::Launch),
-        Situation::EndIdle => stopping(Stage::Ending, Then::Settle),
+        Situation::EndIdle => stopping(Stage::Ending, Then::AsFound),
         Situation::EndRest => stopping(Stage::Ending, Then::Rest),
         Situation::EndUp => stopping(Stage::Ending, Then::Launch),
-        Situation::ClearAt => crashed(Remains::Clearing, Next::RestartAt(noon().wall)),
-        Situation::ClearNow => crashed(Remains::Clearing, now),
-        Situation::ClearGive => crashed(Remains::Clearing, Next::GiveUp(limit)),
+        Situation::ClearAt => crashed(Cleanup::Underway, Next::RestartAt(noon().wall)),
+        Situation::ClearNow => crashed(Cleanup::Underway, now),
+        Situation::ClearGive => crashed(Cleanup::Underway, Next::GiveUp(limit)),
         Situation::StuckAt => crashed(stuck(), Next::RestartAt(noon().wall)),
         Situation::StuckNow => crashed(stuck(), now),
         Situation::StuckGive => crashed(stuck(), Next::GiveUp(limit)),
-        Situation::SeekAt => crashed(Remains::Sought, Next::RestartAt(noon().wall)),
-        Situation::SeekNow => crashed(Remains::Sought, now),
-        Situation::SeekGive => crashed(Remains::Sought, Next::GiveUp(limit)),
-        Situation::Backoff => crashed(Remains::Gone, Next::RestartAt(noon().wall)),
+        Situation::SeekAt => crashed(Cleanup::Searching, Next::RestartAt(noon().wall)),
+        Situation::SeekNow => crashed(Cleanup::Searching, now),
+        Situation::SeekGive => crashed(Cleanup::Searching, Next::GiveUp(limit)),
+        Situation::Backoff => crashed(Cleanup::Done, Next::RestartAt(noon().wall)),
     }
 }
 
@@ -198,7 +199,7 @@ fn starting(pid: Option<u32>) -> Starting {
         model: spec().model,
         origin: Origin::Restart,
         since: noon(),
-        voice: Voice::Silent,
+        first_output: FirstOutput::Awaited,
         last_sign: noon(),
         last_busy: noon(),
         next_look: noon().monotonic,
@@ -331,8 +332,8 @@ pub(super) fn act(effect: &Effect) -> Act {
     match effect {
         Effect::Adopt => Act::Adopt,
         Effect::Launch { .. } => Act::Launch,
-        Effect::Attend { .. } => Act::Attend,
-        Effect::Settle { .. } => Act::Settle,
+        Effect::Watch { .. } => Act::Watch,
+        Effect::FinishLoading { .. } => Act::FinishLoading,
         Effect::Probe { .. } => Act::Probe,
         Effect::Disregard => Act::Disregard,
         Effect::Drain { .. } => Act::Drain,

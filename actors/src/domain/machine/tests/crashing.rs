@@ -10,7 +10,7 @@ use super::script::{
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
-use crate::domain::input::{Effect, Input, RestartRecord, StopMode, Timer};
+use crate::domain::input::{CrashRecord, Effect, Input, StopMode, Timer};
 use crate::domain::report::{ProcessReport, Role};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::ServiceSpec;
@@ -239,7 +239,7 @@ fn rejected_arguments(incarnation: u64) -> Input {
     Input::Process(ProcessReport::Exited { incarnation, exit, last_lines })
 }
 
-pub(super) fn recorded(effects: &[Effect]) -> &RestartRecord {
+pub(super) fn recorded(effects: &[Effect]) -> &CrashRecord {
     let is_record = |effect: &Effect| matches!(effect, Effect::Record(_));
     match effects.iter().find(|effect| is_record(effect)) {
         Some(Effect::Record(record)) => record,

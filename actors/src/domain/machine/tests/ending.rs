@@ -7,12 +7,12 @@ use super::script::{
 };
 use crate::domain::input::{Effect, Input, Request, StopMode, Timer};
 use crate::domain::machine::Machine;
-use crate::domain::spec::{OnExit, ServiceSpec};
+use crate::domain::spec::{ExitPolicy, ServiceSpec};
 use crate::domain::state::ServiceState;
 use crate::domain::ticket::{Missed, Ticket};
 
 fn detaching(situation: Situation) -> Script {
-    let spec = ServiceSpec { on_exit: OnExit::Detach, ..spec() };
+    let spec = ServiceSpec { on_exit: ExitPolicy::Detach, ..spec() };
     Script { machine: Machine { spec, ..machine_in(situation) }, now: noon() }
 }
 

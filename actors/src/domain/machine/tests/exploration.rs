@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::cases::situation;
 use super::script::{ensure, load, noon, restart, spec, start, state_entered, stop};
-use super::world::{Fate, Fitness, Step, World};
+use super::world::{Fitness, OrphanOutcome, Step, World};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::input::{Input, Reaction, Request, StopMode};
 use crate::domain::machine::{Machine, Resume};
@@ -101,9 +101,9 @@ impl Node {
         ];
         let mut after: Vec<_> = commands.into_iter().map(|command| self.after(command)).collect();
         after.extend(self.steps().into_iter().map(|step| self.after_step(step)));
-        for fate in [Fate::Killed, Fate::Kept] {
+        for outcome in [OrphanOutcome::Killed, OrphanOutcome::Kept] {
             let mut node = self.clone();
-            let input = node.world.lose_actor(fate);
+            let input = node.world.lose_actor(outcome);
             after.push(node.after(input));
         }
         after.retain(|node| node.world.unheard() <= LONGEST_MAIL);

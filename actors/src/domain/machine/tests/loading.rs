@@ -191,7 +191,7 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
         | EventKind::SupervisorEnded { .. }
-        | EventKind::CustodyEnded { .. }
+        | EventKind::Orphaned { .. }
         | EventKind::ModelSwitched { .. } => None,
     });
     progress.unwrap_or_else(|| panic!("no progress among {events:?}"))

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::script::{about, ensure, load, load_by_program, noon, restart, spec, start, stop};
-use super::world::{Fate, World};
+use super::world::{OrphanOutcome, World};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Asker, Effect, Input, Reaction, Request, StopMode};
@@ -46,7 +46,7 @@ enum Move {
     Command(Input),
     /// One of the things that the world may do now.
     World(Index),
-    LoseProcessActor(Fate),
+    LoseProcessActor(OrphanOutcome),
     /// Something that was heard before, about an incarnation that is over.
     Stale(Index),
     Wait(Duration),
@@ -71,7 +71,7 @@ fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         3 => command.prop_map(Move::Command),
         30 => any::<Index>().prop_map(Move::World),
-        1 => select(vec![Fate::Killed, Fate::Kept]).prop_map(Move::LoseProcessActor),
+        1 => select(vec![OrphanOutcome::Killed, OrphanOutcome::Kept]).prop_map(Move::LoseProcessActor),
         2 => any::<Index>().prop_map(Move::Stale),
         8 => wait.prop_map(Move::Wait),
     ]
@@ -89,7 +89,7 @@ struct Story {
     now: Moment,
     heard: Vec<Input>,
     ticket: Ticket,
-    witness: Witness,
+    observer: Observer,
 }
 
 impl Story {
@@ -98,9 +98,9 @@ impl Story {
         let restart = RestartPolicy { max_restarts, ..RestartPolicy::default() };
         let machine = Machine::new(ServiceSpec { restart, ..spec() }, RESUME);
         let begin = machine.begin();
-        let witness = Witness::new(max_restarts);
+        let observer = Observer::new(max_restarts);
         let (heard, ticket) = (Vec::new(), Ticket::default());
-        let mut story = Self { machine, world, now: noon(), heard, ticket, witness };
+        let mut story = Self { machine, world, now: noon(), heard, ticket, observer };
         story.publish(&begin);
         story
     }
@@ -118,8 +118,8 @@ impl Story {
                     self.take(input);
                 }
             }
-            Move::LoseProcessActor(fate) => {
-                let input = self.world.lose_actor(fate);
+            Move::LoseProcessActor(outcome) => {
+                let input = self.world.lose_actor(outcome);
                 self.take(input);
             }
             Move::Stale(index) => {
@@ -141,16 +141,16 @@ impl Story {
         if let Input::Request(ticket, _) = &mut input {
             self.ticket = self.ticket.next();
             *ticket = self.ticket;
-            self.witness.waiting.insert(*ticket);
+            self.observer.waiting.insert(*ticket);
         }
-        self.witness.hears(&input);
+        self.observer.hears(&input);
         let reaction = self.machine.on(input, self.now);
         self.publish(&reaction);
         let tag = self.machine.state().tag();
-        assert_eq!(self.witness.state, tag, "the events tell of another state");
-        assert_eq!(&self.witness.model, self.machine.model(), "the events tell of another model");
+        assert_eq!(self.observer.state, tag, "the events tell of another state");
+        assert_eq!(&self.observer.model, self.machine.model(), "the events tell of another model");
         if matches!(tag, ServiceState::Stopped | ServiceState::Failed | ServiceState::Running) {
-            assert!(self.witness.waiting.is_empty(), "somebody waits for more than {tag}");
+            assert!(self.observer.waiting.is_empty(), "somebody waits for more than {tag}");
         }
         if matches!(tag, ServiceState::Stopped | ServiceState::Failed) {
             assert!(self.world.is_empty(), "{tag} with something alive: {:?}", self.world);
@@ -159,14 +159,17 @@ impl Story {
 
     fn publish(&mut self, reaction: &Reaction) {
         for event in &reaction.events {
-            self.witness.sees(event, self.now);
+            self.observer.sees(event, self.now);
         }
         for (ticket, outcome) in &reaction.answers {
-            assert!(self.witness.waiting.remove(ticket), "{ticket} is answered twice: {outcome:?}");
+            assert!(
+                self.observer.waiting.remove(ticket),
+                "{ticket} is answered twice: {outcome:?}"
+            );
         }
         for effect in &reaction.effects {
             if let Effect::Launch { incarnation, .. } = effect {
-                self.witness.launches(*incarnation, self.now);
+                self.observer.launches(*incarnation, self.now);
             }
             self.world.obey(effect, self.now.monotonic);
         }
@@ -174,7 +177,7 @@ impl Story {
 }
 
 /// Somebody who knows the promises, sees what the public sees, and is told of launches.
-struct Witness {
+struct Observer {
     max_restarts: usize,
     /// The state, told from the events alone.
     state: ServiceState,
@@ -200,7 +203,7 @@ enum Wish {
     Down,
 }
 
-impl Witness {
+impl Observer {
     fn new(max_restarts: NonZeroU32) -> Self {
         Self {
             max_restarts: max_restarts.get() as usize,
@@ -269,7 +272,7 @@ impl Witness {
             EventKind::HealthChanged { .. }
             | EventKind::CleanupBlocked { .. }
             | EventKind::SupervisorEnded { .. }
-            | EventKind::CustodyEnded { .. }
+            | EventKind::Orphaned { .. }
             | EventKind::ModelSwitched { .. } => {}
         }
     }

@@ -16,7 +16,7 @@ use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::restart::RestartPolicy;
-use crate::domain::spec::{ModelId, OnExit, ServiceSpec};
+use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::{Outcome as Answer, Ticket};
 
@@ -43,8 +43,8 @@ impl Outcome {
         self.effects.iter().find_map(|effect| match effect {
             Effect::Launch { incarnation, .. } => Some(incarnation.get()),
             Effect::Adopt
-            | Effect::Attend { .. }
-            | Effect::Settle { .. }
+            | Effect::Watch { .. }
+            | Effect::FinishLoading { .. }
             | Effect::Probe { .. }
             | Effect::Disregard
             | Effect::Drain { .. }
@@ -181,7 +181,7 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
         | EventKind::SupervisorEnded { .. }
-        | EventKind::CustodyEnded { .. }
+        | EventKind::Orphaned { .. }
         | EventKind::ModelSwitched { .. } => None,
     }
 }
@@ -195,7 +195,7 @@ pub(super) fn spec() -> ServiceSpec {
         model_load_timeout: Duration::from_secs(400),
         grace: Duration::from_secs(10),
         max_consecutive_failures: NonZeroU32::MIN.saturating_add(2),
-        on_exit: OnExit::Stop,
+        on_exit: ExitPolicy::Stop,
     }
 }
 

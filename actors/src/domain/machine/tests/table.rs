@@ -21,15 +21,15 @@ const TABLE: [&str; 3] = [
      NeedOther         want      want      .         want      want      .         want     want     .
      ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down     down     down
      Drained           .         .         .         .         .         .         .        .        .
-     Adopted           attend    remove    attend    attend    remove    attend    attend   remove   attend
+     Adopted           watch     remove    watch     watch     remove    watch     watch    remove   watch
      RemnantFound      remove    remove    remove    remove    remove    remove    remove   remove   remove
-     NothingFound      settle    settle    relaunch  settle    settle    relaunch  settle   settle   relaunch
+     NothingFound      halt      halt      relaunch  halt      halt      relaunch  halt     halt     relaunch
      LookFailed        .         .         .         .         .         .         .        .        .
      Launched          .         .         .         .         .         .         .        .        .
-     LaunchFailed      .         .         .         settle    settle    relaunch  settle   settle   relaunch
+     LaunchFailed      .         .         .         halt      halt      relaunch  halt     halt     relaunch
      Exited            .         .         .         .         .         .         .        .        .
      MemberDied        .         .         .         .         .         .         .        .        .
-     Vacated           .         .         .         settle    settle    relaunch  settle   settle   relaunch
+     Vacated           .         .         .         halt      halt      relaunch  halt     halt     relaunch
      Lingered          .         .         .         doubt     doubt     doubt     .        .        .
      Sampled           .         .         .         .         .         .         .        .        .
      Healthy           .         .         .         .         .         .         .        .        .
@@ -50,8 +50,8 @@ const TABLE: [&str; 3] = [
     "                  Stopped Failed Silent   Loading  Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
      Start             launch  launch .        .        .          want      .         want      want      .
      Ensure            launch  .      .        .        .          want      .         want      want      .
-     StopGraceful      .       settle end      end      drain      .         rest      rest      .         rest
-     StopImmediate     .       settle end      end      end        hasten    hasten    hasten    hasten    hasten
+     StopGraceful      .       halt   end      end      drain      .         rest      rest      .         rest
+     StopImmediate     .       halt   end      end      end        hasten    hasten    hasten    hasten    hasten
      Restart           launch  launch cycle    cycle    drain-up   want      .         want      want      .
      LoadSame          launch  launch .        .        .          want      .         want      want      .
      LoadOther         launch  launch cycle    cycle    drain-up   want      .         want      want      .
@@ -64,10 +64,10 @@ const TABLE: [&str; 3] = [
      NothingFound      .       .      .        .        .          .         .         .         .         .
      LookFailed        .       .      .        .        .          .         .         .         .         .
      Launched          .       .      exists   .        .          .         .         .         .         .
-     LaunchFailed      .       .      miss     miss     .          settle    relaunch  settle    settle    relaunch
+     LaunchFailed      .       .      miss     miss     .          halt      relaunch  halt      halt      relaunch
      Exited            .       .      crash    crash    crash      reap      reap      .         .         .
      MemberDied        .       .      crash    crash    crash      .         .         .         .         .
-     Vacated           .       .      .        .        .          settle    relaunch  settle    settle    relaunch
+     Vacated           .       .      .        .        .          halt      relaunch  halt      halt      relaunch
      Lingered          .       .      .        .        .          hang      hang      hang      hang      hang
      Sampled           .       .      .        .        .          .         .         .         .         .
      Healthy           .       .      .        run      .          .         .         .         .         .
@@ -88,8 +88,8 @@ const TABLE: [&str; 3] = [
     "                  ClearAt   ClearNow  ClearGive StuckAt   StuckNow  StuckGive SeekAt    SeekNow   SeekGive  Backoff
      Start             want      .         want      want      .         want      want      .         want      launch
      Ensure            .         .         .         .         .         .         .         .         .         .
-     StopGraceful      kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    settle
-     StopImmediate     kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    settle
+     StopGraceful      kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    halt
+     StopImmediate     kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    halt
      Restart           want      .         want      want      .         want      want      .         want      launch
      LoadSame          want      .         want      want      .         want      want      .         want      launch
      LoadOther         want      .         want      want      .         want      want      .         want      launch
@@ -138,8 +138,8 @@ struct Meaning {
 
 fn meaning(word: &str) -> Meaning {
     use Act::{
-        Adopt, Attend, Clear, Disregard, Drain, End, Launch, Probe, Record, SampleWork, Schedule,
-        Settle, Stop,
+        Adopt, Clear, Disregard, Drain, End, FinishLoading, Launch, Probe, Record, SampleWork,
+        Schedule, Stop, Watch,
     };
     use ServiceState as S;
     use Situation::{
@@ -155,9 +155,9 @@ fn meaning(word: &str) -> Meaning {
         "rest" => (&[], &[], &[LookRest, LostRest, HangRest, DrainRest, EndRest]),
         "hasten" => (&[], &[Stop], &[HangRest, EndRest]),
         "launch" => (&[S::Starting], &[Launch, Schedule], &[Silent]),
-        "attend" => (&[S::Starting], &[Attend, Schedule], &[Loading]),
+        "watch" => (&[S::Starting], &[Watch, Schedule], &[Loading]),
         "remove" => (&[S::Stopping], &[Stop], &[EndIdle, EndRest, EndUp]),
-        "settle" => (&[S::Stopped], &[], &[Stopped]),
+        "halt" => (&[S::Stopped], &[], &[Stopped]),
         "relaunch" => (&[S::Stopped, S::Starting], &[Launch, Schedule], &[Silent]),
         "look" => (&[], &[Adopt], &[]),
         "relook" => (&[], &[Adopt], &[LostIdle, LostRest, LostUp]),
@@ -170,7 +170,7 @@ fn meaning(word: &str) -> Meaning {
         "cycle" => (&[S::Stopping], &[Disregard, Stop], &[EndUp]),
         "kill" => (&[S::Stopping], &[Stop], &[EndRest]),
         "exists" => (&[], &[], &[Loading]),
-        "run" => (&[S::Running], &[Settle], &[Running]),
+        "run" => (&[S::Running], &[FinishLoading], &[Running]),
         "probe" => (&[], &[Probe], &[]),
         "ask" => (&[], &[SampleWork, Schedule], &[]),
         "crash" => (&[S::Crashed], &[Disregard, Clear, Record, Schedule, Schedule], &[ClearAt]),

@@ -40,7 +40,7 @@ pub(super) struct World {
 struct Life {
     stage: Stage,
     /// Whether the present process actor knows of it.
-    custody: Custody,
+    ownership: Ownership,
     model: String,
     /// How far it has loaded.
     percent: u8,
@@ -57,7 +57,7 @@ enum Stage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Custody {
+enum Ownership {
     /// The actor that held it is gone, and none has found it yet.
     Nobody,
     Held,
@@ -99,7 +99,7 @@ pub(super) enum Fitness {
 
 /// What becomes of the processes of an actor that dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum OrphanOutcome {
     Killed,
     Kept,
 }
@@ -116,8 +116,8 @@ impl World {
     }
 
     fn with_left(incarnation: u64, stage: Stage) -> Self {
-        let custody = Custody::Nobody;
-        let life = Life { stage, custody, model: "org/a".to_owned(), percent: 0 };
+        let ownership = Ownership::Nobody;
+        let life = Life { stage, ownership, model: "org/a".to_owned(), percent: 0 };
         Self { lives: BTreeMap::from([(incarnation, life)]), ..Self::default() }
     }
 
@@ -132,8 +132,8 @@ impl World {
             Effect::Adopt => self.looking = true,
             Effect::Launch { incarnation, model } => {
                 assert!(self.lives.is_empty(), "launched {incarnation} while {self:?}");
-                let (stage, custody) = (Stage::Ordered, Custody::Held);
-                let life = Life { stage, custody, model: model.to_string(), percent: 0 };
+                let (stage, ownership) = (Stage::Ordered, Ownership::Held);
+                let life = Life { stage, ownership, model: model.to_string(), percent: 0 };
                 let incarnation = incarnation.get();
                 // A look that is still under way would only find what is launched now.
                 self.looking = false;
@@ -141,8 +141,8 @@ impl World {
                 self.probed = Some(incarnation);
                 self.read = Some(incarnation);
             }
-            Effect::Attend { incarnation } => self.probed = Some(incarnation.get()),
-            Effect::Settle { .. } => self.read = None,
+            Effect::Watch { incarnation } => self.probed = Some(incarnation.get()),
+            Effect::FinishLoading { .. } => self.read = None,
             Effect::Disregard => {
                 self.probed = None;
                 self.read = None;
@@ -174,7 +174,7 @@ impl World {
 
     fn end(&mut self, incarnation: u64) {
         match self.lives.get_mut(&incarnation) {
-            Some(life) if life.custody != Custody::Nobody => life.custody = Custody::Ending,
+            Some(life) if life.ownership != Ownership::Nobody => life.ownership = Ownership::Ending,
             Some(_) | None if self.looking => self.owed = Some(incarnation),
             Some(_) | None => self.mail.push_back(vacated(incarnation)),
         }
@@ -191,14 +191,14 @@ impl World {
             Step::FailToStart(incarnation) => {
                 let life = self.lives.remove(&incarnation);
                 self.mail.push_back(launch_failed(incarnation, Code::PortInUse));
-                if life.is_some_and(|life| life.custody == Custody::Ending) {
+                if life.is_some_and(|life| life.ownership == Ownership::Ending) {
                     self.mail.push_back(vacated(incarnation));
                 }
             }
             Step::Die(incarnation) => self.die(incarnation),
             Step::Vanish(incarnation) => self.vanish(incarnation),
             Step::Linger(incarnation) => {
-                self.life(incarnation).custody = Custody::Lingering;
+                self.life(incarnation).ownership = Ownership::Lingering;
                 self.mail.push_back(lingered(incarnation));
             }
             Step::Find(fitness) => self.find(fitness),
@@ -226,7 +226,7 @@ impl World {
     fn die(&mut self, incarnation: u64) {
         let life = self.life(incarnation);
         life.stage = Stage::Headless;
-        if life.custody != Custody::Nobody {
+        if life.ownership != Ownership::Nobody {
             self.mail.push_back(exited(incarnation));
         }
     }
@@ -235,9 +235,9 @@ impl World {
         if self.life(incarnation).stage == Stage::Whole {
             self.die(incarnation);
         }
-        let custody = self.life(incarnation).custody;
+        let ownership = self.life(incarnation).ownership;
         self.lives.remove(&incarnation);
-        if custody != Custody::Nobody {
+        if ownership != Ownership::Nobody {
             self.mail.push_back(vacated(incarnation));
         }
     }
@@ -247,7 +247,7 @@ impl World {
         self.mail.push_back(match self.lives.iter_mut().next() {
             None => nothing_found(),
             Some((&incarnation, life)) => {
-                life.custody = Custody::Held;
+                life.ownership = Ownership::Held;
                 if (life.stage, fitness) == (Stage::Whole, Fitness::Fit) {
                     adopted(incarnation, &life.model)
                 } else {
@@ -262,15 +262,15 @@ impl World {
 
     /// The process actor dies. What it has said of a launch is still heard, for that carries an
     /// incarnation; what it has found is not, for the next look would be answered by it.
-    pub(super) fn lose_actor(&mut self, fate: Fate) -> Input {
+    pub(super) fn lose_actor(&mut self, outcome: OrphanOutcome) -> Input {
         self.looking = false;
         self.owed = None;
         self.mail.retain(|input| about(input).is_some());
-        if fate == Fate::Killed {
+        if outcome == OrphanOutcome::Killed {
             self.lives.clear();
         }
         for life in self.lives.values_mut() {
-            life.custody = Custody::Nobody;
+            life.ownership = Ownership::Nobody;
             if life.stage == Stage::Ordered {
                 life.stage = Stage::Whole;
             }

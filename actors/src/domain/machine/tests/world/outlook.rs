@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::{Custody, Fitness, Life, Stage, Step, World};
+use super::{Fitness, Life, Ownership, Stage, Step, World};
 use crate::domain::id::Incarnation;
 use crate::domain::machine::tests::cases::kind;
 use crate::domain::machine::tests::script::about;
@@ -37,10 +37,12 @@ impl World {
         if life.stage == Stage::Ordered {
             return steps;
         }
-        match life.custody {
-            Custody::Held => {}
-            Custody::Nobody | Custody::Lingering => steps.push(Step::Vanish(incarnation)),
-            Custody::Ending => steps.extend([Step::Vanish(incarnation), Step::Linger(incarnation)]),
+        match life.ownership {
+            Ownership::Held => {}
+            Ownership::Nobody | Ownership::Lingering => steps.push(Step::Vanish(incarnation)),
+            Ownership::Ending => {
+                steps.extend([Step::Vanish(incarnation), Step::Linger(incarnation)]);
+            }
         }
         if self.probed == Some(incarnation) {
             steps.push(Step::FailCheck(incarnation));
@@ -70,7 +72,7 @@ impl World {
             .lives
             .iter()
             .map(|(&incarnation, life)| {
-                (age(incarnation), life.stage, life.custody, life.model.clone())
+                (age(incarnation), life.stage, life.ownership, life.model.clone())
             })
             .collect();
         let mail: Vec<_> = self

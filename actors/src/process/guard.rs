@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::absence::{Doubt, Proof};
 use crate::domain::id::Incarnation;
-use crate::ports::{Claim, CustodyEnded, Fate, Head, Journal};
+use crate::ports::{Claim, Head, Journal, OrphanOutcome, Orphaned};
 
 /// How long whoever drops the guard waits for the sweep, which takes milliseconds unless something
 /// outlives SIGKILL. A runtime of one thread stands still meanwhile.
@@ -18,26 +18,26 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// ractor skips `post_stop` on a kill and on a panic, and kills children when a parent ends: only
 /// `Drop` is sure to run. Where panics abort the process, not even that.
 #[derive(Debug)]
-pub(super) struct Custody {
+pub(super) struct LaunchGuard {
     pub(super) incarnation: Incarnation,
     pub(super) claim: Arc<dyn Claim>,
     /// The main process, once it is started.
     pub(super) head: Option<Arc<dyn Head>>,
-    pub(super) fate: Fate,
+    pub(super) outcome: OrphanOutcome,
     pub(super) journal: Arc<dyn Journal>,
     /// That nothing of it is left: then nothing is owed.
     gone: Option<Proof>,
 }
 
-impl Custody {
+impl LaunchGuard {
     pub(super) fn begin(
         incarnation: Incarnation,
         claim: Arc<dyn Claim>,
         head: Option<Arc<dyn Head>>,
-        fate: Fate,
+        outcome: OrphanOutcome,
         journal: Arc<dyn Journal>,
     ) -> Self {
-        Self { incarnation, claim, head, fate, journal, gone: None }
+        Self { incarnation, claim, head, outcome, journal, gone: None }
     }
 
     /// Nothing of it is left.
@@ -45,43 +45,43 @@ impl Custody {
         self.gone = Some(proof);
     }
 
-    fn end_of(&self, left: Option<Doubt>) -> CustodyEnded {
-        CustodyEnded {
+    fn end_of(&self, left: Option<Doubt>) -> Orphaned {
+        Orphaned {
             at: SystemTime::now(),
             incarnation: self.incarnation,
             pid: self.head.as_ref().map(|head| head.pid()),
-            fate: self.fate,
+            outcome: self.outcome,
             left,
         }
     }
 }
 
-impl Drop for Custody {
+impl Drop for LaunchGuard {
     fn drop(&mut self) {
         if self.gone.is_some() {
             return;
         }
-        match self.fate {
+        match self.outcome {
             // Before it has a main process there is nothing that could be found again.
-            Fate::Kept if self.head.is_some() => {
+            OrphanOutcome::Kept if self.head.is_some() => {
                 self.claim.release();
                 let ended = self.end_of(None);
                 tracing::info!(pid = ended.pid, "vLLM is left running");
-                self.journal.custody_ended(&ended);
+                self.journal.orphaned(&ended);
             }
-            Fate::Kept | Fate::Killed => self.kill(),
+            OrphanOutcome::Kept | OrphanOutcome::Killed => self.kill(),
         }
     }
 }
 
-impl Custody {
+impl LaunchGuard {
     /// On a thread of its own: a sweep may take seconds, and this may be the only thread that the
     /// embedder's runtime has.
     fn kill(&self) {
         let sweep = LastSweep {
             claim: Arc::clone(&self.claim),
             journal: Arc::clone(&self.journal),
-            ended: CustodyEnded { fate: Fate::Killed, ..self.end_of(None) },
+            ended: Orphaned { outcome: OrphanOutcome::Killed, ..self.end_of(None) },
         };
         let spare = sweep.clone();
         let (done, is_done) = mpsc::channel::<()>();
@@ -107,7 +107,7 @@ impl Custody {
 struct LastSweep {
     claim: Arc<dyn Claim>,
     journal: Arc<dyn Journal>,
-    ended: CustodyEnded,
+    ended: Orphaned,
 }
 
 impl LastSweep {
@@ -115,6 +115,6 @@ impl LastSweep {
         self.ended.left = self.claim.sweep_blocking().err();
         let (pid, left) = (self.ended.pid, &self.ended.left);
         tracing::warn!(pid, ?left, "vLLM was killed because its owner ended");
-        self.journal.custody_ended(&self.ended);
+        self.journal.orphaned(&self.ended);
     }
 }

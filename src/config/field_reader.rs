@@ -36,26 +36,26 @@ impl Place {
 }
 
 /// The settings found so far, by their keys below the section, and the problems.
-pub(super) struct Settler {
+pub(super) struct FieldReader {
     file: Option<PathBuf>,
     lines: Lines,
     places: BTreeMap<String, Place>,
     pub(super) problems: Vec<Problem>,
 }
 
-impl Settler {
+impl FieldReader {
     pub(super) fn new(file: Option<PathBuf>, lines: Lines) -> Self {
         Self { file, lines, places: BTreeMap::new(), problems: Vec::new() }
     }
 
     /// Settles what the file gives, if it does.
-    pub(super) fn settle<T: Expected>(&mut self, setting: &str, field: Field<T>) -> Option<T> {
+    pub(super) fn read<T: Expected>(&mut self, setting: &str, field: Field<T>) -> Option<T> {
         let place = self.place_in_file(setting);
-        self.settle_at(setting, field, place)
+        self.read_at(setting, field, place)
     }
 
     /// Settles what a certain place gives, if it does.
-    pub(super) fn settle_at<T: Expected>(
+    pub(super) fn read_at<T: Expected>(
         &mut self,
         setting: &str,
         field: Field<T>,
@@ -92,8 +92,8 @@ impl Settler {
             self.problems.push(problem.at_line(twin.line));
             return None;
         }
-        let text = self.settle(setting, text).map(|text| text.0);
-        text.or_else(|| Some(self.settle_at(setting, seconds, twin)?.0))
+        let text = self.read(setting, text).map(|text| text.0);
+        text.or_else(|| Some(self.read_at(setting, seconds, twin)?.0))
     }
 
     /// Notes where the value of a setting was found.

@@ -112,6 +112,33 @@ pub(super) fn maps(pid: u32) -> Result<Option<String>, ScanError> {
     Ok(read(pid, "maps")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// A file that a process has open, by the name that it has now.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) path: String,
+    pub(super) metadata: fs::Metadata,
+}
+
+/// What it has open whose path begins with `prefix`, of what still has a name.
+pub(super) fn open_files(pid: u32, prefix: &str) -> Result<Option<Vec<OpenFile>>, ScanError> {
+    let directory = path(pid, "fd");
+    let Some(entries) = absent_or(fs::read_dir(&directory), &directory)? else { return Ok(None) };
+    let mut files = Vec::new();
+    for entry in entries {
+        let Some(entry) = absent_or(entry, &directory)? else { continue };
+        let link = entry.path();
+        // It may be closed at any moment.
+        let Some(target) = absent_or(fs::read_link(&link), &directory)? else { continue };
+        let Some(path) = target.to_str().filter(|path| path.starts_with(prefix)) else { continue };
+        if path.ends_with(" (deleted)") {
+            continue;
+        }
+        let metadata = absent_or(fs::metadata(&link), &directory)?;
+        files.extend(metadata.map(|metadata| OpenFile { path: path.to_owned(), metadata }));
+    }
+    Ok(Some(files))
+}
+
 /// The user that `/proc` says it belongs to: root for whoever guards its memory, whoever runs it.
 pub(super) fn owner(pid: u32) -> Result<Option<u32>, ScanError> {
     use std::os::unix::fs::MetadataExt;

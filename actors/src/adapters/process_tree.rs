@@ -34,7 +34,7 @@ const TRACKER_GRACE: Duration = Duration::from_millis(1500);
 const SWEEP_BUDGET: Duration = Duration::from_secs(3);
 
 /// The time that one question takes at most.
-const LOOK_BUDGET: Duration = Duration::from_secs(1);
+const LOOK_BUDGET: Duration = Duration::from_secs(3);
 
 /// How long to wait before nobody seen is believed: longer than an `exec` commonly hides an
 /// environment.
@@ -100,7 +100,7 @@ impl ProcessTree {
             None => Cgroup::find(marker),
         };
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        let tree = Self::new(Ownership::by(cgroup, marked), Segments::default())?;
+        let tree = Self::new(Ownership::by(cgroup, marked), Segments::of_another())?;
         if let Some(head) = head {
             tree.watched.roster().lead(Arc::new(head));
         }

@@ -63,6 +63,12 @@ impl Held {
         }
     }
 
+    /// Whether it is our child, has ended, and is not reaped: its number is its own until we do.
+    pub(super) fn awaits_us(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::PidFd(self.fd.as_fd()), options), Ok(Some(_)))
+    }
+
     /// How it ended, by whoever can tell. It is not reaped: that would free its number.
     pub(in crate::adapters) fn exit(&self) -> Exit {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

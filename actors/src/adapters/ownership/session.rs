@@ -49,10 +49,9 @@ impl Marked {
             look.set_apart_older_than(head.start_time);
         }
         look.reap_adopted(session);
-        look.notice_dead(roster);
-        let mut strangers = std::mem::take(&mut look.strangers);
-        let mut flaw = look.flaw.take();
-        let mut found = self.matching(&look.candidates, session, &mut strangers, &mut flaw);
+        look.notice_dead(roster)?;
+        let mut found = self.matching(&mut look, session);
+        let (mut strangers, mut flaw) = (std::mem::take(&mut look.strangers), look.flaw.take());
         look.add_descendants(roster, &mut found);
         if !found.is_empty() {
             let us = ourselves()?;
@@ -69,29 +68,26 @@ impl Marked {
     }
 
     /// Those that belong by themselves. Who surely does not is a stranger from now on.
-    fn matching(
-        &self,
-        candidates: &BTreeMap<u32, Stat>,
-        session: Option<u32>,
-        strangers: &mut BTreeSet<u32>,
-        flaw: &mut Option<ScanError>,
-    ) -> BTreeSet<u32> {
+    fn matching(&self, look: &mut Look, session: Option<u32>) -> BTreeSet<u32> {
         let mut found = BTreeSet::new();
-        for stat in candidates.values().filter(|stat| !stat.is_zombie()) {
-            if session == Some(stat.session) {
-                found.insert(stat.pid);
+        let living = look.candidates.values().filter(|stat| !stat.is_zombie());
+        let living: Vec<_> = living.map(|stat| (stat.pid, stat.session)).collect();
+        for (pid, its_session) in living {
+            if session == Some(its_session) {
+                found.insert(pid);
                 continue;
             }
-            match self.is_marked(stat.pid) {
+            match self.is_marked(pid) {
                 Ok(Mark::Ours) => {
-                    found.insert(stat.pid);
+                    found.insert(pid);
                 }
                 Ok(Mark::Another) => {
-                    strangers.insert(stat.pid);
+                    look.strangers.insert(pid);
                 }
                 Ok(Mark::NoneYet) => {}
+                Ok(Mark::Gone) => look.missed_somebody(),
                 Err(error) => {
-                    flaw.get_or_insert(error);
+                    look.flaw.get_or_insert(error);
                 }
             }
         }
@@ -100,14 +96,16 @@ impl Marked {
 
     fn is_marked(&self, pid: u32) -> Result<Mark, ScanError> {
         let environment = match proc_fs::environment(pid) {
-            Ok(environment) => environment.unwrap_or_default(),
+            Ok(Some(environment)) => environment,
+            Ok(None) => return Ok(Mark::Gone),
             Err(error) if proc_fs::is_refusal(&error) && !may_be_ours(pid)? => {
                 return Ok(Mark::Another);
             }
             Err(error) => return Err(error),
         };
         if environment.is_empty() {
-            return Ok(Mark::NoneYet);
+            let lives = Stat::of(pid)?.is_some_and(|stat| !stat.is_zombie());
+            return Ok(if lives { Mark::NoneYet } else { Mark::Gone });
         }
         let ours = proc_fs::has_variable(&environment, |it| it == self.variable.as_bytes());
         Ok(if ours { Mark::Ours } else { Mark::Another })
@@ -120,6 +118,8 @@ enum Mark {
     Another,
     /// It shows none: it has none, or it is amid an `exec`.
     NoneYet,
+    /// It has ended before it could be asked.
+    Gone,
 }
 
 /// Whether one whose environment we may not read can be one that we started. Who guards its memory
@@ -142,20 +142,31 @@ struct Look {
 }
 
 impl Look {
+    /// Those who are new come first: the sooner they are read, the fewer are gone by then.
     fn at_everybody(roster: &Roster, depth: Depth) -> Result<Self, ScanError> {
         let mut look = Self { candidates: BTreeMap::new(), strangers: BTreeSet::new(), flaw: None };
-        for pid in proc_fs::pids()? {
-            let is_stranger = roster.strangers.contains(&pid);
-            if is_stranger && depth != Depth::Everyone {
-                look.strangers.insert(pid);
-                continue;
-            }
+        let is_stranger = |pid: &u32| roster.strangers.contains(pid);
+        let (strangers, new): (Vec<u32>, Vec<u32>) =
+            proc_fs::pids()?.into_iter().partition(is_stranger);
+        for pid in new {
             match Stat::of(pid) {
                 Ok(Some(stat)) => {
                     look.candidates.insert(pid, stat);
                 }
-                Ok(None) if is_stranger || roster.member(pid).is_some() => {}
+                Ok(None) if roster.member(pid).is_some() => {}
                 Ok(None) => look.missed_somebody(),
+                Err(error) => {
+                    look.flaw.get_or_insert(error);
+                }
+            }
+        }
+        if depth != Depth::Everyone {
+            look.strangers.extend(strangers);
+            return Ok(look);
+        }
+        for pid in strangers {
+            match Stat::of(pid) {
+                Ok(stat) => look.candidates.extend(stat.map(|stat| (pid, stat))),
                 Err(error) => {
                     look.flaw.get_or_insert(error);
                 }
@@ -173,19 +184,29 @@ impl Look {
     /// Who came and went may have belonged, and have left a child that is not listed.
     fn missed_somebody(&mut self) {
         let said = "somebody came and went while it was read";
-        self.flaw.get_or_insert_with(|| ScanError::new("/proc", &said));
+        self.flaw.get_or_insert_with(|| ScanError::passing("/proc", &said));
     }
 
-    /// One that is dead at first sight has come and gone too; its parent may never reap it, so it
-    /// counts once.
-    fn notice_dead(&mut self, roster: &Roster) {
+    /// One that is dead at first sight has come and gone too, unless it is the child of a stranger;
+    /// its parent may never reap it, so it counts once.
+    fn notice_dead(&mut self, roster: &Roster) -> Result<(), ScanError> {
         let head = roster.head().map(|head| head.pid);
         let dead = self.candidates.values().filter(|it| it.is_zombie() && head != Some(it.pid));
-        let dead: Vec<u32> = dead.map(|stat| stat.pid).collect();
-        if dead.iter().any(|pid| !roster.strangers.contains(pid)) {
-            self.missed_somebody();
+        let dead: Vec<_> = dead.map(|stat| (stat.pid, stat.parent)).collect();
+        let is_new = |pid: u32| !roster.strangers.contains(&pid);
+        let fresh: Vec<u32> = dead.iter().filter(|it| is_new(it.0)).map(|it| it.1).collect();
+        if !fresh.is_empty() {
+            let reapers = reapers(roster)?;
+            let stranger = |parent: &u32| {
+                roster.strangers.contains(parent)
+                    && reapers.as_ref().is_some_and(|reapers| !reapers.contains(parent))
+            };
+            if !fresh.iter().all(stranger) {
+                self.missed_somebody();
+            }
         }
-        self.strangers.extend(dead);
+        self.strangers.extend(dead.into_iter().map(|(pid, _)| pid));
+        Ok(())
     }
 
     /// Children of members, their children, and so on.
@@ -227,6 +248,16 @@ impl Look {
             }
         }
     }
+}
+
+/// Who may have become the parent of a member whose parent has ended (prctl(2),
+/// `PR_SET_CHILD_SUBREAPER`): process 1, or somebody whom the main process descends from. `None` if
+/// that cannot be known.
+fn reapers(roster: &Roster) -> Result<Option<BTreeSet<u32>>, ScanError> {
+    let Some(parent) = roster.parent_of_head() else { return Ok(None) };
+    let mut reapers = ourselves()?;
+    reapers.extend([1, parent]);
+    Ok(Some(reapers))
 }
 
 /// We, our parent, its parent, and so on.

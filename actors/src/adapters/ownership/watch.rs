@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
-use rustix::event::{PollFd, Timespec, poll};
+use rustix::event::{Timespec, poll};
 use tokio::time::{Duration, Instant};
 
 use super::Ownership;
@@ -86,6 +86,15 @@ impl Watched {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks whose the shared memory is that has appeared, if that is to be asked now.
+    fn claim_segments(&self, living: &[Arc<Held>]) {
+        let mut segments = self.segments();
+        segments.hear();
+        if segments.is_due() {
+            segments.claim(living.iter().map(|held| held.pid));
+        }
+    }
+
     /// Remembers what all members have mapped.
     pub(in crate::adapters) fn remember_segments(&self) -> Result<(), ScanError> {
         let pids: Vec<u32> = self.roster().members().map(|member| member.held.pid).collect();
@@ -127,12 +136,36 @@ impl Watch {
             let Some(watched) = self.watched.upgrade() else { return };
             let living = self.look(&watched);
             drop(watched);
-            let pause = self.pause();
             if living.is_empty() && self.growth.0 > 0 && self.growth.1.elapsed() >= GROWN_AFTER {
                 // Nobody is left to be watched; whoever sweeps looks for himself.
                 return;
             }
-            await_death(&living, pause);
+            self.await_death(&living);
+        }
+    }
+
+    /// Waits until one of them has died, or it is time to look again. Meanwhile it is seen whose the
+    /// shared memory is that appears.
+    fn await_death(&self, living: &[Arc<Held>]) {
+        let until = Instant::now() + self.pause();
+        loop {
+            let Some(watched) = self.watched.upgrade() else { return };
+            let (births, due) = watched.segments().births();
+            drop(watched);
+            let limit = due.map_or(until, |due| due.min(until));
+            let pause = limit.saturating_duration_since(Instant::now());
+            let mut descriptors: Vec<_> = living.iter().map(|held| held.descriptor()).collect();
+            descriptors.extend(births.iter().map(|births| births.descriptor()));
+            if let Err(error) = poll(&mut descriptors, Timespec::try_from(pause).ok().as_ref()) {
+                tracing::debug!(%error, "a wait was cut short");
+                return;
+            }
+            let has_died = descriptors[..living.len()].iter().any(|it| !it.revents().is_empty());
+            if has_died || Instant::now() >= until {
+                return;
+            }
+            let Some(watched) = self.watched.upgrade() else { return };
+            watched.claim_segments(living);
         }
     }
 
@@ -155,6 +188,7 @@ impl Watch {
         self.looked = Some(Instant::now());
         let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
         drop(roster);
+        watched.claim_segments(&living);
         let is_due = self.pause() == LOADING_PAUSE
             || self.read_maps.is_none_or(|read| read.elapsed() >= MAPS_PAUSE);
         if is_due {
@@ -175,13 +209,5 @@ impl Watch {
                 return;
             }
         }
-    }
-}
-
-/// Waits until one of them has died, or the pause is over.
-fn await_death(living: &[Arc<Held>], pause: Duration) {
-    let mut descriptors: Vec<PollFd<'_>> = living.iter().map(|held| held.descriptor()).collect();
-    if let Err(error) = poll(&mut descriptors, Timespec::try_from(pause).ok().as_ref()) {
-        tracing::debug!(%error, "a wait was cut short");
     }
 }

@@ -225,6 +225,28 @@ async fn the_work_of_the_whole_tree_is_counted() {
 }
 
 #[tokio::test]
+async fn a_machine_on_which_somebody_always_comes_and_goes_does_not_keep_a_proof_back() {
+    // Not of the launch: no session, no marker, no descent.
+    let busy = Storm::begin();
+    for plant in [Planted::new, Planted::ungrouped] {
+        let planted = plant("exec sleep 600");
+        swept(&planted.tree);
+    }
+    drop(busy);
+}
+
+#[tokio::test]
+async fn shared_memory_is_known_by_whoever_has_it_open_as_soon_as_it_appears() {
+    let name = format!("/dev/shm/vllmd-test-{}", proc_fs::random_uuid().unwrap());
+    // Open and not mapped, which no reading of maps would show.
+    let planted = Planted::new(&format!("umask 077; exec 3>{name}; exec sleep 600"));
+    until("it is seen", || planted.tree.watched.segments().holds(&name)).await;
+    planted.tree.signal_main(Signal::KILL);
+    swept(&planted.tree);
+    assert!(!std::path::Path::new(&name).exists());
+}
+
+#[tokio::test]
 async fn the_tree_of_another_supervisor_is_known_by_pid_and_start_time() {
     let planted = Planted::new("exec sleep 600");
     let (main, start_time) = planted.tree.main().unwrap();
@@ -246,6 +268,24 @@ async fn all_launches_of_a_supervisor_are_known_by_how_their_marker_begins() {
     until("it carries it", || carries_marker(planted.main(), prefix)).await;
     assert!(!carries_marker(planted.main(), "another"));
     assert!(!carries_marker(std::process::id(), prefix));
+}
+
+/// Starts one short-lived process after the other.
+struct Storm(std::process::Child);
+
+impl Storm {
+    #[expect(clippy::disallowed_methods, reason = "somebody has to come and go")]
+    fn begin() -> Self {
+        let script = "while :; do /bin/true; done";
+        Self(Command::new("/bin/sh").args(["-c", script]).spawn().unwrap())
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 /// A tree that is gone at the end.

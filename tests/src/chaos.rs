@@ -21,7 +21,6 @@ mod campaign;
 mod fault;
 mod held;
 mod invariants;
-mod not_yet;
 mod observer;
 mod place;
 mod random;

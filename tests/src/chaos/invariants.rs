@@ -1,7 +1,7 @@
 //! What must hold whatever happens. Each look is judged; what lasts too long is broken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -63,24 +63,29 @@ impl Invariants {
         self.since.clear();
     }
 
-    /// What this look shows to be broken.
+    /// What this look shows to be broken. A segment that the supervisor has named as one whose owner
+    /// nobody could see is not taken for left.
     pub(super) fn judge(
         &mut self,
         look: &Look,
         state: Option<&str>,
         launched: u32,
+        named: impl Fn(&Path) -> bool,
     ) -> Option<String> {
         self.segments.extend(look.segments.iter().cloned());
         if self.last_look.replace(look.at).is_some_and(|last| look.at - last > STANDSTILL) {
             self.forget_time();
         }
-        let differs = self.lasting(look, differences(look, state, &self.segments));
+        let left = || !self.segments_left(&named).is_empty();
+        let found = differences(look, state, left);
+        let differs = self.lasting(look, found);
         differs.or_else(|| self.too_many_restarts(look.at, launched))
     }
 
-    /// The segments that are left of all that there were.
-    pub(super) fn segments_left(&self) -> Vec<&PathBuf> {
-        self.segments.iter().filter(|segment| segment.exists()).collect()
+    /// The segments that are left of all that there were, and are not named.
+    pub(super) fn segments_left(&self, named: impl Fn(&Path) -> bool) -> Vec<&PathBuf> {
+        let left = self.segments.iter().filter(|segment| segment.exists());
+        left.filter(|segment| !named(segment)).collect()
     }
 
     /// The first of these that has lasted too long.
@@ -114,7 +119,7 @@ impl Invariants {
 }
 
 /// How what is there differs from what was published.
-fn differences(look: &Look, state: Option<&str>, segments: &BTreeSet<PathBuf>) -> Vec<String> {
+fn differences(look: &Look, state: Option<&str>, are_left: impl Fn() -> bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut find = |differs: bool, what: String| found.extend(differs.then_some(what));
     match state {
@@ -125,8 +130,7 @@ fn differences(look: &Look, state: Option<&str>, segments: &BTreeSet<PathBuf>) -
         }
         Some(rest @ ("stopped" | "failed")) => {
             find(!look.members.is_empty(), format!("{rest}, and vLLM's processes are alive"));
-            let left = segments.iter().any(|segment| segment.exists());
-            find(left, format!("{rest}, and segments of shared memory are left"));
+            find(are_left(), format!("{rest}, and segments of shared memory are left"));
         }
         // On the way from one to another there is no promise about what is there.
         Some(_) | None => {}
@@ -148,8 +152,8 @@ mod tests {
         let start = Instant::now();
         let mut wrong_at = |from: u64, to: u64, state| {
             let times = (from..to).step_by(100).map(|it| start + Duration::from_millis(it));
-            let mut judged =
-                times.map(|at| invariants.judge(&look(at, Listener::Nobody), Some(state), 0));
+            let mut judged = times
+                .map(|at| invariants.judge(&look(at, Listener::Nobody), Some(state), 0, |_| false));
             judged.position(|broken| broken.is_some())
         };
         assert_eq!(wrong_at(0, 1400, "running"), None);
@@ -168,7 +172,7 @@ mod tests {
         invariants.begin_life();
         let mut judge = |seconds, launches| {
             let at = start + Duration::from_secs(seconds);
-            invariants.judge(&look(at, Listener::Nobody), None, launches)
+            invariants.judge(&look(at, Listener::Nobody), None, launches, |_| false)
         };
         assert_eq!(judge(0, 1), None);
         assert_eq!(judge(2, 2), None);

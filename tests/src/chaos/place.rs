@@ -154,6 +154,12 @@ impl Place {
         io::Write::write_all(&mut counter, &vec![b'.'; schedule.launches.len()])
     }
 
+    /// Whether a supervisor has named this segment as one whose owner nobody saw.
+    pub(super) fn names(&self, segment: &Path) -> bool {
+        let text = fs::read(self.path("stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&text).contains(&*segment.to_string_lossy())
+    }
+
     /// What the supervisors said on stderr last.
     pub(super) fn last_words(&self) -> String {
         let text = fs::read(self.path("stderr")).unwrap_or_default();

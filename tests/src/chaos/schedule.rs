@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::fault::{Fault, Hindrance, Kind, Order, Role, Shared, Successor, Thief, Tracker};
-use super::not_yet;
+use super::fault::{Fault, Hindrance, Order, Role, Shared, Successor, Thief, Tracker};
 use super::random::Random;
 use crate::fake_vllm::{FakeVllm, fake_vllm};
 
@@ -85,6 +84,30 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Whether this launch, counted from 1, goes on serving once it does, unless a fault ends it.
+    pub(super) fn serves_for_good(&self, launch: u32) -> bool {
+        let place = launch.checked_sub(1).and_then(|it| usize::try_from(it).ok());
+        let launch = place.and_then(|place| self.launches.get(place));
+        match launch.map(|launch| launch.behaviour) {
+            None
+            | Some(
+                Behaviour::Healthy
+                | Behaviour::LeavesGrandchild
+                | Behaviour::IgnoresSigterm
+                | Behaviour::FloodsLog
+                | Behaviour::HealthTakes(_),
+            ) => true,
+            Some(
+                Behaviour::WorkerDies(_)
+                | Behaviour::Exits(..)
+                | Behaviour::ExitsWhileLoading(_)
+                | Behaviour::ApiServerHangs(_)
+                | Behaviour::WorkersHang(_)
+                | Behaviour::HealthFails(_),
+            ) => false,
+        }
+    }
+
     /// The schedule of this seed. A longer one begins as a shorter one does.
     pub fn of(seed: u64, length: Duration) -> Self {
         let mut random = Random::of(seed);
@@ -146,7 +169,6 @@ impl Launch {
             Behaviour::WorkerDies(after) => plan.worker_dies_after(after),
             Behaviour::Exits(code, after) => plan.exits_with(code).after(after),
             Behaviour::ExitsWhileLoading(after) => plan.exits_while_loading(1, after),
-            Behaviour::ApiServerHangs(_) if not_yet::reason(&[Kind::HungFront]).is_some() => plan,
             Behaviour::ApiServerHangs(after) => plan.api_hangs_after(after),
             Behaviour::WorkersHang(after) => plan.hangs_after(after),
             Behaviour::HealthTakes(time) => plan.health_takes(time),

@@ -78,6 +78,7 @@ pub(super) enum GuardianError {
 /// A guardian on duty. Dropped, it is dismissed: nothing is killed.
 #[derive(Debug)]
 pub(super) struct Guardian {
+    guarded: Guarded,
     pidfd: OwnedFd,
     notes: Notes,
 }
@@ -99,7 +100,15 @@ impl Guardian {
             rustix::process::kill_process(pid, Signal::KILL).ok();
             refused("its pidfd")(error)
         })?;
-        Ok(Self { pidfd, notes })
+        Ok(Self { guarded: guarded.clone(), pidfd, notes })
+    }
+
+    /// Another one, if this one has been killed: the launch would be left without.
+    pub(super) fn successor(&self) -> Result<Option<Self>, GuardianError> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let has_ended = poll(&mut pidfd, Some(&now)).is_ok_and(|ready| ready > 0);
+        if has_ended { Self::watch(&self.guarded).map(Some) } else { Ok(None) }
     }
 
     /// Names processes of the launch, by pid and start time, the main process first: it also heads
@@ -110,7 +119,7 @@ impl Guardian {
 
     /// The number of the guardian's process.
     #[cfg(test)]
-    fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         use std::os::fd::AsRawFd;
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd()));
         let info = info.unwrap();

@@ -87,6 +87,8 @@ pub(super) struct Record {
     pub(super) state: Option<(Instant, String)>,
     /// Why it gave up last.
     pub(super) gave_up_for: Option<String>,
+    /// Whether the last launch was asked for, rather than a restart.
+    asked_for: bool,
     /// The number of the event before; `None` at the beginning of a life.
     previous: Option<u64>,
     /// The highest number that any of them used.
@@ -109,6 +111,13 @@ impl Record {
 
     pub(super) fn state(&self) -> Option<&str> {
         self.state.as_ref().map(|(_, state)| state.as_str())
+    }
+
+    /// Why it gave up, if it should have gone on: whoever asks for a launch is told at once of a
+    /// taken port; a restart waits until the port is free, as long as its limit allows.
+    pub(super) fn gave_up_too_soon(&self) -> Option<&str> {
+        let passes = |code: &&str| *code == "VLM-018" || (*code == "VLM-005" && self.asked_for);
+        self.gave_up_for.as_deref().filter(|code| !passes(code))
     }
 
     fn note(&mut self, line: &str) {
@@ -148,6 +157,9 @@ impl Record {
         self.highest = self.highest.max(number);
         if let Some(to) = event["to"].as_str().filter(|_| event["type"] == "state_changed") {
             self.state = Some((now, to.to_owned()));
+            if to == "starting" {
+                self.asked_for = event["from"] != "crashed";
+            }
             if to == "failed" {
                 self.gave_up_for = event["cause"]["code"].as_str().map(str::to_owned);
             }

@@ -61,6 +61,22 @@ impl Watched {
         self.guardian().take();
     }
 
+    /// Puts another guardian in the place of one that was killed.
+    fn keep_guarded(&self) {
+        let mut guardian = self.guardian();
+        match guardian.as_ref().map(Guardian::successor) {
+            None | Some(Ok(None)) => return,
+            Some(Ok(successor)) => *guardian = successor,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the guardian of vLLM is dead, and has no successor yet");
+                return;
+            }
+        }
+        drop(guardian);
+        tracing::warn!("the guardian of vLLM was killed; another one guards it now");
+        self.tell_guardian(&self.roster());
+    }
+
     /// Names those who live, and first the main process, whether it lives or not: its session may.
     pub(in crate::adapters) fn tell_guardian(&self, roster: &Roster) {
         let guardian = self.guardian();
@@ -72,6 +88,11 @@ impl Watched {
         // Nobody has the number 0.
         let all: Vec<_> = std::iter::once(head.unwrap_or_default()).chain(others).collect();
         guardian.note(&all);
+    }
+
+    #[cfg(test)]
+    pub(in crate::adapters) fn guardian_pid(&self) -> Option<u32> {
+        self.guardian().as_ref().map(Guardian::pid)
     }
 
     fn guardian(&self) -> MutexGuard<'_, Option<Guardian>> {
@@ -188,6 +209,7 @@ impl Watch {
         self.looked = Some(Instant::now());
         let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
         drop(roster);
+        watched.keep_guarded();
         watched.claim_segments(&living);
         let is_due = self.pause() == LOADING_PAUSE
             || self.read_maps.is_none_or(|read| read.elapsed() >= MAPS_PAUSE);

@@ -2,10 +2,12 @@
 
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, kill_process};
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::adapters::cold_launcher::join;
+use crate::adapters::guardian::Guarded;
 use crate::adapters::proc_fs::Stat;
 use crate::domain::report::Role;
 
@@ -96,9 +98,13 @@ async fn every_death_in_the_tree_is_told_at_once_with_how_it_came() {
 
 #[tokio::test]
 async fn the_work_that_was_done_stays_done_when_a_member_ends() {
-    let planted = Planted::new("timeout 1 sh -c 'while :; do :; done'; exec sleep 600");
+    let directory = tempfile::tempdir().unwrap();
+    let enough = directory.path().join("enough");
+    let work = format!("sh -c 'until [ -e {} ]; do :; done'", enough.display());
+    let planted = Planted::new(&format!("{work}; exec sleep 600"));
     until("it has worked", || planted.tree.work().unwrap().cpu >= Duration::from_millis(300)).await;
     let before = planted.tree.work().unwrap();
+    std::fs::write(&enough, "").unwrap();
     until("it has ended", || planted.pids().len() == 1).await;
     let after = planted.tree.work().unwrap();
     assert!(after.cpu >= before.cpu, "{before:?} {after:?}");
@@ -222,6 +228,18 @@ async fn a_resource_tracker_that_does_not_end_is_killed_after_all() {
 async fn the_work_of_the_whole_tree_is_counted() {
     let planted = Planted::new("(while :; do :; done) & exec sleep 600");
     until("it has worked", || planted.tree.work().unwrap().cpu >= Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn a_guardian_that_is_killed_is_replaced() {
+    let planted = Planted::new("exec sleep 600");
+    let guarded = Guarded { marker: planted.marker.clone(), cgroup: None, directories: Vec::new() };
+    planted.tree.guard(Guardian::watch(&guarded).unwrap());
+    let first = planted.tree.watched.guardian_pid().unwrap();
+    let number = Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
+    kill_process(number, Signal::KILL).unwrap();
+    until("another one", || planted.tree.watched.guardian_pid() != Some(first)).await;
+    planted.tree.dismiss_guardian();
 }
 
 #[tokio::test]

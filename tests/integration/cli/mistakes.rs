@@ -9,7 +9,7 @@ use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use super::workplace::Workplace;
 
 /// A configuration section, further words, and what stderr must have.
-const MISTAKES: [(&str, &[&str], &[&str]); 9] = [
+const MISTAKES: [(&str, &[&str], &[&str]); 10] = [
     (
         "model: org/tiny",
         &["--config", "missing.yaml"],
@@ -45,6 +45,15 @@ const MISTAKES: [(&str, &[&str], &[&str]); 9] = [
     ),
     ("model: two words", &[], &["error[VLM-012]: ", "providers.vllm.model: ", "found `two words`"]),
     ("port: 8000", &[], &["providers.vllm.model: no model is given", "help: give `--model`"]),
+    (
+        "model: org/tiny\nextra_args: [--dtype, half, --ssl-keyfile, key.pem]",
+        &[],
+        &[
+            "error[VLM-008]: ",
+            "vllmd.yaml:4: providers.vllm.extra_args[2]: `--ssl-keyfile` makes vLLM speak TLS",
+            "help: remove it",
+        ],
+    ),
     (
         "model: org/tiny\nvllm_binary: /no/such/vllm",
         &[],

@@ -28,7 +28,10 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         address: SocketAddr::new(config.host, config.port),
         environment: config.env.clone().into_iter().collect(),
         secrets: secrets(config),
-        withheld: inherited::withheld(env::vars_os().map(|(name, _)| name)),
+        withheld: inherited::withheld(
+            env::vars_os().map(|(name, _)| name),
+            config.secrets.hf_token.as_ref(),
+        ),
         path: inherited::path(vllm.first(), env::var_os("PATH")),
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         marker_prefix,

@@ -2,6 +2,7 @@
 //! place where adapters are named.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,15 @@ use std::time::Duration;
 use ractor::Actor;
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
-use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
+use vllm_supervisor_actors::adapters::cold_launcher::{
+    AddressFault, ColdLauncher, can_be_listened_at, fresh_marker_prefix, left_running,
+};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
+use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -25,14 +29,15 @@ use vllm_supervisor_actors::root::{Adapters, RootArgs, RootSupervisor, Snapshot}
 // What the command readings at without a supervisor.
 #[cfg(feature = "cli")]
 pub(crate) use vllm_supervisor_actors::adapters::{
-    cold_launcher::{left_running, port_is_free},
     orphans::{Look, OrphanReaper},
     state_directory::log_file,
 };
 
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
-use crate::config::{self, Config, ConfigError, GpuMonitor, ModelReferenceError, invalid_model};
+use crate::config::{
+    self, Config, ConfigError, GpuMonitor, ModelReferenceError, Problem, invalid_model,
+};
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
 use crate::launch_recipe;
@@ -146,6 +151,11 @@ impl SupervisorBuilder {
     /// [`StartError`]; then nothing was started and nothing is left.
     pub async fn spawn(self) -> Result<SupervisorHandle, StartError> {
         let config = self.resolve()?;
+        match look_at_address(&config) {
+            Address::Impossible(problem) => return Err(ConfigError::of(problem).into()),
+            // What is in use may be so by the vLLM that is to be adopted, or not be for long.
+            Address::Free | Address::Ours { .. } | Address::Taken(_) => {}
+        }
         let recipe =
             launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
         let base_url = format!("http://{}", recipe.address);
@@ -250,6 +260,48 @@ fn log_files(config: &Config, state: Arc<StateDirectory>) -> Result<LogFiles, St
     let keep = usize::try_from(config.logs.keep.get()).unwrap_or(usize::MAX);
     LogFiles::new(state, LogBounds { max_bytes: config.logs.max_bytes, keep })
         .map_err(|error| StartError::System { what: "a thread", source: Box::new(error) })
+}
+
+/// What becomes of a vLLM that is told to listen at its address.
+#[derive(Debug)]
+pub(crate) enum Address {
+    /// It can.
+    Free,
+    /// An earlier supervisor left one running there.
+    Ours {
+        /// Its main process.
+        pid: u32,
+    },
+    /// It cannot now.
+    Taken(Cause),
+    /// It never can.
+    Impossible(Problem),
+}
+
+/// Looks whether vLLM could listen where it is to.
+pub(crate) fn look_at_address(config: &Config) -> Address {
+    let Err(fault) = can_be_listened_at(SocketAddr::new(config.host, config.port)) else {
+        return Address::Free;
+    };
+    let problem = |setting, value: String, help: String| {
+        let message = fault.to_string();
+        Address::Impossible(Problem::of_setting(setting, message, help).with_value(value))
+    };
+    match (left_running(&config.state_dir, config.port), &fault) {
+        (Some(pid), _) => Address::Ours { pid },
+        (None, AddressFault::InUse { .. } | AddressFault::Other { .. }) => {
+            Address::Taken(fault.cause())
+        }
+        (None, AddressFault::Foreign { .. }) => {
+            let help = "use 127.0.0.1, an address that `ip address` lists, or 0.0.0.0 for all";
+            problem("host", config.host.to_string(), help.to_owned())
+        }
+        (None, AddressFault::Forbidden { first_free, .. }) => {
+            let help =
+                format!("use a port from {first_free} on, or give vllmd CAP_NET_BIND_SERVICE");
+            problem("port", config.port.to_string(), help)
+        }
+    }
 }
 
 fn marker_prefix() -> Result<String, StartError> {

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
 use super::{Output, config, render, screen};
-use crate::builder::{StateDirectory, left_running, port_is_free};
+use crate::StateDirectoryError;
+use crate::builder::{Address, StateDirectory, look_at_address};
 use crate::config::{Config, Resolved, Sources};
 use crate::launch_recipe::find_vllm;
-use crate::{Code, StateDirectoryError};
 
 /// Something that was looked at.
 #[derive(Debug)]
@@ -57,13 +57,13 @@ fn look_at(config: &Config) -> Vec<Check> {
 }
 
 fn look_at_port(config: &Config) -> Result<String, Complaint> {
-    let address = SocketAddr::new(config.host, config.port);
-    match (port_is_free(address), left_running(&config.state_dir, config.port)) {
-        (Ok(()), _) => Ok(format!("{address} is free")),
-        (Err(cause), Some(pid)) if cause.code == Code::PortInUse => Ok(format!(
+    match look_at_address(config) {
+        Address::Free => Ok(format!("{} is free", SocketAddr::new(config.host, config.port))),
+        Address::Ours { pid } => Ok(format!(
             "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
         )),
-        (Err(cause), _) => Err(Complaint::from(&cause)),
+        Address::Taken(cause) => Err(Complaint::from(&cause)),
+        Address::Impossible(problem) => Err(Complaint::of_problem(&problem)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Problem};
 use crate::{Cause, StartError, StateDirectoryError};
 
 /// One thing that is wrong.
@@ -44,18 +44,25 @@ impl Complaint {
     /// One complaint for each problem of a configuration.
     pub(super) fn of_config(error: &ConfigError) -> Vec<Self> {
         let file = error.file.as_ref().map(|file| file.display().to_string());
-        let complaint = |problem: &crate::config::Problem| {
-            let place = match (&file, problem.line) {
-                (Some(file), Some(line)) if *file == problem.key => format!("{file}:{line}"),
-                (Some(file), Some(line)) => format!("{file}:{line}: {}", problem.key),
-                _ => problem.key.clone(),
-            };
-            let found = problem.value.as_ref().map(|value| format!(", found `{value}`"));
-            let summary = format!("{place}: {}{}", problem.message, found.unwrap_or_default());
-            let code = Some(problem.code.to_string());
-            Self { code, ..Self::new(summary, problem.help.clone()) }
-        };
+        let complaint = |problem| Self::of_problem_in(file.as_deref(), problem);
         error.problems.iter().map(complaint).collect()
+    }
+
+    /// The complaint about one problem of a configuration.
+    pub(super) fn of_problem(problem: &Problem) -> Self {
+        Self::of_problem_in(None, problem)
+    }
+
+    fn of_problem_in(file: Option<&str>, problem: &Problem) -> Self {
+        let place = match (file, problem.line) {
+            (Some(file), Some(line)) if *file == problem.key => format!("{file}:{line}"),
+            (Some(file), Some(line)) => format!("{file}:{line}: {}", problem.key),
+            _ => problem.key.clone(),
+        };
+        let found = problem.value.as_ref().map(|value| format!(", found `{value}`"));
+        let summary = format!("{place}: {}{}", problem.message, found.unwrap_or_default());
+        let code = Some(problem.code.to_string());
+        Self { code, ..Self::new(summary, problem.help.clone()) }
     }
 
     /// The complaints about a supervisor that could not be made.

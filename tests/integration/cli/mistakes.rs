@@ -1,10 +1,12 @@
 //! What cannot be used is said before anything is started: exit code 2, with key, value and remedy.
 
 use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use rustix::fs::{FlockOperation, flock};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
+use vllm_supervisor_tests::sandbox::low_ports_are_reserved;
 
 use super::workplace::Workplace;
 
@@ -88,6 +90,46 @@ async fn each_mistake_is_named_with_a_way_out_and_nothing_starts() {
         }
         assert_eq!(place.launches(), 0);
     }
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_is_refused_and_the_host_is_named() {
+    let mut place = Workplace::new(fake_vllm());
+    place.set("VLLM_API_KEY", "the-key");
+    // For documentation alone (RFC 5737).
+    place.configure(&format!("model: org/tiny\nhost: 192.0.2.1\nport: {}", place.port));
+    for command in ["run", "check"] {
+        let finished = place.vllmd(&[command, "--config", "vllmd.yaml"]).await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        finished.complains_of(&[
+            "error[VLM-008]: providers.vllm.host: ",
+            "192.0.2.1 is no address of this machine",
+            "help: use 127.0.0.1",
+        ]);
+    }
+    assert_eq!(place.launches(), 0);
+}
+
+#[tokio::test]
+async fn a_port_that_is_for_others_is_refused_and_the_port_is_named() {
+    let place = Workplace::new(fake_vllm());
+    place.configure("model: org/tiny\nport: 1");
+    if !low_ports_are_reserved() {
+        writeln!(io::stderr(), "left out: here everybody may listen at port 1").unwrap();
+        return;
+    }
+    for command in ["run", "check"] {
+        let started = place.start_without_low_ports(&[command, "--config", "vllmd.yaml"]);
+        let finished = started.end().await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        finished.complains_of(&[
+            "error[VLM-008]: providers.vllm.port: ",
+            "is not for this user",
+            "found `1`",
+            "help: use a port from ",
+        ]);
+    }
+    assert_eq!(place.launches(), 0);
 }
 
 #[tokio::test]

@@ -220,8 +220,9 @@ async fn connect(
         StartError::System { what: "the supervisor's actors", source: Box::new(error) }
     })?;
     let (events, present) = (events.downgrade(), snapshot.clone());
+    let first_event = resume.sequence.next();
     // From here on dropping the handle ends the supervisor, also if nobody waits for the rest.
-    let connection = Connection { root, snapshot: present, events, journal, base_url };
+    let connection = Connection { root, snapshot: present, events, journal, base_url, first_event };
     let handle = SupervisorHandle::new(connection);
     // Until the first look around, nobody could say what is alive.
     let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();

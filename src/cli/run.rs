@@ -18,7 +18,8 @@ use super::stderr::Stderr;
 use super::{log, screen};
 use crate::config::{Config, ExitPolicy, Resolved, Sources};
 use crate::{
-    Cause, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor, SupervisorHandle,
+    Cause, EventStream, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor,
+    SupervisorHandle,
 };
 
 /// The actors mostly wait: one thread for them, and one that is free when something blocks.
@@ -132,7 +133,7 @@ impl Run {
             Ok(handle) => handle,
             Err(error) => return Ok(refused(&error)),
         };
-        let printer = Printer::start(handle.subscribe(), self.form())?;
+        let printer = Printer::start(self.events(&handle), self.form())?;
         self.greet(&handle.watch().borrow());
         let end = tokio::select! {
             biased;
@@ -150,6 +151,15 @@ impl Run {
         match self.output {
             Output::Json => Form::Json,
             Output::Text => Form::Text(TextForm::new(self.service.clone(), self.progress.clone())),
+        }
+    }
+
+    /// For a program everything that this supervisor did, from its first look around on; for people
+    /// what happens from now on.
+    fn events(&self, handle: &SupervisorHandle) -> EventStream {
+        match self.output {
+            Output::Json => handle.subscribe_from(handle.first_event()),
+            Output::Text => handle.subscribe(),
         }
     }
 

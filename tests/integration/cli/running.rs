@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 
 use super::workplace::{MODEL, Workplace, until};
@@ -22,7 +22,8 @@ async fn events_are_json_lines_without_a_gap_and_a_signal_leaves_nothing() {
     let numbers: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
     let gapless: Vec<u64> = (numbers[0]..).take(events.len()).collect();
     assert_eq!(numbers, gapless, "{events:#?}");
-    assert_eq!(events[0]["to"], "starting");
+    assert_eq!((&events[0]["seq"], &events[0]["to"]), (&json!(1), &json!("stopped")));
+    assert_eq!(events[1]["to"], "starting");
     assert!(events.iter().any(|event| event["progress"]["status"] == "loaded"), "{events:#?}");
 
     vllmd.signal(Signal::TERM);

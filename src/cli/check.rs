@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
-use super::{Output, config, render, screen};
+use super::{Output, config, plain, render, screen};
 use crate::StateDirectoryError;
 use crate::builder::{Address, StateDirectory, look_at_address};
 use crate::config::{Config, Resolved, Sources};
@@ -36,7 +36,9 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
     };
     let exit = if complaints.is_empty() { Exit::Done } else { Exit::Misconfigured };
     let exit = match (output, &resolved) {
-        (Output::Text, Some(resolved)) => screen::print(in_words(resolved, &checks), exit),
+        (Output::Text, Some(resolved)) => {
+            screen::print(plain::lines(&in_words(resolved, &checks)), exit)
+        }
         (Output::Text, None) => exit,
         (Output::Json, resolved) => {
             let report = Report::new(resolved.as_ref(), &checks, &complaints);
@@ -90,7 +92,7 @@ fn something_can_be_made_below(path: &Path) -> io::Result<()> {
 
 fn in_words(resolved: &Resolved, checks: &[Check]) -> String {
     let line = |Check { name, outcome }: &Check| match outcome {
-        Ok(found) => format!("\n{name:9}  ok      {found}"),
+        Ok(found) => format!("\n{name:9}  ok      {}", plain::unbroken(found)),
         Err(_) => format!("\n{name:9}  failed"),
     };
     let checks: Vec<String> = checks.iter().map(line).collect();

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::json;
 
+use super::plain;
 use crate::config::{ConfigError, Problem};
 use crate::{Cause, StartError, StateDirectoryError};
 
@@ -75,6 +77,12 @@ impl Complaint {
         }
     }
 
+    /// As the fields of a log record.
+    pub(super) fn record(&self) -> serde_json::Value {
+        let Self { code, summary, remedy, last_lines } = self;
+        json!({ "message": summary, "code": code, "remedy": remedy, "last_lines": last_lines })
+    }
+
     /// As one JSON object; the names are those of `last_error` in the status.
     pub(super) fn body(&self) -> ComplaintBody<'_> {
         ComplaintBody { code: self.code.as_deref(), summary: &self.summary, remedy: &self.remedy }
@@ -109,16 +117,16 @@ impl From<&StateDirectoryError> for Complaint {
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
-            Some(code) => write!(f, "error[{code}]: {}", self.summary)?,
-            None => write!(f, "error: {}", self.summary)?,
+            Some(code) => write!(f, "error[{code}]: {}", plain::line(&self.summary))?,
+            None => write!(f, "error: {}", plain::line(&self.summary))?,
         }
         if !self.remedy.is_empty() {
-            write!(f, "\n  help: {}", self.remedy)?;
+            write!(f, "\n  help: {}", plain::line(&self.remedy))?;
         }
         if !self.last_lines.is_empty() {
             f.write_str("\n  the last lines of vLLM's log:")?;
         }
-        self.last_lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
+        self.last_lines.iter().try_for_each(|line| write!(f, "\n    {}", plain::line(line)))
     }
 }
 
@@ -145,6 +153,16 @@ mod tests {
             help: correct extra_args or env for the installed version of vLLM; its own message is \
             in the log\n  the last lines of vLLM's log:\n    usage: vllm\n    unrecognized: --nope";
         assert_eq!(Complaint::from(&cause).to_string(), expected);
+    }
+
+    #[test]
+    fn the_words_of_vllm_are_shown_and_not_obeyed() {
+        let cause = Cause::new(Code::Unrecognised, "exit status 1\nerror: forged")
+            .with_last_lines(vec!["\u{1b}]0;title\u{7}".to_owned(), "x".repeat(16 * 1024)]);
+        let told = Complaint::from(&cause).to_string();
+        assert!(told.starts_with("error[VLM-099]: exit status 1\\u{a}error: forged\n"), "{told}");
+        assert!(!told.contains(['\u{1b}', '\u{7}']), "{told}");
+        assert!(told.lines().all(|line| line.len() < 1100) && told.ends_with('…'), "{told}");
     }
 
     #[test]

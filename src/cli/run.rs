@@ -35,7 +35,7 @@ pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit
         Ok(resolved) => resolved,
         Err(error) => return misconfigured(&Complaint::of_config(&error)),
     };
-    let stderr = match Stderr::open(progress.clone()) {
+    let stderr = match Stderr::open(log_format, progress.clone()) {
         Ok(stderr) => stderr,
         Err(error) => return failed(&error),
     };
@@ -131,7 +131,7 @@ impl Run {
         let _orphans = Orphans::reap(&config.state_dir)?;
         let handle = match Supervisor::builder().config(config).spawn().await {
             Ok(handle) => handle,
-            Err(error) => return Ok(refused(&error)),
+            Err(error) => return Ok(self.refused(&error)),
         };
         let printer = Printer::start(self.events(&handle), self.form())?;
         self.greet(&handle.watch().borrow());
@@ -145,6 +145,19 @@ impl Run {
         printer.finished().await;
         self.progress.hide();
         Ok(self.report(&end, &last))
+    }
+
+    fn refused(&self, error: &StartError) -> Exit {
+        for complaint in Complaint::of_start(error) {
+            self.stderr.complain(&complaint);
+        }
+        match error {
+            StartError::Config(_)
+            | StartError::VllmNotFound(_)
+            | StartError::StateDirectory(_)
+            | StartError::Journal(_) => Exit::Misconfigured,
+            StartError::System { .. } => Exit::Failure,
+        }
     }
 
     fn form(&self) -> Form {
@@ -190,32 +203,21 @@ impl Run {
                 }
                 // It was to be stopped, and outlives SIGKILL.
                 (ExitPolicy::Stop, _, Some(cause)) => {
-                    self.tell(Complaint::from(cause));
+                    self.stderr.complain(&Complaint::from(cause));
                     Exit::Failure
                 }
                 (ExitPolicy::Detach | ExitPolicy::Stop, _, _) => *exit,
             },
             End::GaveUp(cause) => {
-                self.tell(Complaint::from(cause));
+                self.stderr.complain(&Complaint::from(cause));
                 Exit::GaveUp
             }
             End::Lost => {
                 let remedy = "this is a bug: please report it with the log (VLLMD_LOG=debug)";
-                self.tell(Complaint::new("the supervisor ended by itself", remedy));
+                self.stderr.complain(&Complaint::new("the supervisor ended by itself", remedy));
                 Exit::Failure
             }
         }
-    }
-}
-
-fn refused(error: &StartError) -> Exit {
-    Complaint::of_start(error).iter().for_each(screen::tell);
-    match error {
-        StartError::Config(_)
-        | StartError::VllmNotFound(_)
-        | StartError::StateDirectory(_)
-        | StartError::Journal(_) => Exit::Misconfigured,
-        StartError::System { .. } => Exit::Failure,
     }
 }
 

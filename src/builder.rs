@@ -11,14 +11,13 @@ use ractor::Actor;
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::cold_launcher::{
-    AddressFault, ColdLauncher, can_be_listened_at, fresh_marker_prefix, left_running,
+    AddressFault, ColdLauncher, fresh_marker_prefix,
 };
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
-use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -33,6 +32,9 @@ pub(crate) use vllm_supervisor_actors::adapters::{
     state_directory::log_file,
 };
 
+pub(crate) use vllm_supervisor_actors::adapters::cold_launcher::{
+    can_be_listened_at, left_running,
+};
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
 use crate::config::{
@@ -151,10 +153,13 @@ impl SupervisorBuilder {
     /// [`StartError`]; then nothing was started and nothing is left.
     pub async fn spawn(self) -> Result<SupervisorHandle, StartError> {
         let config = self.resolve()?;
-        match look_at_address(&config) {
-            Address::Impossible(problem) => return Err(ConfigError::of(problem).into()),
-            // What is in use may be so by the vLLM that is to be adopted, or not be for long.
-            Address::Free | Address::Ours { .. } | Address::Taken(_) => {}
+        let address = SocketAddr::new(config.host, config.port);
+        if let Err(fault) = can_be_listened_at(address)
+            && let Some(problem) = address_problem(&config, &fault)
+            // A vLLM that has the address can be adopted, though nobody else may have it any more.
+            && left_running(&config.state_dir, config.port).is_none()
+        {
+            return Err(ConfigError::of(problem).into());
         }
         let recipe =
             launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
@@ -263,45 +268,24 @@ fn log_files(config: &Config, state: Arc<StateDirectory>) -> Result<LogFiles, St
         .map_err(|error| StartError::System { what: "a thread", source: Box::new(error) })
 }
 
-/// What becomes of a vLLM that is told to listen at its address.
-#[derive(Debug)]
-pub(crate) enum Address {
-    /// It can.
-    Free,
-    /// An earlier supervisor left one running there.
-    Ours {
-        /// Its main process.
-        pid: u32,
-    },
-    /// It cannot now.
-    Taken(Cause),
-    /// It never can.
-    Impossible(Problem),
-}
-
-/// Looks whether vLLM could listen where it is to.
-pub(crate) fn look_at_address(config: &Config) -> Address {
-    let Err(fault) = can_be_listened_at(SocketAddr::new(config.host, config.port)) else {
-        return Address::Free;
-    };
-    let problem = |setting, value: String, help: String| {
-        let message = fault.to_string();
-        Address::Impossible(Problem::of_setting(setting, message, help).with_value(value))
-    };
-    match (left_running(&config.state_dir, config.port), &fault) {
-        (Some(pid), _) => Address::Ours { pid },
-        (None, AddressFault::InUse { .. } | AddressFault::Other { .. }) => {
-            Address::Taken(fault.cause())
-        }
-        (None, AddressFault::Foreign { .. }) => {
+/// The problem of an address at which vLLM can never listen.
+pub(crate) fn address_problem(config: &Config, fault: &AddressFault) -> Option<Problem> {
+    match fault {
+        AddressFault::Foreign { source, .. } => {
+            let message = format!("no address of this machine: {source}");
             let help = "use 127.0.0.1, an address that `ip address` lists, or 0.0.0.0 for all";
-            problem("host", config.host.to_string(), help.to_owned())
+            let problem = Problem::of_setting("host", message, help);
+            Some(problem.with_value(config.host.to_string()))
         }
-        (None, AddressFault::Forbidden { first_free, .. }) => {
+        AddressFault::Forbidden { first_free, source, .. } => {
+            let message = format!("not a port that this user may listen at: {source}");
             let help =
                 format!("use a port from {first_free} on, or give vllmd CAP_NET_BIND_SERVICE");
-            problem("port", config.port.to_string(), help)
+            let problem = Problem::of_setting("port", message, help);
+            Some(problem.with_value(config.port.to_string()))
         }
+        // It may be free by the time that vLLM needs it; what else there is, only a launch can tell.
+        AddressFault::InUse { .. } | AddressFault::Other { .. } => None,
     }
 }
 

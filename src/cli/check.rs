@@ -11,8 +11,8 @@ use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
 use super::{Output, config, plain, render, screen};
 use crate::StateDirectoryError;
-use crate::builder::{Address, StateDirectory, look_at_address};
-use crate::config::{Config, Resolved, Sources};
+use crate::builder::{StateDirectory, address_problem, can_be_listened_at, left_running};
+use crate::config::{Resolved, Sources};
 use crate::launch_recipe::find_vllm;
 
 /// Something that was looked at.
@@ -27,7 +27,7 @@ struct Check {
 pub(super) fn check(sources: &Sources, output: Output) -> Exit {
     let (resolved, checks, complaints) = match Resolved::load(sources) {
         Ok(resolved) => {
-            let checks = look_at(&resolved.config);
+            let checks = look_at(&resolved);
             let wrong = checks.iter().filter_map(|check| check.outcome.as_ref().err());
             let complaints = wrong.cloned().collect();
             (Some(resolved), checks, complaints)
@@ -49,23 +49,28 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
     exit
 }
 
-fn look_at(config: &Config) -> Vec<Check> {
+fn look_at(resolved: &Resolved) -> Vec<Check> {
+    let config = &resolved.config;
     let vllm = find_vllm(config).map(|words| words.join(" "));
     vec![
         Check { name: "vllm", outcome: vllm.map_err(|cause| Complaint::from(&cause)) },
-        Check { name: "port", outcome: look_at_port(config) },
+        Check { name: "port", outcome: look_at_port(resolved) },
         Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir) },
     ]
 }
 
-fn look_at_port(config: &Config) -> Result<String, Complaint> {
-    match look_at_address(config) {
-        Address::Free => Ok(format!("{} is free", SocketAddr::new(config.host, config.port))),
-        Address::Ours { pid } => Ok(format!(
+fn look_at_port(resolved: &Resolved) -> Result<String, Complaint> {
+    let config = &resolved.config;
+    let address = SocketAddr::new(config.host, config.port);
+    match (can_be_listened_at(address), left_running(&config.state_dir, config.port)) {
+        (Ok(()), _) => Ok(format!("{address} is free")),
+        (Err(_), Some(pid)) => Ok(format!(
             "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
         )),
-        Address::Taken(cause) => Err(Complaint::from(&cause)),
-        Address::Impossible(problem) => Err(Complaint::of_problem(&problem)),
+        (Err(fault), None) => Err(match address_problem(config, &fault) {
+            Some(problem) => Complaint::of_problem(&problem, &resolved.origins),
+            None => Complaint::from(&fault.cause()),
+        }),
     }
 }
 

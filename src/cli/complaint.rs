@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::plain;
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, Origin, Problem, Setting};
 use crate::{Cause, StartError, StateDirectoryError};
 
 /// One thing that is wrong.
@@ -50,9 +50,17 @@ impl Complaint {
         error.problems.iter().map(complaint).collect()
     }
 
-    /// The complaint about one problem of a configuration.
-    pub(super) fn of_problem(problem: &Problem) -> Self {
-        Self::of_problem_in(None, problem)
+    /// The complaint about one problem of settings, in the words of whatever gave the value.
+    pub(super) fn of_problem(problem: &Problem, settings: &[Setting]) -> Self {
+        let has_this_key = |setting: &&Setting| {
+            problem.key.strip_suffix(setting.key).is_some_and(|it| it.ends_with('.'))
+        };
+        let key = match settings.iter().find(has_this_key).map(|setting| &setting.origin) {
+            Some(Origin::Flag(name)) => (*name).to_owned(),
+            Some(Origin::Environment(name)) => name.clone(),
+            Some(Origin::Default | Origin::File(_)) | None => problem.key.clone(),
+        };
+        Self::of_problem_in(None, &Problem { key, ..problem.clone() })
     }
 
     fn of_problem_in(file: Option<&str>, problem: &Problem) -> Self {
@@ -67,10 +75,13 @@ impl Complaint {
         Self { code, ..Self::new(summary, problem.help.clone()) }
     }
 
-    /// The complaints about a supervisor that could not be made.
-    pub(super) fn of_start(error: &StartError) -> Vec<Self> {
+    /// The complaints about a supervisor that could not be made of these settings.
+    pub(super) fn of_start(error: &StartError, settings: &[Setting]) -> Vec<Self> {
         match error {
-            StartError::Config(error) => Self::of_config(error),
+            StartError::Config(error) => {
+                let problems = error.problems.iter();
+                problems.map(|problem| Self::of_problem(problem, settings)).collect()
+            }
             StartError::VllmNotFound(cause) => vec![Self::from(cause)],
             StartError::StateDirectory(error) => vec![Self::from(error)],
             StartError::Journal(_) | StartError::System { .. } => vec![Self::of_error(error)],
@@ -169,7 +180,7 @@ mod tests {
     fn what_has_no_code_and_no_remedy_is_one_line() {
         let source = std::io::Error::other("no space");
         let error = StartError::Journal(JournalError { path: "/state/numbers".into(), source });
-        let told = Complaint::of_start(&error)[0].to_string();
+        let told = Complaint::of_start(&error, &[])[0].to_string();
         assert_eq!(told, "error: the journal's file /state/numbers cannot be used: no space");
     }
 }

@@ -16,7 +16,7 @@ use super::render::{self, Service};
 use super::signals::{LAST, LAST_GRACE, Listener, Signals};
 use super::stderr::Stderr;
 use super::{log, screen};
-use crate::config::{Config, ExitPolicy, Resolved, Sources};
+use crate::config::{Config, ExitPolicy, Resolved, Setting, Sources};
 use crate::{
     Cause, EventStream, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor,
     SupervisorHandle,
@@ -31,7 +31,7 @@ const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 /// Supervises as the configuration says.
 pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit {
     let progress = Progress::for_output(output);
-    let Resolved { config, file, .. } = match Resolved::load(sources) {
+    let Resolved { config, file, origins } = match Resolved::load(sources) {
         Ok(resolved) => resolved,
         Err(error) => return misconfigured(&Complaint::of_config(&error)),
     };
@@ -49,7 +49,7 @@ pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit
         runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     match runtime {
         Ok(runtime) => {
-            let run = Run::new(&config, output, progress, stderr.clone());
+            let run = Run::new(&config, origins, output, progress, stderr.clone());
             let done = runtime.block_on(Box::pin(run.run_until_last_signal(config)));
             let grace = match done {
                 Done::AtLeisure(_) => BLOCKING_GRACE,
@@ -101,6 +101,7 @@ enum End {
 #[derive(Debug)]
 struct Run {
     service: Service,
+    settings: Vec<Setting>,
     on_exit: ExitPolicy,
     output: Output,
     progress: Progress,
@@ -108,9 +109,15 @@ struct Run {
 }
 
 impl Run {
-    fn new(config: &Config, output: Output, progress: Progress, stderr: Stderr) -> Self {
+    fn new(
+        config: &Config,
+        settings: Vec<Setting>,
+        output: Output,
+        progress: Progress,
+        stderr: Stderr,
+    ) -> Self {
         let (service, on_exit) = (Service::of(config), config.lifecycle.stop_on_exit);
-        Self { service, on_exit, output, progress, stderr }
+        Self { service, settings, on_exit, output, progress, stderr }
     }
 
     async fn run_until_last_signal(self, config: Config) -> Done {
@@ -148,7 +155,7 @@ impl Run {
     }
 
     fn refused(&self, error: &StartError) -> Exit {
-        for complaint in Complaint::of_start(error) {
+        for complaint in Complaint::of_start(error, &self.settings) {
             self.stderr.complain(&complaint);
         }
         match error {

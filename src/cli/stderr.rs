@@ -195,7 +195,7 @@ mod tests {
             stderr.complain(&Complaint::new("no \u{7}bell", "stop"));
             stderr.write_all(b"{\"level\":\"WARN\"}\n").unwrap();
         });
-        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line));
+        let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
         let lines: Vec<_> = lines.map(Result::unwrap).collect();
         assert_eq!(lines[0]["fields"]["message"], "two\n  lines \u{1b}[2J");
         assert_eq!((&lines[1]["level"], &lines[1]["target"]), (&json!("ERROR"), &json!("vllmd")));

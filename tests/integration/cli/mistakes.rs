@@ -103,7 +103,8 @@ async fn an_address_of_another_machine_is_refused_and_the_host_is_named() {
         assert_eq!(finished.code, Some(2), "{finished:#?}");
         finished.complains_of(&[
             "error[VLM-008]: providers.vllm.host: ",
-            "192.0.2.1 is no address of this machine",
+            "no address of this machine",
+            "found `192.0.2.1`",
             "help: use 127.0.0.1",
         ]);
     }
@@ -113,18 +114,18 @@ async fn an_address_of_another_machine_is_refused_and_the_host_is_named() {
 #[tokio::test]
 async fn a_port_that_is_for_others_is_refused_and_the_port_is_named() {
     let place = Workplace::new(fake_vllm());
-    place.configure("model: org/tiny\nport: 1");
+    place.configure("model: org/tiny");
     if !low_ports_are_reserved() {
         writeln!(io::stderr(), "left out: here everybody may listen at port 1").unwrap();
         return;
     }
     for command in ["run", "check"] {
-        let started = place.start_without_low_ports(&[command, "--config", "vllmd.yaml"]);
+        let words = [command, "--config", "vllmd.yaml", "--port", "1"];
+        let started = place.start_without_low_ports(&words);
         let finished = started.end().await;
         assert_eq!(finished.code, Some(2), "{finished:#?}");
         finished.complains_of(&[
-            "error[VLM-008]: providers.vllm.port: ",
-            "is not for this user",
+            "error[VLM-008]: --port: not a port that this user may listen at",
             "found `1`",
             "help: use a port from ",
         ]);

@@ -2,6 +2,7 @@
 //! place where adapters are named.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use std::time::Duration;
 use ractor::Actor;
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
-use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
+use vllm_supervisor_actors::adapters::cold_launcher::{
+    AddressFault, ColdLauncher, fresh_marker_prefix,
+};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
@@ -25,14 +28,18 @@ use vllm_supervisor_actors::root::{Adapters, RootArgs, RootSupervisor, Snapshot}
 // What the command readings at without a supervisor.
 #[cfg(feature = "cli")]
 pub(crate) use vllm_supervisor_actors::adapters::{
-    cold_launcher::{left_running, port_is_free},
     orphans::{Look, OrphanReaper},
     state_directory::log_file,
 };
 
+pub(crate) use vllm_supervisor_actors::adapters::cold_launcher::{
+    can_be_listened_at, left_running,
+};
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
-use crate::config::{self, Config, ConfigError, GpuMonitor, ModelReferenceError, invalid_model};
+use crate::config::{
+    self, Config, ConfigError, GpuMonitor, ModelReferenceError, Problem, invalid_model,
+};
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
 use crate::launch_recipe;
@@ -146,6 +153,14 @@ impl SupervisorBuilder {
     /// [`StartError`]; then nothing was started and nothing is left.
     pub async fn spawn(self) -> Result<SupervisorHandle, StartError> {
         let config = self.resolve()?;
+        let address = SocketAddr::new(config.host, config.port);
+        if let Err(fault) = can_be_listened_at(address)
+            && let Some(problem) = address_problem(&config, &fault)
+            // A vLLM that has the address can be adopted, though nobody else may have it any more.
+            && left_running(&config.state_dir, config.port).is_none()
+        {
+            return Err(ConfigError::of(problem).into());
+        }
         let recipe =
             launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
         let base_url = format!("http://{}", recipe.address);
@@ -210,8 +225,9 @@ async fn connect(
         StartError::System { what: "the supervisor's actors", source: Box::new(error) }
     })?;
     let (events, present) = (events.downgrade(), snapshot.clone());
+    let first_event = resume.sequence.next();
     // From here on dropping the handle ends the supervisor, also if nobody waits for the rest.
-    let connection = Connection { root, snapshot: present, events, journal, base_url };
+    let connection = Connection { root, snapshot: present, events, journal, base_url, first_event };
     let handle = SupervisorHandle::new(connection);
     // Until the first look around, nobody could say what is alive.
     let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();
@@ -250,6 +266,27 @@ fn log_files(config: &Config, state: Arc<StateDirectory>) -> Result<LogFiles, St
     let keep = usize::try_from(config.logs.keep.get()).unwrap_or(usize::MAX);
     LogFiles::new(state, LogBounds { max_bytes: config.logs.max_bytes, keep })
         .map_err(|error| StartError::System { what: "a thread", source: Box::new(error) })
+}
+
+/// The problem of an address at which vLLM can never listen.
+pub(crate) fn address_problem(config: &Config, fault: &AddressFault) -> Option<Problem> {
+    match fault {
+        AddressFault::Foreign { source, .. } => {
+            let message = format!("no address of this machine: {source}");
+            let help = "use 127.0.0.1, an address that `ip address` lists, or 0.0.0.0 for all";
+            let problem = Problem::of_setting("host", message, help);
+            Some(problem.with_value(config.host.to_string()))
+        }
+        AddressFault::Forbidden { first_free, source, .. } => {
+            let message = format!("not a port that this user may listen at: {source}");
+            let help =
+                format!("use a port from {first_free} on, or give vllmd CAP_NET_BIND_SERVICE");
+            let problem = Problem::of_setting("port", message, help);
+            Some(problem.with_value(config.port.to_string()))
+        }
+        // It may be free by the time that vLLM needs it; what else there is, only a launch can tell.
+        AddressFault::InUse { .. } | AddressFault::Other { .. } => None,
+    }
 }
 
 fn marker_prefix() -> Result<String, StartError> {

@@ -10,6 +10,7 @@ mod exit;
 mod inherited;
 mod log;
 mod orphans;
+mod plain;
 mod printer;
 mod progress;
 mod render;
@@ -101,10 +102,11 @@ enum Command {
     /// Supervise vLLM in the foreground, until a signal
     #[command(after_help = RUN_HELP)]
     Run {
-        /// The form of the events on stdout: lines for people, or one JSON object a line
+        /// The form of the events on stdout: lines for people, or one JSON object a line, from the
+        /// first event of this run on
         #[arg(long, value_enum, default_value_t)]
         output: Output,
-        /// The form of the log records on stderr
+        /// The form of the log records and messages on stderr
         #[arg(long, value_enum, default_value_t)]
         log_format: Output,
     },

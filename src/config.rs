@@ -4,10 +4,12 @@
 //! file, default. [`Resolved::load`] does that and reports every problem at once; an embedder
 //! may as well start from [`Config::with_defaults`] and change fields.
 
+mod argument;
 mod field_reader;
 mod file;
 mod model_reference;
 mod problem;
+mod reserved;
 mod resolve;
 mod schema;
 mod secret;
@@ -30,8 +32,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+pub(crate) use argument::Argument;
 pub use model_reference::{ModelReference, ModelReferenceError};
 pub use problem::{ConfigError, Problem, ProblemCode};
+pub use reserved::reserved_flags;
 pub use resolve::{Origin, Resolved, Setting};
 pub use schema::schema;
 pub use secret::{Secret, Secrets};
@@ -53,7 +57,7 @@ pub struct Config {
     pub port: u16,
     /// The command line that starts vLLM, program first; `None` to look for one.
     pub vllm_binary: Option<Vec<String>>,
-    /// Further arguments of vLLM, none of them a flag that is set from this configuration.
+    /// Further arguments of vLLM, none of them one of the [`reserved_flags`].
     pub extra_args: Vec<String>,
     /// Environment variables vLLM gets on top of ours; no secrets.
     pub env: BTreeMap<String, String>,

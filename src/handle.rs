@@ -37,6 +37,7 @@ pub(crate) struct Connection {
     pub(crate) events: broadcast::WeakSender<Arc<Event>>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) base_url: String,
+    pub(crate) first_event: Sequence,
 }
 
 impl Drop for Connection {
@@ -189,6 +190,12 @@ impl SupervisorHandle {
     pub fn subscribe_from(&self, sequence: Sequence) -> EventStream {
         let live = self.receiver();
         EventStream::from(sequence, self.shared.journal.events(sequence), live)
+    }
+
+    /// The number of the first event of this supervisor. [`SupervisorHandle::subscribe_from`] there
+    /// tells all that it has done, from before it could be subscribed to, and nothing of earlier ones.
+    pub fn first_event(&self) -> Sequence {
+        self.shared.first_event
     }
 
     fn receiver(&self) -> Option<broadcast::Receiver<Arc<Event>>> {

@@ -11,7 +11,7 @@ use vllm_supervisor_actors::adapters::cold_launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 use vllm_supervisor_actors::domain::spec::ExitPolicy;
 
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Argument, Config, Secret};
 
 mod inherited;
 
@@ -28,7 +28,10 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         address: SocketAddr::new(config.host, config.port),
         environment: config.env.clone().into_iter().collect(),
         secrets: secrets(config),
-        withheld: inherited::withheld(env::vars_os().map(|(name, _)| name)),
+        withheld: inherited::withheld(
+            env::vars_os().map(|(name, _)| name),
+            config.secrets.hf_token.as_ref(),
+        ),
         path: inherited::path(vllm.first(), env::var_os("PATH")),
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         marker_prefix,
@@ -41,16 +44,14 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
 
 /// The name under which vLLM lists the model, if it is not the model's own.
 pub(crate) fn served_name(config: &Config) -> Option<String> {
-    let flags = ["--served-model-name", "--served_model_name"];
-    let mut words = config.extra_args.iter();
-    while let Some(word) = words.next() {
-        match word.split_once('=') {
-            Some((flag, name)) if flags.contains(&flag) => return Some(name.to_owned()),
-            None if flags.contains(&word.as_str()) => return words.next().cloned(),
-            Some(_) | None => {}
-        }
-    }
-    None
+    let words = &config.extra_args;
+    let name_at = |at: usize| {
+        let argument = Argument::read(&words[at])?;
+        let is_meant = argument.may_be("--served-model-name");
+        argument.value(words.get(at + 1)).filter(|_| is_meant).map(str::to_owned)
+    };
+    // Of several the last one counts.
+    (0..words.len()).rev().find_map(name_at)
 }
 
 /// The program and its first words, as configured or as found on our PATH.

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
-use super::{Output, config, render, screen};
-use crate::builder::{StateDirectory, left_running, port_is_free};
-use crate::config::{Config, Resolved, Sources};
+use super::{Output, config, plain, render, screen};
+use crate::StateDirectoryError;
+use crate::builder::{StateDirectory, address_problem, can_be_listened_at, left_running};
+use crate::config::{Resolved, Sources};
 use crate::launch_recipe::find_vllm;
-use crate::{Code, StateDirectoryError};
 
 /// Something that was looked at.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Check {
 pub(super) fn check(sources: &Sources, output: Output) -> Exit {
     let (resolved, checks, complaints) = match Resolved::load(sources) {
         Ok(resolved) => {
-            let checks = look_at(&resolved.config);
+            let checks = look_at(&resolved);
             let wrong = checks.iter().filter_map(|check| check.outcome.as_ref().err());
             let complaints = wrong.cloned().collect();
             (Some(resolved), checks, complaints)
@@ -36,7 +36,9 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
     };
     let exit = if complaints.is_empty() { Exit::Done } else { Exit::Misconfigured };
     let exit = match (output, &resolved) {
-        (Output::Text, Some(resolved)) => screen::print(in_words(resolved, &checks), exit),
+        (Output::Text, Some(resolved)) => {
+            screen::print(plain::lines(&in_words(resolved, &checks)), exit)
+        }
         (Output::Text, None) => exit,
         (Output::Json, resolved) => {
             let report = Report::new(resolved.as_ref(), &checks, &complaints);
@@ -47,23 +49,28 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
     exit
 }
 
-fn look_at(config: &Config) -> Vec<Check> {
+fn look_at(resolved: &Resolved) -> Vec<Check> {
+    let config = &resolved.config;
     let vllm = find_vllm(config).map(|words| words.join(" "));
     vec![
         Check { name: "vllm", outcome: vllm.map_err(|cause| Complaint::from(&cause)) },
-        Check { name: "port", outcome: look_at_port(config) },
+        Check { name: "port", outcome: look_at_port(resolved) },
         Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir) },
     ]
 }
 
-fn look_at_port(config: &Config) -> Result<String, Complaint> {
+fn look_at_port(resolved: &Resolved) -> Result<String, Complaint> {
+    let config = &resolved.config;
     let address = SocketAddr::new(config.host, config.port);
-    match (port_is_free(address), left_running(&config.state_dir, config.port)) {
+    match (can_be_listened_at(address), left_running(&config.state_dir, config.port)) {
         (Ok(()), _) => Ok(format!("{address} is free")),
-        (Err(cause), Some(pid)) if cause.code == Code::PortInUse => Ok(format!(
+        (Err(_), Some(pid)) => Ok(format!(
             "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
         )),
-        (Err(cause), _) => Err(Complaint::from(&cause)),
+        (Err(fault), None) => Err(match address_problem(config, &fault) {
+            Some(problem) => Complaint::of_problem(&problem, &resolved.origins),
+            None => Complaint::from(&fault.cause()),
+        }),
     }
 }
 
@@ -90,7 +97,7 @@ fn something_can_be_made_below(path: &Path) -> io::Result<()> {
 
 fn in_words(resolved: &Resolved, checks: &[Check]) -> String {
     let line = |Check { name, outcome }: &Check| match outcome {
-        Ok(found) => format!("\n{name:9}  ok      {found}"),
+        Ok(found) => format!("\n{name:9}  ok      {}", plain::unbroken(found)),
         Err(_) => format!("\n{name:9}  failed"),
     };
     let checks: Vec<String> = checks.iter().map(line).collect();

@@ -4,8 +4,10 @@ use std::error::Error;
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::json;
 
-use crate::config::ConfigError;
+use super::plain;
+use crate::config::{ConfigError, Origin, Problem, Setting};
 use crate::{Cause, StartError, StateDirectoryError};
 
 /// One thing that is wrong.
@@ -44,28 +46,52 @@ impl Complaint {
     /// One complaint for each problem of a configuration.
     pub(super) fn of_config(error: &ConfigError) -> Vec<Self> {
         let file = error.file.as_ref().map(|file| file.display().to_string());
-        let complaint = |problem: &crate::config::Problem| {
-            let place = match (&file, problem.line) {
-                (Some(file), Some(line)) if *file == problem.key => format!("{file}:{line}"),
-                (Some(file), Some(line)) => format!("{file}:{line}: {}", problem.key),
-                _ => problem.key.clone(),
-            };
-            let found = problem.value.as_ref().map(|value| format!(", found `{value}`"));
-            let summary = format!("{place}: {}{}", problem.message, found.unwrap_or_default());
-            let code = Some(problem.code.to_string());
-            Self { code, ..Self::new(summary, problem.help.clone()) }
-        };
+        let complaint = |problem| Self::of_problem_in(file.as_deref(), problem);
         error.problems.iter().map(complaint).collect()
     }
 
-    /// The complaints about a supervisor that could not be made.
-    pub(super) fn of_start(error: &StartError) -> Vec<Self> {
+    /// The complaint about one problem of settings, in the words of whatever gave the value.
+    pub(super) fn of_problem(problem: &Problem, settings: &[Setting]) -> Self {
+        let has_this_key = |setting: &&Setting| {
+            problem.key.strip_suffix(setting.key).is_some_and(|it| it.ends_with('.'))
+        };
+        let key = match settings.iter().find(has_this_key).map(|setting| &setting.origin) {
+            Some(Origin::Flag(name)) => (*name).to_owned(),
+            Some(Origin::Environment(name)) => name.clone(),
+            Some(Origin::Default | Origin::File(_)) | None => problem.key.clone(),
+        };
+        Self::of_problem_in(None, &Problem { key, ..problem.clone() })
+    }
+
+    fn of_problem_in(file: Option<&str>, problem: &Problem) -> Self {
+        let place = match (file, problem.line) {
+            (Some(file), Some(line)) if *file == problem.key => format!("{file}:{line}"),
+            (Some(file), Some(line)) => format!("{file}:{line}: {}", problem.key),
+            _ => problem.key.clone(),
+        };
+        let found = problem.value.as_ref().map(|value| format!(", found `{value}`"));
+        let summary = format!("{place}: {}{}", problem.message, found.unwrap_or_default());
+        let code = Some(problem.code.to_string());
+        Self { code, ..Self::new(summary, problem.help.clone()) }
+    }
+
+    /// The complaints about a supervisor that could not be made of these settings.
+    pub(super) fn of_start(error: &StartError, settings: &[Setting]) -> Vec<Self> {
         match error {
-            StartError::Config(error) => Self::of_config(error),
+            StartError::Config(error) => {
+                let problems = error.problems.iter();
+                problems.map(|problem| Self::of_problem(problem, settings)).collect()
+            }
             StartError::VllmNotFound(cause) => vec![Self::from(cause)],
             StartError::StateDirectory(error) => vec![Self::from(error)],
             StartError::Journal(_) | StartError::System { .. } => vec![Self::of_error(error)],
         }
+    }
+
+    /// As the fields of a log record.
+    pub(super) fn record(&self) -> serde_json::Value {
+        let Self { code, summary, remedy, last_lines } = self;
+        json!({ "message": summary, "code": code, "remedy": remedy, "last_lines": last_lines })
     }
 
     /// As one JSON object; the names are those of `last_error` in the status.
@@ -102,16 +128,16 @@ impl From<&StateDirectoryError> for Complaint {
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
-            Some(code) => write!(f, "error[{code}]: {}", self.summary)?,
-            None => write!(f, "error: {}", self.summary)?,
+            Some(code) => write!(f, "error[{code}]: {}", plain::line(&self.summary))?,
+            None => write!(f, "error: {}", plain::line(&self.summary))?,
         }
         if !self.remedy.is_empty() {
-            write!(f, "\n  help: {}", self.remedy)?;
+            write!(f, "\n  help: {}", plain::line(&self.remedy))?;
         }
         if !self.last_lines.is_empty() {
             f.write_str("\n  the last lines of vLLM's log:")?;
         }
-        self.last_lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
+        self.last_lines.iter().try_for_each(|line| write!(f, "\n    {}", plain::line(line)))
     }
 }
 
@@ -141,10 +167,20 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_vllm_are_shown_and_not_obeyed() {
+        let cause = Cause::new(Code::Unrecognised, "exit status 1\nerror: forged")
+            .with_last_lines(vec!["\u{1b}]0;title\u{7}".to_owned(), "x".repeat(16 * 1024)]);
+        let told = Complaint::from(&cause).to_string();
+        assert!(told.starts_with("error[VLM-099]: exit status 1\\u{a}error: forged\n"), "{told}");
+        assert!(!told.contains(['\u{1b}', '\u{7}']), "{told}");
+        assert!(told.lines().all(|line| line.len() < 1100) && told.ends_with('…'), "{told}");
+    }
+
+    #[test]
     fn what_has_no_code_and_no_remedy_is_one_line() {
         let source = std::io::Error::other("no space");
         let error = StartError::Journal(JournalError { path: "/state/numbers".into(), source });
-        let told = Complaint::of_start(&error)[0].to_string();
+        let told = Complaint::of_start(&error, &[])[0].to_string();
         assert_eq!(told, "error: the journal's file /state/numbers cannot be used: no space");
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::complaint::Complaint;
 use super::exit::Exit;
-use super::{Output, render, screen};
+use super::{Output, plain, render, screen};
 use crate::config::{Origin, Resolved, Setting, Sources};
 
 /// Prints every setting with its value and origin.
@@ -17,7 +17,7 @@ pub(super) fn show(sources: &Sources, output: Output) -> Exit {
         }
     };
     let text = match output {
-        Output::Text => render::settings(&resolved.origins),
+        Output::Text => plain::lines(&render::settings(&resolved.origins)),
         Output::Json => screen::json(&Settings { settings: settings(&resolved) }),
     };
     screen::print(text, Exit::Done)

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::plain;
 use super::progress::{Progress, Shown};
 use super::render::{self, Service};
 use super::screen::print_line;
@@ -103,7 +104,7 @@ impl TextForm {
                 | EventKind::ModelSwitched { .. } => {}
             }
         }
-        let line = render::notice(notice, &self.service);
+        let line = plain::line(&render::notice(notice, &self.service));
         self.progress.aside(|| print_line(&line))
     }
 

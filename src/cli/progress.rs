@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Output, render};
+use super::{Output, plain, render};
 use crate::{LoadStatus, ModelLoadProgress};
 
 const TEMPLATE: &str = "{bar:32} {percent:>3} %  {msg}  {elapsed}";
@@ -38,7 +38,7 @@ impl Progress {
             self.hide();
             return Shown::Nowhere;
         }
-        bar.set_message(render::load_phase(load));
+        bar.set_message(plain::line(&render::load_phase(load)));
         if bar.is_finished() {
             bar.reset();
             bar.set_elapsed(now.duration_since(load.started_at).unwrap_or_default());

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::builder::log_file;
 use indicatif::HumanBytes;
 
+use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
     Cause, Event, EventKind, Incarnation, LoadStatus, ModelLoadProgress, Notice, OrphanOutcome,
@@ -131,7 +132,8 @@ pub(super) fn settings(settings: &[Setting]) -> String {
     let value_width = settings.iter().map(|setting| setting.value.chars().count()).max();
     let (keys, values) = (key_width.unwrap_or(0), value_width.unwrap_or(0).min(40));
     let line = |Setting { key, value, origin }: &Setting| {
-        format!("{key:keys$}  {value:values$}  {}", self::origin(origin))
+        let value = plain::unbroken(value);
+        format!("{key:keys$}  {value:values$}  {}", plain::unbroken(&self::origin(origin)))
     };
     settings.iter().map(line).collect::<Vec<_>>().join("\n")
 }

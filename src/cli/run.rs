@@ -16,9 +16,10 @@ use super::render::{self, Service};
 use super::signals::{LAST, LAST_GRACE, Listener, Signals};
 use super::stderr::Stderr;
 use super::{log, screen};
-use crate::config::{Config, ExitPolicy, Resolved, Sources};
+use crate::config::{Config, ExitPolicy, Resolved, Setting, Sources};
 use crate::{
-    Cause, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor, SupervisorHandle,
+    Cause, EventStream, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor,
+    SupervisorHandle,
 };
 
 /// The actors mostly wait: one thread for them, and one that is free when something blocks.
@@ -30,11 +31,11 @@ const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 /// Supervises as the configuration says.
 pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit {
     let progress = Progress::for_output(output);
-    let Resolved { config, file, .. } = match Resolved::load(sources) {
+    let Resolved { config, file, origins } = match Resolved::load(sources) {
         Ok(resolved) => resolved,
         Err(error) => return misconfigured(&Complaint::of_config(&error)),
     };
-    let stderr = match Stderr::open(progress.clone()) {
+    let stderr = match Stderr::open(log_format, progress.clone()) {
         Ok(stderr) => stderr,
         Err(error) => return failed(&error),
     };
@@ -48,7 +49,7 @@ pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit
         runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     match runtime {
         Ok(runtime) => {
-            let run = Run::new(&config, output, progress, stderr.clone());
+            let run = Run::new(&config, origins, output, progress, stderr.clone());
             let done = runtime.block_on(Box::pin(run.run_until_last_signal(config)));
             let grace = match done {
                 Done::AtLeisure(_) => BLOCKING_GRACE,
@@ -100,6 +101,7 @@ enum End {
 #[derive(Debug)]
 struct Run {
     service: Service,
+    settings: Vec<Setting>,
     on_exit: ExitPolicy,
     output: Output,
     progress: Progress,
@@ -107,9 +109,15 @@ struct Run {
 }
 
 impl Run {
-    fn new(config: &Config, output: Output, progress: Progress, stderr: Stderr) -> Self {
+    fn new(
+        config: &Config,
+        settings: Vec<Setting>,
+        output: Output,
+        progress: Progress,
+        stderr: Stderr,
+    ) -> Self {
         let (service, on_exit) = (Service::of(config), config.lifecycle.stop_on_exit);
-        Self { service, on_exit, output, progress, stderr }
+        Self { service, settings, on_exit, output, progress, stderr }
     }
 
     async fn run_until_last_signal(self, config: Config) -> Done {
@@ -130,9 +138,9 @@ impl Run {
         let _orphans = Orphans::reap(&config.state_dir)?;
         let handle = match Supervisor::builder().config(config).spawn().await {
             Ok(handle) => handle,
-            Err(error) => return Ok(refused(&error)),
+            Err(error) => return Ok(self.refused(&error)),
         };
-        let printer = Printer::start(handle.subscribe(), self.form())?;
+        let printer = Printer::start(self.events(&handle), self.form())?;
         self.greet(&handle.watch().borrow());
         let end = tokio::select! {
             biased;
@@ -146,10 +154,32 @@ impl Run {
         Ok(self.report(&end, &last))
     }
 
+    fn refused(&self, error: &StartError) -> Exit {
+        for complaint in Complaint::of_start(error, &self.settings) {
+            self.stderr.complain(&complaint);
+        }
+        match error {
+            StartError::Config(_)
+            | StartError::VllmNotFound(_)
+            | StartError::StateDirectory(_)
+            | StartError::Journal(_) => Exit::Misconfigured,
+            StartError::System { .. } => Exit::Failure,
+        }
+    }
+
     fn form(&self) -> Form {
         match self.output {
             Output::Json => Form::Json,
             Output::Text => Form::Text(TextForm::new(self.service.clone(), self.progress.clone())),
+        }
+    }
+
+    /// For a program everything that this supervisor did, from its first look around on; for people
+    /// what happens from now on.
+    fn events(&self, handle: &SupervisorHandle) -> EventStream {
+        match self.output {
+            Output::Json => handle.subscribe_from(handle.first_event()),
+            Output::Text => handle.subscribe(),
         }
     }
 
@@ -180,32 +210,21 @@ impl Run {
                 }
                 // It was to be stopped, and outlives SIGKILL.
                 (ExitPolicy::Stop, _, Some(cause)) => {
-                    self.tell(Complaint::from(cause));
+                    self.stderr.complain(&Complaint::from(cause));
                     Exit::Failure
                 }
                 (ExitPolicy::Detach | ExitPolicy::Stop, _, _) => *exit,
             },
             End::GaveUp(cause) => {
-                self.tell(Complaint::from(cause));
+                self.stderr.complain(&Complaint::from(cause));
                 Exit::GaveUp
             }
             End::Lost => {
                 let remedy = "this is a bug: please report it with the log (VLLMD_LOG=debug)";
-                self.tell(Complaint::new("the supervisor ended by itself", remedy));
+                self.stderr.complain(&Complaint::new("the supervisor ended by itself", remedy));
                 Exit::Failure
             }
         }
-    }
-}
-
-fn refused(error: &StartError) -> Exit {
-    Complaint::of_start(error).iter().for_each(screen::tell);
-    match error {
-        StartError::Config(_)
-        | StartError::VllmNotFound(_)
-        | StartError::StateDirectory(_)
-        | StartError::Journal(_) => Exit::Misconfigured,
-        StartError::System { .. } => Exit::Failure,
     }
 }
 

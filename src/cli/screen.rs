@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::complaint::Complaint;
 use super::exit::Exit;
+use super::plain;
 
 /// Writes all the data that a command has; returns `exit`, unless that fails. That the reader has
 /// gone away is no failure: `vllmd … | head -1` is fine.
@@ -35,5 +36,5 @@ pub(super) fn print_line(text: impl Display) -> io::Result<()> {
 
 /// Writes a message to the operator, which is lost if nobody reads stderr.
 pub(super) fn tell(message: impl Display) {
-    writeln!(io::stderr().lock(), "{message}").ok();
+    writeln!(io::stderr().lock(), "{}", plain::lines(&message.to_string())).ok();
 }

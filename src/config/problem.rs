@@ -68,7 +68,7 @@ impl Problem {
     }
 
     /// A problem of a setting named relative to the section, such as `gpu.monitor`.
-    pub(super) fn of_setting(
+    pub(crate) fn of_setting(
         setting: &str,
         message: impl Into<String>,
         help: impl Into<String>,
@@ -83,7 +83,7 @@ impl Problem {
     }
 
     /// Adds the value found, unless it has the shape of a secret.
-    pub(super) fn with_value(mut self, value: impl Into<String>) -> Self {
+    pub(crate) fn with_value(mut self, value: impl Into<String>) -> Self {
         self.value = Some(value.into()).filter(|value| !looks_like_a_secret(value));
         self
     }

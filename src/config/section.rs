@@ -107,7 +107,7 @@ pub(super) struct VllmSection {
     pub(super) port: Field<NonZeroU16>,
     /// The command that starts vLLM: a command line split at white space, or a list of its words. Unset: `vllm`, else `python3 -m vllm.entrypoints.openai.api_server`, from PATH.
     pub(super) vllm_binary: Field<CommandLine>,
-    /// Further arguments for vLLM. Flags that are set from this file are not allowed here.
+    /// Further arguments for vLLM. Flags that are set from this file are not allowed here, nor those with which vLLM could not be found or owned: TLS, `--uds`, `--grpc`, `--headless`, `--config`, Ray, several machines, and the like.
     pub(super) extra_args: Field<Vec<Text>>,
     /// Environment variables for vLLM, on top of those of the supervisor. No secrets: these come from the supervisor's own environment.
     pub(super) env: Field<BTreeMap<String, Text>>,

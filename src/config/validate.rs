@@ -9,7 +9,7 @@ use super::field_reader::where_a_secret_belongs;
 use super::model_reference::ModelReferenceError;
 use super::problem::{Problem, ProblemCode};
 use super::secret::{is_named_like_a_secret, looks_like_a_secret};
-use super::{Config, LifecycleMode, Logs, Secrets};
+use super::{Config, LifecycleMode, Logs, Secrets, reserved};
 
 /// Added to any instant of this machine, a month cannot overflow; nobody means to wait longer.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -25,23 +25,6 @@ const LOG_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 
 /// Each is looked at once a second.
 const MOST_LOGS: NonZeroU32 = NonZeroU32::new(1000).expect("a thousand is not zero");
-
-/// vLLM's flags that are set from a setting of ours, with that setting (vLLM 0.32.0,
-/// `entrypoints/openai/cli_args.py` and `engine/arg_utils.py`).
-const OWNED_FLAGS: [(&str, &str); 12] = [
-    ("--model", "set `providers.vllm.model` instead"),
-    ("--host", "set `providers.vllm.host` instead"),
-    ("--port", "set `providers.vllm.port` instead"),
-    ("--tensor-parallel-size", "set `providers.vllm.gpu.tensor_parallel_size` instead"),
-    ("-tp", "set `providers.vllm.gpu.tensor_parallel_size` instead"),
-    ("--pipeline-parallel-size", "set `providers.vllm.gpu.pipeline_parallel_size` instead"),
-    ("-pp", "set `providers.vllm.gpu.pipeline_parallel_size` instead"),
-    ("--gpu-memory-utilization", "set `providers.vllm.gpu.memory_utilization` instead"),
-    ("--api-key", "set VLLM_API_KEY in the environment instead"),
-    ("--hf-token", "set HF_TOKEN in the environment instead"),
-    ("--uds", "remove it: vLLM is spoken to over TCP"),
-    ("--config", "remove it: write the flags themselves in `providers.vllm.extra_args`"),
-];
 
 /// Everything wrong with a configuration, in no particular order.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -63,7 +46,8 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         problems.push(problem.with_value(config.lifecycle.mode.name()));
     }
     problems.extend(arguments(&config.extra_args));
-    problems.extend(config.env.iter().filter_map(|(name, value)| variable(name, value)));
+    let judge = |(name, value): (&String, &String)| variable(name, value, config.host);
+    problems.extend(config.env.iter().filter_map(judge));
     problems.extend(durations(config));
     problems.extend(memory_utilization(config.gpu.memory_utilization));
     problems.extend(logs(&config.logs));
@@ -113,51 +97,29 @@ fn arguments(arguments: &[String]) -> impl Iterator<Item = Problem> {
             let help = "remove the NUL character";
             return Some(Problem::of_setting(&setting, "no argument can contain NUL", help));
         }
-        let (flag, help) = owned_flag(argument)?;
-        let message = format!("`{flag}` is set by the supervisor");
-        Some(Problem::of_setting(&setting, message, help).with_value(flag_of(argument)))
+        let (flag, rule) = reserved::flag(argument, arguments.get(index + 1))?;
+        let message = format!("`{flag}` {}", rule.fault);
+        // Its value could be a secret.
+        let found = argument.split('=').next().unwrap_or_default();
+        Some(Problem::of_setting(&setting, message, rule.help).with_value(found))
     })
 }
 
-/// The part of an argument before `=`: its value could be a secret.
-fn flag_of(argument: &str) -> &str {
-    argument.split('=').next().unwrap_or_default()
-}
-
-/// The owned flag that vLLM would take an argument for. Its parser reads `_` as `-` and, being
-/// Python's `argparse`, any beginning of a long flag as that flag (vLLM 0.32.0,
-/// `utils/argparse_utils.py`).
-fn owned_flag(argument: &str) -> Option<(&'static str, &'static str)> {
-    let flag = flag_of(argument).replace('_', "-");
-    let is_abbreviation = |owned: &str| flag.len() > "--".len() && owned.starts_with(&flag);
-    OWNED_FLAGS.into_iter().find(|(owned, _)| *owned == flag || is_abbreviation(owned))
-}
-
-fn variable(name: &str, value: &str) -> Option<Problem> {
+fn variable(name: &str, value: &str, host: IpAddr) -> Option<Problem> {
     let setting = format!("env.{name}");
-    let problem = |message, help| Some(Problem::of_setting(&setting, message, help));
     if is_named_like_a_secret(name) || looks_like_a_secret(value) {
         let help = where_a_secret_belongs(name);
         return Some(Problem::of_setting(&setting, "a secret does not belong in the file", help));
     }
-    if name == "VLLM_PORT" {
-        let message = "vLLM takes this for the first of its internal ports";
-        return problem(message, "set `providers.vllm.port` for the HTTP port, and remove this");
-    }
-    if is_ours(name) {
-        let message = "the supervisor sets this itself, to find what belongs to vLLM";
-        return problem(message, "remove it");
+    if let Some((message, help)) = reserved::variable(name, value, host) {
+        return Some(Problem::of_setting(&setting, message, help));
     }
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
         let message = "not a possible environment variable";
-        return problem(message, "a name is not empty and has no `=`; neither part has NUL");
+        let help = "a name is not empty and has no `=`; neither part has NUL";
+        return Some(Problem::of_setting(&setting, message, help));
     }
     None
-}
-
-/// Variables without which processes, sockets or shared memory of vLLM could not be found.
-fn is_ours(name: &str) -> bool {
-    ["VLLM_RPC_BASE_PATH", "SPT_NOENV"].contains(&name) || name.starts_with("VLLMD_")
 }
 
 fn durations(config: &Config) -> impl Iterator<Item = Problem> {

@@ -6,11 +6,19 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::Secret;
+
 /// Variables that speak to us, or of us.
-const WITHHELD: [&str; 21] = [
+const WITHHELD: [&str; 26] = [
     // For vLLM this is the base of its internal ports, not the HTTP port (vLLM 0.32, `envs.py`).
     "VLLM_PORT",
     "VLLM_MODEL",
+    // With these it would be one rank of a server of several (vLLM 0.32, `config/parallel.py`).
+    "VLLM_DP_SIZE",
+    "VLLM_DP_RANK",
+    "VLLM_DP_RANK_LOCAL",
+    "VLLM_DP_MASTER_IP",
+    "VLLM_DP_MASTER_PORT",
     // The secrets reach vLLM from the configuration alone: it must not ask for a key that we do not
     // know.
     "HF_TOKEN",
@@ -35,13 +43,22 @@ const WITHHELD: [&str; 21] = [
     "MEMORY_PRESSURE_WRITE",
 ];
 
+/// An older name of `HF_TOKEN`, which counts where that is not set (`huggingface_hub` 2.4.0,
+/// `utils/_auth.py`).
+const OLD_HF_TOKEN: &str = "HUGGING_FACE_HUB_TOKEN";
+
 /// What all variables of ours begin with.
 const OURS: &[u8] = b"VLLMD_";
 
-/// The names that vLLM does not inherit, of an environment with these names.
-pub(super) fn withheld(names: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// The names that vLLM does not inherit, of an environment with these names. A token for Hugging
+/// Face that is not ours to give is withheld where we give one.
+pub(super) fn withheld(
+    names: impl Iterator<Item = OsString>,
+    hf_token: Option<&Secret>,
+) -> Vec<OsString> {
     let ours = names.filter(|name| name.as_bytes().starts_with(OURS));
-    WITHHELD.into_iter().map(OsString::from).chain(ours).collect()
+    let other = hf_token.filter(|token| !token.is_blank()).map(|_| OLD_HF_TOKEN);
+    WITHHELD.into_iter().chain(other).map(OsString::from).chain(ours).collect()
 }
 
 /// The PATH for vLLM: first where the tools of its own environment are, such as `ninja`, which
@@ -85,13 +102,31 @@ mod tests {
     #[test]
     fn what_speaks_to_us_or_of_us_is_withheld() {
         let names = ["VLLMD_LOG", "VLLMD_CONFIG", "VLLM_LOGGING_LEVEL", "HOME"].map(OsString::from);
-        let withheld = withheld(names.into_iter());
-        for name in ["VLLMD_LOG", "VLLMD_CONFIG", "NOTIFY_SOCKET", "VLLM_API_KEY", "VLLM_PORT"] {
+        let withheld = withheld(names.into_iter(), None);
+        for name in [
+            "VLLMD_LOG",
+            "VLLMD_CONFIG",
+            "NOTIFY_SOCKET",
+            "VLLM_API_KEY",
+            "VLLM_PORT",
+            "VLLM_DP_SIZE",
+        ] {
             assert!(withheld.iter().any(|it| it == name), "{name}");
         }
         for name in ["VLLM_LOGGING_LEVEL", "HOME"] {
             assert!(!withheld.iter().any(|it| it == name), "{name}");
         }
+    }
+
+    #[test]
+    fn another_token_is_inherited_only_where_none_is_configured() {
+        let is_withheld = |token: Option<&str>| {
+            let token = token.map(Secret::new);
+            withheld(std::iter::empty(), token.as_ref()).iter().any(|name| name == OLD_HF_TOKEN)
+        };
+        assert!(is_withheld(Some("hf_configured")));
+        assert!(!is_withheld(Some(" ")));
+        assert!(!is_withheld(None));
     }
 
     #[test]

@@ -234,6 +234,8 @@ fn the_served_name_is_read_in_every_spelling() {
         &["--served-model-name=mine"],
         &["--served_model_name=mine"],
         &["--dtype=half", "--served-model-name", "mine", "also-mine"],
+        &["--served", "mine"],
+        &["--served-model-name=other", "--served-model-name", "mine"],
     ] {
         assert_eq!(served_name(&with_arguments(words)).as_deref(), Some("mine"), "{words:?}");
     }

@@ -1,6 +1,7 @@
 //! A real vLLM for the CPU, and tiny models for it: found, or installed by the scripts of
 //! `tests/vllm`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -69,6 +70,25 @@ impl RealVllm {
         Self::installed()
     }
 
+    /// The flags of `vllm serve`, in all their spellings, by its own help. It takes seconds.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be asked.
+    pub fn flags(&self) -> Result<BTreeSet<String>, Unavailable> {
+        let command = &self.command;
+        let unavailable =
+            |said: String| Unavailable(format!("{} --help: {said}", command.display()));
+        let mut help = program(&command.to_string_lossy());
+        help.args(["serve", "--help=all"]).env("VLLM_NO_USAGE_STATS", "1").stdin(Stdio::null());
+        let output = help.output().map_err(|error| unavailable(error.to_string()))?;
+        let flags = flags_of_help(&String::from_utf8_lossy(&output.stdout));
+        if flags.is_empty() {
+            return Err(unavailable(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        Ok(flags)
+    }
+
     /// The arguments that keep it small and quick: no compilation, a short context.
     pub fn quick_arguments() -> [&'static str; 3] {
         ["--enforce-eager", "--max-model-len", "512"]
@@ -78,6 +98,14 @@ impl RealVllm {
     pub fn quick_environment() -> [(&'static str, &'static str); 2] {
         [("HF_HUB_OFFLINE", "1"), ("VLLM_CPU_KVCACHE_SPACE", "1")]
     }
+}
+
+/// Of Python's `argparse`: a line indented by two has the spellings of a flag, each with its value.
+fn flags_of_help(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().filter_map(|line| line.strip_prefix("  "));
+    let spellings = lines.filter(|line| line.starts_with('-')).flat_map(|line| line.split(", "));
+    let flags = spellings.filter_map(|spelling| spelling.split(' ').next());
+    flags.filter(|flag| flag.starts_with('-')).map(str::to_owned).collect()
 }
 
 fn run(command: &mut Command) -> Result<(), Unavailable> {
@@ -113,4 +141,32 @@ fn script(name: &str) -> PathBuf {
 fn directory() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     target.unwrap_or_else(|| workspace().join("target")).join("vllm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_from_the_help_in_all_their_spellings() {
+        let help = "usage: vllm serve [model_tag] [options]\n\n\
+            \u{20} -h, --help            show this help message and exit\n\
+            \u{20} --host HOST           Host name, as with --port. (default: None)\n\
+            \u{20} --data-parallel-external-lb, --no-data-parallel-external-lb, -dpe\n\
+            \u{20}                       Whether to use `--x`.\n\
+            \u{20} --nnodes NNODES, -n NNODES\n\
+            \u{20} --model-impl ['auto', '-y']\n";
+        let expected = [
+            "--data-parallel-external-lb",
+            "--help",
+            "--host",
+            "--model-impl",
+            "--nnodes",
+            "--no-data-parallel-external-lb",
+            "-dpe",
+            "-h",
+            "-n",
+        ];
+        assert_eq!(flags_of_help(help).into_iter().collect::<Vec<_>>(), expected);
+    }
 }

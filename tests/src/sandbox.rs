@@ -1,4 +1,5 @@
-//! A sandbox that refuses a system call, as seccomp profiles of older container engines do.
+//! Sandboxes: one that refuses a system call, as seccomp profiles of older container engines do, and
+//! one without a privilege.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -44,4 +45,26 @@ pub fn refuse_pidfds(command: &mut Command) {
 fn instruction(code: u32, otherwise: u8, operand: u32) -> libc::sock_filter {
     let code = u16::try_from(code).unwrap_or(u16::MAX);
     libc::sock_filter { code, jt: 0, jf: otherwise, k: operand }
+}
+
+/// The capability to listen at the low ports (capabilities(7), `CAP_NET_BIND_SERVICE`).
+const NET_BIND_SERVICE: libc::c_ulong = 10;
+
+/// What the command starts may not listen at the low ports, even if it is root's.
+#[expect(unsafe_code, reason = "a capability is given up between fork and exec")]
+pub fn give_up_low_ports(command: &mut Command) {
+    let give_up = || {
+        // SAFETY: the call is safe in a forked child, and takes plain numbers. Whoever may not drop
+        // the capability from the bounding set does not have it either.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, NET_BIND_SERVICE, NONE, NONE, NONE) };
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { command.pre_exec(give_up) };
+}
+
+/// Whether the low ports are kept from whoever lacks that capability (ip(7)).
+pub fn low_ports_are_reserved() -> bool {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    first.ok().and_then(|first| first.trim().parse::<u16>().ok()).is_some_and(|first| first > 1)
 }

@@ -5,14 +5,20 @@
 
 use std::io::Write;
 
+use vllm_supervisor::config::{Config, ModelReference, reserved_flags};
 use vllm_supervisor_tests::real_vllm::{RealVllm, Unavailable};
 use vllm_supervisor_tests::scenario::Server;
 use vllm_supervisor_tests::trials;
 
-/// The real one, or `None` after one line that says why not.
+/// A server that runs the real one, or `None` after one line that says why not.
 fn real_vllm() -> Option<Server> {
+    installed().map(Server::real)
+}
+
+/// The real one, or `None` after one line that says why not.
+fn installed() -> Option<RealVllm> {
     match RealVllm::installed() {
-        Ok(vllm) => Some(Server::real(vllm)),
+        Ok(vllm) => Some(vllm),
         Err(Unavailable(reason)) => {
             let required = std::env::var_os("VLLMD_REQUIRE_REAL_VLLM").is_some();
             assert!(!required, "a real vLLM is required: {reason}");
@@ -51,4 +57,23 @@ async fn another_model_can_be_loaded() {
 async fn a_request_that_runs_is_answered_before_a_stop() {
     let Some(server) = real_vllm() else { return };
     trials::a_request_that_runs_is_answered_before_a_stop(server).await;
+}
+
+#[test]
+fn the_reserved_flags_are_flags_of_vllm_and_no_other_flag_is_refused() {
+    let Some(vllm) = installed() else { return };
+    let known = vllm.flags().expect("vLLM tells its flags");
+    let gone: Vec<_> = reserved_flags().filter(|flag| !known.contains(*flag)).collect();
+    assert!(gone.is_empty(), "this vLLM has renamed or dropped {gone:?}");
+    let is_refused = |flag: &&String| {
+        let model = ModelReference::Hub("org/tiny".to_owned());
+        let mut config = Config::with_defaults(model, "/state");
+        config.extra_args = vec![(*flag).clone(), "1".to_owned()];
+        !config.problems().is_empty()
+    };
+    let refused: Vec<_> = known.iter().filter(is_refused).collect();
+    let others: Vec<_> =
+        refused.iter().filter(|flag| reserved_flags().all(|it| it != flag.as_str())).collect();
+    assert!(others.is_empty(), "refused, and not reserved: {others:?}");
+    assert!(refused.len() > 20, "{refused:?}");
 }

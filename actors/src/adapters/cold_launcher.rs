@@ -5,7 +5,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -15,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rustix::io::Errno;
 
 use super::guardian::{Guarded, Guardian, GuardianError};
-use super::listener::{self, Members};
+use super::listener::Members;
 use super::ownership::{Held, on_own_thread, probe};
 use super::proc_fs;
 use super::process_record::{ProcessRecord, RecordError, RecordFile};
@@ -29,11 +28,13 @@ use crate::domain::id::Incarnation;
 use crate::domain::spec::{ExitPolicy, ModelId};
 use crate::ports::{Claim, Found, Head, Launcher, Pending};
 
+mod address;
 mod child_command;
 mod claim;
 mod recipe;
 mod search;
 
+pub use address::{AddressFault, can_be_listened_at};
 use claim::{ColdClaim, Launch, Start, Traces};
 pub use recipe::LaunchRecipe;
 
@@ -166,7 +167,7 @@ impl ColdLauncher {
 impl Launcher for ColdLauncher {
     fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
         processes_can_be_held()?;
-        port_is_free(self.recipe.address)?;
+        address::can_be_listened_at(self.recipe.address).map_err(|fault| fault.cause())?;
         self.state.restore().map_err(|error| unusable(&error))?;
         let scratch = scratch::choose(&self.recipe.scratch)
             .map_err(|error| system_error::cause(&error.to_string(), &error.source))?;
@@ -289,24 +290,6 @@ fn open_log(path: &Path) -> io::Result<File> {
     options.create(true).write(true).truncate(true).mode(0o600).custom_flags(flags).open(path)?;
     // Appending, so that whoever shortens the file makes room at once.
     OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)
-}
-
-/// Whether vLLM could listen there now.
-///
-/// # Errors
-///
-/// The cause of the failure to start that would follow.
-pub fn port_is_free(address: SocketAddr) -> Result<(), Cause> {
-    // vLLM sets SO_REUSEADDR as well (launcher.py, 0.32), so this fails exactly when it would.
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let holder = listener::holder_of(address);
-            let holder = holder.map_or_else(|| "another process".to_owned(), |it| it.to_string());
-            Err(Cause::new(Code::PortInUse, format!("{address} is in use by {holder}")))
-        }
-        Err(error) => Err(system_error::cause(&format!("cannot listen on {address}"), &error)),
-    }
 }
 
 /// Held by a number alone, a process could be another one by the time it is signalled.

@@ -20,9 +20,12 @@ const PREFIX: &str = "vllmd-";
 /// Random digits of a name.
 const DIGITS: usize = 12;
 
-/// Bytes of a socket's path without its NUL (unix(7)), less what vLLM appends: a slash and a UUID
-/// (vLLM 0.32, `utils/network_utils.py`, `get_open_zmq_ipc_path`).
-const LONGEST: usize = 107 - 37;
+/// Bytes of a socket's path without its NUL (unix(7)).
+const SOCKET_PATH: usize = 107;
+
+/// The same, less what vLLM appends: a slash and a UUID (vLLM 0.32, `utils/network_utils.py`,
+/// `get_open_zmq_ipc_path`).
+const LONGEST: usize = SOCKET_PATH - 37;
 
 /// A directory that was made, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,21 +61,28 @@ pub(super) fn choose(places: &[PathBuf]) -> Result<Scratch, ScratchError> {
     let mut place = Place::Temporary;
     for parent in places {
         if parent.as_os_str().len() + 1 + PREFIX.len() + DIGITS > LONGEST {
-            let source = io::Error::new(io::ErrorKind::InvalidFilename, "its path is too long");
-            refused = ScratchError { path: parent.clone(), source };
+            let source = io::Error::new(
+                io::ErrorKind::InvalidFilename,
+                format!(
+                    "its path is too long for sockets, whose own have at most {SOCKET_PATH} bytes"
+                ),
+            );
+            refused = passed_over(parent, source);
             place = Place::Elsewhere;
             continue;
         }
         match choose_in(parent) {
             Ok(path) => return Ok(Scratch { path, place }),
-            Err(source) => {
-                let parent = parent.clone();
-                tracing::warn!(error = %source, path = %parent.display(), "vLLM's private directory is made elsewhere");
-                refused = ScratchError { path: parent, source };
-            }
+            Err(source) => refused = passed_over(parent, source),
         }
     }
     Err(refused)
+}
+
+fn passed_over(parent: &Path, source: io::Error) -> ScratchError {
+    let path = parent.to_owned();
+    tracing::warn!(error = %source, path = %path.display(), "vLLM's private directory is made elsewhere");
+    ScratchError { path, source }
 }
 
 fn choose_in(parent: &Path) -> io::Result<PathBuf> {

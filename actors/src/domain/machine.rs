@@ -254,6 +254,7 @@ impl Turn<'_> {
             work: (self.now, Work::default()),
             progress: None,
             misses: 0,
+            last_failure: None,
         })
     }
 

@@ -27,6 +27,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
+use crate::domain::health::HealthFailure;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::moment::Moment;
@@ -144,6 +145,8 @@ pub struct Starting {
     pub progress: Option<ModelLoadProgress>,
     /// Checks in a row that reached the server and did not find the model there.
     pub misses: u32,
+    /// What the last check saw.
+    pub last_failure: Option<Box<HealthFailure>>,
 }
 
 /// Why a launch was begun.

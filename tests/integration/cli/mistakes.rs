@@ -1,15 +1,17 @@
 //! What cannot be used is said before anything is started: exit code 2, with key, value and remedy.
 
 use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use rustix::fs::{FlockOperation, flock};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
+use vllm_supervisor_tests::sandbox::low_ports_are_reserved;
 
 use super::workplace::Workplace;
 
 /// A configuration section, further words, and what stderr must have.
-const MISTAKES: [(&str, &[&str], &[&str]); 9] = [
+const MISTAKES: [(&str, &[&str], &[&str]); 10] = [
     (
         "model: org/tiny",
         &["--config", "missing.yaml"],
@@ -46,6 +48,15 @@ const MISTAKES: [(&str, &[&str], &[&str]); 9] = [
     ("model: two words", &[], &["error[VLM-012]: ", "providers.vllm.model: ", "found `two words`"]),
     ("port: 8000", &[], &["providers.vllm.model: no model is given", "help: give `--model`"]),
     (
+        "model: org/tiny\nextra_args: [--dtype, half, --ssl-keyfile, key.pem]",
+        &[],
+        &[
+            "error[VLM-008]: ",
+            "vllmd.yaml:4: providers.vllm.extra_args[2]: `--ssl-keyfile` makes vLLM speak TLS",
+            "help: remove it",
+        ],
+    ),
+    (
         "model: org/tiny\nvllm_binary: /no/such/vllm",
         &[],
         &["error[VLM-007]: ", "`/no/such/vllm`", "help: install it"],
@@ -79,6 +90,47 @@ async fn each_mistake_is_named_with_a_way_out_and_nothing_starts() {
         }
         assert_eq!(place.launches(), 0);
     }
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_is_refused_and_the_host_is_named() {
+    let mut place = Workplace::new(fake_vllm());
+    place.set("VLLM_API_KEY", "the-key");
+    // For documentation alone (RFC 5737).
+    place.configure(&format!("model: org/tiny\nhost: 192.0.2.1\nport: {}", place.port));
+    for command in ["run", "check"] {
+        let finished = place.vllmd(&[command, "--config", "vllmd.yaml"]).await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        finished.complains_of(&[
+            "error[VLM-008]: providers.vllm.host: ",
+            "no address of this machine",
+            "found `192.0.2.1`",
+            "help: use 127.0.0.1",
+        ]);
+    }
+    assert_eq!(place.launches(), 0);
+}
+
+#[tokio::test]
+async fn a_port_that_is_for_others_is_refused_and_the_port_is_named() {
+    let place = Workplace::new(fake_vllm());
+    place.configure("model: org/tiny");
+    if !low_ports_are_reserved() {
+        writeln!(io::stderr(), "left out: here everybody may listen at port 1").unwrap();
+        return;
+    }
+    for command in ["run", "check"] {
+        let words = [command, "--config", "vllmd.yaml", "--port", "1"];
+        let started = place.start_without_low_ports(&words);
+        let finished = started.end().await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        finished.complains_of(&[
+            "error[VLM-008]: --port: not a port that this user may listen at",
+            "found `1`",
+            "help: use a port from ",
+        ]);
+    }
+    assert_eq!(place.launches(), 0);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use vllm_supervisor_tests::census::Census;
 use vllm_supervisor_tests::fake_vllm::FakeVllm;
 use vllm_supervisor_tests::hangup::{block_terminate_and_ignore_child, heed_hangup, ignore_hangup};
-use vllm_supervisor_tests::sandbox::refuse_pidfds;
+use vllm_supervisor_tests::sandbox::{give_up_low_ports, refuse_pidfds};
 
 /// Longer than anything takes on a machine with much else to do.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -139,6 +139,13 @@ impl Workplace {
     pub(crate) fn start_without_pidfds(&self, words: &[&str]) -> Started {
         let mut command = self.command(words);
         refuse_pidfds(command.as_std_mut());
+        Started::spawn(command)
+    }
+
+    /// The same, by a user who may not listen at the low ports.
+    pub(crate) fn start_without_low_ports(&self, words: &[&str]) -> Started {
+        let mut command = self.command(words);
+        give_up_low_ports(command.as_std_mut());
         Started::spawn(command)
     }
 

@@ -33,15 +33,16 @@ impl FileEvents {
 
 impl PastEvents for FileEvents {
     fn next_page(&mut self) -> Pending<'_, Page> {
-        let through = self.shared.given();
-        let flushed = self.shared.flushed();
+        let shared = Arc::clone(&self.shared);
+        let through = shared.given();
+        let flushed = shared.flushed();
         Box::pin(async move {
             flushed.await;
             let mut reader = self.reader.take().unwrap_or_else(|| {
                 Reader::new(&self.directory, Arc::clone(&self.codec), self.wanted)
             });
             let (reader, found) = blocking(move || {
-                let found = read(&mut reader, through);
+                let found = read(&mut reader, &shared);
                 (reader, found)
             })
             .await;
@@ -56,9 +57,9 @@ impl PastEvents for FileEvents {
 }
 
 /// A file that cannot be read is passed over: what it holds is missing, and is told to be.
-fn read(reader: &mut Reader, through: u64) -> Found {
+fn read(reader: &mut Reader, shared: &Shared) -> Found {
     let before = reader.wanted();
-    reader.next_page(through).unwrap_or_else(|error| {
+    reader.next_page(|| shared.given()).unwrap_or_else(|error| {
         tracing::error!(%error, "a part of the journal cannot be read");
         reader.skip();
         if reader.wanted() > before { Found::Events(Vec::new()) } else { Found::End }

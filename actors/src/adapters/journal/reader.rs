@@ -56,8 +56,10 @@ impl Reader {
         self.wanted
     }
 
-    /// The next few events. Lines with a number above `through` were not given by us.
-    pub(super) fn next_page(&mut self, through: u64) -> io::Result<Found> {
+    /// The next few events. Lines with a number above the last that is `given` are not ours. It is
+    /// asked anew for each that is higher: more may be given, and written, while a page is read, and
+    /// what is read is not read again.
+    pub(super) fn next_page(&mut self, given: impl Fn() -> u64) -> io::Result<Found> {
         let place = match &mut self.place {
             Some(place) => place,
             empty @ None => match find(&self.directory, self.wanted)? {
@@ -73,7 +75,7 @@ impl Reader {
                 return Ok(if at_the_end { Found::End } else { self.turn(events) });
             };
             let number = self.codec.numbers(&line).map(|(sequence, _)| sequence.get());
-            let is_wanted = |number: u64| number >= self.wanted && number <= through;
+            let is_wanted = |number: u64| number >= self.wanted && number <= given();
             if let Some(number) = number.and_then(plausible).filter(|number| is_wanted(*number))
                 && let Some(event) = self.codec.read_event(&line)
             {

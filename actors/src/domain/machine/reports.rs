@@ -274,6 +274,9 @@ impl Turn<'_> {
     }
 
     fn unhealthy(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
+        if let Some(starting) = self.current_starting(incarnation) {
+            starting.last_failure = Some(Box::new(failure.clone()));
+        }
         match failure {
             // It is not vLLM's fault, and says nothing about it.
             HealthFailure::ListenerUnknown { .. } => {}

@@ -75,11 +75,14 @@ impl Turn<'_> {
         let works =
             now.since(starting.last_busy) < limit && quiet < limit.saturating_mul(BUSY_FACTOR);
         if quiet >= limit && !works {
+            // Where vLLM is up and not found, this is what tells why.
+            let seen = starting.last_failure.as_ref().map(|failure| format!("; {failure}"));
             let said = format!(
-                "no progress for {} s while {} ({option} is {} s)",
+                "no progress for {} s while {} ({option} is {} s){}",
                 quiet.as_secs(),
                 starting.progress.as_ref().map_or("starting", |_| "loading"),
-                limit.as_secs()
+                limit.as_secs(),
+                seen.unwrap_or_default()
             );
             return self.fail(incarnation, Cause::new(Code::LoadTimedOut, said), Cleanup::Underway);
         }

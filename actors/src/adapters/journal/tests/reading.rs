@@ -1,5 +1,7 @@
 //! Reading back: across files, while they change, and whatever is in them.
 
+use std::cell::Cell;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -12,7 +14,7 @@ fn read_all(directory: &Path, from: u64, through: u64) -> Vec<Event> {
     let mut reader = Reader::new(directory, Arc::new(Words), from);
     let mut events = Vec::new();
     loop {
-        match reader.next_page(through).unwrap() {
+        match reader.next_page(|| through).unwrap() {
             Found::Events(more) => events.extend(more),
             Found::End => return events,
         }
@@ -52,6 +54,18 @@ fn numbers_that_were_not_given_are_not_believed() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(events_of(&directory), "event 1 1\nevent 999 1\nevent 2 1\n").unwrap();
     assert_eq!(sequences(&read_all(directory.path(), 1, 2)), [1, 2]);
+}
+
+#[test]
+fn events_that_are_given_while_a_page_is_read_are_not_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(events_of(&directory), "event 1 1\nevent 2 1\nevent 3 1\n").unwrap();
+    // Each line is there before it is looked at, and its number is given by then.
+    let given = Cell::new(0);
+    let mut reader = Reader::new(directory.path(), Arc::new(Words), 1);
+    let found = reader.next_page(|| given.replace(given.get() + 1) + 1).unwrap();
+    let Found::Events(events) = found else { panic!("nothing is told") };
+    assert_eq!(sequences(&events), [1, 2, 3]);
 }
 
 #[test]

@@ -206,6 +206,7 @@ fn starting(pid: Option<u32>) -> Starting {
         work: (noon(), Work::default()),
         progress: None,
         misses: 0,
+        last_failure: None,
     }
 }
 

@@ -78,6 +78,15 @@ fn silence_before_the_first_output_is_bounded_by_the_start_timeout() {
 }
 
 #[test]
+fn what_the_checks_saw_is_told_of_a_load_that_comes_to_nothing() {
+    let mut s = Script::starting();
+    s.on(unhealthy(1));
+    s.wait_in_silence(40);
+    assert_eq!(s.last_error(), Some(Code::LoadTimedOut));
+    assert!(last_error_says(&s, "; no answer from http://"));
+}
+
+#[test]
 fn silence_after_the_first_output_is_bounded_by_the_model_load_timeout() {
     let mut s = Script::starting();
     s.wait_in_silence(30);

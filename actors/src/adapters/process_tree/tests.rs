@@ -170,6 +170,21 @@ async fn a_chain_that_forks_and_exits_does_not_outrun_a_sweep() {
 }
 
 #[tokio::test]
+async fn a_look_tells_who_is_left_though_others_come_and_go_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let stamp = directory.path().join("stamp");
+    // Orphans, which might be anybody's.
+    let script = format!("while :; do (sleep 0.01 &); : >{}; sleep 0.005; done", stamp.display());
+    let _others = [Planted::new(&script), Planted::new(&script)];
+    until("they come and go", || stamp.exists()).await;
+    for plant in [Planted::new, Planted::ungrouped] {
+        let planted = plant("exec sleep 600");
+        assert_eq!(planted.tree.remaining_in_the_end().unwrap().len(), 1);
+        swept(&planted.tree);
+    }
+}
+
+#[tokio::test]
 async fn a_sweep_leaves_other_launches_alone() {
     let (ours, other) = (Planted::new("exec sleep 600"), Planted::new("exec sleep 600"));
     swept(&ours.tree);

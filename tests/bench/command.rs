@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 use vllm_supervisor_tests::census::Census;
-use vllm_supervisor_tests::fake_vllm::fake_vllm;
+use vllm_supervisor_tests::fake_vllm::{FakeVllm, fake_vllm};
 use vllm_supervisor_tests::process_table::resident_kib;
+use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::free_port;
 
 use crate::Plan;
@@ -23,9 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is not gone by then is taken to stay.
 const CLEAN: Duration = Duration::from_secs(5);
 
+mod killed;
+
+pub(crate) use killed::killed;
+
 /// A directory, a configuration and a port for one supervisor after the other.
 struct Place {
     vllmd: String,
+    /// For the stand-in or vLLM.
+    environment: Vec<(String, String)>,
+    patience: Duration,
     census: Census,
     directory: TempDir,
 }
@@ -34,33 +43,60 @@ struct Place {
 struct Vllmd {
     child: Child,
     pid: Pid,
+    patience: Duration,
     stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl Place {
     fn new(plan: &Plan, stop_on_exit: &str) -> io::Result<Self> {
+        let quick = fake_vllm().loads_in(Duration::ZERO);
+        Self::of_the_stand_in(plan, stop_on_exit, &quick)
+    }
+
+    fn of_the_stand_in(plan: &Plan, stop_on_exit: &str, fake: &FakeVllm) -> io::Result<Self> {
+        let vllm = ["org/tiny", &plan.fake_vllm, "[]"];
+        Self::with(plan, stop_on_exit, vllm, vec![fake.environment()], PATIENCE)
+    }
+
+    fn of_the_real(plan: &Plan, real: &RealVllm) -> io::Result<Self> {
+        let path = |path: &Path| path.display().to_string();
+        let (model, command) = (path(&real.tiny_model), path(&real.command));
+        let arguments = format!("{:?}", RealVllm::quick_arguments());
+        let variable = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let environment = RealVllm::quick_environment().map(variable).to_vec();
+        let vllm = [model.as_str(), &command, &arguments];
+        Self::with(plan, "true", vllm, environment, PATIENCE * 10)
+    }
+
+    fn with(
+        plan: &Plan,
+        stop_on_exit: &str,
+        [model, command, arguments]: [&str; 3],
+        environment: Vec<(String, String)>,
+        patience: Duration,
+    ) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let text = format!(
-            "providers:\n  vllm:\n    model: org/tiny\n    port: {}\n    vllm_binary: [\"{}\"]\n    \
-             lifecycle: {{stop_on_exit: {stop_on_exit}}}\n",
+            "providers:\n  vllm:\n    model: {model}\n    port: {}\n    \
+             vllm_binary: [\"{command}\"]\n    extra_args: {arguments}\n    \
+             lifecycle: {{stop_on_exit: {stop_on_exit}, start_timeout: 5m}}\n",
             free_port(),
-            plan.fake_vllm,
         );
         fs::write(directory.path().join("vllmd.yaml"), text)?;
         let census = Census::of(format!("FIGURES={}", directory.path().display()));
-        Ok(Self { vllmd: plan.vllmd.clone(), census, directory })
+        Ok(Self { vllmd: plan.vllmd.clone(), environment, patience, census, directory })
     }
 
     fn start(&self) -> io::Result<Vllmd> {
         #[expect(clippy::disallowed_methods, reason = "the command is what is measured")]
         let mut command = Command::new(&self.vllmd);
-        let (name, value) = fake_vllm().loads_in(Duration::ZERO).environment();
         command
             .args(["run", "--config", "vllmd.yaml", "--output", "json", "--state-dir", "state"])
             .env_clear()
             .env("HOME", self.directory.path())
             .env("TMPDIR", self.directory.path())
-            .env(name, value)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(self.environment.iter().cloned())
             .env(self.census.variable().0, self.census.variable().1)
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
@@ -72,7 +108,8 @@ impl Place {
         let (Some(pid), Some(stdout)) = (pid, child.stdout.take()) else {
             return Err(io::Error::other("vllmd has no pid or no stdout"));
         };
-        Ok(Vllmd { child, pid, stdout: BufReader::new(stdout).lines() })
+        let patience = self.patience;
+        Ok(Vllmd { child, pid, patience, stdout: BufReader::new(stdout).lines() })
     }
 }
 
@@ -84,15 +121,20 @@ impl Drop for Place {
 
 impl Vllmd {
     async fn runs(&mut self) -> io::Result<()> {
+        self.enters("running").await
+    }
+
+    async fn enters(&mut self, state: &str) -> io::Result<()> {
+        let wanted = format!("\"to\":\"{state}\"");
         let said = async {
             while let Some(line) = self.stdout.next_line().await? {
-                if line.contains("\"to\":\"running\"") {
+                if line.contains(&wanted) {
                     return Ok(());
                 }
             }
             Err(io::Error::other("vllmd ended"))
         };
-        timeout(PATIENCE, said).await?
+        timeout(self.patience, said).await?
     }
 
     async fn kill(&mut self) -> io::Result<()> {

@@ -6,9 +6,9 @@ use rustix::process::{Signal, kill_process};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use vllm_supervisor::{EventKind, EventStream, Notice, ServiceState};
+use vllm_supervisor::ServiceState;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
-use vllm_supervisor_tests::scenario::{Scenario, Server, Victim};
+use vllm_supervisor_tests::scenario::{Scenario, Server, Victim, enters};
 
 use crate::Plan;
 use crate::figure::{Figure, Unit};
@@ -50,18 +50,6 @@ pub(crate) async fn death_to_event(plan: &Plan) -> Vec<Figure> {
         ));
     }
     figures
-}
-
-/// Reads up to the event that enters a state.
-async fn enters(events: &mut EventStream, state: ServiceState) {
-    while let Some(notice) = events.next().await {
-        if let Notice::Event(event) = notice
-            && let EventKind::StateChanged { to, .. } = event.kind
-            && to == state
-        {
-            return;
-        }
-    }
 }
 
 /// From `kill(2)` until it serves again; the first two seconds are the backoff.

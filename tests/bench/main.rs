@@ -2,12 +2,17 @@
 //! it. No figure is asserted.
 //!
 //!     cargo figures [--quick] [--markdown]
+//!     cargo figures --deaths|--killed [--real] [--minutes N] [--times N] [WORD...]
+//!
+//! `--deaths` puts vLLM through every death that there is, `--killed` kills `vllmd` in every phase;
+//! with `--real` it is a real vLLM, which takes minutes, and words choose among cells or phases.
 //!
 //! The table goes to stdout, the same as JSON to `figures.json` in the target directory.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it shows what it measures")]
 
 mod command;
+mod deaths;
 mod embedded;
 mod figure;
 mod supervisord;
@@ -16,6 +21,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vllm_supervisor_tests::real_vllm::{RealVllm, Unavailable};
+use vllm_supervisor_tests::scenario::Server;
 use vllm_supervisor_tests::siblings;
 
 /// How much is measured, and with what.
@@ -30,26 +37,73 @@ struct Plan {
     idle: Duration,
 }
 
+/// What was asked for.
+#[derive(Default)]
+struct Wish {
+    flags: Vec<String>,
+    minutes: Option<u64>,
+    times: Option<usize>,
+    words: Vec<String>,
+}
+
+const USAGE: &str = "usage: cargo figures [--quick] [--markdown] | --deaths|--killed [--real] \
+                     [--minutes N] [--times N] [WORD...]";
+
+impl Wish {
+    fn of_this_process() -> Result<Self, Box<dyn Error>> {
+        let mut wish = Self::default();
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--minutes" => wish.minutes = Some(words.next().ok_or(USAGE)?.parse()?),
+                "--times" => wish.times = Some(words.next().ok_or(USAGE)?.parse()?),
+                "--quick" | "--markdown" | "--deaths" | "--killed" | "--real" => {
+                    wish.flags.push(word);
+                }
+                _ if word.starts_with('-') => return Err(format!("`{word}`? {USAGE}").into()),
+                _ => wish.words.push(word),
+            }
+        }
+        Ok(wish)
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|it| it == flag)
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(word) =
-        words.iter().find(|word| !["--quick", "--markdown"].contains(&word.as_str()))
-    {
-        return Err(format!("`{word}`? usage: cargo figures [--quick] [--markdown]").into());
-    }
-    let has = |wanted: &str| words.iter().any(|word| word == wanted);
+    let wish = Wish::of_this_process()?;
     let [fake_vllm, vllmd] = siblings::built(["fake_vllm", "vllmd_under_test"])?;
-    let (deaths, few, idle) = if has("--quick") { (20, 5, 5) } else { (200, 20, 30) };
+    let (deaths, few, idle) = if wish.has("--quick") { (20, 5, 5) } else { (200, 20, 30) };
     let plan = Plan {
         fake_vllm: fake_vllm.display().to_string(),
         vllmd: vllmd.display().to_string(),
         deaths,
-        few,
+        few: wish.times.unwrap_or(few),
         idle: Duration::from_secs(idle),
     };
-    let figures = measure(&plan).await?;
-    let shown = if has("--markdown") { figure::markdown } else { figure::table };
+    let real = if wish.has("--real") {
+        Some(RealVllm::installed().map_err(|Unavailable(reason)| reason)?)
+    } else {
+        None
+    };
+    let figures = if wish.has("--deaths") {
+        let minutes = Duration::from_secs(60 * wish.minutes.unwrap_or(60));
+        let seen = match real {
+            Some(real) => deaths::of_the_real(Server::real(real), minutes, &wish.words).await,
+            None => deaths::of_the_stand_in(&plan.fake_vllm).await,
+        };
+        let (table, figures) = deaths::shown(&seen);
+        println!("{table}\n");
+        figures
+    } else if wish.has("--killed") {
+        command::killed(&plan, real.as_ref(), &wish.words).await?
+    } else {
+        measure(&plan).await?
+    };
+    let shown = if wish.has("--markdown") { figure::markdown } else { figure::table };
     println!("{}", shown(&figures));
     let file = target_directory().join("figures.json");
     std::fs::write(&file, format!("{:#}\n", figure::document(&figures)))?;

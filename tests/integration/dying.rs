@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Signal, kill_process};
+use tokio::task::JoinSet;
 use vllm_supervisor::ServiceState::{Crashed, Running};
 use vllm_supervisor::{EventKind, Notice};
+use vllm_supervisor_tests::deaths::{self, Cell};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server, Victim, are_gone};
 
@@ -67,6 +69,33 @@ async fn a_front_that_dies_is_the_crash_at_once_and_its_orphans_go() {
     for signal in [Signal::KILL, Signal::SEGV] {
         is_noticed_and_cleared(Victim::ApiServer, signal, "signal").await;
     }
+}
+
+/// So many at a time: most of what they do is to wait out the backoff.
+const CELLS_AT_ONCE: usize = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_death_in_every_phase_is_told_cleared_away_and_followed_by_service() {
+    let mut waiting = Cell::all().into_iter();
+    let mut underway = JoinSet::new();
+    let mut failed = Vec::new();
+    loop {
+        while underway.len() < CELLS_AT_ONCE
+            && let Some(cell) = waiting.next()
+        {
+            underway.spawn(async move {
+                // In a task of its own: the table goes on when a cell fails.
+                let mut one = JoinSet::from_iter([deaths::of_the_stand_in(FAKE, cell)]);
+                (cell, one.join_next().await)
+            });
+        }
+        match underway.join_next().await {
+            None => break,
+            Some(Ok((_, Some(Ok(_))))) => {}
+            Some(other) => failed.push(other),
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! A test gives what it launches an environment variable of its own. A process belongs to the
 //! census when it shows that variable, when it descends from one that does, or when it lives in a
-//! session that one of them was seen in: vLLM's engine and workers lose sight of their environment
+//! session that one of these was seen in: vLLM's engine and workers lose sight of their environment
 //! when they set their titles, unless `SPT_NOENV` is set.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::Instant;
 
-use crate::process_table::{Process, descendants, processes};
+use crate::process_table::{Process, descendants_among, processes};
 
 /// How long [`Census::kill_all`] waits for one killed process to be gone.
 const DEATH_TIME: Duration = Duration::from_secs(5);
@@ -42,17 +42,19 @@ impl Census {
     /// Everything that belongs to the test and runs now; zombies do not run.
     pub fn processes(&self) -> Vec<Process> {
         let table = processes();
-        let marked: Vec<&Process> =
-            table.iter().filter(|process| process.has_in_environment(&self.marker)).collect();
-        let born: BTreeSet<i32> = marked
+        let marked: Vec<&Process> = table
             .iter()
-            .flat_map(|process| descendants(process.pid))
-            .chain(marked.iter().copied().cloned())
-            .map(|process| process.pid.as_raw_pid())
+            .filter(|it| it.state != 'Z' && it.has_in_environment(&self.marker))
             .collect();
+        let family: Vec<Process> = marked
+            .iter()
+            .flat_map(|process| descendants_among(&table, process.pid))
+            .chain(marked.iter().copied().cloned())
+            .collect();
+        let born: BTreeSet<i32> = family.iter().map(|it| it.pid.as_raw_pid()).collect();
         let own_session = Process::this().and_then(|it| it.session);
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen_in = marked.iter().filter_map(|process| process.session);
+        let seen_in = family.iter().filter_map(|process| process.session);
         sessions.extend(seen_in.filter(|it| Some(*it) != own_session).map(Pid::as_raw_pid));
         let belongs = |process: &Process| {
             born.contains(&process.pid.as_raw_pid())

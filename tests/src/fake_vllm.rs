@@ -22,7 +22,7 @@
 //! Where it is not the real thing: loading takes as long as the plan says; a segment of shared
 //! memory is 64 KiB; answers are not streamed; without `--host` it listens on the loopback only;
 //! without `SPT_NOENV` a worker's environment is out of sight from its birth, not only from when
-//! it takes its title; SIGTERM between imports and engine start is swallowed, too.
+//! it takes its title; nobody replaces a resource tracker that has died; SIGTERM between imports and engine start is swallowed, too.
 //!
 //! The real engine outlives a killed API server for ever, and so does this one. As a belt for
 //! tests gone wrong every process ends itself ten minutes after its start or its taking a title,
@@ -44,5 +44,5 @@ mod signals;
 mod transcript;
 mod worker;
 
-pub use plan::{FakeVllm, fake_vllm};
+pub use plan::{FakeVllm, Step, fake_vllm};
 pub use program::run;

@@ -3,6 +3,7 @@
 
 pub mod census;
 pub mod chaos;
+pub mod deaths;
 pub mod fake_vllm;
 pub mod hangup;
 pub mod process_table;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use rustix::process::{Pid, getpid};
+use rustix::process::{Pid, Signal, getpid};
 
 /// One row of the process table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,21 @@ impl Process {
             .is_ok_and(|block| block.split(|byte| *byte == 0).any(|it| it == variable.as_bytes()))
     }
 
+    /// Whether it neither catches nor ignores this signal (`SigCgt` and `SigIgn` of `proc(5)`).
+    pub fn dies_of(&self, signal: Signal) -> bool {
+        let status = fs::read_to_string(proc_path(self.pid, "status")).unwrap_or_default();
+        let masks = status.lines().filter_map(|line| {
+            line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigIgn:"))
+        });
+        let mut masks = masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        masks.all(|mask| mask & (1 << (signal.as_raw() - 1)) == 0)
+    }
+
+    /// Whether it has a file mapped with these letters in its path.
+    pub fn has_mapped(&self, part: &str) -> bool {
+        fs::read_to_string(proc_path(self.pid, "maps")).is_ok_and(|maps| maps.contains(part))
+    }
+
     /// The files under `/dev/shm` that it has mapped and that still exist.
     pub fn shared_memory(&self) -> BTreeSet<PathBuf> {
         let maps = fs::read_to_string(proc_path(self.pid, "maps")).unwrap_or_default();
@@ -86,7 +101,11 @@ pub fn processes() -> Vec<Process> {
 
 /// The children of `root`, their children, and so on, parents before their children.
 pub fn descendants(root: Pid) -> Vec<Process> {
-    let table = processes();
+    descendants_among(&processes(), root)
+}
+
+/// The same, by a table that was read before.
+pub fn descendants_among(table: &[Process], root: Pid) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {

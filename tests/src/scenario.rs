@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use vllm_supervisor::config::{Config, ExitPolicy, ModelReference};
 use vllm_supervisor::{
-    EventKind, Notice, ServiceState, Snapshot, StartError, Supervisor, SupervisorHandle, wire,
+    EventKind, EventStream, Notice, ServiceState, Snapshot, StartError, Supervisor,
+    SupervisorHandle, wire,
 };
 
 use crate::census::Census;
@@ -22,26 +23,30 @@ use crate::real_vllm::RealVllm;
 /// A vLLM to be supervised.
 #[derive(Clone, Debug)]
 pub struct Server {
-    command: PathBuf,
+    /// The program and its first words.
+    command: Vec<String>,
     model: PathBuf,
     other_model: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     /// How long to wait for anything to happen.
     patience: Duration,
+    /// What the main process has mapped when it is amid its imports.
+    imports: &'static str,
 }
 
 impl Server {
     /// The stand-in at `command` (`env!("CARGO_BIN_EXE_fake_vllm")`), following a plan.
     pub fn fake(command: &str, plan: &FakeVllm) -> Self {
         Self {
-            command: command.into(),
+            command: vec![command.to_owned()],
             // Any directory will do: the stand-in reads nothing from it.
             model: env!("CARGO_MANIFEST_DIR").into(),
             other_model: concat!(env!("CARGO_MANIFEST_DIR"), "/src").into(),
             arguments: Vec::new(),
             environment: vec![plan.environment()],
             patience: Duration::from_secs(30),
+            imports: "",
         }
     }
 
@@ -49,13 +54,34 @@ impl Server {
     pub fn real(vllm: RealVllm) -> Self {
         let variable = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Self {
-            command: vllm.command,
+            command: vec![vllm.command.display().to_string()],
             model: vllm.tiny_model,
             other_model: vllm.other_model,
             arguments: RealVllm::quick_arguments().map(str::to_owned).to_vec(),
             environment: RealVllm::quick_environment().map(variable).to_vec(),
             patience: Duration::from_secs(300),
+            imports: "libtorch",
         }
+    }
+
+    /// With a process beside it that has a session of its own and none of its environment; the
+    /// stand-in has one where its plan says so.
+    #[must_use]
+    pub fn with_helper(mut self) -> Self {
+        let script = format!("env -i setsid {HELPER} & exec \"$0\" \"$@\"");
+        let shell = ["/bin/sh", "-c", &script].map(str::to_owned);
+        self.command.splice(0..0, shell);
+        self
+    }
+
+    /// Whether this main process is amid its imports, or past them.
+    pub fn imports(&self, main: &Process) -> bool {
+        main.has_mapped(self.imports)
+    }
+
+    /// How long to wait for anything to happen.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The second model.
@@ -63,6 +89,9 @@ impl Server {
         self.other_model.to_str().unwrap_or_default()
     }
 }
+
+/// What [`Server::with_helper`] runs.
+const HELPER: &str = "sleep 86399";
 
 /// Which of vLLM's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +102,10 @@ pub enum Victim {
     EngineCore,
     /// `VLLM::Worker`.
     Worker,
+    /// Of Python's `multiprocessing`.
+    ResourceTracker,
+    /// One that has a session of its own and none of vLLM's environment.
+    Helper,
 }
 
 /// A supervisor, its vLLM, and everything that happened.
@@ -234,6 +267,15 @@ impl Scenario {
 
     /// The greedy continuation of a fixed prompt by so many tokens.
     pub async fn complete_with(&self, max_tokens: u32) -> String {
+        self.ask(max_tokens).await.unwrap_or_else(|error| panic!("{error}\n{}", self.story()))
+    }
+
+    /// The same, which may fail.
+    ///
+    /// # Errors
+    ///
+    /// What there was instead of a completion.
+    pub async fn ask(&self, max_tokens: u32) -> Result<String, String> {
         let url = format!("{}/v1/completions", self.handle().base_url());
         let body = serde_json::json!({
             "model": self.handle().watch().borrow().model.as_str(),
@@ -244,10 +286,12 @@ impl Scenario {
         });
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let request = client.post(url).json(&body).timeout(Duration::from_secs(60));
-        let answer = request.send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{answer:?}");
-        let answer: serde_json::Value = answer.json().await.expect("JSON");
-        answer["choices"][0]["text"].as_str().expect("a text").to_owned()
+        let answer = request.send().await.map_err(|error| error.to_string())?;
+        if !answer.status().is_success() {
+            return Err(format!("{answer:?}"));
+        }
+        let answer: serde_json::Value = answer.json().await.map_err(|error| error.to_string())?;
+        answer["choices"][0]["text"].as_str().map(str::to_owned).ok_or_else(|| answer.to_string())
     }
 
     /// Waits until vLLM's own counter tells of a request that runs.
@@ -268,15 +312,21 @@ impl Scenario {
 
     /// The process of that role in the present incarnation.
     pub fn process(&self, victim: Victim) -> Process {
-        let main = self.handle().watch().borrow().pid.expect("a main process");
-        let wanted = |process: &Process| match victim {
+        let processes = self.processes();
+        self.find(victim, &processes).cloned().unwrap_or_else(|| {
+            panic!("there is no {victim:?} among {processes:#?}\n{}", self.story())
+        })
+    }
+
+    /// The one of these that has that role in the present incarnation, and its title.
+    pub fn find<'a>(&self, victim: Victim, processes: &'a [Process]) -> Option<&'a Process> {
+        let main = self.handle().watch().borrow().pid?;
+        processes.iter().find(|process| match victim {
             Victim::ApiServer => process.pid.as_raw_pid().cast_unsigned() == main,
             Victim::EngineCore => process.title.starts_with("VLLM::EngineCore"),
             Victim::Worker => process.title.starts_with("VLLM::Worker"),
-        };
-        let processes = self.processes();
-        processes.iter().find(|it| wanted(it)).cloned().unwrap_or_else(|| {
-            panic!("there is no {victim:?} among {processes:#?}\n{}", self.story())
+            Victim::ResourceTracker => process.title.contains("resource_tracker"),
+            Victim::Helper => [HELPER, "fake_vllm-grandchild"].contains(&process.title.as_str()),
         })
     }
 
@@ -356,7 +406,7 @@ fn configuration(server: &Server, census: &Census, directory: &Path) -> Config {
     let model = ModelReference::Directory(server.model.clone());
     let mut config = Config::with_defaults(model, directory.join("state"));
     config.port = free_port();
-    config.vllm_binary = Some(vec![server.command.display().to_string()]);
+    config.vllm_binary = Some(server.command.clone());
     config.extra_args.clone_from(&server.arguments);
     config.env = server.environment.iter().cloned().collect();
     let (name, value) = census.variable();
@@ -365,6 +415,18 @@ fn configuration(server: &Server, census: &Census, directory: &Path) -> Config {
     config.env.insert("TMPDIR".to_owned(), directory.display().to_string());
     config.lifecycle.stop_on_exit = ExitPolicy::Stop;
     config
+}
+
+/// Reads up to the event that enters a state, or to the end.
+pub async fn enters(events: &mut EventStream, state: ServiceState) {
+    while let Some(notice) = events.next().await {
+        if let Notice::Event(event) = notice
+            && let EventKind::StateChanged { to, .. } = event.kind
+            && to == state
+        {
+            return;
+        }
+    }
 }
 
 /// A port that nobody had a moment ago. Between here and vLLM another test may take it; with

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::{Duration, Instant};
 
-use crate::domain::absence::{Leftover, Obstacle, ScanError};
+use crate::domain::absence::{Leftover, ScanError};
 
 mod births;
 mod cgroup;
@@ -137,34 +137,13 @@ impl Ownership {
         }
     }
 
-    /// After how many looks at who is new it no longer counts that somebody came and went during
-    /// each of them, as somebody always does on a busy machine. Who is of the launch and has not
-    /// left its cgroup is counted there. Elsewhere, to be missed a link of a chain of processes would
-    /// have to end each time between being listed and being read, a few microseconds.
-    fn looks_enough(&self) -> u32 {
-        match self {
-            Self::Cgroup(..) => 1,
-            Self::SessionAndMarker(_) => 50,
-        }
-    }
-
     /// Who is left, by a look at everybody.
     ///
     /// # Errors
     ///
     /// What could not be looked at.
     pub(super) fn emptied(&self, roster: &mut Roster) -> Result<Vec<Leftover>, ScanError> {
-        let mut seen = self.members(roster, Depth::Everyone);
-        let mut looks = 0;
-        while seen.as_ref().is_err_and(is_passing) && looks < self.looks_enough() {
-            seen = self.members(roster, Depth::Newcomers);
-            looks += 1;
-        }
-        if let Err(error) = seen
-            && !is_passing(&error)
-        {
-            return Err(error);
-        }
+        self.members(roster, Depth::Everyone)?;
         let left: Vec<_> = roster.members().map(Member::leftover).collect();
         match self.cgroup() {
             // Somebody is in it who came since it was read.
@@ -176,13 +155,9 @@ impl Ownership {
     }
 }
 
-fn is_passing(error: &ScanError) -> bool {
-    error.obstacle == Obstacle::Passing
-}
-
-/// Kills whoever forks and ends too fast to be seen, for whom a signal to the whole group comes never
-/// too late. The group has the number of the main process, which nobody else can have before we reap
-/// it.
+/// Kills whoever forks and ends too fast to be stopped, for whom a signal to the whole group comes
+/// never too late. The group has the number of the main process, which nobody else can have before we
+/// reap it.
 fn kill_unseen(roster: &Roster) {
     let Some(head) = roster.head().filter(|head| head.awaits_us()) else { return };
     if let Some(group) = i32::try_from(head.pid).ok().and_then(Pid::from_raw)

@@ -5,11 +5,16 @@
 
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::io::Errno;
 
 use crate::domain::absence::{Obstacle, ScanError};
+
+/// Bytes of the list of processes that are read at a time: some twenty of them.
+const BATCH: usize = 512;
 
 /// What `/proc/<pid>/stat` tells (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,18 +72,38 @@ impl Stat {
 
 /// The numbers of all processes.
 pub(super) fn pids() -> Result<Vec<u32>, ScanError> {
-    let failed = |error: io::Error| ScanError::new("/proc", &error);
     let mut pids = Vec::new();
-    for entry in fs::read_dir("/proc").map_err(failed)? {
-        pids.extend(
-            entry.map_err(failed)?.file_name().to_str().and_then(|it| it.parse::<u32>().ok()),
-        );
-    }
-    if pids.is_empty() {
-        // We are one, so this is no view of the processes.
-        return Err(ScanError::new("/proc", &"it shows no process"));
-    }
+    each_pid(|pid| pids.push(pid))?;
     Ok(pids)
+}
+
+/// Visits the numbers of all processes upwards, a few at a time: whoever is born meanwhile has a
+/// higher number and is visited, too (Linux, `fs/proc/base.c`, `proc_pid_readdir`), unless numbers
+/// have begun anew.
+pub(super) fn each_pid(mut visit: impl FnMut(u32)) -> Result<(), ScanError> {
+    let failed = |error: Errno| ScanError::new("/proc", &io::Error::from(error));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open("/proc", flags, Mode::empty()).map_err(failed)?;
+    let mut batch = [MaybeUninit::uninit(); BATCH];
+    let mut entries = RawDir::new(directory, &mut batch);
+    let mut is_view = false;
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(failed)?;
+        if let Some(pid) = entry.file_name().to_str().ok().and_then(|it| it.parse().ok()) {
+            is_view = true;
+            visit(pid);
+        }
+    }
+    // We are one, so without any it is no view of the processes.
+    if is_view { Ok(()) } else { Err(ScanError::new("/proc", &"it shows no process")) }
+}
+
+/// The number that was given last. It is less than an earlier one where numbers have begun anew.
+pub(super) fn latest_pid() -> Result<u32, ScanError> {
+    const PATH: &str = "/proc/loadavg";
+    let text = fs::read_to_string(PATH).map_err(|error| ScanError::new(PATH, &error))?;
+    let last = text.split_ascii_whitespace().last().and_then(|last| last.parse().ok());
+    last.ok_or_else(|| ScanError::new(PATH, &"it has another form"))
 }
 
 /// The environment that it was started with, `NAME=value` and a zero byte each; empty for a zombie

@@ -25,8 +25,6 @@ pub enum Obstacle {
     Refused,
     /// It failed: no descriptor or memory was free, a disk is broken, a kernel is different.
     Failed,
-    /// It changed while it was looked at; another look may show it.
-    Passing,
 }
 
 impl ScanError {
@@ -34,11 +32,6 @@ impl ScanError {
     pub fn new(looked_at: impl Into<String>, said: &impl fmt::Display) -> Self {
         let (looked_at, said) = (looked_at.into(), said.to_string());
         Self { looked_at, said, obstacle: Obstacle::Failed }
-    }
-
-    /// The same, of what changed meanwhile.
-    pub fn passing(looked_at: impl Into<String>, said: &impl fmt::Display) -> Self {
-        Self { obstacle: Obstacle::Passing, ..Self::new(looked_at, said) }
     }
 
     /// The same, of what we may not look at.

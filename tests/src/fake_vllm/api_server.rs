@@ -23,7 +23,7 @@ use super::crew::{Crew, Report};
 use super::http::{self, Request};
 use super::link::{Answer, Order};
 use super::log::{self, Log};
-use super::plan::{Plan, Quirk};
+use super::plan::{Plan, Quirk, Step};
 use super::program::freeze;
 use super::signals::{StopSignals, die_by};
 use super::transcript;
@@ -86,6 +86,7 @@ impl ApiServer {
         // Signals that nobody asks for: deaf from the first moment.
         let _deaf = self.plan.has(Quirk::IgnoresSigterm).then(StopSignals::listen);
         sleep(self.plan.share_of_load_time(10)).await;
+        self.plan.pass(Step::FrontImports).await;
         self.log.print(transcript::API_IMPORTED);
         let socket = self.bind()?;
         let mut stops = StopSignals::listen();
@@ -133,7 +134,7 @@ impl ApiServer {
             engine_segment: None,
         };
         drop(engine.for_role(Role::ResourceTracker).start(tracker_end));
-        if self.plan.has(Quirk::LeavesGrandchild) {
+        if self.plan.has(Quirk::LeavesGrandchild) || self.plan.has(Quirk::LeavesStranger) {
             drop(engine.for_role(Role::Grandchild).start(std::fs::File::open("/dev/null")?));
         }
         fcntl_setfd(&our_end, FdFlags::empty())?;

@@ -4,7 +4,6 @@
 //! only after importing vLLM, 16 s later, do they take their titles. So here: the helper first
 //! runs under Python's name, then executes itself once more under its title, as the same process.
 
-use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use super::plan::Plan;
+use super::plan::{Plan, Quirk, Step};
 
 /// The environment variable that carries a helper's orders, as JSON.
 const ORDERS_VARIABLE: &str = "FAKE_VLLM_ORDERS";
@@ -86,6 +85,9 @@ impl Orders {
                 .args(["-c", "from multiprocessing.spawn import spawn_main; spawn_main()"])
                 .arg("--multiprocessing-fork"),
         };
+        if matches!(self.role, Role::Grandchild) && self.plan.has(Quirk::LeavesStranger) {
+            command.env_clear();
+        }
         let child = command.env(ORDERS_VARIABLE, self.as_json()).stdin(Stdio::from(stdin.into()));
         child.spawn().expect("the stand-in can start itself")
     }
@@ -94,9 +96,13 @@ impl Orders {
     ///
     /// Setting a title overwrites the environment that `/proc` shows, unless `SPT_NOENV` is set
     /// (setproctitle 1.3.8); here the environment goes altogether.
-    pub(super) fn import_and_take_title(self) -> ExitCode {
-        let (_never, nothing) = std::sync::mpsc::channel::<Infallible>();
-        nothing.recv_timeout(self.import_time()).ok();
+    pub(super) async fn import_and_take_title(self) -> ExitCode {
+        tokio::time::sleep(self.import_time()).await;
+        match self.role {
+            Role::EngineCore => self.plan.pass(Step::EngineImports).await,
+            Role::Worker { .. } => self.plan.pass(Step::WorkerImports).await,
+            Role::ResourceTracker | Role::Grandchild => {}
+        }
         let titled = Self { stage: Stage::Titled, ..self };
         #[expect(clippy::disallowed_methods, reason = "the stand-in brings its own process tree")]
         let mut command = std::process::Command::new(OWN_PROGRAM);

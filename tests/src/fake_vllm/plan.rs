@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::program::LIFETIME;
+
+/// The pause between two looks at a gate.
+const GATE_PAUSE: Duration = Duration::from_millis(5);
+
 /// The environment variable that carries the plan, as JSON.
 const PLAN_VARIABLE: &str = "FAKE_VLLM_PLAN";
 
@@ -42,6 +47,29 @@ pub(super) struct Plan {
     pub(super) health_takes: Duration,
     pub(super) health_fails_after: Option<Duration>,
     pub(super) quirks: BTreeSet<Quirk>,
+    pub(super) gate: Option<Gate>,
+}
+
+/// A step that waits until a file exists.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Gate {
+    step: Step,
+    opened_by: PathBuf,
+}
+
+/// A step at which a launch can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// The API server imports vLLM, and has said nothing yet.
+    FrontImports,
+    /// The engine imports vLLM, and has no title yet.
+    EngineImports,
+    /// The workers import vLLM, and have no titles yet.
+    WorkerImports,
+    /// Everybody has a title, and the workers load weights.
+    WeightsLoad,
+    /// The workers have a request to answer.
+    Answers,
 }
 
 /// An exit that nobody asked for.
@@ -56,6 +84,7 @@ pub(super) struct Exit {
 pub(super) enum Quirk {
     IgnoresSigterm,
     LeavesGrandchild,
+    LeavesStranger,
     FloodsLog,
     OmitsModel,
     DiesOnFirstRequest,
@@ -76,6 +105,7 @@ impl Default for Plan {
             health_takes: Duration::ZERO,
             health_fails_after: None,
             quirks: BTreeSet::new(),
+            gate: None,
         }
     }
 }
@@ -89,6 +119,18 @@ impl Plan {
     /// importing vLLM, once in each of its processes, one after the other.
     pub(super) fn share_of_load_time(&self, percent: u32) -> Duration {
         self.load_time * percent / 100
+    }
+
+    /// Returns when nothing holds this step any more; after the lifetime of a process at the latest.
+    pub(super) async fn pass(&self, step: Step) {
+        let Some(gate) = self.gate.as_ref().filter(|gate| gate.step == step) else { return };
+        let mut looks = tokio::time::interval(GATE_PAUSE);
+        let opened = async {
+            while !gate.opened_by.exists() {
+                looks.tick().await;
+            }
+        };
+        tokio::time::timeout(LIFETIME, opened).await.ok();
     }
 }
 
@@ -184,6 +226,18 @@ impl FakeVllm {
     #[must_use]
     pub fn leaves_grandchild(self) -> Self {
         self.add(Quirk::LeavesGrandchild)
+    }
+
+    /// The same, and it shows nothing of the environment that it was started with.
+    #[must_use]
+    pub fn leaves_stranger(self) -> Self {
+        self.add(Quirk::LeavesStranger)
+    }
+
+    /// Every launch stays at this step until the file `gate` exists; for ten minutes at most.
+    #[must_use]
+    pub fn waits_at(self, step: Step, gate: impl Into<PathBuf>) -> Self {
+        self.change(|plan| plan.gate = Some(Gate { step, opened_by: gate.into() }))
     }
 
     /// Four megabytes of log without a line's end while loading.

@@ -14,7 +14,7 @@ use super::plan::FakeVllm;
 use super::{api_server, engine_core, resource_tracker, signals, transcript, worker};
 
 /// The belt: no process of the stand-in lives longer.
-const LIFETIME: Duration = Duration::from_secs(600);
+pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 
 /// The whole program: the API server when started by hand, one of its helpers when it started
 /// itself.
@@ -30,7 +30,7 @@ pub fn run() -> ExitCode {
             rustix::process::setsid().ok();
             freeze()
         }
-        (_, Stage::Importing) => orders.import_and_take_title(),
+        (_, Stage::Importing) => block_on(orders.import_and_take_title()),
         (Role::EngineCore, Stage::Titled) => {
             put_on_belt();
             block_on(engine_core::run(orders))

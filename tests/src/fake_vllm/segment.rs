@@ -25,9 +25,10 @@ impl Segment {
     /// Makes `/dev/shm/psm_` and eight hexadecimal digits, as Python's `SharedMemory` does, maps
     /// it, and tells the resource tracker.
     pub(super) fn create(tracker_pipe: RawFd) -> io::Result<Self> {
-        // The descriptor is inherited, and open until this process ends.
-        let tracker =
-            OpenOptions::new().write(true).open(format!("/proc/self/fd/{tracker_pipe}"))?;
+        // The descriptor is inherited, and open until this process ends. For writing alone it could
+        // not be opened where the tracker has died (fifo(7)).
+        let tracker = format!("/proc/self/fd/{tracker_pipe}");
+        let tracker = OpenOptions::new().read(true).write(true).open(tracker)?;
         let path = loop {
             let number = RandomState::new().hash_one(std::process::id()) & 0xffff_ffff;
             let path = PathBuf::from(format!("/dev/shm/psm_{number:08x}"));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::child::{Orders, Role};
 use super::link::{self, Answer, Ear, Mouth, Order};
 use super::log::{self, Log};
-use super::plan::{Plan, Quirk};
+use super::plan::{Plan, Quirk, Step};
 use super::program::freeze;
 use super::segment::{self, Segment};
 use super::signals::StopSignals;
@@ -59,6 +59,7 @@ impl Worker {
     /// only afterwards.
     async fn work(mut self) -> ExitCode {
         self.log.print(transcript::WORKER_STARTS);
+        self.plan.pass(Step::WeightsLoad).await;
         self.load_shards().await;
         self.log.print(transcript::WORKER_LOADED);
         self.mouth.say(&Answer::Loaded { segment: self.segment.path().to_owned() }).await;
@@ -108,6 +109,7 @@ impl Worker {
                         return ExitCode::FAILURE;
                     }
                     Some(Order::Complete { number, tokens }) => {
+                        self.plan.pass(Step::Answers).await;
                         let text = " la".repeat(tokens as usize);
                         self.mouth.say(&Answer::Completed { number, text }).await;
                     }

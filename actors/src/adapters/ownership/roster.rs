@@ -36,8 +36,6 @@ impl Member {
 #[derive(Debug)]
 pub(in crate::adapters) struct Roster {
     head: Option<Arc<Held>>,
-    /// Whose child it was when it was entered: its supervisor's, or whoever adopts orphans there.
-    parent_of_head: Option<u32>,
     members: BTreeMap<u32, Member>,
     /// Those who were looked at, and do not belong.
     pub(super) strangers: BTreeSet<u32>,
@@ -56,7 +54,6 @@ impl Roster {
     ) -> Self {
         Self {
             head: None,
-            parent_of_head: None,
             members: BTreeMap::new(),
             strangers: BTreeSet::new(),
             entered: 0,
@@ -69,17 +66,11 @@ impl Roster {
     /// Enters the main process.
     pub(in crate::adapters) fn lead(&mut self, head: Arc<Held>) {
         self.head = Some(Arc::clone(&head));
-        // Unread, nobody knows, and nobody is ruled out.
-        self.parent_of_head = Stat::of(head.pid).ok().flatten().map(|stat| stat.parent);
         self.insert(head, "vllm".to_owned(), Role::ApiServer);
     }
 
     pub(in crate::adapters) fn head(&self) -> Option<&Arc<Held>> {
         self.head.as_ref()
-    }
-
-    pub(super) fn parent_of_head(&self) -> Option<u32> {
-        self.parent_of_head
     }
 
     /// Those who live.

@@ -176,6 +176,21 @@ async fn a_chain_that_forks_and_exits_does_not_outrun_a_sweep() {
 }
 
 #[tokio::test]
+async fn a_look_tells_who_is_left_though_others_come_and_go_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let stamp = directory.path().join("stamp");
+    // Orphans, which might be anybody's.
+    let script = format!("while :; do (sleep 0.01 &); : >{}; sleep 0.005; done", stamp.display());
+    let _others = [Planted::new(&script), Planted::new(&script)];
+    until("they come and go", || stamp.exists()).await;
+    for plant in [Planted::new, Planted::ungrouped] {
+        let planted = plant("exec sleep 600");
+        assert_eq!(planted.tree.remaining_in_the_end().unwrap().len(), 1);
+        swept(&planted.tree);
+    }
+}
+
+#[tokio::test]
 async fn a_sweep_leaves_other_launches_alone() {
     let (ours, other) = (Planted::new("exec sleep 600"), Planted::new("exec sleep 600"));
     swept(&ours.tree);
@@ -243,17 +258,6 @@ async fn a_guardian_that_is_killed_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_machine_on_which_somebody_always_comes_and_goes_does_not_keep_a_proof_back() {
-    // Not of the launch: no session, no marker, no descent.
-    let busy = Storm::begin();
-    for plant in [Planted::new, Planted::ungrouped] {
-        let planted = plant("exec sleep 600");
-        swept(&planted.tree);
-    }
-    drop(busy);
-}
-
-#[tokio::test]
 async fn shared_memory_is_known_by_whoever_has_it_open_as_soon_as_it_appears() {
     let name = format!("/dev/shm/vllmd-test-{}", proc_fs::random_uuid().unwrap());
     // Open and not mapped, which no reading of maps would show.
@@ -286,24 +290,6 @@ async fn all_launches_of_a_supervisor_are_known_by_how_their_marker_begins() {
     until("it carries it", || carries_marker(planted.main(), prefix)).await;
     assert!(!carries_marker(planted.main(), "another"));
     assert!(!carries_marker(std::process::id(), prefix));
-}
-
-/// Starts one short-lived process after the other.
-struct Storm(std::process::Child);
-
-impl Storm {
-    #[expect(clippy::disallowed_methods, reason = "somebody has to come and go")]
-    fn begin() -> Self {
-        let script = "while :; do /bin/true; done";
-        Self(Command::new("/bin/sh").args(["-c", script]).spawn().unwrap())
-    }
-}
-
-impl Drop for Storm {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
 }
 
 /// A tree that is gone at the end.

@@ -35,7 +35,11 @@ async fn exhaust(tree: &ProcessTree) -> Vec<File> {
     setrlimit(Resource::Nofile, limit).unwrap();
     let taken = RefCell::new(Vec::new());
     until("nobody can look", || {
-        taken.borrow_mut().extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+        {
+            // The watch has a descriptor as long as it looks.
+            let _nobody_looks = tree.watched.roster();
+            taken.borrow_mut().extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+        }
         tree.remaining().is_err_and(|error| error.said.contains("Too many open files"))
     })
     .await;

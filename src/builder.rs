@@ -32,7 +32,10 @@ pub(crate) use vllm_supervisor_actors::adapters::{
 
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
-use crate::config::{self, Config, ConfigError, GpuMonitor, ModelReferenceError, invalid_model};
+use crate::config::{
+    self, Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, Overrides, Sources,
+    invalid_model,
+};
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
 use crate::launch_recipe;
@@ -123,7 +126,8 @@ impl SupervisorBuilder {
     }
 
     /// Where to keep what outlives the supervisor: journal, logs, and what is needed to adopt a
-    /// running vLLM. One supervisor a directory; `$XDG_STATE_HOME/vllmd` by default.
+    /// running vLLM. One supervisor a directory; by default `$XDG_STATE_HOME/vllmd`, else
+    /// `~/.local/state/vllmd`.
     #[must_use]
     pub fn state_dir(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -145,7 +149,7 @@ impl SupervisorBuilder {
     ///
     /// [`StartError`]; then nothing was started and nothing is left.
     pub async fn spawn(self) -> Result<SupervisorHandle, StartError> {
-        let config = self.resolve()?;
+        let config = self.resolve(&Sources::from_process(Overrides::default(), None))?;
         let recipe =
             launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
         let base_url = format!("http://{}", recipe.address);
@@ -167,23 +171,18 @@ impl SupervisorBuilder {
         connect(&config, adapters, resume, base_url).await
     }
 
-    fn resolve(self) -> Result<Config, ConfigError> {
-        let mut config = match (self.config, self.model) {
-            (Some(mut config), Some(model)) => {
-                config.model = Config::for_model(&model)?.model;
-                config
-            }
-            (Some(config), None) => config,
-            (None, Some(model)) => Config::for_model(&model)?,
+    /// What is given here is not looked for in the process's environment.
+    fn resolve(self, process: &Sources) -> Result<Config, ConfigError> {
+        let mut draft = match (self.config, self.model) {
+            (Some(config), Some(model)) => Draft::from(config).with_model(&model, process)?,
+            (Some(config), None) => Draft::from(config),
+            (None, Some(model)) => Draft::of_model(&model, process)?,
             (None, None) => return Err(ConfigError::no_model()),
         };
         for edit in self.edits {
-            edit(&mut config);
+            draft.edit(edit);
         }
-        match config.problems() {
-            problems if problems.is_empty() => Ok(config),
-            problems => Err(ConfigError { problems, file: None }),
-        }
+        draft.settle()
     }
 }
 
@@ -265,3 +264,6 @@ fn gpu_source(config: &Config, marker_prefix: String) -> Arc<dyn GpuSource> {
         GpuMonitor::Auto | GpuMonitor::Nvml => Arc::new(NvmlSource::start(interval, None, ours)),
     }
 }
+
+#[cfg(test)]
+mod tests;

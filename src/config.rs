@@ -4,6 +4,7 @@
 //! file, default. [`Resolved::load`] does that and reports every problem at once; an embedder
 //! may as well start from [`Config::with_defaults`] and change fields.
 
+mod draft;
 mod field_reader;
 mod file;
 mod model_reference;
@@ -30,6 +31,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+pub(crate) use draft::Draft;
 pub use model_reference::{ModelReference, ModelReferenceError};
 pub use problem::{ConfigError, Problem, ProblemCode};
 pub use resolve::{Origin, Resolved, Setting};
@@ -90,10 +92,14 @@ impl Config {
     /// The defaults for a model named in words (`namespace/name`, or a path), with the state
     /// directory and the secrets of this process's environment. No file is read.
     ///
+    /// Where neither `XDG_STATE_HOME` nor HOME is set, `state_dir` is empty, and has to be set before
+    /// the configuration can be used.
+    ///
     /// # Errors
-    /// With every problem, when the model or a secret cannot be used.
+    /// With every problem, when the model cannot be used, or a secret that the environment names.
     pub fn for_model(model: &str) -> Result<Self, ConfigError> {
-        Ok(Resolved::load(&Sources::programmatic(model))?.config)
+        let process = Sources::from_process(Overrides::default(), None);
+        Draft::of_model(model, &process)?.unedited()
     }
 
     /// Everything wrong with this configuration, sorted by key; empty when it can be used.

@@ -164,16 +164,13 @@ impl Resolver<'_> {
             self.fields.found("state_dir", Place::flag("--state-dir"));
             return self.sources.working_directory.join(path);
         }
-        let Some(base) = self.sources.xdg_directory("XDG_STATE_HOME", ".local/state") else {
-            let message = "there is no home directory to keep state in";
-            let help = "give `--state-dir`, or set XDG_STATE_HOME or HOME";
-            self.fields.problems.push(Problem::new("--state-dir", message, help));
-            return PathBuf::new();
-        };
-        if self.sources.variable("XDG_STATE_HOME").is_some_and(|path| base == Path::new(path)) {
+        let directory = self.sources.state_directory();
+        let by_variable = self.sources.variable("XDG_STATE_HOME").map(Path::new);
+        if by_variable.is_some() && by_variable == directory.as_deref().and_then(Path::parent) {
             self.fields.found("state_dir", Place::variable("XDG_STATE_HOME"));
         }
-        base.join("vllmd")
+        // An empty one is a problem of the configuration.
+        directory.unwrap_or_default()
     }
 
     fn secrets(&mut self) -> Secrets {

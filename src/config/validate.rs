@@ -62,6 +62,11 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         let problem = Problem::of_setting("lifecycle.mode", message, "use `managed`");
         problems.push(problem.with_value(config.lifecycle.mode.name()));
     }
+    if config.state_dir.as_os_str().is_empty() {
+        let message = "nobody names a state directory, and there is no home directory for one";
+        let help = "give `--state-dir` (in a program, `state_dir`), or set XDG_STATE_HOME or HOME";
+        problems.push(Problem::new("--state-dir", message, help));
+    }
     problems.extend(arguments(&config.extra_args));
     problems.extend(config.env.iter().filter_map(|(name, value)| variable(name, value)));
     problems.extend(durations(config));

@@ -10,6 +10,7 @@ use vllm_supervisor_actors::domain::id::Sequence;
 use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::domain::ticket::Outcome;
 use vllm_supervisor_actors::ports::Journal;
 use vllm_supervisor_actors::root::{Answer, Command, RootMessage, Snapshot};
 
@@ -140,14 +141,21 @@ impl SupervisorHandle {
     }
 
     /// As [`SupervisorHandle::load_model`], with progress on the way.
+    ///
+    /// The load begins now, whether or not the stream is ever read, and goes on when it is dropped.
+    /// Until the stream has ended it holds the supervisor as a handle does.
     pub fn load_model_stream(&self, model: &str) -> LoadStream {
         let events = self.subscribe();
-        let (handle, text) = (self.clone(), model.to_owned());
-        LoadStream::new(
-            events,
-            parse(model).ok(),
-            Box::pin(async move { handle.load_model(&text).await }),
-        )
+        let model = parse(model);
+        let asked =
+            model.clone().and_then(|model| self.put(|reply| Command::Load { model, reply }));
+        let handle = self.clone();
+        let outcome = Box::pin(async move {
+            let outcome = answer(asked?).await;
+            drop(handle);
+            outcome
+        });
+        LoadStream::new(events, model.ok(), outcome)
     }
 
     /// The models that vLLM listed at the last health check; none unless running.
@@ -225,14 +233,26 @@ impl SupervisorHandle {
     }
 
     async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), CommandError> {
+        answer(self.put(command)?).await
+    }
+
+    /// Puts a command; the answer is to come.
+    fn put(
+        &self,
+        command: impl FnOnce(Answer) -> Command,
+    ) -> Result<oneshot::Receiver<Outcome>, CommandError> {
         let (answer, outcome) = oneshot::channel();
         self.send(command(RpcReplyPort::from(answer)))?;
-        Ok(outcome.await.map_err(|_| CommandError::SupervisorEnded)??)
+        Ok(outcome)
     }
 
     fn send(&self, command: Command) -> Result<(), CommandError> {
         self.shared.root.send_message(command.into()).map_err(|_| CommandError::SupervisorEnded)
     }
+}
+
+async fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<(), CommandError> {
+    Ok(outcome.await.map_err(|_| CommandError::SupervisorEnded)??)
 }
 
 fn parse(text: &str) -> Result<ModelId, CommandError> {

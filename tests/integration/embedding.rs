@@ -1,7 +1,7 @@
 //! What a program sees: events, snapshots, statuses, and the actor behind.
 
 use vllm_supervisor::config::ExitPolicy;
-use vllm_supervisor::{Command, EventKind, Notice, Sequence, ServiceState, wire};
+use vllm_supervisor::{Command, EventKind, Notice, Sequence, ServiceState, Snapshot, wire};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
@@ -92,6 +92,34 @@ async fn the_status_tells_what_runs() {
     assert_eq!(body["last_health_check"]["healthy"], true);
     assert_eq!(body["restarts"]["cap"], 3);
     assert!(body["pid"].is_u64() && body["uptime_seconds"].is_u64());
+    scenario.end().await;
+}
+
+/// Waits until vLLM serves its second model.
+async fn wait_for_the_other_model(scenario: &Scenario) {
+    let other = scenario.server().other_model();
+    let serves = |it: &Snapshot| it.state == ServiceState::Running && it.model.as_str() == other;
+    scenario.wait_until(serves).await;
+}
+
+#[tokio::test]
+async fn a_load_begins_when_it_is_asked_for_not_when_it_is_read() {
+    let scenario = Scenario::prepare(Server::fake(FAKE, &fake_vllm())).await;
+    let mut unread = scenario.handle().load_model_stream(scenario.server().other_model());
+    wait_for_the_other_model(&scenario).await;
+    let mut last = None;
+    while let Some(item) = unread.next().await {
+        last = Some(item.unwrap().percent);
+    }
+    assert_eq!(last, Some(100));
+    scenario.end().await;
+}
+
+#[tokio::test]
+async fn a_load_goes_on_when_nobody_reads_of_it_any_more() {
+    let scenario = Scenario::prepare(Server::fake(FAKE, &fake_vllm())).await;
+    drop(scenario.handle().load_model_stream(scenario.server().other_model()));
+    wait_for_the_other_model(&scenario).await;
     scenario.end().await;
 }
 

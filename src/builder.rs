@@ -33,8 +33,7 @@ pub(crate) use vllm_supervisor_actors::adapters::{
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
 use crate::config::{
-    self, Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, Overrides, Sources,
-    invalid_model,
+    Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, Overrides, Sources, invalid_model,
 };
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
@@ -77,7 +76,7 @@ impl fmt::Debug for SupervisorBuilder {
 
 impl SupervisorBuilder {
     /// Starts from a configuration, such as one that was loaded from a file
-    /// ([`Resolved::load`](config::Resolved::load)). What else is set here wins over it.
+    /// ([`Resolved::load`](crate::config::Resolved::load)). What else is set here wins over it.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = Some(config);
@@ -121,7 +120,7 @@ impl SupervisorBuilder {
 
     /// What becomes of vLLM when the supervisor ends; by default it lives on.
     #[must_use]
-    pub fn on_exit(self, on_exit: config::ExitPolicy) -> Self {
+    pub fn on_exit(self, on_exit: ExitPolicy) -> Self {
         self.configure(move |config| config.lifecycle.stop_on_exit = on_exit)
     }
 
@@ -238,10 +237,7 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         model_load_timeout: lifecycle.model_load_timeout,
         grace: lifecycle.shutdown_grace_period,
         max_consecutive_failures: lifecycle.max_consecutive_failures,
-        on_exit: match lifecycle.stop_on_exit {
-            config::ExitPolicy::Stop => ExitPolicy::Stop,
-            config::ExitPolicy::Detach => ExitPolicy::Detach,
-        },
+        on_exit: lifecycle.stop_on_exit,
     })
 }
 

@@ -33,13 +33,14 @@ use serde_json::json;
 
 pub(crate) use draft::Draft;
 pub use model_reference::{ModelReference, ModelReferenceError};
-pub use problem::{ConfigError, Problem, ProblemCode};
+pub use problem::{ConfigError, Problem};
 pub use resolve::{Origin, Resolved, Setting};
 pub use schema::schema;
 pub use secret::{Secret, Secrets};
 pub(crate) use validate::invalid_model;
 
 pub use sources::{FileSearch, Overrides, Sources};
+pub use vllm_supervisor_actors::domain::spec::{ExitPolicy, LifecycleMode};
 
 /// The configuration file with every key at its default and explained.
 pub const DEFAULT_YAML: &str = include_str!("../config/default.yaml");
@@ -62,7 +63,7 @@ pub struct Config {
     /// When to start, to give up waiting, to restart and to stop.
     pub lifecycle: Lifecycle,
     /// How vLLM uses the GPUs, and how they are watched.
-    pub gpu: Gpu,
+    pub gpu: GpuConfig,
     /// How much of vLLM's output is kept.
     pub logs: Logs,
     /// The directory that holds what outlives a run; one service a directory.
@@ -82,7 +83,7 @@ impl Config {
             extra_args: Vec::new(),
             env: BTreeMap::new(),
             lifecycle: Lifecycle::default(),
-            gpu: Gpu::default(),
+            gpu: GpuConfig::default(),
             logs: Logs::default(),
             state_dir: state_dir.into(),
             secrets: Secrets::default(),
@@ -122,7 +123,7 @@ impl Config {
             ("vllm_binary", binary),
             ("extra_args", json!(self.extra_args).to_string()),
             ("env", json!(self.env).to_string()),
-            ("lifecycle.mode", lifecycle.mode.name().to_owned()),
+            ("lifecycle.mode", lifecycle.mode.as_str().to_owned()),
             ("lifecycle.start_timeout", in_words(lifecycle.start_timeout)),
             ("lifecycle.model_load_timeout", in_words(lifecycle.model_load_timeout)),
             ("lifecycle.health_check_interval", in_words(lifecycle.health_check_interval)),
@@ -193,42 +194,9 @@ impl Default for Lifecycle {
     }
 }
 
-/// Who owns the life of vLLM. This version supports `managed` alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LifecycleMode {
-    /// We do: vLLM is started, watched, restarted and stopped by us.
-    Managed,
-    /// Another manager does, such as systemd; we watch. Not supported yet.
-    #[schemars(skip)]
-    Monitored,
-    /// Nobody we know; we use what runs. Not supported yet.
-    #[schemars(skip)]
-    External,
-}
-
-impl LifecycleMode {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Managed => "managed",
-            Self::Monitored => "monitored",
-            Self::External => "external",
-        }
-    }
-}
-
-/// What becomes of vLLM when its supervisor ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitPolicy {
-    /// Nothing of vLLM survives us (`stop_on_exit: true`).
-    Stop,
-    /// vLLM lives on, and the next run adopts it (`stop_on_exit: false`).
-    Detach,
-}
-
 /// The settings below `gpu`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gpu {
+pub struct GpuConfig {
     /// The share of a GPU's memory vLLM may use; above 0, at most 1.
     pub memory_utilization: f64,
     /// Over how many GPUs each layer is split.
@@ -241,7 +209,7 @@ pub struct Gpu {
     pub sample_interval: Duration,
 }
 
-impl Default for Gpu {
+impl Default for GpuConfig {
     fn default() -> Self {
         Self {
             memory_utilization: 0.9,

@@ -13,7 +13,6 @@ use vllm_supervisor_actors::domain::event::{Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::input::CrashRecord;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
-use vllm_supervisor_actors::domain::spec::LifecycleMode;
 use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
 
 use crate::subscription::Notice;
@@ -285,7 +284,7 @@ impl<'a> StatusBody<'a> {
         let uptime = |since: SystemTime| since.elapsed().unwrap_or_default().as_secs();
         Self {
             state: snapshot.state.as_str(),
-            mode: mode(snapshot.mode),
+            mode: snapshot.mode.as_str(),
             model: snapshot.model.as_str(),
             pid: snapshot.pid,
             incarnation: snapshot.incarnation.get(),
@@ -309,14 +308,6 @@ impl<'a> StatusBody<'a> {
             last_error: snapshot.last_error.as_ref().map(ErrorBody::from),
             blocked: snapshot.blocked.as_ref().map(ErrorBody::from),
         }
-    }
-}
-
-fn mode(mode: LifecycleMode) -> &'static str {
-    match mode {
-        LifecycleMode::Managed => "managed",
-        LifecycleMode::Monitored => "monitored",
-        LifecycleMode::External => "external",
     }
 }
 

@@ -12,7 +12,7 @@ use super::problem::{ConfigError, Problem};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
 use super::section::{Field, GpuSection, LifecycleSection, LogsSection, VllmSection};
 use super::sources::Sources;
-use super::{Config, ExitPolicy, Gpu, Lifecycle, Logs, ModelReference, validate};
+use super::{Config, ExitPolicy, GpuConfig, Lifecycle, Logs, ModelReference, validate};
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +200,7 @@ fn resolve_lifecycle(fields: &mut FieldReader, s: LifecycleSection) -> Lifecycle
     let d = Lifecycle::default();
     fields.report_unknown("lifecycle.", &s.unknown);
     Lifecycle {
-        mode: fields.read("lifecycle.mode", s.mode).unwrap_or(d.mode),
+        mode: fields.read("lifecycle.mode", s.mode).map_or(d.mode, Into::into),
         start_timeout: fields
             .duration("lifecycle.start_timeout", s.start_timeout, s.start_timeout_seconds)
             .unwrap_or(d.start_timeout),
@@ -247,10 +247,10 @@ fn resolve_lifecycle(fields: &mut FieldReader, s: LifecycleSection) -> Lifecycle
     }
 }
 
-fn resolve_gpu(fields: &mut FieldReader, s: GpuSection) -> Gpu {
-    let d = Gpu::default();
+fn resolve_gpu(fields: &mut FieldReader, s: GpuSection) -> GpuConfig {
+    let d = GpuConfig::default();
     fields.report_unknown("gpu.", &s.unknown);
-    Gpu {
+    GpuConfig {
         memory_utilization: fields
             .read("gpu.memory_utilization", s.memory_utilization)
             .unwrap_or(d.memory_utilization),

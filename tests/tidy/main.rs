@@ -8,5 +8,6 @@ mod paths;
 mod rule;
 mod sizes;
 mod source;
+mod twins;
 mod words;
 mod workspace;

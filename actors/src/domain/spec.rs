@@ -59,7 +59,7 @@ pub enum ModelIdError {
     Unprintable,
 }
 
-/// Who owns the life of the vLLM process.
+/// Who owns the life of the vLLM process. This version supports [`LifecycleMode::Managed`] alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LifecycleMode {
     /// We do: start, restart and stop are ours.
@@ -71,13 +71,25 @@ pub enum LifecycleMode {
     External,
 }
 
+impl LifecycleMode {
+    /// The mode's name in lower case, as in JSON and in the configuration file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Managed => "managed",
+            Self::Monitored => "monitored",
+            Self::External => "external",
+        }
+    }
+}
+
 /// What becomes of vLLM when the supervisor ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ExitPolicy {
-    /// It lives on, and the next supervisor with this state directory adopts it.
+    /// It lives on, and the next supervisor with this state directory adopts it
+    /// (`stop_on_exit: false`).
     #[default]
     Detach,
-    /// It is stopped.
+    /// Nothing of it survives (`stop_on_exit: true`).
     Stop,
 }
 

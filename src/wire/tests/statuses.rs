@@ -148,8 +148,11 @@ fn a_check_that_failed_tells_why() {
 
 #[test]
 fn every_mode_and_every_kind_of_launch_has_its_name() {
-    use LifecycleMode::{External, Managed, Monitored};
-    assert_eq!([Managed, Monitored, External].map(mode), ["managed", "monitored", "external"]);
+    use crate::LifecycleMode::{External, Managed, Monitored};
+    assert_eq!(
+        [Managed, Monitored, External].map(crate::LifecycleMode::as_str),
+        ["managed", "monitored", "external"]
+    );
     assert_eq!([LaunchKind::Cold, LaunchKind::Adopted].map(launch), ["cold", "adopted"]);
 }
 

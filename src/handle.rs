@@ -215,8 +215,7 @@ impl SupervisorHandle {
     }
 
     /// The root actor, for programs that speak ractor 0.16 themselves; it takes [`Command`]s. The
-    /// answer to one is `Result<(), Missed>` ([`Missed`](crate::Missed)). Holding it does not keep
-    /// the supervisor alive.
+    /// answer to one is a `Result<(), CommandError>`. Holding it does not keep the supervisor alive.
     pub fn actor_ref(&self) -> DerivedActorRef<Command> {
         self.shared.root.get_derived()
     }
@@ -252,7 +251,7 @@ impl SupervisorHandle {
 }
 
 async fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<(), CommandError> {
-    Ok(outcome.await.map_err(|_| CommandError::SupervisorEnded)??)
+    outcome.await.unwrap_or(Err(CommandError::SupervisorEnded))
 }
 
 fn parse(text: &str) -> Result<ModelId, CommandError> {

@@ -72,7 +72,6 @@ pub use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
 pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
-pub use vllm_supervisor_actors::domain::ticket::Missed;
 pub use vllm_supervisor_actors::root::{
     Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot,
 };

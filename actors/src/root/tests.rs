@@ -14,7 +14,7 @@ use crate::domain::spec::ExitPolicy;
 use crate::domain::state::ServiceState::{
     Crashed, Failed, Running, Starting, Stopped, Stopping, Unknown,
 };
-use crate::domain::ticket::Missed;
+use crate::domain::ticket::CommandError;
 use crate::ports::{Head, OrphanOutcome, Signal};
 use crate::root::{Answer, Command, GpuView, LaunchKind, RootMessage};
 use crate::testing::harness::{Harness, Outcome, Plan, World, eventually, in_time, model};

@@ -54,7 +54,7 @@ async fn a_cause_that_no_restart_cures_is_told_to_everybody_who_waits() {
     let callers = [harness.ask(start), harness.ask(ensure)];
 
     for caller in callers {
-        assert_eq!(caller.answer().await, Some(Err(Missed::Failed(cause.clone()))));
+        assert_eq!(caller.answer().await, Some(Err(CommandError::Failed(cause.clone()))));
     }
     assert_eq!(harness.snapshot().state, Failed);
     assert_eq!(harness.snapshot().last_error, Some(cause));
@@ -69,7 +69,7 @@ async fn a_failed_service_stays_failed_for_a_program_and_is_started_by_an_operat
     harness.ask(start).answer().await;
 
     let begun = Instant::now();
-    assert_eq!(harness.ask(ensure).answer().await, Some(Err(Missed::Failed(cause))));
+    assert_eq!(harness.ask(ensure).answer().await, Some(Err(CommandError::Failed(cause))));
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(launches(&harness), [1]);
 
@@ -162,7 +162,7 @@ async fn whoever_stops_what_outlives_sigkill_is_told_so_and_it_is_stopped_in_the
 
     let stopped = harness.ask(stop);
 
-    let Some(Err(Missed::Lingering(cause))) = stopped.answer().await else {
+    let Some(Err(CommandError::StillAlive(cause))) = stopped.answer().await else {
         panic!("the caller was not told");
     };
     assert!(cause.summary.contains('7'), "{cause}");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::Actor;
+use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::cold_launcher::{ColdLauncher, fresh_marker_prefix};
@@ -20,7 +20,7 @@ use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::ports::GpuSource;
-use vllm_supervisor_actors::root::{Adapters, RootArgs, RootSupervisor, Snapshot};
+use vllm_supervisor_actors::root::{Adapters, Link, RootArgs, RootSupervisor, Snapshot};
 
 // What the command readings at without a supervisor.
 #[cfg(feature = "cli")]
@@ -148,6 +148,34 @@ impl SupervisorBuilder {
     ///
     /// [`StartError`]; then nothing was started and nothing is left.
     pub async fn spawn(self) -> Result<SupervisorHandle, StartError> {
+        self.spawn_under(None).await
+    }
+
+    /// As [`SupervisorBuilder::spawn`], linked under an actor of the program, whose child is then
+    /// what [`SupervisorHandle::actor_ref`] refers to.
+    ///
+    /// When the parent ends, however it does, the supervisor ends as by
+    /// [`SupervisorHandle::shutdown`]: vLLM is stopped first, or left running, as configured.
+    /// ractor waits for no child, so the parent is gone before that is done; the last [`Snapshot`]
+    /// and the last event say when. A parent that is to outlive vLLM stops its children itself and
+    /// waits for them (`stop_children_and_wait`), or calls `shutdown` in its `post_stop`.
+    ///
+    /// When the supervisor ends, the parent is told by a `SupervisionEvent`: `ActorTerminated` if it
+    /// was asked to end, `ActorFailed` if it was killed, or died of a bug. What ractor does by
+    /// default at either is to stop the parent.
+    ///
+    /// # Errors
+    ///
+    /// As [`SupervisorBuilder::spawn`]; and [`StartError::ParentEnded`].
+    pub async fn spawn_linked(self, parent: ActorCell) -> Result<SupervisorHandle, StartError> {
+        self.spawn_under(Some(parent)).await
+    }
+
+    async fn spawn_under(self, parent: Option<ActorCell>) -> Result<SupervisorHandle, StartError> {
+        // It would be linked no more; looked for before anything is begun.
+        if parent.as_ref().is_some_and(|parent| parent.get_status() >= ActorStatus::Draining) {
+            return Err(StartError::ParentEnded);
+        }
         let config = self.resolve(&Sources::from_process(Overrides::default(), None))?;
         let recipe =
             launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
@@ -167,7 +195,7 @@ impl SupervisorBuilder {
             probe: Arc::new(probe),
             journal: Arc::new(journal),
         };
-        connect(&config, adapters, resume, base_url).await
+        connect(&config, adapters, resume, base_url, parent).await
     }
 
     /// What is given here is not looked for in the process's environment.
@@ -190,6 +218,7 @@ async fn connect(
     adapters: Adapters,
     resume: Resume,
     base_url: String,
+    parent: Option<ActorCell>,
 ) -> Result<SupervisorHandle, StartError> {
     let spec = spec(config)?;
     let cap = spec.restart.max_restarts.get();
@@ -209,7 +238,16 @@ async fn connect(
     })?;
     let (events, present) = (events.downgrade(), snapshot.clone());
     // From here on dropping the handle ends the supervisor, also if nobody waits for the rest.
-    let connection = Connection { root, snapshot: present, events, journal, base_url };
+    let link = None;
+    let mut connection = Connection { root, link, snapshot: present, events, journal, base_url };
+    if let Some(parent) = parent {
+        let link = Link::spawn(connection.root.clone(), snapshot.clone(), parent).await;
+        let Ok(link) = link else {
+            SupervisorHandle::new(connection).shutdown().await;
+            return Err(StartError::ParentEnded);
+        };
+        connection.link = Some(link);
+    }
     let handle = SupervisorHandle::new(connection);
     // Until the first look around, nobody could say what is alive.
     let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();

@@ -26,6 +26,9 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The actor that the supervisor was to be linked under is ending, or has ended.
+    #[error("the parent actor has ended")]
+    ParentEnded,
     /// The system refused something that every program needs.
     #[error("the system refused {what}")]
     System {
@@ -43,7 +46,10 @@ impl StartError {
         match self {
             Self::Config(_) => Some(Code::InvalidConfiguration),
             Self::VllmNotFound(cause) => Some(cause.code),
-            Self::StateDirectory(_) | Self::Journal(_) | Self::System { .. } => None,
+            Self::StateDirectory(_)
+            | Self::Journal(_)
+            | Self::ParentEnded
+            | Self::System { .. } => None,
         }
     }
 }

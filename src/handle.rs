@@ -12,7 +12,7 @@ use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::ticket::Outcome;
 use vllm_supervisor_actors::ports::Journal;
-use vllm_supervisor_actors::root::{Answer, Command, RootMessage, Snapshot};
+use vllm_supervisor_actors::root::{Answer, Command, Link, RootMessage, Snapshot};
 
 use crate::config::{ModelReference, ModelReferenceError};
 use crate::error::CommandError;
@@ -33,6 +33,8 @@ pub struct SupervisorHandle {
 /// What a handle is made of.
 pub(crate) struct Connection {
     pub(crate) root: ActorRef<RootMessage>,
+    /// Its place under an actor of the program, if it has one.
+    pub(crate) link: Option<Link>,
     pub(crate) snapshot: watch::Receiver<Snapshot>,
     /// Weak, so that subscriptions end with the supervisor.
     pub(crate) events: broadcast::WeakSender<Arc<Event>>,
@@ -215,9 +217,13 @@ impl SupervisorHandle {
     }
 
     /// The root actor, for programs that speak ractor 0.16 themselves; it takes [`Command`]s. The
-    /// answer to one is a `Result<(), CommandError>`. Holding it does not keep the supervisor alive.
+    /// answer to one is a `Result<(), CommandError>`. Holding it does not keep
+    /// the supervisor alive. Of a supervisor that is linked under an actor it is the child of that.
     pub fn actor_ref(&self) -> DerivedActorRef<Command> {
-        self.shared.root.get_derived()
+        match &self.shared.link {
+            Some(link) => link.actor.get_derived(),
+            None => self.shared.root.get_derived(),
+        }
     }
 
     /// Ends the supervisor, and returns when it has ended and the journal is written. vLLM is

@@ -23,11 +23,13 @@ use crate::root::service::Service;
 use crate::tell::tell;
 
 mod children;
+mod link;
 mod message;
 mod publish;
 mod service;
 mod snapshot;
 
+pub use link::{Link, LinkActor, LinkArgs, LinkMessage, LinkState, SupervisorKilled};
 pub use message::{Answer, Command, RootMessage};
 pub use snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snapshot};
 

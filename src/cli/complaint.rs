@@ -64,7 +64,9 @@ impl Complaint {
             StartError::Config(error) => Self::of_config(error),
             StartError::VllmNotFound(cause) => vec![Self::from(cause)],
             StartError::StateDirectory(error) => vec![Self::from(error)],
-            StartError::Journal(_) | StartError::System { .. } => vec![Self::of_error(error)],
+            StartError::Journal(_) | StartError::ParentEnded | StartError::System { .. } => {
+                vec![Self::of_error(error)]
+            }
         }
     }
 

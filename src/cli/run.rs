@@ -205,7 +205,7 @@ fn refused(error: &StartError) -> Exit {
         | StartError::VllmNotFound(_)
         | StartError::StateDirectory(_)
         | StartError::Journal(_) => Exit::Misconfigured,
-        StartError::System { .. } => Exit::Failure,
+        StartError::ParentEnded | StartError::System { .. } => Exit::Failure,
     }
 }
 

@@ -105,7 +105,7 @@ pub enum OrphanOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// It was asked to, or nobody held a handle any more.
+    /// It was asked to, nobody held a handle any more, or the actor that it was linked under ended.
     ShutDown,
     /// It was killed, with its runtime or by a bug.
     Killed,

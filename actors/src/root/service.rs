@@ -125,6 +125,7 @@ impl Service {
         if !is_known {
             snapshot.state = ServiceState::Unknown;
         }
+        snapshot.ended = Some(reason);
         snapshot.pid = None;
         snapshot.running_since = None;
         snapshot.launch = None;
@@ -223,6 +224,7 @@ impl Service {
             gpus: self.gpus.clone(),
             last_error: machine.last_error().cloned(),
             blocked: machine.blocked().cloned(),
+            ended: None,
             sequence: self.sequence,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
+use crate::domain::event::EndReason;
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::loading::ModelLoadProgress;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     /// Why nothing is launched though it should be: something of an earlier launch outlives SIGKILL,
     /// or cannot be proven gone. It goes on being tried.
     pub blocked: Option<Cause>,
+    /// Why the supervisor has ended, once it has: then this is the last value.
+    pub ended: Option<EndReason>,
     /// The number of the last event that this value includes.
     pub sequence: Sequence,
 }
@@ -71,6 +74,7 @@ impl Snapshot {
             gpus: GpuView::Pending,
             last_error: None,
             blocked: None,
+            ended: None,
             sequence: Sequence::NONE,
         }
     }

@@ -24,6 +24,7 @@ mod commands;
 mod crashes;
 mod deaths;
 mod ending;
+mod linking;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);

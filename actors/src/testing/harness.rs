@@ -17,7 +17,9 @@ use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use crate::domain::state::ServiceState;
 use crate::domain::ticket;
-use crate::root::{Adapters, Answer, Command, RootArgs, RootMessage, RootSupervisor, Snapshot};
+use crate::root::{
+    Adapters, Answer, Command, Link, RootArgs, RootMessage, RootSupervisor, Snapshot,
+};
 use crate::testing::gpu::ScriptedGpus;
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
@@ -144,6 +146,16 @@ impl Harness {
         let (root, ended) =
             Actor::spawn(None, RootSupervisor, args).await.expect("the supervisor starts");
         Self { world, root, ended: Some(ended), snapshots, events }
+    }
+
+    /// Gives the supervisor a place under this actor.
+    ///
+    /// # Panics
+    ///
+    /// When the actor is ending.
+    pub async fn link(&self, parent: ActorCell) -> Link {
+        let snapshots = self.snapshots.clone();
+        Link::spawn(self.root.clone(), snapshots, parent).await.expect("a parent that lives")
     }
 
     /// Tells the supervisor something.

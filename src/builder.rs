@@ -27,7 +27,7 @@ use vllm_supervisor_actors::root::{Adapters, Link, RootArgs, RootSupervisor, Sna
 pub(crate) use vllm_supervisor_actors::adapters::{
     cold_launcher::{left_running, port_is_free},
     orphans::{Look, OrphanReaper},
-    state_directory::log_file,
+    state_directory::{Holder, log_file},
 };
 
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;

@@ -39,12 +39,12 @@
 //!
 //! # The end
 //!
-//! Call [`SupervisorHandle::shutdown`] before your program ends, or give the supervisor a parent that
-//! does ([`SupervisorBuilder::spawn_linked`]). If it ends otherwise, by dropping
+//! Call [`SupervisorHandle::shutdown`] before your program ends. If it ends otherwise, by dropping
 //! the last handle, the runtime, or by a panic, vLLM is killed or left running as
 //! [`config::Lifecycle::stop_on_exit`] says; after SIGKILL of your program too, by a guardian: a small
 //! process of each launch, forked from yours. What is left running is adopted by the next supervisor
-//! with the same state directory.
+//! with the same state directory. Linked under an actor of yours ([`SupervisorBuilder::spawn_linked`]),
+//! a supervisor ends in order when that does, for as long as the runtime lives.
 
 pub mod builder;
 #[cfg(feature = "cli")]

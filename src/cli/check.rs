@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
 use super::{Output, config, render, screen};
-use crate::builder::{StateDirectory, left_running, port_is_free};
+use crate::builder::{Holder, StateDirectory, left_running, port_is_free};
 use crate::config::{Config, Resolved, Sources};
 use crate::launch_recipe::find_vllm;
 use crate::{Code, StateDirectoryError};
@@ -49,35 +49,54 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
 
 fn look_at(config: &Config) -> Vec<Check> {
     let vllm = find_vllm(config).map(|words| words.join(" "));
+    let holder = StateDirectory::holder(&config.state_dir);
     vec![
         Check { name: "vllm", outcome: vllm.map_err(|cause| Complaint::from(&cause)) },
-        Check { name: "port", outcome: look_at_port(config) },
-        Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir) },
+        Check { name: "port", outcome: look_at_port(config, holder.as_ref().ok()) },
+        Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir, holder) },
     ]
 }
 
-fn look_at_port(config: &Config) -> Result<String, Complaint> {
+fn look_at_port(config: &Config, holder: Option<&Option<Holder>>) -> Result<String, Complaint> {
     let address = SocketAddr::new(config.host, config.port);
     match (port_is_free(address), left_running(&config.state_dir, config.port)) {
         (Ok(()), _) => Ok(format!("{address} is free")),
-        (Err(cause), Some(pid)) if cause.code == Code::PortInUse => Ok(format!(
-            "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
-        )),
+        (Err(cause), Some(pid)) if cause.code == Code::PortInUse => Ok(match holder {
+            Some(Some(Holder::Process { pid: supervisor })) => {
+                format!(
+                    "vLLM is there already (pid {pid}), that of the supervisor with pid {supervisor}"
+                )
+            }
+            Some(Some(Holder::Nobody | Holder::Unknown { .. }) | None) | None => format!(
+                "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
+            ),
+        }),
         (Err(cause), _) => Err(Complaint::from(&cause)),
     }
 }
 
-fn look_at_state_directory(path: &Path) -> Result<String, Complaint> {
-    let looked = if path.join("lock").exists() {
-        StateDirectory::open(path).map(drop)
-    } else {
-        // Nobody has used it yet. To make it and remove it again could hit a `run` that starts
-        // just now.
-        let unusable = |source| StateDirectoryError::Unusable { path: path.to_owned(), source };
-        something_can_be_made_below(path).map_err(unusable)
-    };
-    looked.map_err(|error| Complaint::from(&error))?;
-    Ok(format!("{} can be used", path.display()))
+fn look_at_state_directory(
+    path: &Path,
+    holder: Result<Option<Holder>, StateDirectoryError>,
+) -> Result<String, Complaint> {
+    let shown = path.display();
+    match holder.map_err(|error| Complaint::from(&error))? {
+        Some(Holder::Nobody) => Ok(format!("{shown} can be used")),
+        Some(Holder::Process { pid }) => {
+            Ok(format!("{shown} is used by a supervisor that runs (pid {pid})"))
+        }
+        Some(Holder::Unknown { why }) => Ok(format!(
+            "{shown} can be used unless a supervisor that runs uses it, which is not known: {why}"
+        )),
+        // To make it and remove it again could hit a `run` that starts just now.
+        None => match something_can_be_made_below(path) {
+            Ok(()) => Ok(format!("{shown} can be used")),
+            Err(source) => {
+                let path = path.to_owned();
+                Err(Complaint::from(&StateDirectoryError::Unusable { path, source }))
+            }
+        },
+    }
 }
 
 /// Whether a directory can be made in the nearest directory above `path` that there is.

@@ -47,6 +47,7 @@ pub const DEFAULT_YAML: &str = include_str!("../config/default.yaml");
 
 /// Everything that is decided before a service starts.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// The model to serve.
     pub model: ModelReference,
@@ -150,6 +151,7 @@ impl Config {
 
 /// The settings below `lifecycle`. The longest duration allowed is 30 days.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lifecycle {
     /// Who owns the life of vLLM.
     pub mode: LifecycleMode,
@@ -196,6 +198,7 @@ impl Default for Lifecycle {
 
 /// The settings below `gpu`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct GpuConfig {
     /// The share of a GPU's memory vLLM may use; above 0, at most 1.
     pub memory_utilization: f64,
@@ -223,6 +226,7 @@ impl Default for GpuConfig {
 
 /// The settings below `logs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Logs {
     /// The room on the disk that the log of one launch may take, in bytes; 1 MiB to 1 TiB. The
     /// middle of a longer one is dropped: its length still says how much vLLM wrote, its blocks how
@@ -242,6 +246,7 @@ impl Default for Logs {
 /// What GPUs are read with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum GpuMonitor {
     /// With whatever is found; without GPUs this is fine.
     Auto,

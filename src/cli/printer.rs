@@ -100,7 +100,8 @@ impl TextForm {
                 | EventKind::CleanupBlocked { .. }
                 | EventKind::SupervisorEnded { .. }
                 | EventKind::Orphaned { .. }
-                | EventKind::ModelSwitched { .. } => {}
+                | EventKind::ModelSwitched { .. }
+                | _ => {}
             }
         }
         let line = render::notice(notice, &self.service);

@@ -11,6 +11,7 @@ const LONGEST_PART: usize = 96;
 
 /// The model to serve. Displays as what vLLM is given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ModelReference {
     /// `namespace/name` on the Hugging Face Hub.
     Hub(String),

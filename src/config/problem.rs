@@ -12,6 +12,7 @@ pub(super) const SECTION: &str = "providers.vllm";
 
 /// One thing wrong with a configuration. None of its texts contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where the value came from: the key path in the file (`providers.vllm.port`), the flag
     /// (`--port`), the variable (`VLLM_PORT`), or the file itself when it cannot be read.
@@ -91,6 +92,7 @@ impl fmt::Display for Problem {
 /// where the line is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", one_problem_a_line(file.as_ref(), problems))]
+#[non_exhaustive]
 pub struct ConfigError {
     /// Every problem found, sorted by key; never empty.
     pub problems: Vec<Problem>,

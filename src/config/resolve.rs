@@ -16,6 +16,7 @@ use super::{Config, ExitPolicy, GpuConfig, Lifecycle, Logs, ModelReference, vali
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// Nobody gave it.
     Default,
@@ -29,6 +30,7 @@ pub enum Origin {
 
 /// One setting, as `check` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Setting {
     /// The key below the section, such as `lifecycle.stop_on_exit`.
     pub key: &'static str,
@@ -40,6 +42,7 @@ pub struct Setting {
 
 /// A configuration that can be used, and where it came from.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Resolved {
     /// The configuration; it has no [`Config::problems`].
     pub config: Config,

@@ -6,6 +6,7 @@ use std::{env, fmt};
 
 /// What the command line said. Values are as given; judging them is part of loading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Overrides {
     /// `--model`.
     pub model: Option<String>,
@@ -27,6 +28,7 @@ pub enum FileSearch {
 
 /// Everything that loading a configuration depends on, besides the files that it names.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sources {
     /// The command line.
     pub overrides: Overrides,

@@ -4,6 +4,7 @@
 mod arrows;
 mod documentation;
 mod findings;
+mod growth;
 mod paths;
 mod rule;
 mod sizes;

@@ -21,18 +21,18 @@ fn note_declared(source: &Source, homes: &mut Homes) {
     }
 }
 
-/// What a file of the root package passes on.
-fn note_passed_on(source: &Source, homes: &mut Homes) {
+/// The types that a file of the root package passes on, and the module of each.
+pub(crate) fn passed_on(source: &Source) -> Vec<(String, String)> {
+    let mut found = Vec::new();
     for start in source.places_of(&["pub", "use", ACTORS]) {
         let end = (start..source.tokens.len()).find(|at| source.word(*at) == ";").unwrap_or(start);
         let is_name = |word: &str| word.starts_with(char::is_uppercase);
         let (names, path): (Vec<&str>, Vec<&str>) =
             (start + 2..end).map(|at| source.word(at)).partition(|word| is_name(word));
-        for name in names {
-            let module = path.concat().replace(['{', '}', ','], "");
-            homes.entry(name.to_owned()).or_default().insert(module);
-        }
+        let module = path.concat().replace(['{', '}', ','], "");
+        found.extend(names.into_iter().map(|name| (name.to_owned(), module.clone())));
     }
+    found
 }
 
 /// The names with more than one home.
@@ -41,7 +41,9 @@ fn twins(sources: &[Source]) -> Vec<String> {
     let is_root = |path: &str| path.starts_with("src/") && !path.contains("tests");
     for source in sources.iter().filter(|source| is_root(&source.path)) {
         note_declared(source, &mut homes);
-        note_passed_on(source, &mut homes);
+        for (name, module) in passed_on(source) {
+            homes.entry(name).or_default().insert(module);
+        }
     }
     let doubled = homes.into_iter().filter(|(_, places)| places.len() > 1);
     doubled.map(|(name, places)| format!("{name}: {places:?}")).collect()

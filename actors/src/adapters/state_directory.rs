@@ -39,6 +39,7 @@ struct Held {
 
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StateDirectoryError {
     /// Another supervisor uses it.
     #[error("the state directory {} is used by another supervisor", path.display())]

@@ -47,6 +47,7 @@ impl fmt::Display for ModelId {
 
 /// Why a text cannot name a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelIdError {
     /// There is no text.
     #[error("the model id is empty")]
@@ -61,6 +62,7 @@ pub enum ModelIdError {
 
 /// Why a text names no model. None of the messages repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelReferenceError {
     /// No text at all.
     #[error("empty")]

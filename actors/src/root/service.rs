@@ -138,10 +138,10 @@ impl Service {
         if self.machine.state().incarnation() != Some(report.incarnation) {
             return;
         }
-        let note = HealthNote {
-            at: SystemTime::now(),
-            latency: report.check.as_ref().ok().map(|healthy| healthy.latency),
-            error: report.check.as_ref().err().map(ToString::to_string),
+        let at = SystemTime::now();
+        let note = match &report.check {
+            Ok(healthy) => HealthNote::passed(at, healthy.latency),
+            Err(error) => HealthNote::failed(at, error.to_string()),
         };
         if let Ok(healthy) = &report.check {
             self.listed_models.clone_from(&healthy.models);

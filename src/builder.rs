@@ -33,7 +33,8 @@ pub(crate) use vllm_supervisor_actors::adapters::{
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
 use crate::config::{
-    Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, Overrides, Sources, invalid_model,
+    Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, NamesOfProcess, Overrides,
+    Sources, invalid_model,
 };
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
@@ -161,7 +162,8 @@ impl SupervisorBuilder {
     /// waits for them (`stop_children_and_wait`), or calls `shutdown` in its `post_stop`.
     ///
     /// When the supervisor ends, the parent is told by a `SupervisionEvent`: `ActorTerminated` if it
-    /// was asked to end, `ActorFailed` if it was killed, or died of a bug. What ractor does by
+    /// was asked to end, `ActorFailed` (of a [`SupervisorKilled`](crate::SupervisorKilled)) if it was
+    /// killed, or died of a bug. What ractor does by
     /// default at either is to stop the parent.
     ///
     /// # Errors
@@ -194,6 +196,7 @@ impl SupervisorBuilder {
             output: Arc::new(log_files(&config, state)?),
             probe: Arc::new(probe),
             journal: Arc::new(journal),
+            models: Arc::new(NamesOfProcess),
         };
         connect(&config, adapters, resume, base_url, parent).await
     }

@@ -32,6 +32,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub(crate) use draft::Draft;
+pub(crate) use model_reference::NamesOfProcess;
 pub use model_reference::{ModelReference, ModelReferenceError};
 pub use problem::{ConfigError, Problem};
 pub use resolve::{Origin, Resolved, Setting};

@@ -14,7 +14,7 @@ use vllm_supervisor_actors::domain::ticket::Outcome;
 use vllm_supervisor_actors::ports::Journal;
 use vllm_supervisor_actors::root::{Answer, Command, Link, RootMessage, Snapshot};
 
-use crate::config::{ModelReference, ModelReferenceError};
+use crate::config::NamesOfProcess;
 use crate::error::CommandError;
 use crate::subscription::{EventStream, LoadStream};
 
@@ -262,7 +262,5 @@ async fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<(), CommandError>
 
 fn parse(text: &str) -> Result<ModelId, CommandError> {
     let invalid = |reason| CommandError::InvalidModel { text: text.to_owned(), reason };
-    let reference = ModelReference::parse_here(text).map_err(invalid)?;
-    ModelId::new(reference.to_string())
-        .map_err(|_| invalid(ModelReferenceError::ForbiddenCharacter))
+    NamesOfProcess::model(text).map_err(invalid)
 }

@@ -74,7 +74,7 @@ pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress}
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
 pub use vllm_supervisor_actors::root::{
-    Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot,
+    Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot, SupervisorKilled,
 };
 
 /// The example of the README compiles.

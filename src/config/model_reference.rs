@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::ports::ModelNames;
+
 pub use vllm_supervisor_actors::domain::spec::ModelReferenceError;
 
 /// Longest part of a Hub id, in characters (`REPO_ID_REGEX` in `huggingface_hub` 2.4.0
@@ -68,6 +71,24 @@ impl ModelReference {
             Self::Directory(path) if path.exists() => Err(ModelReferenceError::NotADirectory),
             Self::Directory(_) => Err(ModelReferenceError::NoSuchDirectory),
         }
+    }
+}
+
+/// Names as they are written in a configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamesOfProcess;
+
+impl NamesOfProcess {
+    /// The model of this name, as this process sees it.
+    pub(crate) fn model(text: &str) -> Result<ModelId, ModelReferenceError> {
+        let reference = ModelReference::parse_here(text)?;
+        ModelId::new(reference.to_string()).map_err(|_| ModelReferenceError::ForbiddenCharacter)
+    }
+}
+
+impl ModelNames for NamesOfProcess {
+    fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError> {
+        Self::model(model.as_str())
     }
 }
 

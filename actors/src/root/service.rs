@@ -1,9 +1,10 @@
 //! The machine in service: with a clock, with whoever waits for it, and with its present published.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use ractor::RpcReplyPort;
+use ractor::{DerivedActorRef, RpcReplyPort};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -95,6 +96,10 @@ impl Service {
             }
         }
         effects
+    }
+
+    pub(super) fn subscribe(&mut self, subscriber: DerivedActorRef<Arc<Event>>) {
+        self.publisher.subscribe(subscriber);
     }
 
     fn publish(&mut self, event: Event) {

@@ -20,6 +20,7 @@ use crate::root::{Answer, Command, GpuView, LaunchKind, RootMessage};
 use crate::testing::harness::{Harness, Outcome, Plan, World, eventually, in_time, model};
 use crate::testing::process::{Call, ScriptedProcess};
 
+mod citizens;
 mod commands;
 mod crashes;
 mod deaths;

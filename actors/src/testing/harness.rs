@@ -23,6 +23,7 @@ use crate::root::{
 use crate::testing::gpu::ScriptedGpus;
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
+use crate::testing::models::ScriptedModels;
 use crate::testing::output::ScriptedOutput;
 use crate::testing::probe::ScriptedProbe;
 
@@ -49,6 +50,8 @@ pub struct World {
     pub gpus: Arc<ScriptedGpus>,
     /// What was kept.
     pub journal: Arc<MemoryJournal>,
+    /// The models that there are.
+    pub models: Arc<ScriptedModels>,
 }
 
 impl Default for World {
@@ -59,6 +62,7 @@ impl Default for World {
             probe: Arc::default(),
             gpus: Arc::new(ScriptedGpus::every(Duration::from_secs(1))),
             journal: Arc::default(),
+            models: Arc::default(),
         }
     }
 }
@@ -71,6 +75,7 @@ impl World {
             probe: Arc::clone(&self.probe) as _,
             gpus: Arc::clone(&self.gpus) as _,
             journal: Arc::clone(&self.journal) as _,
+            models: Arc::clone(&self.models) as _,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::Actor;
+use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::cold_launcher::{
@@ -23,13 +23,13 @@ use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::ports::GpuSource;
-use vllm_supervisor_actors::root::{Adapters, RootArgs, RootSupervisor, Snapshot};
+use vllm_supervisor_actors::root::{Adapters, Link, RootArgs, RootSupervisor, Snapshot};
 
 // What the command readings at without a supervisor.
 #[cfg(feature = "cli")]
 pub(crate) use vllm_supervisor_actors::adapters::{
     orphans::{Look, OrphanReaper},
-    state_directory::log_file,
+    state_directory::{Holder, log_file},
 };
 
 pub(crate) use vllm_supervisor_actors::adapters::cold_launcher::{
@@ -38,7 +38,8 @@ pub(crate) use vllm_supervisor_actors::adapters::cold_launcher::{
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
 use crate::config::{
-    self, Config, ConfigError, GpuMonitor, ModelReferenceError, Problem, invalid_model,
+    Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, NamesOfProcess, Overrides,
+    Problem, Sources, invalid_model,
 };
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
@@ -81,7 +82,7 @@ impl fmt::Debug for SupervisorBuilder {
 
 impl SupervisorBuilder {
     /// Starts from a configuration, such as one that was loaded from a file
-    /// ([`Resolved::load`](config::Resolved::load)). What else is set here wins over it.
+    /// ([`Resolved::load`](crate::config::Resolved::load)). What else is set here wins over it.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = Some(config);
@@ -125,12 +126,13 @@ impl SupervisorBuilder {
 
     /// What becomes of vLLM when the supervisor ends; by default it lives on.
     #[must_use]
-    pub fn on_exit(self, on_exit: config::ExitPolicy) -> Self {
+    pub fn on_exit(self, on_exit: ExitPolicy) -> Self {
         self.configure(move |config| config.lifecycle.stop_on_exit = on_exit)
     }
 
     /// Where to keep what outlives the supervisor: journal, logs, and what is needed to adopt a
-    /// running vLLM. One supervisor a directory; `$XDG_STATE_HOME/vllmd` by default.
+    /// running vLLM. One supervisor a directory; by default `$XDG_STATE_HOME/vllmd`, else
+    /// `~/.local/state/vllmd`.
     #[must_use]
     pub fn state_dir(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -152,7 +154,36 @@ impl SupervisorBuilder {
     ///
     /// [`StartError`]; then nothing was started and nothing is left.
     pub async fn spawn(self) -> Result<SupervisorHandle, StartError> {
-        let config = self.resolve()?;
+        self.spawn_under(None).await
+    }
+
+    /// As [`SupervisorBuilder::spawn`], linked under an actor of the program, whose child is then
+    /// what [`SupervisorHandle::actor_ref`] refers to.
+    ///
+    /// When the parent ends, however it does, the supervisor ends as by
+    /// [`SupervisorHandle::shutdown`]: vLLM is stopped first, or left running, as configured.
+    /// ractor waits for no child, so the parent is gone before that is done; the last [`Snapshot`]
+    /// and the last event say when. A parent that is to outlive vLLM stops its children itself and
+    /// waits for them (`stop_children_and_wait`), or calls `shutdown` in its `post_stop`.
+    ///
+    /// When the supervisor ends, the parent is told by a `SupervisionEvent`: `ActorTerminated` if it
+    /// was asked to end, `ActorFailed` (of a [`SupervisorKilled`](crate::SupervisorKilled)) if it was
+    /// killed, or died of a bug. What ractor does by
+    /// default at either is to stop the parent.
+    ///
+    /// # Errors
+    ///
+    /// As [`SupervisorBuilder::spawn`]; and [`StartError::ParentEnded`].
+    pub async fn spawn_linked(self, parent: ActorCell) -> Result<SupervisorHandle, StartError> {
+        self.spawn_under(Some(parent)).await
+    }
+
+    async fn spawn_under(self, parent: Option<ActorCell>) -> Result<SupervisorHandle, StartError> {
+        // It would be linked no more; looked for before anything is begun.
+        if parent.as_ref().is_some_and(|parent| parent.get_status() >= ActorStatus::Draining) {
+            return Err(StartError::ParentEnded);
+        }
+        let config = self.resolve(&Sources::from_process(Overrides::default(), None))?;
         let address = SocketAddr::new(config.host, config.port);
         if let Err(fault) = can_be_listened_at(address)
             && let Some(problem) = address_problem(&config, &fault)
@@ -178,27 +209,23 @@ impl SupervisorBuilder {
             output: Arc::new(log_files(&config, state)?),
             probe: Arc::new(probe),
             journal: Arc::new(journal),
+            models: Arc::new(NamesOfProcess),
         };
-        connect(&config, adapters, resume, base_url).await
+        connect(&config, adapters, resume, base_url, parent).await
     }
 
-    fn resolve(self) -> Result<Config, ConfigError> {
-        let mut config = match (self.config, self.model) {
-            (Some(mut config), Some(model)) => {
-                config.model = Config::for_model(&model)?.model;
-                config
-            }
-            (Some(config), None) => config,
-            (None, Some(model)) => Config::for_model(&model)?,
+    /// What is given here is not looked for in the process's environment.
+    fn resolve(self, process: &Sources) -> Result<Config, ConfigError> {
+        let mut draft = match (self.config, self.model) {
+            (Some(config), Some(model)) => Draft::from(config).with_model(&model, process)?,
+            (Some(config), None) => Draft::from(config),
+            (None, Some(model)) => Draft::of_model(&model, process)?,
             (None, None) => return Err(ConfigError::no_model()),
         };
         for edit in self.edits {
-            edit(&mut config);
+            draft.edit(edit);
         }
-        match config.problems() {
-            problems if problems.is_empty() => Ok(config),
-            problems => Err(ConfigError { problems, file: None }),
-        }
+        draft.settle()
     }
 }
 
@@ -207,6 +234,7 @@ async fn connect(
     adapters: Adapters,
     resume: Resume,
     base_url: String,
+    parent: Option<ActorCell>,
 ) -> Result<SupervisorHandle, StartError> {
     let spec = spec(config)?;
     let cap = spec.restart.max_restarts.get();
@@ -227,7 +255,17 @@ async fn connect(
     let (events, present) = (events.downgrade(), snapshot.clone());
     let first_event = resume.sequence.next();
     // From here on dropping the handle ends the supervisor, also if nobody waits for the rest.
-    let connection = Connection { root, snapshot: present, events, journal, base_url, first_event };
+    let link = None;
+    let mut connection =
+        Connection { root, link, snapshot: present, events, journal, base_url, first_event };
+    if let Some(parent) = parent {
+        let link = Link::spawn(connection.root.clone(), snapshot.clone(), parent).await;
+        let Ok(link) = link else {
+            SupervisorHandle::new(connection).shutdown().await;
+            return Err(StartError::ParentEnded);
+        };
+        connection.link = Some(link);
+    }
     let handle = SupervisorHandle::new(connection);
     // Until the first look around, nobody could say what is alive.
     let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();
@@ -255,10 +293,7 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         model_load_timeout: lifecycle.model_load_timeout,
         grace: lifecycle.shutdown_grace_period,
         max_consecutive_failures: lifecycle.max_consecutive_failures,
-        on_exit: match lifecycle.stop_on_exit {
-            config::ExitPolicy::Stop => ExitPolicy::Stop,
-            config::ExitPolicy::Detach => ExitPolicy::Detach,
-        },
+        on_exit: lifecycle.stop_on_exit,
     })
 }
 
@@ -302,3 +337,6 @@ fn gpu_source(config: &Config, marker_prefix: String) -> Arc<dyn GpuSource> {
         GpuMonitor::Auto | GpuMonitor::Nvml => Arc::new(NvmlSource::start(interval, None, ours)),
     }
 }
+
+#[cfg(test)]
+mod tests;

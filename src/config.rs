@@ -5,6 +5,7 @@
 //! may as well start from [`Config::with_defaults`] and change fields.
 
 mod argument;
+mod draft;
 mod field_reader;
 mod file;
 mod model_reference;
@@ -33,8 +34,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub(crate) use argument::Argument;
+pub(crate) use draft::Draft;
+pub(crate) use model_reference::NamesOfProcess;
 pub use model_reference::{ModelReference, ModelReferenceError};
-pub use problem::{ConfigError, Problem, ProblemCode};
+pub use problem::{ConfigError, Problem};
 pub use reserved::reserved_flags;
 pub use resolve::{Origin, Resolved, Setting};
 pub use schema::schema;
@@ -42,12 +45,14 @@ pub use secret::{Secret, Secrets};
 pub(crate) use validate::invalid_model;
 
 pub use sources::{FileSearch, Overrides, Sources};
+pub use vllm_supervisor_actors::domain::spec::{ExitPolicy, LifecycleMode};
 
 /// The configuration file with every key at its default and explained.
 pub const DEFAULT_YAML: &str = include_str!("../config/default.yaml");
 
 /// Everything that is decided before a service starts.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Config {
     /// The model to serve.
     pub model: ModelReference,
@@ -64,7 +69,7 @@ pub struct Config {
     /// When to start, to give up waiting, to restart and to stop.
     pub lifecycle: Lifecycle,
     /// How vLLM uses the GPUs, and how they are watched.
-    pub gpu: Gpu,
+    pub gpu: GpuConfig,
     /// How much of vLLM's output is kept.
     pub logs: Logs,
     /// The directory that holds what outlives a run; one service a directory.
@@ -84,7 +89,7 @@ impl Config {
             extra_args: Vec::new(),
             env: BTreeMap::new(),
             lifecycle: Lifecycle::default(),
-            gpu: Gpu::default(),
+            gpu: GpuConfig::default(),
             logs: Logs::default(),
             state_dir: state_dir.into(),
             secrets: Secrets::default(),
@@ -94,10 +99,14 @@ impl Config {
     /// The defaults for a model named in words (`namespace/name`, or a path), with the state
     /// directory and the secrets of this process's environment. No file is read.
     ///
+    /// Where neither `XDG_STATE_HOME` nor HOME is set, `state_dir` is empty, and has to be set before
+    /// the configuration can be used.
+    ///
     /// # Errors
-    /// With every problem, when the model or a secret cannot be used.
+    /// With every problem, when the model cannot be used, or a secret that the environment names.
     pub fn for_model(model: &str) -> Result<Self, ConfigError> {
-        Ok(Resolved::load(&Sources::programmatic(model))?.config)
+        let process = Sources::from_process(Overrides::default(), None);
+        Draft::of_model(model, &process)?.unedited()
     }
 
     /// Everything wrong with this configuration, sorted by key; empty when it can be used.
@@ -120,7 +129,7 @@ impl Config {
             ("vllm_binary", binary),
             ("extra_args", json!(self.extra_args).to_string()),
             ("env", json!(self.env).to_string()),
-            ("lifecycle.mode", lifecycle.mode.name().to_owned()),
+            ("lifecycle.mode", lifecycle.mode.as_str().to_owned()),
             ("lifecycle.start_timeout", in_words(lifecycle.start_timeout)),
             ("lifecycle.model_load_timeout", in_words(lifecycle.model_load_timeout)),
             ("lifecycle.health_check_interval", in_words(lifecycle.health_check_interval)),
@@ -147,6 +156,7 @@ impl Config {
 
 /// The settings below `lifecycle`. The longest duration allowed is 30 days.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lifecycle {
     /// Who owns the life of vLLM.
     pub mode: LifecycleMode,
@@ -191,42 +201,10 @@ impl Default for Lifecycle {
     }
 }
 
-/// Who owns the life of vLLM. This version supports `managed` alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum LifecycleMode {
-    /// We do: vLLM is started, watched, restarted and stopped by us.
-    Managed,
-    /// Another manager does, such as systemd; we watch. Not supported yet.
-    #[schemars(skip)]
-    Monitored,
-    /// Nobody we know; we use what runs. Not supported yet.
-    #[schemars(skip)]
-    External,
-}
-
-impl LifecycleMode {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Managed => "managed",
-            Self::Monitored => "monitored",
-            Self::External => "external",
-        }
-    }
-}
-
-/// What becomes of vLLM when its supervisor ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitPolicy {
-    /// Nothing of vLLM survives us (`stop_on_exit: true`).
-    Stop,
-    /// vLLM lives on, and the next run adopts it (`stop_on_exit: false`).
-    Detach,
-}
-
 /// The settings below `gpu`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gpu {
+#[non_exhaustive]
+pub struct GpuConfig {
     /// The share of a GPU's memory vLLM may use; above 0, at most 1.
     pub memory_utilization: f64,
     /// Over how many GPUs each layer is split.
@@ -239,7 +217,7 @@ pub struct Gpu {
     pub sample_interval: Duration,
 }
 
-impl Default for Gpu {
+impl Default for GpuConfig {
     fn default() -> Self {
         Self {
             memory_utilization: 0.9,
@@ -253,6 +231,7 @@ impl Default for Gpu {
 
 /// The settings below `logs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Logs {
     /// The room on the disk that the log of one launch may take, in bytes; 1 MiB to 1 TiB. The
     /// middle of a longer one is dropped: its length still says how much vLLM wrote, its blocks how
@@ -272,6 +251,7 @@ impl Default for Logs {
 /// What GPUs are read with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum GpuMonitor {
     /// With whatever is found; without GPUs this is fine.
     Auto,

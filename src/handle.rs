@@ -10,10 +10,11 @@ use vllm_supervisor_actors::domain::id::Sequence;
 use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::domain::ticket::Outcome;
 use vllm_supervisor_actors::ports::Journal;
-use vllm_supervisor_actors::root::{Answer, Command, RootMessage, Snapshot};
+use vllm_supervisor_actors::root::{Answer, Command, Link, RootMessage, Snapshot};
 
-use crate::config::{ModelReference, ModelReferenceError};
+use crate::config::NamesOfProcess;
 use crate::error::CommandError;
 use crate::subscription::{EventStream, LoadStream};
 
@@ -32,6 +33,8 @@ pub struct SupervisorHandle {
 /// What a handle is made of.
 pub(crate) struct Connection {
     pub(crate) root: ActorRef<RootMessage>,
+    /// Its place under an actor of the program, if it has one.
+    pub(crate) link: Option<Link>,
     pub(crate) snapshot: watch::Receiver<Snapshot>,
     /// Weak, so that subscriptions end with the supervisor.
     pub(crate) events: broadcast::WeakSender<Arc<Event>>,
@@ -141,14 +144,21 @@ impl SupervisorHandle {
     }
 
     /// As [`SupervisorHandle::load_model`], with progress on the way.
+    ///
+    /// The load begins now, whether or not the stream is ever read, and goes on when it is dropped.
+    /// Until the stream has ended it holds the supervisor as a handle does.
     pub fn load_model_stream(&self, model: &str) -> LoadStream {
         let events = self.subscribe();
-        let (handle, text) = (self.clone(), model.to_owned());
-        LoadStream::new(
-            events,
-            parse(model).ok(),
-            Box::pin(async move { handle.load_model(&text).await }),
-        )
+        let model = parse(model);
+        let asked =
+            model.clone().and_then(|model| self.put(|reply| Command::Load { model, reply }));
+        let handle = self.clone();
+        let outcome = Box::pin(async move {
+            let outcome = answer(asked?).await;
+            drop(handle);
+            outcome
+        });
+        LoadStream::new(events, model.ok(), outcome)
     }
 
     /// The models that vLLM listed at the last health check; none unless running.
@@ -214,10 +224,13 @@ impl SupervisorHandle {
     }
 
     /// The root actor, for programs that speak ractor 0.16 themselves; it takes [`Command`]s. The
-    /// answer to one is `Result<(), Missed>` ([`Missed`](crate::Missed)). Holding it does not keep
-    /// the supervisor alive.
+    /// answer to one is a `Result<(), CommandError>`. Holding it does not keep
+    /// the supervisor alive. Of a supervisor that is linked under an actor it is the child of that.
     pub fn actor_ref(&self) -> DerivedActorRef<Command> {
-        self.shared.root.get_derived()
+        match &self.shared.link {
+            Some(link) => link.actor.get_derived(),
+            None => self.shared.root.get_derived(),
+        }
     }
 
     /// Ends the supervisor, and returns when it has ended and the journal is written. vLLM is
@@ -232,9 +245,17 @@ impl SupervisorHandle {
     }
 
     async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), CommandError> {
+        answer(self.put(command)?).await
+    }
+
+    /// Puts a command; the answer is to come.
+    fn put(
+        &self,
+        command: impl FnOnce(Answer) -> Command,
+    ) -> Result<oneshot::Receiver<Outcome>, CommandError> {
         let (answer, outcome) = oneshot::channel();
         self.send(command(RpcReplyPort::from(answer)))?;
-        Ok(outcome.await.map_err(|_| CommandError::SupervisorEnded)??)
+        Ok(outcome)
     }
 
     fn send(&self, command: Command) -> Result<(), CommandError> {
@@ -242,9 +263,11 @@ impl SupervisorHandle {
     }
 }
 
+async fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<(), CommandError> {
+    outcome.await.unwrap_or(Err(CommandError::SupervisorEnded))
+}
+
 fn parse(text: &str) -> Result<ModelId, CommandError> {
     let invalid = |reason| CommandError::InvalidModel { text: text.to_owned(), reason };
-    let reference = ModelReference::parse_here(text).map_err(invalid)?;
-    ModelId::new(reference.to_string())
-        .map_err(|_| invalid(ModelReferenceError::ForbiddenCharacter))
+    NamesOfProcess::model(text).map_err(invalid)
 }

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 
 use vllm_supervisor_actors::adapters::cold_launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::spec::ExitPolicy;
 
-use crate::config::{self, Argument, Config, Secret};
+use crate::config::{Argument, Config, Secret};
 
 mod inherited;
 
@@ -35,10 +34,7 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         path: inherited::path(vllm.first(), env::var_os("PATH")),
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         marker_prefix,
-        on_exit: match config.lifecycle.stop_on_exit {
-            config::ExitPolicy::Stop => ExitPolicy::Stop,
-            config::ExitPolicy::Detach => ExitPolicy::Detach,
-        },
+        on_exit: config.lifecycle.stop_on_exit,
     })
 }
 

@@ -43,7 +43,8 @@
 //! the last handle, the runtime, or by a panic, vLLM is killed or left running as
 //! [`config::Lifecycle::stop_on_exit`] says; after SIGKILL of your program too, by a guardian: a small
 //! process of each launch, forked from yours. What is left running is adopted by the next supervisor
-//! with the same state directory.
+//! with the same state directory. Linked under an actor of yours ([`SupervisorBuilder::spawn_linked`]),
+//! a supervisor ends in order when that does, for as long as the runtime lives.
 
 pub mod builder;
 #[cfg(feature = "cli")]
@@ -72,9 +73,8 @@ pub use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
 pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
-pub use vllm_supervisor_actors::domain::ticket::Missed;
 pub use vllm_supervisor_actors::root::{
-    Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot,
+    Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot, SupervisorKilled,
 };
 
 /// The example of the README compiles.

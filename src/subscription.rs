@@ -89,6 +89,8 @@ impl Stream for EventStream {
 }
 
 /// The progress of one load; the last item says that the model is loaded, or why it is not.
+///
+/// The load has begun when there is a stream of it. Dropping the stream does not call it off.
 #[must_use = "a load goes on without a reader, but nobody sees it"]
 pub struct LoadStream {
     events: EventStream,

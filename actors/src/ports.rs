@@ -19,7 +19,7 @@ use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::CrashRecord;
 use crate::domain::listener::Listener;
 use crate::domain::report::{Role, Work};
-use crate::domain::spec::ModelId;
+use crate::domain::spec::{ModelId, ModelReferenceError};
 
 pub use crate::domain::event::OrphanOutcome;
 
@@ -43,6 +43,16 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     ///
     /// What could not be looked at. Something may be there.
     fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>>;
+}
+
+/// Judges the names of models before anything is done about them.
+pub trait ModelNames: fmt::Debug + Send + Sync + 'static {
+    /// The model that is meant, named as vLLM is told it. At most one path is looked at.
+    ///
+    /// # Errors
+    ///
+    /// Why vLLM could not be asked for it.
+    fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError>;
 }
 
 /// What an earlier supervisor left.

@@ -17,17 +17,20 @@ use crate::domain::input::{Asker, Effect, Input, Request};
 use crate::domain::machine::Resume;
 use crate::domain::report::{GpuReport, HealthNews};
 use crate::domain::spec::ServiceSpec;
-use crate::ports::{GpuSource, Journal, Launcher, Output, Probe};
+use crate::domain::ticket::CommandError;
+use crate::ports::{GpuSource, Journal, Launcher, ModelNames, Output, Probe};
 use crate::root::children::{Children, Loss, Role};
 use crate::root::service::Service;
 use crate::tell::tell;
 
 mod children;
+mod link;
 mod message;
 mod publish;
 mod service;
 mod snapshot;
 
+pub use link::{Link, LinkActor, LinkArgs, LinkMessage, LinkState, SupervisorKilled};
 pub use message::{Answer, Command, RootMessage};
 pub use snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snapshot};
 
@@ -48,6 +51,8 @@ pub struct Adapters {
     pub gpus: Arc<dyn GpuSource>,
     /// Keeps what happened.
     pub journal: Arc<dyn Journal>,
+    /// Judges the models that are asked for.
+    pub models: Arc<dyn ModelNames>,
 }
 
 /// What a [`RootSupervisor`] is given.
@@ -74,6 +79,8 @@ pub struct RootState {
     service: Service,
     /// The child actors.
     children: Children,
+    /// Judges the models that are asked for.
+    models: Arc<dyn ModelNames>,
 }
 
 #[ractor::actor(message = RootMessage, state = RootState, arguments = RootArgs)]
@@ -84,7 +91,8 @@ impl RootSupervisor {
         args: RootArgs,
     ) -> Result<RootState, ActorProcessingErr> {
         let children = Children::start(&myself, &args).await?;
-        Ok(RootState { service: Service::new(args), children })
+        let models = Arc::clone(&args.adapters.models);
+        Ok(RootState { service: Service::new(args), children, models })
     }
 
     async fn post_start(
@@ -162,10 +170,29 @@ impl RootState {
                 (Request::Load { model, asker: Asker::Operator }, reply)
             }
             Command::Snapshot { reply } => return self.service.answer_snapshot(reply),
+            Command::Subscribe { subscriber } => return self.service.subscribe(subscriber),
             Command::Shutdown => return self.shut_down(myself),
+        };
+        let request = match self.judged(request) {
+            Ok(request) => request,
+            // A caller that gave up waiting needs no answer.
+            Err(refusal) => return drop(reply.send(Err(refusal))),
         };
         let ticket = self.service.expect_answer(reply);
         self.take(myself, Input::Request(ticket, request));
+    }
+
+    /// A request for a model that there may be.
+    fn judged(&self, request: Request) -> Result<Request, CommandError> {
+        match request {
+            Request::Load { model, asker } => match self.models.judge(&model) {
+                Ok(model) => Ok(Request::Load { model, asker }),
+                Err(reason) => {
+                    Err(CommandError::InvalidModel { text: model.as_str().to_owned(), reason })
+                }
+            },
+            Request::Start | Request::Ensure | Request::Stop(_) | Request::Restart => Ok(request),
+        }
     }
 
     fn hear_of_health(&mut self, myself: &ActorRef<RootMessage>, news: HealthNews) {

@@ -8,6 +8,7 @@ pub mod harness;
 pub mod journal;
 pub mod launcher;
 pub mod listener;
+pub mod models;
 pub mod output;
 pub mod probe;
 pub mod process;

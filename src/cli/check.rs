@@ -11,7 +11,7 @@ use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
 use super::{Output, config, plain, render, screen};
 use crate::StateDirectoryError;
-use crate::builder::{StateDirectory, address_problem, can_be_listened_at, left_running};
+use crate::builder::{Holder, StateDirectory, address_problem, can_be_listened_at, left_running};
 use crate::config::{Resolved, Sources};
 use crate::launch_recipe::find_vllm;
 
@@ -52,21 +52,29 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
 fn look_at(resolved: &Resolved) -> Vec<Check> {
     let config = &resolved.config;
     let vllm = find_vllm(config).map(|words| words.join(" "));
+    let holder = StateDirectory::holder(&config.state_dir);
     vec![
         Check { name: "vllm", outcome: vllm.map_err(|cause| Complaint::from(&cause)) },
-        Check { name: "port", outcome: look_at_port(resolved) },
-        Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir) },
+        Check { name: "port", outcome: look_at_port(resolved, holder.as_ref().ok()) },
+        Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir, holder) },
     ]
 }
 
-fn look_at_port(resolved: &Resolved) -> Result<String, Complaint> {
+fn look_at_port(resolved: &Resolved, holder: Option<&Option<Holder>>) -> Result<String, Complaint> {
     let config = &resolved.config;
     let address = SocketAddr::new(config.host, config.port);
     match (can_be_listened_at(address), left_running(&config.state_dir, config.port)) {
         (Ok(()), _) => Ok(format!("{address} is free")),
-        (Err(_), Some(pid)) => Ok(format!(
-            "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
-        )),
+        (Err(_), Some(pid)) => Ok(match holder {
+            Some(Some(Holder::Process { pid: supervisor })) => {
+                format!(
+                    "vLLM is there already (pid {pid}), that of the supervisor with pid {supervisor}"
+                )
+            }
+            Some(Some(Holder::Nobody | Holder::Unknown { .. }) | None) | None => format!(
+                "vLLM is there already (pid {pid}); `run` takes it over, or replaces it if its settings differ"
+            ),
+        }),
         (Err(fault), None) => Err(match address_problem(config, &fault) {
             Some(problem) => Complaint::of_problem(&problem, &resolved.origins),
             None => Complaint::from(&fault.cause()),
@@ -74,17 +82,28 @@ fn look_at_port(resolved: &Resolved) -> Result<String, Complaint> {
     }
 }
 
-fn look_at_state_directory(path: &Path) -> Result<String, Complaint> {
-    let looked = if path.join("lock").exists() {
-        StateDirectory::open(path).map(drop)
-    } else {
-        // Nobody has used it yet. To make it and remove it again could hit a `run` that starts
-        // just now.
-        let unusable = |source| StateDirectoryError::Unusable { path: path.to_owned(), source };
-        something_can_be_made_below(path).map_err(unusable)
-    };
-    looked.map_err(|error| Complaint::from(&error))?;
-    Ok(format!("{} can be used", path.display()))
+fn look_at_state_directory(
+    path: &Path,
+    holder: Result<Option<Holder>, StateDirectoryError>,
+) -> Result<String, Complaint> {
+    let shown = path.display();
+    match holder.map_err(|error| Complaint::from(&error))? {
+        Some(Holder::Nobody) => Ok(format!("{shown} can be used")),
+        Some(Holder::Process { pid }) => {
+            Ok(format!("{shown} is used by a supervisor that runs (pid {pid})"))
+        }
+        Some(Holder::Unknown { why }) => Ok(format!(
+            "{shown} can be used unless a supervisor that runs uses it, which is not known: {why}"
+        )),
+        // To make it and remove it again could hit a `run` that starts just now.
+        None => match something_can_be_made_below(path) {
+            Ok(()) => Ok(format!("{shown} can be used")),
+            Err(source) => {
+                let path = path.to_owned();
+                Err(Complaint::from(&StateDirectoryError::Unusable { path, source }))
+            }
+        },
+    }
 }
 
 /// Whether a directory can be made in the nearest directory above `path` that there is.

@@ -84,7 +84,9 @@ impl Complaint {
             }
             StartError::VllmNotFound(cause) => vec![Self::from(cause)],
             StartError::StateDirectory(error) => vec![Self::from(error)],
-            StartError::Journal(_) | StartError::System { .. } => vec![Self::of_error(error)],
+            StartError::Journal(_) | StartError::ParentEnded | StartError::System { .. } => {
+                vec![Self::of_error(error)]
+            }
         }
     }
 
@@ -117,7 +119,7 @@ impl From<&StateDirectoryError> for Complaint {
             StateDirectoryError::Unsafe { .. } => {
                 "let nobody but its owner write to it, or choose another with `--state-dir`"
             }
-            StateDirectoryError::Unusable { .. } => {
+            StateDirectoryError::Unusable { .. } | _ => {
                 "make it writable for this user, or choose another with `--state-dir`"
             }
         };
@@ -154,7 +156,7 @@ fn with_sources(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Code, JournalError};
+    use crate::Code;
 
     #[test]
     fn a_cause_is_told_with_code_remedy_and_last_lines() {
@@ -179,8 +181,8 @@ mod tests {
     #[test]
     fn what_has_no_code_and_no_remedy_is_one_line() {
         let source = std::io::Error::other("no space");
-        let error = StartError::Journal(JournalError { path: "/state/numbers".into(), source });
+        let error = StartError::System { what: "a thread", source: Box::new(source) };
         let told = Complaint::of_start(&error, &[])[0].to_string();
-        assert_eq!(told, "error: the journal's file /state/numbers cannot be used: no space");
+        assert_eq!(told, "error: the system refused a thread: no space");
     }
 }

@@ -101,7 +101,8 @@ impl TextForm {
                 | EventKind::CleanupBlocked { .. }
                 | EventKind::SupervisorEnded { .. }
                 | EventKind::Orphaned { .. }
-                | EventKind::ModelSwitched { .. } => {}
+                | EventKind::ModelSwitched { .. }
+                | _ => {}
             }
         }
         let line = plain::line(&render::notice(notice, &self.service));

@@ -10,7 +10,7 @@ use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
     Cause, Event, EventKind, Incarnation, LoadStatus, ModelLoadProgress, Notice, OrphanOutcome,
-    ServiceState, wire,
+    ServiceState,
 };
 
 /// What lines about a service mention besides what happened.
@@ -80,6 +80,8 @@ fn what(event: &Event, service: &Service) -> String {
             let left = left.as_ref().map(|left| format!("; {left}")).unwrap_or_default();
             format!("{who} lost its owner and was {outcome}{left}")
         }
+        // Both crates are of one version.
+        other => format!("{other:?}"),
     }
 }
 
@@ -111,13 +113,14 @@ fn load(load: &ModelLoadProgress) -> String {
         | LoadStatus::Loading
         | LoadStatus::Compiling
         | LoadStatus::Capturing
-        | LoadStatus::Warming => format!("{:>3} %  {}", load.percent, load_phase(load)),
+        | LoadStatus::Warming
+        | _ => format!("{:>3} %  {}", load.percent, load_phase(load)),
     }
 }
 
 /// What a load is doing.
 pub(super) fn load_phase(load: &ModelLoadProgress) -> String {
-    let status = wire::load_status(load.status);
+    let status = load.status.as_str();
     match load.total_bytes {
         Some(total) if load.status == LoadStatus::Downloading => {
             format!("{status} {} of {}", HumanBytes(load.bytes_downloaded), HumanBytes(total))
@@ -184,7 +187,7 @@ mod tests {
     fn line(kind: EventKind) -> String {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         let (sequence, incarnation) = (Sequence::new(7), Incarnation::new(2));
-        let event = Event { sequence, at, incarnation, kind };
+        let event = Event::new(sequence, at, incarnation, kind);
         let line = notice(&Notice::Event(Arc::new(event)), &service());
         line.strip_prefix("1970-01-01T00:00:01Z  ").unwrap().to_owned()
     }

@@ -163,7 +163,7 @@ impl Run {
             | StartError::VllmNotFound(_)
             | StartError::StateDirectory(_)
             | StartError::Journal(_) => Exit::Misconfigured,
-            StartError::System { .. } => Exit::Failure,
+            StartError::ParentEnded | StartError::System { .. } => Exit::Failure,
         }
     }
 

@@ -3,12 +3,18 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::ports::ModelNames;
+
+pub use vllm_supervisor_actors::domain::spec::ModelReferenceError;
+
 /// Longest part of a Hub id, in characters (`REPO_ID_REGEX` in `huggingface_hub` 2.4.0
 /// `utils/_validators.py`).
 const LONGEST_PART: usize = 96;
 
 /// The model to serve. Displays as what vLLM is given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ModelReference {
     /// `namespace/name` on the Hugging Face Hub.
     Hub(String),
@@ -68,62 +74,29 @@ impl ModelReference {
     }
 }
 
+/// Names as they are written in a configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamesOfProcess;
+
+impl NamesOfProcess {
+    /// The model of this name, as this process sees it.
+    pub(crate) fn model(text: &str) -> Result<ModelId, ModelReferenceError> {
+        let reference = ModelReference::parse_here(text)?;
+        ModelId::new(reference.to_string()).map_err(|_| ModelReferenceError::ForbiddenCharacter)
+    }
+}
+
+impl ModelNames for NamesOfProcess {
+    fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError> {
+        Self::model(model.as_str())
+    }
+}
+
 impl fmt::Display for ModelReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(id) => f.write_str(id),
             Self::Directory(path) => path.display().fmt(f),
-        }
-    }
-}
-
-/// Why a text names no model. None of the messages repeats the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ModelReferenceError {
-    /// No text at all.
-    #[error("empty")]
-    Empty,
-    /// A Hub id has exactly one slash.
-    #[error("not of the form `namespace/name`")]
-    NotNamespaceAndName,
-    /// A character that no Hub id contains.
-    #[error("a Hub id has only letters, digits, `-`, `_` and `.`")]
-    ForbiddenCharacter,
-    /// The Hub's rules for what stands next to what.
-    #[error(
-        "no part of a Hub id starts or ends with `-` or `.`; none has `--` or `..`, or `.git` at its end"
-    )]
-    MisplacedPunctuation,
-    /// More than 96 characters in the namespace or the name.
-    #[error("a part of a Hub id has at most {LONGEST_PART} characters")]
-    TooLong,
-    /// `~` without a home directory to stand for.
-    #[error("`~` is used, but there is no home directory")]
-    NoHome,
-    /// The path does not exist.
-    #[error("no such directory")]
-    NoSuchDirectory,
-    /// The path is a file or something else.
-    #[error("not a directory")]
-    NotADirectory,
-}
-
-impl ModelReferenceError {
-    /// What to do about it.
-    pub const fn help(self) -> &'static str {
-        match self {
-            Self::Empty
-            | Self::NotNamespaceAndName
-            | Self::ForbiddenCharacter
-            | Self::MisplacedPunctuation
-            | Self::TooLong => {
-                "use a Hub id such as `Qwen/Qwen3-0.6B`, or a directory starting with `/`, `./`, `../` or `~/`"
-            }
-            Self::NoHome => "write the whole path, or set HOME",
-            Self::NoSuchDirectory => {
-                "check the path; a relative one is taken from the working directory"
-            }
-            Self::NotADirectory => "name the directory that holds the model's `config.json`",
         }
     }
 }

@@ -3,38 +3,16 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use vllm_supervisor_actors::domain::cause::Code;
+
 use super::secret::looks_like_a_secret;
 
 /// The path of the configuration section in the file; keys are reported below it.
 pub(super) const SECTION: &str = "providers.vllm";
 
-/// What an operator looks a configuration problem up by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProblemCode {
-    /// `VLM-008`: a setting is missing, unknown, unreadable or out of its range.
-    InvalidConfiguration,
-    /// `VLM-012`: the model is neither a Hub id nor an existing directory.
-    InvalidModel,
-}
-
-impl ProblemCode {
-    /// The stable code, `VLM-` and three digits.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidConfiguration => "VLM-008",
-            Self::InvalidModel => "VLM-012",
-        }
-    }
-}
-
-impl fmt::Display for ProblemCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// One thing wrong with a configuration. None of its texts contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where the value came from: the key path in the file (`providers.vllm.port`), the flag
     /// (`--port`), the variable (`VLLM_PORT`), or the file itself when it cannot be read.
@@ -47,8 +25,9 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub help: String,
-    /// The code to look up.
-    pub code: ProblemCode,
+    /// The code to look up: [`Code::InvalidModelId`] of a model that is neither a Hub id nor an existing
+    /// directory, else [`Code::InvalidConfiguration`].
+    pub code: Code,
 }
 
 impl Problem {
@@ -63,7 +42,7 @@ impl Problem {
             value: None,
             message: message.into(),
             help: help.into(),
-            code: ProblemCode::InvalidConfiguration,
+            code: Code::InvalidConfiguration,
         }
     }
 
@@ -93,7 +72,7 @@ impl Problem {
         self
     }
 
-    pub(super) fn with_code(mut self, code: ProblemCode) -> Self {
+    pub(super) fn with_code(mut self, code: Code) -> Self {
         self.code = code;
         self
     }
@@ -113,6 +92,7 @@ impl fmt::Display for Problem {
 /// where the line is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", one_problem_a_line(file.as_ref(), problems))]
+#[non_exhaustive]
 pub struct ConfigError {
     /// Every problem found, sorted by key; never empty.
     pub problems: Vec<Problem>,

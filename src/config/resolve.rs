@@ -12,10 +12,11 @@ use super::problem::{ConfigError, Problem};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
 use super::section::{Field, GpuSection, LifecycleSection, LogsSection, VllmSection};
 use super::sources::Sources;
-use super::{Config, ExitPolicy, Gpu, Lifecycle, Logs, ModelReference, validate};
+use super::{Config, ExitPolicy, GpuConfig, Lifecycle, Logs, ModelReference, validate};
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// Nobody gave it.
     Default,
@@ -29,6 +30,7 @@ pub enum Origin {
 
 /// One setting, as `check` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Setting {
     /// The key below the section, such as `lifecycle.stop_on_exit`.
     pub key: &'static str,
@@ -40,6 +42,7 @@ pub struct Setting {
 
 /// A configuration that can be used, and where it came from.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Resolved {
     /// The configuration; it has no [`Config::problems`].
     pub config: Config,
@@ -164,16 +167,13 @@ impl Resolver<'_> {
             self.fields.found("state_dir", Place::flag("--state-dir"));
             return self.sources.working_directory.join(path);
         }
-        let Some(base) = self.sources.xdg_directory("XDG_STATE_HOME", ".local/state") else {
-            let message = "there is no home directory to keep state in";
-            let help = "give `--state-dir`, or set XDG_STATE_HOME or HOME";
-            self.fields.problems.push(Problem::new("--state-dir", message, help));
-            return PathBuf::new();
-        };
-        if self.sources.variable("XDG_STATE_HOME").is_some_and(|path| base == Path::new(path)) {
+        let directory = self.sources.state_directory();
+        let by_variable = self.sources.variable("XDG_STATE_HOME").map(Path::new);
+        if by_variable.is_some() && by_variable == directory.as_deref().and_then(Path::parent) {
             self.fields.found("state_dir", Place::variable("XDG_STATE_HOME"));
         }
-        base.join("vllmd")
+        // An empty one is a problem of the configuration.
+        directory.unwrap_or_default()
     }
 
     fn secrets(&mut self) -> Secrets {
@@ -203,7 +203,7 @@ fn resolve_lifecycle(fields: &mut FieldReader, s: LifecycleSection) -> Lifecycle
     let d = Lifecycle::default();
     fields.report_unknown("lifecycle.", &s.unknown);
     Lifecycle {
-        mode: fields.read("lifecycle.mode", s.mode).unwrap_or(d.mode),
+        mode: fields.read("lifecycle.mode", s.mode).map_or(d.mode, Into::into),
         start_timeout: fields
             .duration("lifecycle.start_timeout", s.start_timeout, s.start_timeout_seconds)
             .unwrap_or(d.start_timeout),
@@ -250,10 +250,10 @@ fn resolve_lifecycle(fields: &mut FieldReader, s: LifecycleSection) -> Lifecycle
     }
 }
 
-fn resolve_gpu(fields: &mut FieldReader, s: GpuSection) -> Gpu {
-    let d = Gpu::default();
+fn resolve_gpu(fields: &mut FieldReader, s: GpuSection) -> GpuConfig {
+    let d = GpuConfig::default();
     fields.report_unknown("gpu.", &s.unknown);
-    Gpu {
+    GpuConfig {
         memory_utilization: fields
             .read("gpu.memory_utilization", s.memory_utilization)
             .unwrap_or(d.memory_utilization),

@@ -16,6 +16,7 @@ pub(super) const VLLM_API_KEY: &str = "VLLM_API_KEY";
 
 /// The secrets of one service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Secrets {
     /// Opens private and gated repositories of the Hugging Face Hub.
     pub hf_token: Option<Secret>,

@@ -83,7 +83,7 @@ expected! {
     BTreeMap<String, Text> => "a map from names to texts (put quotes around `true` and `false`)",
     HumanDuration => "a duration with a unit, such as `30s` or `5m`",
     Seconds => "a number of seconds from 0",
-    LifecycleMode => "`managed`",
+    ModeName => "`managed`",
     GpuMonitor => "`auto`, `nvml` or `off`",
     VllmSection => "a map of settings",
     LifecycleSection => "a map of settings",
@@ -128,7 +128,7 @@ pub(super) struct VllmSection {
 #[schemars(deny_unknown_fields)]
 pub(super) struct LifecycleSection {
     /// Who owns the life of vLLM: `managed` means that the supervisor does.
-    pub(super) mode: Field<LifecycleMode>,
+    pub(super) mode: Field<ModeName>,
     /// The longest silence between launch and the server's first sign of life, such as `30s`.
     pub(super) start_timeout: Field<HumanDuration>,
     /// `start_timeout` as a number of seconds.
@@ -203,6 +203,31 @@ pub(super) struct LogsSection {
     #[serde(flatten)]
     #[schemars(skip)]
     pub(super) unknown: Unknown,
+}
+
+/// Who owns the life of vLLM. This version supports `managed` alone.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "LifecycleMode")]
+pub(super) enum ModeName {
+    /// We do: vLLM is started, watched, restarted and stopped by us.
+    Managed,
+    /// Another manager does, such as systemd; we watch. Not supported yet.
+    #[schemars(skip)]
+    Monitored,
+    /// Nobody we know; we use what runs. Not supported yet.
+    #[schemars(skip)]
+    External,
+}
+
+impl From<ModeName> for LifecycleMode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Managed => Self::Managed,
+            ModeName::Monitored => Self::Monitored,
+            ModeName::External => Self::External,
+        }
+    }
 }
 
 /// A text, which a number may stand for: `4096` in `extra_args` needs no quotes.

@@ -6,12 +6,13 @@ use std::{env, fmt};
 
 /// What the command line said. Values are as given; judging them is part of loading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Overrides {
     /// `--model`.
     pub model: Option<String>,
     /// `--port`; any number, so that 70000 is reported like every other problem.
     pub port: Option<u32>,
-    /// `--state-dir`.
+    /// `--state-dir`; needed where neither `XDG_STATE_HOME` nor HOME says where state is kept.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -27,6 +28,7 @@ pub enum FileSearch {
 
 /// Everything that loading a configuration depends on, besides the files that it names.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sources {
     /// The command line.
     pub overrides: Overrides,
@@ -74,18 +76,6 @@ impl Sources {
         }
     }
 
-    /// The sources of a program that names everything itself: of the environment only what belongs
-    /// to no program in particular (secrets, home and state directories), and no file.
-    pub(super) fn programmatic(model: &str) -> Self {
-        let overrides = Overrides { model: Some(model.to_owned()), ..Overrides::default() };
-        let mut sources = Self::from_process(overrides, None);
-        sources.search = FileSearch::Nowhere;
-        for name in ["VLLMD_CONFIG", "VLLM_MODEL", "VLLM_PORT"] {
-            sources.environment.remove(name);
-        }
-        sources
-    }
-
     /// An environment variable; an empty one counts as unset.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -100,6 +90,11 @@ impl Sources {
     pub(super) fn xdg_directory(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let given = self.variable(variable).map(PathBuf::from).filter(|path| path.is_absolute());
         given.or_else(|| Some(self.home()?.join(below_home)))
+    }
+
+    /// Where a service's state is kept unless somebody says otherwise, if that can be told.
+    pub(super) fn state_directory(&self) -> Option<PathBuf> {
+        Some(self.xdg_directory("XDG_STATE_HOME", ".local/state")?.join("vllmd"))
     }
 
     /// The file somebody asked for, and what named it; it must exist.

@@ -197,7 +197,7 @@ fn every_setting_of_a_file_arrives() {
         shutdown_grace_period: Duration::ZERO,
         model_load_max_retries: 0,
     };
-    let gpu = Gpu {
+    let gpu = GpuConfig {
         memory_utilization: 0.5,
         tensor_parallel_size: NonZeroU32::new(2).unwrap(),
         pipeline_parallel_size: NonZeroU32::new(3).unwrap(),

@@ -5,9 +5,11 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use vllm_supervisor_actors::domain::cause::Code;
+
 use super::field_reader::where_a_secret_belongs;
 use super::model_reference::ModelReferenceError;
-use super::problem::{Problem, ProblemCode};
+use super::problem::Problem;
 use super::secret::{is_named_like_a_secret, looks_like_a_secret};
 use super::{Config, LifecycleMode, Logs, Secrets, reserved};
 
@@ -43,7 +45,12 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     if config.lifecycle.mode != LifecycleMode::Managed {
         let message = "not supported: this version supports `managed` only";
         let problem = Problem::of_setting("lifecycle.mode", message, "use `managed`");
-        problems.push(problem.with_value(config.lifecycle.mode.name()));
+        problems.push(problem.with_value(config.lifecycle.mode.as_str()));
+    }
+    if config.state_dir.as_os_str().is_empty() {
+        let message = "nobody names a state directory, and there is no home directory for one";
+        let help = "give `--state-dir` (in a program, `state_dir`), or set XDG_STATE_HOME or HOME";
+        problems.push(Problem::new("--state-dir", message, help));
     }
     problems.extend(arguments(&config.extra_args));
     let judge = |(name, value): (&String, &String)| variable(name, value, config.host);
@@ -72,8 +79,7 @@ fn logs(logs: &Logs) -> impl Iterator<Item = Problem> {
 
 /// The problem of a model that names none.
 pub(crate) fn invalid_model(error: ModelReferenceError) -> Problem {
-    Problem::of_setting("model", error.to_string(), error.help())
-        .with_code(ProblemCode::InvalidModel)
+    Problem::of_setting("model", error.to_string(), error.help()).with_code(Code::InvalidModelId)
 }
 
 fn exposed_host(host: IpAddr, secrets: &Secrets) -> Option<Problem> {

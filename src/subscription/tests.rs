@@ -34,12 +34,8 @@ fn end(through: u64) -> Page {
 }
 
 fn event(number: u64) -> Event {
-    Event {
-        sequence: Sequence::new(number),
-        at: SystemTime::UNIX_EPOCH,
-        incarnation: Incarnation::NONE,
-        kind: EventKind::HealthChanged { healthy: true, consecutive_failures: 0, latency: None },
-    }
+    let kind = EventKind::HealthChanged { healthy: true, consecutive_failures: 0, latency: None };
+    Event::new(Sequence::new(number), SystemTime::UNIX_EPOCH, Incarnation::NONE, kind)
 }
 
 fn live(backlog: usize) -> (broadcast::Sender<Arc<Event>>, Receiver<Arc<Event>>) {

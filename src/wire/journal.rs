@@ -12,7 +12,7 @@ use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 
-use super::{EventLine, into_line, load_status, millis, outcome_name, timestamp};
+use super::{EventLine, into_line, millis, outcome_name, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -48,24 +48,18 @@ impl JournalCodec for JsonLines {
 
     fn read_event(&self, line: &str) -> Option<Event> {
         let line: EventBody = serde_json::from_str(line).ok()?;
-        Some(Event {
-            sequence: Sequence::new(line.seq),
-            at: moment(&line.at)?,
-            incarnation: Incarnation::new(line.incarnation),
-            kind: line.kind.read()?,
-        })
+        let (sequence, incarnation) = (Sequence::new(line.seq), Incarnation::new(line.incarnation));
+        Some(Event::new(sequence, moment(&line.at)?, incarnation, line.kind.read()?))
     }
 
     fn read_crash(&self, line: &str) -> Option<CrashRecord> {
         let line: CrashLine = serde_json::from_str(line).ok()?;
-        Some(CrashRecord {
-            at: moment(&line.at)?,
-            incarnation: Incarnation::new(line.incarnation),
-            model: ModelId::new(line.model).ok()?,
-            cause: Cause::new(code(&line.code)?, line.summary).with_last_lines(line.last_lines),
-            healthy_for: line.healthy_for_ms.map(Duration::from_millis),
-            restart_after: line.restart_after_ms.map(Duration::from_millis),
-        })
+        let cause = Cause::new(code(&line.code)?, line.summary).with_last_lines(line.last_lines);
+        let (incarnation, model) = (Incarnation::new(line.incarnation), ModelId::new(line.model));
+        let mut record = CrashRecord::new(moment(&line.at)?, incarnation, model.ok()?, cause);
+        record.healthy_for = line.healthy_for_ms.map(Duration::from_millis);
+        record.restart_after = line.restart_after_ms.map(Duration::from_millis);
+        Some(record)
     }
 }
 
@@ -168,19 +162,17 @@ impl KindRead {
 
 impl ProgressRead {
     fn read(self) -> Option<ModelLoadProgress> {
-        Some(ModelLoadProgress {
-            model: ModelId::new(self.model_id).ok()?,
-            percent: self.progress_percent,
-            bytes_downloaded: self.bytes_downloaded,
-            total_bytes: self.total_bytes,
-            status: status(&self.status)?,
-            is_progress_known: self.is_progress_known,
-            started_at: moment(&self.started_at)?,
-            completed_at: match self.completed_at {
-                Some(at) => Some(moment(&at)?),
-                None => None,
-            },
-        })
+        let (model, started_at) = (ModelId::new(self.model_id).ok()?, moment(&self.started_at)?);
+        let mut progress = ModelLoadProgress::loading(model, 0, started_at);
+        progress.percent = self.progress_percent;
+        progress.bytes_downloaded = self.bytes_downloaded;
+        progress.total_bytes = self.total_bytes;
+        progress.status = status(&self.status)?;
+        progress.is_progress_known = self.is_progress_known;
+        if let Some(at) = self.completed_at {
+            progress.completed_at = Some(moment(&at)?);
+        }
+        Some(progress)
     }
 }
 
@@ -195,7 +187,7 @@ fn state(name: &str) -> Option<ServiceState> {
 fn status(name: &str) -> Option<LoadStatus> {
     use LoadStatus::{Capturing, Compiling, Downloading, Failed, Loaded, Loading, Warming};
     let all = [Downloading, Loading, Compiling, Capturing, Warming, Loaded, Failed];
-    all.into_iter().find(|status| load_status(*status) == name)
+    all.into_iter().find(|status| status.as_str() == name)
 }
 
 /// One entry of the history. It is read back too, so it owns what it holds.

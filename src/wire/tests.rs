@@ -9,9 +9,10 @@ use vllm_supervisor_actors::domain::event::EventKind::{
     RestartScheduled, StateChanged, SupervisorEnded,
 };
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
+use vllm_supervisor_actors::domain::loading::LoadStatus;
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
-use vllm_supervisor_actors::root::{GpuView, HealthNote, RestartCount};
+use vllm_supervisor_actors::root::{GpuView, HealthNote};
 
 use super::*;
 
@@ -32,7 +33,7 @@ fn crash() -> Cause {
 }
 
 fn seventh(kind: EventKind) -> Event {
-    Event { sequence: Sequence::new(7), at: morning(), incarnation: Incarnation::new(2), kind }
+    Event::new(Sequence::new(7), morning(), Incarnation::new(2), kind)
 }
 
 /// What every event has, and `kind`.
@@ -114,7 +115,7 @@ fn every_status_of_a_load_has_its_name() {
     use LoadStatus::{Capturing, Compiling, Downloading, Failed, Loaded, Loading, Warming};
     let all = [Downloading, Loading, Compiling, Capturing, Warming, Loaded, Failed];
     let names = ["downloading", "loading", "compiling", "capturing", "warming", "loaded", "failed"];
-    assert_eq!(all.map(load_status), names);
+    assert_eq!(all.map(LoadStatus::as_str), names);
 }
 
 #[test]
@@ -172,23 +173,15 @@ fn a_notice_of_an_event_is_the_event() {
 }
 
 fn record() -> CrashRecord {
-    CrashRecord {
-        at: morning(),
-        incarnation: Incarnation::new(2),
-        model: model("org/model"),
-        cause: crash(),
-        healthy_for: Some(Duration::from_millis(61_001)),
-        restart_after: Some(Duration::from_secs(2)),
-    }
+    let mut record = record_of(crash());
+    record.healthy_for = Some(Duration::from_millis(61_001));
+    record.restart_after = Some(Duration::from_secs(2));
+    record
 }
 
-fn record_that_never_was_healthy() -> CrashRecord {
-    CrashRecord {
-        cause: Cause::new(Code::ModelGated, "the terms were not accepted"),
-        healthy_for: None,
-        restart_after: None,
-        ..record()
-    }
+/// Of a launch that never was healthy and is not restarted.
+fn record_of(cause: Cause) -> CrashRecord {
+    CrashRecord::new(morning(), Incarnation::new(2), model("org/model"), cause)
 }
 
 #[test]
@@ -206,7 +199,7 @@ fn an_entry_of_the_history_says_its_units() {
 
 #[test]
 fn the_history_is_read_back_as_it_was_written() {
-    for written in [record(), record_that_never_was_healthy()] {
+    for written in [record(), record_of(Cause::new(Code::ModelGated, "no"))] {
         let line = JsonLines.crash(&written);
         assert_eq!(JsonLines.read_crash(&line), Some(written), "{line}");
     }
@@ -215,7 +208,7 @@ fn the_history_is_read_back_as_it_was_written() {
 #[test]
 fn every_code_is_read_back_with_its_class() {
     for code in Code::all() {
-        let written = CrashRecord { cause: Cause::new(code, "why"), ..record() };
+        let written = record_of(Cause::new(code, "why"));
         assert_eq!(JsonLines.read_crash(&JsonLines.crash(&written)), Some(written));
     }
 }

@@ -1,7 +1,9 @@
 //! What a program sees: events, snapshots, statuses, and the actor behind.
 
 use vllm_supervisor::config::ExitPolicy;
-use vllm_supervisor::{Command, EventKind, Notice, Sequence, ServiceState, wire};
+use vllm_supervisor::{
+    Command, CommandError, EventKind, ModelId, Notice, Sequence, ServiceState, Snapshot, wire,
+};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
@@ -92,6 +94,53 @@ async fn the_status_tells_what_runs() {
     assert_eq!(body["last_health_check"]["healthy"], true);
     assert_eq!(body["restarts"]["cap"], 3);
     assert!(body["pid"].is_u64() && body["uptime_seconds"].is_u64());
+    scenario.end().await;
+}
+
+/// Waits until vLLM serves its second model.
+async fn wait_for_the_other_model(scenario: &Scenario) {
+    let other = scenario.server().other_model();
+    let serves = |it: &Snapshot| it.state == ServiceState::Running && it.model.as_str() == other;
+    scenario.wait_until(serves).await;
+}
+
+#[tokio::test]
+async fn a_load_begins_when_it_is_asked_for_not_when_it_is_read() {
+    let scenario = Scenario::prepare(Server::fake(FAKE, &fake_vllm())).await;
+    let mut unread = scenario.handle().load_model_stream(scenario.server().other_model());
+    wait_for_the_other_model(&scenario).await;
+    let mut last = None;
+    while let Some(item) = unread.next().await {
+        last = Some(item.unwrap().percent);
+    }
+    assert_eq!(last, Some(100));
+    scenario.end().await;
+}
+
+#[tokio::test]
+async fn a_load_goes_on_when_nobody_reads_of_it_any_more() {
+    let scenario = Scenario::prepare(Server::fake(FAKE, &fake_vllm())).await;
+    drop(scenario.handle().load_model_stream(scenario.server().other_model()));
+    wait_for_the_other_model(&scenario).await;
+    scenario.end().await;
+}
+
+#[tokio::test]
+async fn the_actor_refuses_what_the_handle_refuses() {
+    let scenario = Scenario::prepare(Server::fake(FAKE, &fake_vllm())).await;
+    let before = scenario.handle().status().await.unwrap().sequence;
+    for text in
+        ["nothing", "a/b/c", "/nowhere/at/all", "./nowhere", env!("CARGO_BIN_EXE_fake_vllm")]
+    {
+        let of_handle = scenario.handle().load_model(text).await;
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let model = ModelId::new(text).unwrap();
+        let message = Command::Load { model, reply: reply.into() };
+        scenario.handle().actor_ref().send_message(message).unwrap();
+        assert_eq!(answer.await.unwrap(), of_handle);
+        assert!(matches!(of_handle, Err(CommandError::InvalidModel { .. })), "{of_handle:?}");
+    }
+    assert_eq!(scenario.handle().status().await.unwrap().sequence, before);
     scenario.end().await;
 }
 

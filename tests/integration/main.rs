@@ -4,6 +4,7 @@ mod cli;
 mod dying;
 mod embedding;
 mod leaving;
+mod linking;
 mod probing;
 mod restarting;
 mod serving;

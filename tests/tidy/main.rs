@@ -4,10 +4,12 @@
 mod arrows;
 mod documentation;
 mod findings;
+mod growth;
 mod paths;
 mod rule;
 mod sizes;
 mod source;
+mod twins;
 mod unit;
 mod words;
 mod workspace;

@@ -74,6 +74,7 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
 /// A file of the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the journal's file {path} cannot be used", path = .path.display())]
+#[non_exhaustive]
 pub struct JournalError {
     /// The file.
     pub path: PathBuf,

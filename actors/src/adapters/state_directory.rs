@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
-    CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, mkdirat, openat, stat,
+    Access, AtFlags, CWD, Mode, OFlags, Stat, accessat, fstat, mkdirat, openat, stat,
 };
 use rustix::io::Errno;
 
 use crate::domain::id::Incarnation;
+
+mod lock;
+
+pub use lock::Holder;
 
 /// A state directory, held for as long as this lives.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ struct Held {
 
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StateDirectoryError {
     /// Another supervisor uses it.
     #[error("the state directory {} is used by another supervisor", path.display())]
@@ -70,6 +75,34 @@ impl StateDirectory {
     /// be used.
     pub fn open(path: &Path) -> Result<Self, StateDirectoryError> {
         Ok(Self { path: path.to_owned(), held: Mutex::new(hold(path)?) })
+    }
+
+    /// Who holds the directory, without taking hold of it or making anything; `None` if there is no
+    /// such directory yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StateDirectoryError`] if [`StateDirectory::open`] would fail even if nobody held it.
+    pub fn holder(path: &Path) -> Result<Option<Holder>, StateDirectoryError> {
+        let unusable = |error: Errno| StateDirectoryError::Unusable {
+            path: path.to_owned(),
+            source: error.into(),
+        };
+        let directory = match open_directory(path) {
+            Err(StateDirectoryError::Unusable { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                return Ok(None);
+            }
+            directory => directory?,
+        };
+        let rights = Access::WRITE_OK | Access::EXEC_OK;
+        accessat(&directory, ".", rights, AtFlags::EACCESS).map_err(unusable)?;
+        match trust_logs(&directory) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(unusable(error)),
+        }
+        lock::holder(&directory).map(Some).map_err(|error| cannot_lock(path, error))
     }
 
     /// The directory.
@@ -116,29 +149,43 @@ pub fn log_file(state_directory: &Path, incarnation: Incarnation) -> PathBuf {
 fn hold(path: &Path) -> Result<Held, StateDirectoryError> {
     let unusable =
         |source: io::Error| StateDirectoryError::Unusable { path: path.to_owned(), source };
-    let refused = |problem| StateDirectoryError::Unsafe { path: path.to_owned(), problem };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+    let directory = open_directory(path)?;
+    make_logs(&directory).map_err(|error| unusable(error.into()))?;
+    let lock = lock::take(&directory).map_err(|error| cannot_lock(path, error))?;
+    Ok(Held { directory, _lock: lock })
+}
+
+/// Opens a directory in which only we and root can write.
+fn open_directory(path: &Path) -> Result<OwnedFd, StateDirectoryError> {
+    let unusable = |error: Errno| StateDirectoryError::Unusable {
+        path: path.to_owned(),
+        source: error.into(),
+    };
+    let refused = |problem| StateDirectoryError::Unsafe { path: path.to_owned(), problem };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = match openat(CWD, path.as_os_str().as_bytes(), flags, Mode::empty()) {
         // Which of the two a link to a directory is depends on the kernel's order (open(2)).
         Err(Errno::LOOP | Errno::NOTDIR) if path.is_symlink() => {
             return Err(refused("it is a symbolic link; name the directory itself"));
         }
-        directory => directory.map_err(|error| unusable(error.into()))?,
+        directory => directory.map_err(unusable)?,
     };
-    if let Some(problem) = problem_of(&fstat(&directory).map_err(|it| unusable(it.into()))?) {
-        return Err(refused(problem));
+    match problem_of(&fstat(&directory).map_err(unusable)?) {
+        Some(problem) => Err(refused(problem)),
+        None => Ok(directory),
     }
-    make_logs(&directory).map_err(|error| unusable(error.into()))?;
-    let lock = lock(&directory).map_err(|error| match error {
+}
+
+fn cannot_lock(path: &Path, error: Errno) -> StateDirectoryError {
+    match error {
         Errno::WOULDBLOCK => StateDirectoryError::InUse { path: path.to_owned() },
         Errno::LOOP | Errno::ISDIR | Errno::NXIO => StateDirectoryError::Unsafe {
             path: path.join("lock"),
             problem: "it is no regular file",
         },
-        error => unusable(error.into()),
-    })?;
-    Ok(Held { directory, _lock: lock })
+        error => StateDirectoryError::Unusable { path: path.to_owned(), source: error.into() },
+    }
 }
 
 /// Why others could write into a directory; `None` if they cannot.
@@ -154,28 +201,20 @@ fn make_logs(directory: &OwnedFd) -> Result<(), Errno> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error),
     }
+    trust_logs(directory)
+}
+
+fn trust_logs(directory: &OwnedFd) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let logs = fstat(openat(directory, "logs", flags, Mode::empty())?)?;
     if problem_of(&logs).is_some() { Err(Errno::PERM) } else { Ok(()) }
-}
-
-fn lock(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
-    // A FIFO in its place would otherwise keep us waiting for ever.
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let lock = openat(directory, "lock", flags, Mode::RUSR | Mode::WUSR)?;
-    if FileType::from_raw_mode(fstat(&lock)?.st_mode) != FileType::RegularFile {
-        return Err(Errno::NXIO);
-    }
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(lock)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use rustix::fs::mknodat;
+    use rustix::fs::{FileType, mknodat};
 
     use super::*;
 
@@ -192,6 +231,35 @@ mod tests {
             assert!(tokio::time::Instant::now() < deadline);
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn who_asks_for_the_holder_is_told_and_holds_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        assert_eq!(StateDirectory::holder(&path).unwrap(), None);
+        assert!(!path.exists());
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        let holder = || StateDirectory::holder(&path).unwrap().unwrap();
+        assert!(!matches!(holder(), Holder::Process { .. }));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        let held = StateDirectory::open(&path).unwrap();
+        assert_eq!(holder(), Holder::Process { pid: std::process::id() });
+        // Nor does it let go of what another descriptor of this process holds.
+        assert!(matches!(StateDirectory::open(&path), Err(StateDirectoryError::InUse { .. })));
+        drop(held);
+    }
+
+    #[test]
+    fn what_could_not_be_taken_is_no_matter_of_who_holds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = StateDirectory::holder(directory.path()).unwrap_err();
+        assert!(matches!(error, StateDirectoryError::Unsafe { .. }), "{error}");
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::create_dir(directory.path().join("lock")).unwrap();
+        let error = StateDirectory::holder(directory.path()).unwrap_err();
+        assert!(matches!(error, StateDirectoryError::Unsafe { .. }), "{error}");
     }
 
     #[test]

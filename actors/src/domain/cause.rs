@@ -279,6 +279,7 @@ impl fmt::Display for Code {
 
 /// Why the service failed, this time.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cause {
     /// The kind of failure.
     pub code: Code,

@@ -10,6 +10,7 @@ use crate::domain::state::ServiceState;
 
 /// Something that happened to the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// Its number: one more than that of the event before it.
     pub sequence: Sequence,
@@ -21,8 +22,21 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// An event with everything that is told of it.
+    pub fn new(
+        sequence: Sequence,
+        at: SystemTime,
+        incarnation: Incarnation,
+        kind: EventKind,
+    ) -> Self {
+        Self { sequence, at, incarnation, kind }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EventKind {
     /// The service went from one state to another.
     StateChanged {
@@ -105,7 +119,7 @@ pub enum OrphanOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// It was asked to, or nobody held a handle any more.
+    /// It was asked to, nobody held a handle any more, or the actor that it was linked under ended.
     ShutDown,
     /// It was killed, with its runtime or by a bug.
     Killed,

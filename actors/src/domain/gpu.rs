@@ -9,6 +9,7 @@ pub struct GpuSnapshot {
 
 /// One look at one GPU. A reading that the device does not offer is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Gpu {
     /// Its place in the driver's order, from 0 (NVML's is PCI order).
     pub index: u32,
@@ -30,8 +31,26 @@ pub struct Gpu {
     pub processes: Vec<GpuProcess>,
 }
 
+impl Gpu {
+    /// A device that offers no reading.
+    pub fn new(index: u32, uuid: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            index,
+            uuid: uuid.into(),
+            name: name.into(),
+            memory_used_bytes: None,
+            memory_total_bytes: None,
+            utilization_percent: None,
+            temperature_celsius: None,
+            power_watts: None,
+            processes: Vec::new(),
+        }
+    }
+}
+
 /// A process that holds memory on a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GpuProcess {
     /// Its pid, in the host's pid namespace (the driver knows no other).
     pub pid: u32,
@@ -39,4 +58,11 @@ pub struct GpuProcess {
     pub memory_bytes: Option<u64>,
     /// Whether it belongs to the vLLM that we launched.
     pub ours: bool,
+}
+
+impl GpuProcess {
+    /// A process of others that holds nobody knows how much.
+    pub fn new(pid: u32) -> Self {
+        Self { pid, memory_bytes: None, ours: false }
+    }
 }

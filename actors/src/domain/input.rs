@@ -156,6 +156,7 @@ pub enum Effect {
 
 /// One entry of the history of restarts: an end that nobody asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CrashRecord {
     /// When.
     pub at: SystemTime,
@@ -169,6 +170,13 @@ pub struct CrashRecord {
     pub healthy_for: Option<Duration>,
     /// Whether a restart follows, and after how long.
     pub restart_after: Option<Duration>,
+}
+
+impl CrashRecord {
+    /// The end of a launch that was never healthy and is not restarted.
+    pub fn new(at: SystemTime, incarnation: Incarnation, model: ModelId, cause: Cause) -> Self {
+        Self { at, incarnation, model, cause, healthy_for: None, restart_after: None }
+    }
 }
 
 /// What an input leads to.

@@ -12,6 +12,7 @@ use lines::Mark;
 
 /// What the loading model is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LoadStatus {
     /// Weights come over the network.
     Downloading,
@@ -29,8 +30,24 @@ pub enum LoadStatus {
     Failed,
 }
 
+impl LoadStatus {
+    /// The status's name in lower case, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Downloading => "downloading",
+            Self::Loading => "loading",
+            Self::Compiling => "compiling",
+            Self::Capturing => "capturing",
+            Self::Warming => "warming",
+            Self::Loaded => "loaded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// How far a model has been loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ModelLoadProgress {
     /// The model.
     pub model: ModelId,

@@ -20,7 +20,7 @@ use crate::domain::state::{
     Unknown,
 };
 use crate::domain::switch::Models;
-use crate::domain::ticket::{Goal, Missed, OpenTickets, Outcome};
+use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome};
 
 mod ending;
 mod failing;
@@ -202,7 +202,7 @@ impl Turn<'_> {
     }
 
     /// Everybody who waits for something to run waits in vain.
-    fn disappoint(&mut self, missed: &Missed) {
+    fn disappoint(&mut self, missed: &CommandError) {
         self.answer(|goal| goal.wants_up().then(|| Err(missed.clone())));
     }
 
@@ -229,7 +229,7 @@ impl Turn<'_> {
     fn watch(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         self.enter(self.starting(incarnation, Some(pid), model, Origin::Restart), None);
-        self.answer(|goal| (*goal == Goal::Down).then_some(Err(Missed::Started)));
+        self.answer(|goal| (*goal == Goal::Down).then_some(Err(CommandError::Started)));
         self.effect(Effect::Watch { incarnation });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }

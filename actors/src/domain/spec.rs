@@ -47,6 +47,7 @@ impl fmt::Display for ModelId {
 
 /// Why a text cannot name a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelIdError {
     /// There is no text.
     #[error("the model id is empty")]
@@ -59,7 +60,59 @@ pub enum ModelIdError {
     Unprintable,
 }
 
-/// Who owns the life of the vLLM process.
+/// Why a text names no model. None of the messages repeats the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelReferenceError {
+    /// No text at all.
+    #[error("empty")]
+    Empty,
+    /// A Hub id has exactly one slash.
+    #[error("not of the form `namespace/name`")]
+    NotNamespaceAndName,
+    /// A character that no Hub id contains.
+    #[error("a Hub id has only letters, digits, `-`, `_` and `.`")]
+    ForbiddenCharacter,
+    /// The Hub's rules for what stands next to what.
+    #[error(
+        "no part of a Hub id starts or ends with `-` or `.`; none has `--` or `..`, or `.git` at its end"
+    )]
+    MisplacedPunctuation,
+    /// More than 96 characters in the namespace or the name.
+    #[error("a part of a Hub id has at most 96 characters")]
+    TooLong,
+    /// `~` without a home directory to stand for.
+    #[error("`~` is used, but there is no home directory")]
+    NoHome,
+    /// The path does not exist.
+    #[error("no such directory")]
+    NoSuchDirectory,
+    /// The path is a file or something else.
+    #[error("not a directory")]
+    NotADirectory,
+}
+
+impl ModelReferenceError {
+    /// What to do about it.
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::Empty
+            | Self::NotNamespaceAndName
+            | Self::ForbiddenCharacter
+            | Self::MisplacedPunctuation
+            | Self::TooLong => {
+                "use a Hub id such as `Qwen/Qwen3-0.6B`, or a directory starting with `/`, `./`, `../` or `~/`"
+            }
+            Self::NoHome => "write the whole path, or set HOME",
+            Self::NoSuchDirectory => {
+                "check the path; a relative one is taken from the working directory"
+            }
+            Self::NotADirectory => "name the directory that holds the model's `config.json`",
+        }
+    }
+}
+
+/// Who owns the life of the vLLM process. This version supports [`LifecycleMode::Managed`] alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LifecycleMode {
     /// We do: start, restart and stop are ours.
@@ -71,13 +124,25 @@ pub enum LifecycleMode {
     External,
 }
 
+impl LifecycleMode {
+    /// The mode's name in lower case, as in JSON and in the configuration file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Managed => "managed",
+            Self::Monitored => "monitored",
+            Self::External => "external",
+        }
+    }
+}
+
 /// What becomes of vLLM when the supervisor ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ExitPolicy {
-    /// It lives on, and the next supervisor with this state directory adopts it.
+    /// It lives on, and the next supervisor with this state directory adopts it
+    /// (`stop_on_exit: false`).
     #[default]
     Detach,
-    /// It is stopped.
+    /// Nothing of it survives (`stop_on_exit: true`).
     Stop,
 }
 

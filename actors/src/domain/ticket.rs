@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::domain::cause::Cause;
-use crate::domain::spec::ModelId;
+use crate::domain::spec::{ModelId, ModelReferenceError};
 
 /// Names a request that waits for its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,22 +38,22 @@ impl fmt::Display for Ticket {
 }
 
 /// What came of a request.
-pub type Outcome = Result<(), Missed>;
+pub type Outcome = Result<(), CommandError>;
 
-/// Why a request will not lead where it should.
+/// Why a command did not lead where it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Missed {
-    /// The service gave up.
+pub enum CommandError {
+    /// The service gave up, or had given up before; the cause says why and what to do.
     #[error("the service failed: {0}")]
     Failed(Cause),
-    /// Somebody stopped it meanwhile.
+    /// Somebody stopped the service meanwhile.
     #[error("the service was stopped meanwhile")]
     Stopped,
-    /// Somebody started it again before it was down.
+    /// Somebody started the service again before it was down.
     #[error("the service was started again before it was down")]
     Started,
-    /// Somebody asked for another model meanwhile.
+    /// Somebody switched to another model meanwhile.
     #[error("the service was switched to {to} meanwhile")]
     Superseded {
         /// The other model.
@@ -61,7 +61,7 @@ pub enum Missed {
     },
     /// The new model failed to load; the old one is being brought back.
     #[error("{wanted} could not be loaded ({cause}); {restored} is being brought back")]
-    Reverted {
+    SwitchFailed {
         /// The model that was asked for.
         wanted: ModelId,
         /// The model that is served again.
@@ -69,12 +69,36 @@ pub enum Missed {
         /// Why the switch failed.
         cause: Cause,
     },
-    /// Something outlives SIGKILL, or cannot be proven gone.
+    /// Something of vLLM outlives SIGKILL. It is still being tried.
     #[error("the service could not be stopped: {0}")]
-    Lingering(Cause),
-    /// The supervisor is ending.
-    #[error("the supervisor is ending")]
-    Ending,
+    StillAlive(Cause),
+    /// The text names no model. Nothing was done.
+    #[error("`{text}` names no model: {reason}")]
+    InvalidModel {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        reason: ModelReferenceError,
+    },
+    /// The supervisor has ended, or is ending.
+    #[error("the supervisor has ended")]
+    SupervisorEnded,
+}
+
+impl CommandError {
+    /// Why the service failed, where it did.
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Failed(cause) | Self::SwitchFailed { cause, .. } | Self::StillAlive(cause) => {
+                Some(cause)
+            }
+            Self::Stopped
+            | Self::Started
+            | Self::Superseded { .. }
+            | Self::InvalidModel { .. }
+            | Self::SupervisorEnded => None,
+        }
+    }
 }
 
 /// What a request waits for.

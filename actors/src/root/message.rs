@@ -1,8 +1,11 @@
 //! What the [`RootSupervisor`](super::RootSupervisor) is told: the public [`Command`]s, reports from
 //! its children, and what it tells itself.
 
-use ractor::RpcReplyPort;
+use std::sync::Arc;
 
+use ractor::{DerivedActorRef, RpcReplyPort};
+
+use crate::domain::event::Event;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{StopMode, Timer};
 use crate::domain::report::{GpuReport, HealthNews, LoaderReport};
@@ -44,7 +47,8 @@ pub enum Command {
         /// Where the answer goes.
         reply: Answer,
     },
-    /// Serve this model. Answered when it is served, or the old one is being brought back.
+    /// Serve this model. Answered when it is served, or the old one is being brought back; at once
+    /// if vLLM could not be asked for it.
     Load {
         /// The model.
         model: ModelId,
@@ -55,6 +59,12 @@ pub enum Command {
     Snapshot {
         /// Where the answer goes.
         reply: RpcReplyPort<Snapshot>,
+    },
+    /// Tell an actor every event from now on, in order and without a gap, up to the one that says
+    /// that the supervisor has ended. One that has ended is forgotten.
+    Subscribe {
+        /// Whom to tell; its own messages are made of the events (`get_derived`).
+        subscriber: DerivedActorRef<Arc<Event>>,
     },
     /// End the supervisor; vLLM is stopped or kept, as configured.
     Shutdown,

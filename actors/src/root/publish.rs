@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ractor::DerivedActorRef;
 use tokio::sync::broadcast;
 use tracing::{error, info, warn};
 
@@ -16,22 +17,29 @@ use crate::ports::Journal;
 pub(super) struct Publisher {
     journal: Arc<dyn Journal>,
     events: broadcast::Sender<Arc<Event>>,
+    /// Actors that are told.
+    subscribers: Vec<DerivedActorRef<Arc<Event>>>,
 }
 
 impl Publisher {
     pub(super) fn new(journal: Arc<dyn Journal>, events: broadcast::Sender<Arc<Event>>) -> Self {
-        Self { journal, events }
+        Self { journal, events, subscribers: Vec::new() }
     }
 
     pub(super) fn journal(&self) -> &Arc<dyn Journal> {
         &self.journal
     }
 
+    pub(super) fn subscribe(&mut self, subscriber: DerivedActorRef<Arc<Event>>) {
+        self.subscribers.push(subscriber);
+    }
+
     /// Returns the number that the event got.
-    pub(super) fn publish(&self, event: Event) -> Sequence {
+    pub(super) fn publish(&mut self, event: Event) -> Sequence {
         let event = self.journal.event(event);
         let sequence = event.sequence;
         log(&event);
+        self.subscribers.retain(|actor| actor.send_message(Arc::clone(&event)).is_ok());
         // No subscriber is no error: the journal has it.
         drop(self.events.send(event));
         sequence

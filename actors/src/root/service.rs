@@ -1,9 +1,10 @@
 //! The machine in service: with a clock, with whoever waits for it, and with its present published.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use ractor::RpcReplyPort;
+use ractor::{DerivedActorRef, RpcReplyPort};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -97,6 +98,10 @@ impl Service {
         effects
     }
 
+    pub(super) fn subscribe(&mut self, subscriber: DerivedActorRef<Arc<Event>>) {
+        self.publisher.subscribe(subscriber);
+    }
+
     fn publish(&mut self, event: Event) {
         self.sequence = self.publisher.publish(event);
     }
@@ -125,6 +130,7 @@ impl Service {
         if !is_known {
             snapshot.state = ServiceState::Unknown;
         }
+        snapshot.ended = Some(reason);
         snapshot.pid = None;
         snapshot.running_since = None;
         snapshot.launch = None;
@@ -137,10 +143,10 @@ impl Service {
         if self.machine.state().incarnation() != Some(report.incarnation) {
             return;
         }
-        let note = HealthNote {
-            at: SystemTime::now(),
-            latency: report.check.as_ref().ok().map(|healthy| healthy.latency),
-            error: report.check.as_ref().err().map(ToString::to_string),
+        let at = SystemTime::now();
+        let note = match &report.check {
+            Ok(healthy) => HealthNote::passed(at, healthy.latency),
+            Err(error) => HealthNote::failed(at, error.to_string()),
         };
         if let Ok(healthy) = &report.check {
             self.listed_models.clone_from(&healthy.models);
@@ -223,6 +229,7 @@ impl Service {
             gpus: self.gpus.clone(),
             last_error: machine.last_error().cloned(),
             blocked: machine.blocked().cloned(),
+            ended: None,
             sequence: self.sequence,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
+use crate::domain::event::EndReason;
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::loading::ModelLoadProgress;
@@ -12,6 +13,7 @@ use crate::domain::state::ServiceState;
 
 /// The present of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// The state.
     pub state: ServiceState,
@@ -43,6 +45,8 @@ pub struct Snapshot {
     /// Why nothing is launched though it should be: something of an earlier launch outlives SIGKILL,
     /// or cannot be proven gone. It goes on being tried.
     pub blocked: Option<Cause>,
+    /// Why the supervisor has ended, once it has: then this is the last value.
+    pub ended: Option<EndReason>,
     /// The number of the last event that this value includes.
     pub sequence: Sequence,
 }
@@ -60,17 +64,12 @@ impl Snapshot {
             launch: None,
             last_health_check: None,
             listed_models: Vec::new(),
-            restarts: RestartCount {
-                in_window: 0,
-                cap,
-                window: RESTART_WINDOW,
-                reset_at: None,
-                total: 0,
-            },
+            restarts: RestartCount::none(cap),
             progress: None,
             gpus: GpuView::Pending,
             last_error: None,
             blocked: None,
+            ended: None,
             sequence: Sequence::NONE,
         }
     }
@@ -78,6 +77,7 @@ impl Snapshot {
 
 /// How the process came to be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LaunchKind {
     /// We started it, from nothing.
     Cold,
@@ -85,8 +85,19 @@ pub enum LaunchKind {
     Adopted,
 }
 
+impl LaunchKind {
+    /// The kind's name in lower case, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Adopted => "adopted",
+        }
+    }
+}
+
 /// The last health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HealthNote {
     /// When it was answered.
     pub at: SystemTime,
@@ -96,8 +107,21 @@ pub struct HealthNote {
     pub error: Option<String>,
 }
 
+impl HealthNote {
+    /// A check that passed.
+    pub fn passed(at: SystemTime, latency: Duration) -> Self {
+        Self { at, latency: Some(latency), error: None }
+    }
+
+    /// A check that failed.
+    pub fn failed(at: SystemTime, error: impl Into<String>) -> Self {
+        Self { at, latency: None, error: Some(error.into()) }
+    }
+}
+
 /// The restarts so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RestartCount {
     /// Restarts within the window, as of the moment this was published; it is published again when
     /// the count falls.
@@ -112,8 +136,16 @@ pub struct RestartCount {
     pub total: u64,
 }
 
+impl RestartCount {
+    /// No restart yet.
+    pub fn none(cap: u32) -> Self {
+        Self { in_window: 0, cap, window: RESTART_WINDOW, reset_at: None, total: 0 }
+    }
+}
+
 /// What is known of the GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GpuView {
     /// Nobody has looked yet.
     Pending,

@@ -14,16 +14,18 @@ use crate::domain::spec::ExitPolicy;
 use crate::domain::state::ServiceState::{
     Crashed, Failed, Running, Starting, Stopped, Stopping, Unknown,
 };
-use crate::domain::ticket::Missed;
+use crate::domain::ticket::CommandError;
 use crate::ports::{Head, OrphanOutcome, Signal};
 use crate::root::{Answer, Command, GpuView, LaunchKind, RootMessage};
 use crate::testing::harness::{Harness, Outcome, Plan, World, eventually, in_time, model};
 use crate::testing::process::{Call, ScriptedProcess};
 
+mod citizens;
 mod commands;
 mod crashes;
 mod deaths;
 mod ending;
+mod linking;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);

@@ -17,10 +17,13 @@ use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use crate::domain::state::ServiceState;
 use crate::domain::ticket;
-use crate::root::{Adapters, Answer, Command, RootArgs, RootMessage, RootSupervisor, Snapshot};
+use crate::root::{
+    Adapters, Answer, Command, Link, RootArgs, RootMessage, RootSupervisor, Snapshot,
+};
 use crate::testing::gpu::ScriptedGpus;
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
+use crate::testing::models::ScriptedModels;
 use crate::testing::output::ScriptedOutput;
 use crate::testing::probe::ScriptedProbe;
 
@@ -47,6 +50,8 @@ pub struct World {
     pub gpus: Arc<ScriptedGpus>,
     /// What was kept.
     pub journal: Arc<MemoryJournal>,
+    /// The models that there are.
+    pub models: Arc<ScriptedModels>,
 }
 
 impl Default for World {
@@ -57,6 +62,7 @@ impl Default for World {
             probe: Arc::default(),
             gpus: Arc::new(ScriptedGpus::every(Duration::from_secs(1))),
             journal: Arc::default(),
+            models: Arc::default(),
         }
     }
 }
@@ -69,6 +75,7 @@ impl World {
             probe: Arc::clone(&self.probe) as _,
             gpus: Arc::clone(&self.gpus) as _,
             journal: Arc::clone(&self.journal) as _,
+            models: Arc::clone(&self.models) as _,
         }
     }
 }
@@ -144,6 +151,16 @@ impl Harness {
         let (root, ended) =
             Actor::spawn(None, RootSupervisor, args).await.expect("the supervisor starts");
         Self { world, root, ended: Some(ended), snapshots, events }
+    }
+
+    /// Gives the supervisor a place under this actor.
+    ///
+    /// # Panics
+    ///
+    /// When the actor is ending.
+    pub async fn link(&self, parent: ActorCell) -> Link {
+        let snapshots = self.snapshots.clone();
+        Link::spawn(self.root.clone(), snapshots, parent).await.expect("a parent that lives")
     }
 
     /// Tells the supervisor something.

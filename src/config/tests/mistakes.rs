@@ -1,5 +1,7 @@
 //! Every mistake is reported: with its key, what was found, and a way out.
 
+use vllm_supervisor_actors::domain::cause::Code;
+
 use super::*;
 
 /// The one problem of a file with these settings and a model.
@@ -87,7 +89,7 @@ fn a_wrong_setting_is_reported_with_its_key_its_value_and_what_would_be_right() 
         assert_eq!(problem.value.as_deref().unwrap_or_default(), *value, "{settings}");
         assert!(problem.help.contains(help), "{settings}: {}", problem.help);
         assert_eq!(problem.line, Some(4), "{settings}");
-        assert_eq!(problem.code, ProblemCode::InvalidConfiguration, "{settings}");
+        assert_eq!(problem.code, Code::InvalidConfiguration, "{settings}");
     }
 }
 
@@ -247,7 +249,7 @@ fn a_wrong_model_is_reported_under_the_name_of_its_source() {
         let problems = place.problems();
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert_eq!((problems[0].key.as_str(), problems[0].value.as_deref()), (key, Some(value)));
-        assert_eq!(problems[0].code, ProblemCode::InvalidModel);
+        assert_eq!(problems[0].code, Code::InvalidModelId);
         assert!(problems[0].help.contains("Hub id") || problems[0].help.contains("path"));
     };
     let mut place = Place::with_settings("model: my org/model");

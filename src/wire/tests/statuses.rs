@@ -5,58 +5,38 @@ use super::*;
 const BASE_URL: &str = "http://127.0.0.1:8000";
 
 fn gpu() -> Gpu {
-    Gpu {
-        index: 1,
-        uuid: "GPU-5a".to_owned(),
-        name: "NVIDIA H100".to_owned(),
-        memory_used_bytes: Some(1 << 34),
-        memory_total_bytes: Some(1 << 36),
-        utilization_percent: Some(97),
-        temperature_celsius: Some(61),
-        power_watts: Some(640),
-        processes: vec![
-            GpuProcess { pid: 4243, memory_bytes: Some(1 << 33), ours: true },
-            GpuProcess { pid: 99, memory_bytes: None, ours: false },
-        ],
-    }
+    let mut ours = GpuProcess::new(4243);
+    ours.memory_bytes = Some(1 << 33);
+    ours.ours = true;
+    let mut gpu = silent_gpu();
+    gpu.memory_used_bytes = Some(1 << 34);
+    gpu.memory_total_bytes = Some(1 << 36);
+    gpu.utilization_percent = Some(97);
+    gpu.temperature_celsius = Some(61);
+    gpu.power_watts = Some(640);
+    gpu.processes = vec![ours, GpuProcess::new(99)];
+    gpu
 }
 
 fn silent_gpu() -> Gpu {
-    Gpu {
-        memory_used_bytes: None,
-        memory_total_bytes: None,
-        utilization_percent: None,
-        temperature_celsius: None,
-        power_watts: None,
-        processes: Vec::new(),
-        ..gpu()
-    }
+    Gpu::new(1, "GPU-5a", "NVIDIA H100")
 }
 
 fn full() -> Snapshot {
-    Snapshot {
-        state: ServiceState::Running,
-        pid: Some(4242),
-        incarnation: Incarnation::new(3),
-        launch: Some(LaunchKind::Adopted),
-        last_health_check: Some(HealthNote {
-            at: morning(),
-            latency: Some(Duration::from_micros(2_500)),
-            error: None,
-        }),
-        restarts: RestartCount {
-            in_window: 2,
-            cap: 3,
-            window: Duration::from_secs(60),
-            reset_at: Some(morning() + Duration::from_millis(877)),
-            total: 9,
-        },
-        gpus: GpuView::Seen(vec![gpu(), silent_gpu()]),
-        last_error: Some(crash()),
-        sequence: Sequence::new(40),
-        listed_models: vec!["org/model".to_owned()],
-        ..Snapshot::initial(model("org/model"), 3)
-    }
+    let mut snapshot = Snapshot::initial(model("org/model"), 3);
+    snapshot.state = ServiceState::Running;
+    snapshot.pid = Some(4242);
+    snapshot.incarnation = Incarnation::new(3);
+    snapshot.launch = Some(LaunchKind::Adopted);
+    snapshot.last_health_check = Some(HealthNote::passed(morning(), Duration::from_micros(2_500)));
+    snapshot.restarts.in_window = 2;
+    snapshot.restarts.reset_at = Some(morning() + Duration::from_millis(877));
+    snapshot.restarts.total = 9;
+    snapshot.gpus = GpuView::Seen(vec![gpu(), silent_gpu()]);
+    snapshot.last_error = Some(crash());
+    snapshot.sequence = Sequence::new(40);
+    snapshot.listed_models = vec!["org/model".to_owned()];
+    snapshot
 }
 
 #[test]
@@ -117,7 +97,8 @@ fn a_status_with_nothing_keeps_every_name() {
 }
 
 fn uptime(running_since: SystemTime) -> u64 {
-    let snapshot = Snapshot { running_since: Some(running_since), ..full() };
+    let mut snapshot = full();
+    snapshot.running_since = Some(running_since);
     status(&snapshot, BASE_URL)["uptime_seconds"].as_u64().unwrap()
 }
 
@@ -135,8 +116,8 @@ fn a_clock_that_was_set_back_makes_no_negative_uptime() {
 
 #[test]
 fn a_check_that_failed_tells_why() {
-    let note = HealthNote { at: morning(), latency: None, error: Some("HTTP 503".to_owned()) };
-    let snapshot = Snapshot { last_health_check: Some(note), ..full() };
+    let mut snapshot = full();
+    snapshot.last_health_check = Some(HealthNote::failed(morning(), "HTTP 503"));
     assert_eq!(
         status(&snapshot, BASE_URL)["last_health_check"],
         json!({
@@ -148,15 +129,22 @@ fn a_check_that_failed_tells_why() {
 
 #[test]
 fn every_mode_and_every_kind_of_launch_has_its_name() {
-    use LifecycleMode::{External, Managed, Monitored};
-    assert_eq!([Managed, Monitored, External].map(mode), ["managed", "monitored", "external"]);
-    assert_eq!([LaunchKind::Cold, LaunchKind::Adopted].map(launch), ["cold", "adopted"]);
+    use crate::LifecycleMode::{External, Managed, Monitored};
+    assert_eq!(
+        [Managed, Monitored, External].map(crate::LifecycleMode::as_str),
+        ["managed", "monitored", "external"]
+    );
+    assert_eq!(
+        [LaunchKind::Cold, LaunchKind::Adopted].map(LaunchKind::as_str),
+        ["cold", "adopted"]
+    );
 }
 
 #[test]
 fn gpus_that_no_longer_answer_are_shown_as_last_seen() {
-    let snapshot = Snapshot { gpus: GpuView::Stalled(vec![gpu()]), ..full() };
+    let mut snapshot = full();
+    snapshot.gpus = GpuView::Stalled(vec![gpu()]);
     assert_eq!(status(&snapshot, BASE_URL)["gpus"][0]["uuid"], "GPU-5a");
-    let snapshot = Snapshot { gpus: GpuView::Unavailable("no driver".to_owned()), ..full() };
+    snapshot.gpus = GpuView::Unavailable("no driver".to_owned());
     assert_eq!(status(&snapshot, BASE_URL)["gpus"], json!([]));
 }

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 
@@ -32,6 +33,28 @@ async fn a_good_configuration_passes_and_the_check_leaves_nothing() {
     }
     assert_eq!(place.files(), before);
     assert_eq!(place.launches(), 0);
+}
+
+#[tokio::test]
+async fn a_service_that_runs_is_told_of_and_not_disturbed() {
+    let place = Workplace::new(fake_vllm());
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut vllmd = place.start(&["run", "--config", "vllmd.yaml"]);
+    vllmd.says("running: ").await;
+    let supervisor = format!("pid {}", vllmd.pid().as_raw_nonzero());
+    let finished = place.vllmd(&["check", "--config", "vllmd.yaml"]).await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(finished.stderr, "");
+    for (check, said) in
+        [("port", "vLLM is there already"), ("state_dir", "a supervisor that runs")]
+    {
+        let is_check = |line: &&str| line.split_whitespace().take(2).eq([check, "ok"]);
+        let line = finished.stdout.lines().find(is_check).unwrap_or_default();
+        assert!(line.contains(said) && line.contains(&supervisor), "{check} in {finished:#?}");
+    }
+    vllmd.signal(Signal::TERM);
+    assert_eq!(vllmd.end().await.code, Some(143));
+    place.nothing_runs().await;
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut words = std::env::args_os().skip(1).map(PathBuf::from);
     let (file, state_dir) = (words.next(), words.next());
-    let overrides = Overrides { state_dir, ..Overrides::default() };
+    let mut overrides = Overrides::default();
+    overrides.state_dir = state_dir;
     let config = Resolved::load(&Sources::from_process(overrides, file))?.config;
     let handle = Supervisor::builder().config(config).spawn().await?;
     let mut tasks = JoinSet::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Missed, Stage, State, Stopping, Then, Turn, Unknown};
+use super::{CommandError, Stage, State, Stopping, Then, Turn, Unknown};
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
@@ -72,7 +72,7 @@ impl Turn<'_> {
             return;
         }
         self.machine.ending = Ending::Asked;
-        self.disappoint(&Missed::Ending);
+        self.disappoint(&CommandError::SupervisorEnded);
         match (self.machine.spec.on_exit, &mut self.machine.state) {
             (ExitPolicy::Detach, State::Unknown(Unknown { then, .. })) if *then == Then::Launch => {
                 *then = Then::AsFound;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Cleanup, Crashed, Ending, Goal, Missed, Models, Next, Origin, State, Turn};
+use super::{Cleanup, CommandError, Crashed, Ending, Goal, Models, Next, Origin, State, Turn};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
@@ -63,7 +63,8 @@ impl Turn<'_> {
         self.models(|models| given_up = models.fails());
         let wanted = given_up.clone()?;
         let restored = self.machine.models.wanted().clone();
-        let missed = Missed::Reverted { wanted: wanted.clone(), restored, cause: cause.clone() };
+        let missed =
+            CommandError::SwitchFailed { wanted: wanted.clone(), restored, cause: cause.clone() };
         let goal = Goal::Serving(wanted);
         self.answer(|open| (*open == goal).then(|| Err(missed.clone())));
         given_up
@@ -112,7 +113,7 @@ impl Turn<'_> {
                 self.models(Models::abandon);
                 self.enter(State::Failed { cause: cause.clone() }, Some(cause.clone()));
                 self.answer(|goal| (*goal == Goal::Down).then_some(Ok(())));
-                self.disappoint(&Missed::Failed(cause));
+                self.disappoint(&CommandError::Failed(cause));
             }
         }
     }

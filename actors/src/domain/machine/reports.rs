@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Cleanup, Crashed, Goal, Missed, Running, Stage, Starting, State, Stopping, Then, Turn, Unknown,
+    Cleanup, CommandError, Crashed, Goal, Running, Stage, Starting, State, Stopping, Then, Turn,
+    Unknown,
 };
 use crate::domain::absence::Doubt;
 use crate::domain::cause::{Cause, Code, RetryClass};
@@ -236,7 +237,9 @@ impl Turn<'_> {
             }
         }
         self.emit(EventKind::CleanupBlocked { cause: cause.clone() });
-        self.answer(|goal| (*goal == Goal::Down).then(|| Err(Missed::Lingering(cause.clone()))));
+        self.answer(|goal| {
+            (*goal == Goal::Down).then(|| Err(CommandError::StillAlive(cause.clone())))
+        });
     }
 
     pub(super) fn health(&mut self, report: HealthReport) {

@@ -1,8 +1,8 @@
 //! What somebody wants: every request in every state.
 
 use super::{
-    Cleanup, Ending, Goal, Missed, Models, Next, Origin, Outcome, Stage, State, Stopping, Then,
-    Turn, Unknown,
+    Cleanup, CommandError, Ending, Goal, Models, Next, Origin, Outcome, Stage, State, Stopping,
+    Then, Turn, Unknown,
 };
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
@@ -34,7 +34,7 @@ impl Turn<'_> {
     /// The answer to a request that changes nothing, because it must not.
     fn refusal(&self, goal: &Goal, request: &Request) -> Option<Outcome> {
         if self.machine.ending != Ending::No && goal.wants_up() {
-            return Some(Err(Missed::Ending));
+            return Some(Err(CommandError::SupervisorEnded));
         }
         let is_a_programs = match request {
             Request::Ensure | Request::Load { asker: Asker::Program, .. } => true,
@@ -55,7 +55,7 @@ impl Turn<'_> {
             | State::Running(_)
             | State::Stopping(_) => None,
         };
-        given_up.filter(|_| is_a_programs).map(|cause| Err(Missed::Failed(cause.clone())))
+        given_up.filter(|_| is_a_programs).map(|cause| Err(CommandError::Failed(cause.clone())))
     }
 
     /// Those who wait for what is served now have it.
@@ -95,7 +95,7 @@ impl Turn<'_> {
     pub(super) fn stop(&mut self, mode: StopMode) {
         // Whoever stops the service abandons a switch that is under way.
         self.models(Models::abandon);
-        self.disappoint(&Missed::Stopped);
+        self.disappoint(&CommandError::Stopped);
         match &mut self.machine.state {
             State::Stopped => self.answer(|goal| (*goal == Goal::Down).then_some(Ok(()))),
             State::Failed { .. } => self.rest(),
@@ -104,7 +104,7 @@ impl Turn<'_> {
                 // What is still being looked for is held by nobody who could stop it.
                 if let Some(cause) = unknown.lingering.clone() {
                     self.answer(|goal| {
-                        (*goal == Goal::Down).then(|| Err(Missed::Lingering(cause.clone())))
+                        (*goal == Goal::Down).then(|| Err(CommandError::StillAlive(cause.clone())))
                     });
                     self.hasten(mode);
                 }
@@ -152,7 +152,7 @@ impl Turn<'_> {
                 Asker::Program => self.ensure(),
             };
         }
-        let superseded = Missed::Superseded { to: model.clone() };
+        let superseded = CommandError::Superseded { to: model.clone() };
         self.answer(|goal| match goal {
             Goal::Serving(other) if other != model => Some(Err(superseded.clone())),
             Goal::Serving(_) | Goal::Up | Goal::Down => None,

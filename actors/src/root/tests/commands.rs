@@ -100,7 +100,7 @@ async fn a_stop_while_starting_answers_both_callers() {
 
     let stopped = harness.ask(stop);
 
-    assert_eq!(started.answer().await, Some(Err(Missed::Stopped)));
+    assert_eq!(started.answer().await, Some(Err(CommandError::Stopped)));
     assert_eq!(stopped.answer().await, Some(Ok(())));
     assert_eq!(harness.path(), [Stopped, Starting, Stopping, Stopped]);
     assert!(!process.is_alive());
@@ -174,7 +174,8 @@ async fn a_model_that_cannot_be_loaded_gives_way_to_the_one_before() {
 
     harness.world.launcher.last().end(Exit::Code(1));
 
-    let Some(Err(Missed::Reverted { wanted, restored, cause })) = loaded.answer().await else {
+    let Some(Err(CommandError::SwitchFailed { wanted, restored, cause })) = loaded.answer().await
+    else {
         panic!("the load was not reverted");
     };
     assert_eq!((wanted, restored), (model("org/second"), model("org/first")));
@@ -194,7 +195,7 @@ async fn a_bystander_of_a_switch_that_fails_is_answered_by_the_model_that_is_bro
 
     harness.world.launcher.last().end(Exit::Code(1));
 
-    assert!(matches!(needed.answer().await, Some(Err(Missed::Reverted { .. }))));
+    assert!(matches!(needed.answer().await, Some(Err(CommandError::SwitchFailed { .. }))));
     assert_eq!(bystander.answer().await, Some(Ok(())));
     assert_eq!(harness.snapshot().model, model("org/first"));
 }
@@ -205,7 +206,7 @@ async fn a_load_that_another_one_overtakes_is_told_so() {
 
     let (second, third) = (harness.ask(load("org/second")), harness.ask(load("org/third")));
 
-    let superseded = Missed::Superseded { to: model("org/third") };
+    let superseded = CommandError::Superseded { to: model("org/third") };
     assert_eq!(second.answer().await, Some(Err(superseded)));
     assert_eq!(third.answer().await, Some(Ok(())));
 }

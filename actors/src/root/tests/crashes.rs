@@ -17,6 +17,26 @@ async fn a_crash_is_followed_by_a_restart_after_the_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_count_of_restarts_is_published_when_it_falls_though_nothing_happens() {
+    let mut plan = Plan::new(ExitPolicy::Stop);
+    plan.health_interval = MINUTE * 60 * 24;
+    let harness = Harness::begin(World::default(), plan).await;
+    harness.world.probe.serve();
+    assert_eq!(harness.ask(start).answer().await, Some(Ok(())));
+    harness.world.launcher.last().end(Exit::Signal(9));
+    harness.wait_until(|snapshot| snapshot.incarnation == SECOND).await;
+    let restarted = Instant::now();
+    harness.wait_for(Running).await;
+    assert_eq!(harness.snapshot().restarts.in_window, 1);
+
+    harness.wait_until(|snapshot| snapshot.restarts.in_window == 0).await;
+
+    let after = restarted.elapsed();
+    assert!(MINUTE <= after && after < MINUTE + Duration::from_secs(2), "{after:?}");
+    assert_eq!(harness.snapshot().restarts.reset_at, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_is_written_down_with_its_cause() {
     let (harness, process) = running(ExitPolicy::Stop).await;
     process.write_last(&["EngineCore died"]);
@@ -54,7 +74,7 @@ async fn a_cause_that_no_restart_cures_is_told_to_everybody_who_waits() {
     let callers = [harness.ask(start), harness.ask(ensure)];
 
     for caller in callers {
-        assert_eq!(caller.answer().await, Some(Err(Missed::Failed(cause.clone()))));
+        assert_eq!(caller.answer().await, Some(Err(CommandError::Failed(cause.clone()))));
     }
     assert_eq!(harness.snapshot().state, Failed);
     assert_eq!(harness.snapshot().last_error, Some(cause));
@@ -69,7 +89,7 @@ async fn a_failed_service_stays_failed_for_a_program_and_is_started_by_an_operat
     harness.ask(start).answer().await;
 
     let begun = Instant::now();
-    assert_eq!(harness.ask(ensure).answer().await, Some(Err(Missed::Failed(cause))));
+    assert_eq!(harness.ask(ensure).answer().await, Some(Err(CommandError::Failed(cause))));
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(launches(&harness), [1]);
 
@@ -162,7 +182,7 @@ async fn whoever_stops_what_outlives_sigkill_is_told_so_and_it_is_stopped_in_the
 
     let stopped = harness.ask(stop);
 
-    let Some(Err(Missed::Lingering(cause))) = stopped.answer().await else {
+    let Some(Err(CommandError::StillAlive(cause))) = stopped.answer().await else {
         panic!("the caller was not told");
     };
     assert!(cause.summary.contains('7'), "{cause}");

@@ -53,9 +53,12 @@ async fn what_is_asked_for_after_a_shutdown_is_refused_but_a_stop_still_hastens(
     harness.send(Command::Shutdown.into());
 
     for command in [start, ensure, restart] {
-        assert_eq!(harness.ask(command).answer().await, Some(Err(Missed::Ending)));
+        assert_eq!(harness.ask(command).answer().await, Some(Err(CommandError::SupervisorEnded)));
     }
-    assert_eq!(harness.ask(load("org/second")).answer().await, Some(Err(Missed::Ending)));
+    assert_eq!(
+        harness.ask(load("org/second")).answer().await,
+        Some(Err(CommandError::SupervisorEnded))
+    );
     assert_eq!(harness.snapshot().state, Stopping);
     assert_eq!(harness.ask(stop_now).answer().await, Some(Ok(())));
 
@@ -69,7 +72,7 @@ async fn what_is_asked_for_after_a_shutdown_is_refused_but_a_stop_still_hastens(
 async fn a_shutdown_while_starting_tells_the_caller_so() {
     let (mut harness, process, started) = starting(ExitPolicy::Stop).await;
     harness.send(Command::Shutdown.into());
-    assert_eq!(started.answer().await, Some(Err(Missed::Ending)));
+    assert_eq!(started.answer().await, Some(Err(CommandError::SupervisorEnded)));
     harness.wait_for_end().await;
     assert!(!process.is_alive());
 }
@@ -78,7 +81,7 @@ async fn a_shutdown_while_starting_tells_the_caller_so() {
 async fn a_supervisor_that_detaches_while_starting_tells_the_caller_so() {
     let (mut harness, process, started) = starting(ExitPolicy::Detach).await;
     harness.send(Command::Shutdown.into());
-    assert_eq!(started.answer().await, Some(Err(Missed::Ending)));
+    assert_eq!(started.answer().await, Some(Err(CommandError::SupervisorEnded)));
     harness.wait_for_end().await;
     loses_its_owner(&harness, &process, OrphanOutcome::Kept).await;
 }
@@ -176,13 +179,13 @@ async fn a_shutdown_ends_though_something_lingers_and_a_start_was_asked_for() {
     let (mut harness, process) = running(ExitPolicy::Stop).await;
     process.get_stuck(&[7]);
     let answer = harness.ask(stop).answer().await;
-    assert!(matches!(answer, Some(Err(Missed::Lingering(_)))), "{answer:?}");
+    assert!(matches!(answer, Some(Err(CommandError::StillAlive(_)))), "{answer:?}");
     let started = harness.ask(start);
 
     harness.send(Command::Shutdown.into());
 
     harness.wait_for_end().await;
-    assert_eq!(started.answer().await, Some(Err(Missed::Ending)));
+    assert_eq!(started.answer().await, Some(Err(CommandError::SupervisorEnded)));
 }
 
 #[tokio::test(start_paused = true)]

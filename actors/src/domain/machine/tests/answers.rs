@@ -7,7 +7,7 @@ use super::script::{
 use crate::domain::cause::Code;
 use crate::domain::input::{Asker, Input, Request, StopMode};
 use crate::domain::state::ServiceState;
-use crate::domain::ticket::{Missed, Outcome, Ticket};
+use crate::domain::ticket::{CommandError, Outcome, Ticket};
 
 const FIRST: Ticket = Ticket::new(1);
 const SECOND: Ticket = Ticket::new(2);
@@ -58,7 +58,9 @@ fn a_service_that_gives_up_says_why() {
     let mut s = Script::stopped();
     s.ask(FIRST, Request::Ensure);
     let answers = s.hear(launch_failed(1, Code::VllmNotFound));
-    let [(FIRST, Err(Missed::Failed(cause)))] = answers.as_slice() else { panic!("{answers:?}") };
+    let [(FIRST, Err(CommandError::Failed(cause)))] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
     assert_eq!(cause.code, Code::VllmNotFound);
 }
 
@@ -77,7 +79,7 @@ fn a_stop_is_answered_when_nothing_is_left_though_a_start_follows_it() {
 fn whoever_waits_learns_of_a_stop_at_once() {
     let mut s = Script::stopped();
     s.ask(FIRST, Request::Start);
-    assert_eq!(s.ask(SECOND, STOP), [(FIRST, Err(Missed::Stopped))]);
+    assert_eq!(s.ask(SECOND, STOP), [(FIRST, Err(CommandError::Stopped))]);
 }
 
 /// It was to be found and stopped; then somebody wanted it after all, and it was found serving.
@@ -87,7 +89,7 @@ fn a_stop_that_a_start_has_overtaken_is_told_so() {
     s.on(Input::ProcessActorLost);
     assert_eq!(s.ask(FIRST, STOP), []);
     assert_eq!(s.ask(SECOND, Request::Start), []);
-    assert_eq!(s.hear(adopted(1, "org/a")), [(FIRST, Err(Missed::Started))]);
+    assert_eq!(s.hear(adopted(1, "org/a")), [(FIRST, Err(CommandError::Started))]);
     assert_eq!(s.hear(healthy(1)), [(SECOND, Ok(()))]);
 }
 
@@ -109,7 +111,7 @@ fn a_program_that_needs_one_model_is_not_content_with_another() {
     s.hear(drained(1));
     s.hear(vacated(1));
     s.hear(launched(2));
-    let superseded = Missed::Superseded { to: model("org/a") };
+    let superseded = CommandError::Superseded { to: model("org/a") };
     assert_eq!(s.ask(SECOND, need("org/a")), [(FIRST, Err(superseded))]);
     s.hear(vacated(2));
     s.hear(launched(3));
@@ -136,7 +138,8 @@ fn a_reverted_switch_is_told_to_those_who_asked_for_it_and_to_nobody_else() {
     s.hear(drained(1));
     s.hear(vacated(1));
     let answers = s.hear(launch_failed(2, Code::ModelNotFound));
-    let [(FIRST, Err(Missed::Reverted { wanted, restored, cause }))] = answers.as_slice() else {
+    let [(FIRST, Err(CommandError::SwitchFailed { wanted, restored, cause }))] = answers.as_slice()
+    else {
         panic!("{answers:?}")
     };
     assert_eq!((wanted, restored), (&model("org/b"), &model("org/a")));
@@ -150,7 +153,10 @@ fn a_program_does_not_lift_a_service_out_of_failed() {
     let mut s = Script::failed();
     for request in [Request::Ensure, need("org/a"), need("org/b")] {
         let outcome = s.on(Input::Request(FIRST, request));
-        assert!(matches!(outcome.answers[..], [(FIRST, Err(Missed::Failed(_)))]), "{outcome:?}");
+        assert!(
+            matches!(outcome.answers[..], [(FIRST, Err(CommandError::Failed(_)))]),
+            "{outcome:?}"
+        );
         assert!(outcome.is_nothing());
     }
     assert_eq!(s.machine.model(), &model("org/a"));
@@ -178,9 +184,9 @@ fn what_outlives_sigkill_answers_a_stop_and_every_later_one() {
     s.ask(FIRST, STOP);
     s.on(drained(1));
     let is_lingering = |answers: Vec<(Ticket, Outcome)>, of: Ticket| {
-        answers
-            .iter()
-            .any(|answer| matches!(answer, (ticket, Err(Missed::Lingering(_))) if *ticket == of))
+        answers.iter().any(
+            |answer| matches!(answer, (ticket, Err(CommandError::StillAlive(_))) if *ticket == of),
+        )
     };
     assert!(is_lingering(s.hear(lingered(1)), FIRST));
     s.on(super::script::start());

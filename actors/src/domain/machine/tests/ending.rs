@@ -9,7 +9,7 @@ use crate::domain::input::{Effect, Input, Request, StopMode, Timer};
 use crate::domain::machine::Machine;
 use crate::domain::spec::{ExitPolicy, ServiceSpec};
 use crate::domain::state::ServiceState;
-use crate::domain::ticket::{Missed, Ticket};
+use crate::domain::ticket::{CommandError, Ticket};
 
 fn detaching(situation: Situation) -> Script {
     let spec = ServiceSpec { on_exit: ExitPolicy::Detach, ..spec() };
@@ -109,7 +109,7 @@ fn whoever_asks_for_something_on_the_way_down_is_told_and_a_stop_is_not_refused(
     let mut s = Script::running();
     s.on(Input::ShutDown);
     let refused = s.on(Input::Request(Ticket::new(1), Request::Ensure));
-    assert_eq!(refused.answers, [(Ticket::new(1), Err(Missed::Ending))]);
+    assert_eq!(refused.answers, [(Ticket::new(1), Err(CommandError::SupervisorEnded))]);
     assert!(refused.is_nothing());
     let hastened = s.on(stop(StopMode::Immediate));
     assert!(matches!(hastened.effects[..], [Effect::Stop { mode: StopMode::Immediate, .. }]));

@@ -14,7 +14,7 @@ use crate::domain::machine::{Machine, Resume};
 use crate::domain::restart::{Occasion, RestartPolicy};
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{Crashed, Next, ServiceState, State};
-use crate::domain::ticket::{Goal, Missed, Outcome, Ticket};
+use crate::domain::ticket::{CommandError, Goal, Outcome, Ticket};
 
 /// How far behind the process actor's reports may be; more of them say nothing new.
 const LONGEST_MAIL: usize = 2;
@@ -173,17 +173,17 @@ impl Node {
             (Goal::Down, Ok(())) => was_down,
             (Goal::Up, Ok(())) => serves(None),
             (Goal::Serving(model), Ok(())) => serves(Some(model)),
-            (Goal::Down, Err(Missed::Started)) => self.state() == ServiceState::Starting,
-            (Goal::Down, Err(Missed::Lingering(_))) => self.machine.blocked().is_some(),
-            (Goal::Up | Goal::Serving(_), Err(Missed::Failed(_))) => has_given_up,
-            (Goal::Up | Goal::Serving(_), Err(Missed::Stopped)) => matches!(
+            (Goal::Down, Err(CommandError::Started)) => self.state() == ServiceState::Starting,
+            (Goal::Down, Err(CommandError::StillAlive(_))) => self.machine.blocked().is_some(),
+            (Goal::Up | Goal::Serving(_), Err(CommandError::Failed(_))) => has_given_up,
+            (Goal::Up | Goal::Serving(_), Err(CommandError::Stopped)) => matches!(
                 self.state(),
                 ServiceState::Stopped | ServiceState::Stopping | ServiceState::Unknown
             ),
-            (Goal::Serving(model), Err(Missed::Superseded { to })) => {
+            (Goal::Serving(model), Err(CommandError::Superseded { to })) => {
                 to != model && to == self.machine.model()
             }
-            (Goal::Serving(model), Err(Missed::Reverted { wanted, restored, .. })) => {
+            (Goal::Serving(model), Err(CommandError::SwitchFailed { wanted, restored, .. })) => {
                 wanted == model && restored == self.machine.model() && wanted != restored
             }
             _ => false,

@@ -210,6 +210,21 @@ async fn the_history_spans_supervisors() {
 }
 
 #[tokio::test]
+async fn of_a_long_history_the_latest_thousand_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = |numbers: std::ops::RangeInclusive<u64>| {
+        let lines: Vec<String> = numbers.map(|number| format!("restart {number}")).collect();
+        lines.join("\n") + "\n"
+    };
+    fs::write(directory.path().join("restarts-old.jsonl"), lines(1..=900)).unwrap();
+    fs::write(directory.path().join("restarts.jsonl"), lines(901..=1500)).unwrap();
+    let (journal, _) = open_in(&directory);
+    journal.crash(&record(1501));
+    let told: Vec<u64> = journal.history().await.iter().map(|it| it.incarnation.get()).collect();
+    assert_eq!(told, (502..=1501).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_restart_after_a_torn_one_is_part_of_the_history() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("restarts.jsonl"), "restart 1\nresta").unwrap();

@@ -17,6 +17,26 @@ async fn a_crash_is_followed_by_a_restart_after_the_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_count_of_restarts_is_published_when_it_falls_though_nothing_happens() {
+    let mut plan = Plan::new(ExitPolicy::Stop);
+    plan.health_interval = MINUTE * 60 * 24;
+    let harness = Harness::begin(World::default(), plan).await;
+    harness.world.probe.serve();
+    assert_eq!(harness.ask(start).answer().await, Some(Ok(())));
+    harness.world.launcher.last().end(Exit::Signal(9));
+    harness.wait_until(|snapshot| snapshot.incarnation == SECOND).await;
+    let restarted = Instant::now();
+    harness.wait_for(Running).await;
+    assert_eq!(harness.snapshot().restarts.in_window, 1);
+
+    harness.wait_until(|snapshot| snapshot.restarts.in_window == 0).await;
+
+    let after = restarted.elapsed();
+    assert!(MINUTE <= after && after < MINUTE + Duration::from_secs(2), "{after:?}");
+    assert_eq!(harness.snapshot().restarts.reset_at, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_is_written_down_with_its_cause() {
     let (harness, process) = running(ExitPolicy::Stop).await;
     process.write_last(&["EngineCore died"]);

@@ -114,9 +114,13 @@ impl Record {
     }
 
     /// Why it gave up, if it should have gone on: whoever asks for a launch is told at once of a
-    /// taken port; a restart waits until the port is free, as long as its limit allows.
+    /// taken port or a full disk; a restart waits until that has passed, as long as its limit allows.
     pub(super) fn gave_up_too_soon(&self) -> Option<&str> {
-        let passes = |code: &&str| *code == "VLM-018" || (*code == "VLM-005" && self.asked_for);
+        let passes = |code: &&str| match *code {
+            "VLM-018" => true,
+            "VLM-005" | "VLM-024" => self.asked_for,
+            _ => false,
+        };
         self.gave_up_for.as_deref().filter(|code| !passes(code))
     }
 

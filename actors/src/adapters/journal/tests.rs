@@ -212,8 +212,9 @@ async fn the_history_spans_supervisors() {
 #[tokio::test]
 async fn of_a_long_history_the_latest_thousand_are_told() {
     let directory = tempfile::tempdir().unwrap();
-    let lines = |numbers: std::ops::RangeInclusive<u64>| -> String {
-        numbers.map(|number| format!("restart {number}\n")).collect::<Vec<_>>().concat()
+    let lines = |numbers: std::ops::RangeInclusive<u64>| {
+        let lines: Vec<String> = numbers.map(|number| format!("restart {number}")).collect();
+        lines.join("\n") + "\n"
     };
     fs::write(directory.path().join("restarts-old.jsonl"), lines(1..=900)).unwrap();
     fs::write(directory.path().join("restarts.jsonl"), lines(901..=1500)).unwrap();

@@ -84,14 +84,13 @@ fn line((cell, row): &Seen) -> String {
         Outcome::GoesOn => "serves on without it, and leaves nothing",
         Outcome::Survives => "lives and serves on, and leaves nothing",
     };
-    let told =
-        row.told.map_or("–".to_owned(), |told| format!("{:.1} ms", told.as_secs_f64() * 1e3));
+    let ms = |time: Option<Duration>| {
+        time.map_or("–".to_owned(), |time| format!("{:.1} ms", time.as_secs_f64() * 1e3))
+    };
     let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
-    format!(
-        "{cell}: told {told}, gone {}, served {}: {what}",
-        seconds(row.cleared),
-        seconds(row.served)
-    )
+    let (ended, told) = (ms(row.ended), ms(row.told));
+    let (cleared, served) = (seconds(row.cleared), seconds(row.served));
+    format!("{cell}: ended {ended}, told {told}, gone {cleared}, served {served}: {what}")
 }
 
 /// The table, and what it says as a whole.
@@ -99,10 +98,13 @@ pub(crate) fn shown(seen: &[Seen]) -> (String, Vec<Figure>) {
     let table: Vec<String> = seen.iter().map(line).collect();
     let rows: Vec<&Row> = seen.iter().filter_map(|(_, row)| row.as_ref()).collect();
     let told: Vec<Duration> = rows.iter().filter_map(|row| row.told).collect();
+    let from_end = |row: &&Row| Some(row.told?.saturating_sub(row.ended?));
+    let late: Vec<Duration> = rows.iter().filter_map(from_end).collect();
     let gone: Vec<Duration> = rows.iter().map(|row| row.cleared).collect();
     let kept = format!("{} of {} cells are as they must be", rows.len(), seen.len());
     let figures = vec![
         Figure::of_times("a death to its event, all cells", Unit::Milliseconds, &told).noting(kept),
+        Figure::of_times("of it from the victim's end", Unit::Milliseconds, &late),
         Figure::of_times("a death to nothing left, all cells", Unit::Milliseconds, &gone),
     ];
     (table.join("\n"), figures)

@@ -1,9 +1,10 @@
 //! `cargo figures`: how fast and how small, measured against the stand-in, with supervisord beside
 //! it. No figure is asserted.
 //!
-//!     cargo figures [--quick] [--markdown]
+//!     cargo figures [--quick] [--markdown] [--times N] [NAME...]
 //!     cargo figures --deaths|--killed [--real] [--minutes N] [--times N] [WORD...]
 //!
+//! Names are `events`, `served`, `stops`, `questions`, `vllmd`, `idle` and `supervisord`.
 //! `--deaths` puts vLLM through every death that there is, `--killed` kills `vllmd` in every phase;
 //! with `--real` it is a real vLLM, which takes minutes, and words choose among cells or phases.
 //!
@@ -46,7 +47,7 @@ struct Wish {
     words: Vec<String>,
 }
 
-const USAGE: &str = "usage: cargo figures [--quick] [--markdown] | --deaths|--killed [--real] \
+const USAGE: &str = "usage: cargo figures [--quick] [--markdown] [--deaths|--killed] [--real] \
                      [--minutes N] [--times N] [WORD...]";
 
 impl Wish {
@@ -76,11 +77,11 @@ impl Wish {
 async fn main() -> Result<(), Box<dyn Error>> {
     let wish = Wish::of_this_process()?;
     let [fake_vllm, vllmd] = siblings::built(["fake_vllm", "vllmd_under_test"])?;
-    let (deaths, few, idle) = if wish.has("--quick") { (20, 5, 5) } else { (200, 20, 30) };
+    let (deaths, few, idle) = if wish.has("--quick") { (20, 5, 5) } else { (200, 20, 60) };
     let plan = Plan {
         fake_vllm: fake_vllm.display().to_string(),
         vllmd: vllmd.display().to_string(),
-        deaths,
+        deaths: wish.times.unwrap_or(deaths),
         few: wish.times.unwrap_or(few),
         idle: Duration::from_secs(idle),
     };
@@ -101,7 +102,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     } else if wish.has("--killed") {
         command::killed(&plan, real.as_ref(), &wish.words).await?
     } else {
-        measure(&plan).await?
+        measure(&plan, &wish.words).await?
     };
     let shown = if wish.has("--markdown") { figure::markdown } else { figure::table };
     println!("{}", shown(&figures));
@@ -111,24 +112,41 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn measure(plan: &Plan) -> Result<Vec<figure::Figure>, Box<dyn Error>> {
+/// What the words name; everything without any.
+async fn measure(plan: &Plan, words: &[String]) -> Result<Vec<figure::Figure>, Box<dyn Error>> {
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     let mut figures = Vec::new();
-    eprintln!("deaths, {} of each victim …", plan.deaths);
-    figures.extend(embedded::death_to_event(plan).await);
-    figures.push(embedded::death_to_served(plan).await);
-    eprintln!("stops …");
-    figures.extend(embedded::stops(plan).await);
-    eprintln!("questions and subscribers …");
-    figures.push(embedded::questions(plan).await);
-    figures.push(embedded::fan_out(plan).await);
-    eprintln!("vllmd killed and idle …");
-    figures.push(command::adoption(plan).await?);
-    figures.push(command::kill_to_clean(plan).await?);
-    figures.extend(command::idle(plan).await?);
-    eprintln!("supervisord …");
-    match supervisord::figures(plan).await {
-        Ok(theirs) => figures.extend(theirs),
-        Err(error) => println!("supervisord is left out: {error}"),
+    if wanted("events") {
+        eprintln!("events, {} deaths of each victim …", plan.deaths);
+        figures.extend(embedded::death_to_event(plan).await);
+    }
+    if wanted("served") {
+        figures.push(embedded::death_to_served(plan).await);
+    }
+    if wanted("stops") {
+        eprintln!("stops …");
+        figures.extend(embedded::stops(plan).await);
+    }
+    if wanted("questions") {
+        eprintln!("questions and subscribers …");
+        figures.push(embedded::questions(plan).await);
+        figures.push(embedded::fan_out(plan).await);
+    }
+    if wanted("vllmd") {
+        eprintln!("vllmd killed …");
+        figures.push(command::adoption(plan).await?);
+        figures.push(command::kill_to_clean(plan).await?);
+    }
+    if wanted("idle") {
+        eprintln!("vllmd idle …");
+        figures.extend(command::idle(plan).await?);
+    }
+    if wanted("supervisord") {
+        eprintln!("supervisord …");
+        match supervisord::figures(plan).await {
+            Ok(theirs) => figures.extend(theirs),
+            Err(error) => println!("supervisord is left out: {error}"),
+        }
     }
     Ok(figures)
 }

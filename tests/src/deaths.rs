@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval, timeout};
 use vllm_supervisor::ServiceState::{Crashed, Running, Stopped};
 use vllm_supervisor::config::Config;
@@ -23,6 +23,9 @@ use crate::scenario::{Scenario, Server, Victim, are_gone, enters};
 
 /// The pause between two looks at processes.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the end of a victim is waited for.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// As much as a real vLLM takes a while to say.
 const TOKENS: u32 = 400;
@@ -66,6 +69,8 @@ pub struct Cell {
 /// What was seen of one death, in times since the signal.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
+    /// Until the victim had ended: a large process takes a while to be taken down.
+    pub ended: Option<Duration>,
     /// Until the event that says so; `None` where there is nothing to tell.
     pub told: Option<Duration>,
     /// Until no process and no shared memory of the launch was left; where it goes on, of its stop.
@@ -197,17 +202,19 @@ pub async fn go_through(scenario: &Arc<Scenario>, cell: Cell, gate: &Path) -> Ro
     let mut events = scenario.handle().subscribe();
     let killed = Instant::now();
     pidfd_send_signal(&launch.victim, cell.signal).expect("it lives");
+    let end = launch.end_of_the_victim();
     fs::write(gate, "").expect("the gate can be opened");
     let row = match cell.outcome() {
         Outcome::Crash => {
             let told = timeout(scenario.server().patience(), enters(&mut events, Crashed)).await;
             assert!(told.is_ok(), "{cell}: it was not told of\n{}", scenario.story());
             let told = Some(killed.elapsed());
+            let ended = end.await.expect("it is awaited").map(|ended| ended - killed);
             launch.rest.is_cleared(scenario).await;
             let cleared = killed.elapsed();
             scenario.wait_for_successor_of(launch.incarnation).await;
             scenario.complete().await;
-            Row { told, cleared, served: killed.elapsed() }
+            Row { ended, told, cleared, served: killed.elapsed() }
         }
         outcome @ (Outcome::GoesOn | Outcome::Survives) => {
             let ends = || has_ended(&launch.victim);
@@ -228,7 +235,7 @@ pub async fn go_through(scenario: &Arc<Scenario>, cell: Cell, gate: &Path) -> Ro
             let asked = Instant::now();
             scenario.handle().stop().await.expect("a stop");
             rest.is_cleared(scenario).await;
-            Row { told: None, cleared: asked.elapsed(), served }
+            Row { ended: None, told: None, cleared: asked.elapsed(), served }
         }
     };
     requests.shutdown().await;
@@ -282,6 +289,16 @@ impl Launch {
             victim: pidfd_open(victim.pid, PidfdFlags::empty()).expect("it lives"),
             rest: Rest::of(scenario),
         }
+    }
+
+    /// When it ends, by a thread of its own; `None` if that takes too long.
+    fn end_of_the_victim(&self) -> JoinHandle<Option<Instant>> {
+        let victim = self.victim.try_clone().expect("a descriptor");
+        tokio::task::spawn_blocking(move || {
+            let patience = Timespec::try_from(END_WITHIN).ok();
+            let ended = poll(&mut [PollFd::new(&victim, PollFlags::IN)], patience.as_ref());
+            (ended == Ok(1)).then(Instant::now)
+        })
     }
 }
 

@@ -35,10 +35,13 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use super::ownership::{FileId, Older};
+use super::proc_fs;
 use super::process_tree::MARKER;
 
 mod clearing;
 mod looking;
+mod shared_memory;
 
 /// How many processes can be named to a guardian: more than vLLM has on a machine of 64 GPUs.
 const NOTED: usize = 255;
@@ -46,6 +49,9 @@ const NOTED: usize = 255;
 /// Rows of the process table that are examined for who descends from whom. Processes beyond are
 /// still known by marker and session.
 const ROWS: usize = 16 * 1024;
+
+/// How much shared memory is found at most, in files: a launch has some ten for each GPU.
+const SEGMENTS: usize = 4096;
 
 /// What is to be ended with the supervisor.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub(super) struct Guarded {
     pub(super) cgroup: Option<PathBuf>,
     /// Directories of the launch alone; removed at the end.
     pub(super) directories: Vec<PathBuf>,
+    /// What was among shared memory before the launch; stays.
+    pub(super) older: Older,
 }
 
 /// Why nobody could be made to guard a launch.
@@ -97,7 +105,7 @@ impl Guardian {
             .map_err(|source| GuardianError::System { step: "fork", source })?;
         // Until it is waited for, its number cannot be another's.
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
-            rustix::process::kill_process(pid, Signal::KILL).ok();
+            end_unheld(pid);
             refused("its pidfd")(error)
         })?;
         Ok(Self { guarded: guarded.clone(), pidfd, notes })
@@ -131,15 +139,26 @@ fn refused(step: &'static str) -> impl Fn(rustix::io::Errno) -> GuardianError {
     move |error| GuardianError::System { step, source: error.into() }
 }
 
+/// A child without an exit signal is waited for only by who asks for it (waitpid(2), `__WALL`).
+fn ended_child() -> WaitIdOptions {
+    WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned())
+}
+
+/// Ends a copy that no descriptor could be had for.
+fn end_unheld(pid: Pid) {
+    let killed = rustix::process::kill_process(pid, Signal::KILL);
+    if let Err(error) = killed.and_then(|()| waitid(WaitId::Pid(pid), ended_child())) {
+        tracing::debug!(%error, "a guardian that could not be held was not waited for");
+    }
+}
+
 impl Drop for Guardian {
     fn drop(&mut self) {
         // SIGKILL ends it within microseconds; the wait is bounded all the same.
         pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
         let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit)).ok();
-        // A child without an exit signal is waited for only by who asks for it (waitpid(2), __WALL).
-        let all = WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all;
+        let options = ended_child() | WaitIdOptions::NOHANG;
         if let Err(error) = waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             tracing::debug!(%error, "a dismissed guardian was not waited for");
         }
@@ -209,8 +228,11 @@ struct Orders {
     rows: Vec<looking::Row>,
     /// For reading files of `/proc`.
     buffer: Vec<u8>,
-    /// Names below `/dev/shm`, each with its NUL.
-    segments: Vec<u8>,
+    /// Room for the shared memory that is found.
+    segments: Vec<FileId>,
+    older: Older,
+    /// Whether all processes of the machine can be seen from here.
+    shows_everybody: bool,
 }
 
 impl Orders {
@@ -231,7 +253,9 @@ impl Orders {
             notes: notes.page,
             rows: vec![looking::Row::default(); ROWS],
             buffer: vec![0; 64 * 1024],
-            segments: vec![0; 64 * 1024],
+            segments: vec![FileId::default(); SEGMENTS],
+            older: guarded.older.clone(),
+            shows_everybody: proc_fs::shows_everybody(),
         })
     }
 

@@ -74,6 +74,11 @@ impl Segments {
         Self { births: births.ok().map(Arc::new), ..Self::default() }
     }
 
+    /// What was there before the launch.
+    pub(in crate::adapters) fn older(&self) -> &Older {
+        &self.older
+    }
+
     /// What tells when something appears, and when it is to be asked whose the new ones are.
     pub(super) fn births(&self) -> (Option<Arc<Births>>, Option<Instant>) {
         (self.births.clone(), self.due)

@@ -122,7 +122,15 @@ impl Guardian {
     /// Names processes of the launch, by pid and start time, the main process first: it also heads
     /// the session. Replaces what was named before; who is beyond the last slot is not named.
     pub(super) fn note(&self, processes: &[(u32, u64)]) {
-        self.notes.write(processes);
+        let pairs = processes.iter().map(|(pid, start_time)| (u64::from(*pid), *start_time));
+        write(&self.notes.page().processes, pairs);
+    }
+
+    /// Names shared memory that is of the launch: whoever had it may be dead before the guardian
+    /// looks. Replaces what was named before; what is beyond the last slot is not named.
+    pub(super) fn note_segments(&self, segments: &[FileId]) {
+        let pairs = segments.iter().map(|file| (file.inode, device_number(file.device)));
+        write(&self.notes.page().segments, pairs);
     }
 
     /// The number of the guardian's process.
@@ -165,13 +173,22 @@ impl Drop for Guardian {
     }
 }
 
-/// A page that supervisor and guardian share: pid and start time of processes.
+/// Memory that supervisor and guardian share.
 #[derive(Debug)]
-struct Notes {
-    page: *mut [[AtomicU64; 2]; NOTED],
+struct Notes(*mut Page);
+
+/// What is named. The first number of each pair is not zero, unless there is none.
+#[derive(Debug)]
+struct Page {
+    /// Pid and start time.
+    processes: [Pair; NOTED],
+    /// Inode and device.
+    segments: [Pair; SEGMENTS],
 }
 
-// SAFETY: the page holds atomics alone, and lives until this is dropped.
+type Pair = [AtomicU64; 2];
+
+// SAFETY: it holds atomics alone, and lives until this is dropped.
 #[expect(unsafe_code, reason = "a pointer to shared memory")]
 unsafe impl Send for Notes {}
 // SAFETY: as above.
@@ -179,40 +196,58 @@ unsafe impl Send for Notes {}
 unsafe impl Sync for Notes {}
 
 impl Notes {
-    const BYTES: usize = size_of::<[[AtomicU64; 2]; NOTED]>();
-
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
     fn new() -> Result<Self, rustix::io::Errno> {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        let bytes = size_of::<Page>();
         // SAFETY: the kernel chooses a free place. Zeros are valid atomics.
-        let page = unsafe { mmap_anonymous(std::ptr::null_mut(), Self::BYTES, access, flags) }?;
-        Ok(Self { page: page.cast() })
+        let page = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, flags) }?;
+        Ok(Self(page.cast()))
     }
 
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
-    fn slots(&self) -> &[[AtomicU64; 2]; NOTED] {
+    fn page(&self) -> &Page {
         // SAFETY: mapped for as long as this lives, and accessed as atomics alone.
-        unsafe { &*self.page }
+        unsafe { &*self.0 }
     }
+}
 
-    /// Each slot is invalid while it is changed: a torn one names nobody.
-    fn write(&self, processes: &[(u32, u64)]) {
-        let given = processes.iter().map(Some).chain(std::iter::repeat(None));
-        for ([pid, start_time], process) in self.slots().iter().zip(given) {
-            pid.store(0, Ordering::SeqCst);
-            if let Some((number, time)) = process {
-                start_time.store(*time, Ordering::SeqCst);
-                pid.store(u64::from(*number), Ordering::SeqCst);
-            }
+/// Each slot is invalid while it is changed: a torn one names nothing.
+fn write(slots: &[Pair], pairs: impl Iterator<Item = (u64, u64)>) {
+    let given = pairs.map(Some).chain(std::iter::repeat(None));
+    for ([first, second], pair) in slots.iter().zip(given) {
+        // A page that was never written to takes no memory.
+        if first.load(Ordering::SeqCst) != 0 {
+            first.store(0, Ordering::SeqCst);
+        }
+        if let Some((name, value)) = pair {
+            second.store(value, Ordering::SeqCst);
+            first.store(name, Ordering::SeqCst);
         }
     }
+}
+
+/// What stands in the slots.
+fn written(slots: &[Pair]) -> impl Iterator<Item = (u64, u64)> + Clone {
+    slots
+        .iter()
+        .map(|[first, second]| (first.load(Ordering::SeqCst), second.load(Ordering::SeqCst)))
+}
+
+fn device_number((major, minor): (u32, u32)) -> u64 {
+    (u64::from(major) << 32) | u64::from(minor)
+}
+
+fn device_of(number: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
 }
 
 impl Drop for Notes {
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
     fn drop(&mut self) {
         // SAFETY: mapped by `new`, and borrowed by nobody any more.
-        unsafe { munmap(self.page.cast(), Self::BYTES) }.ok();
+        unsafe { munmap(self.0.cast(), size_of::<Page>()) }.ok();
     }
 }
 
@@ -224,7 +259,7 @@ struct Orders {
     marker: Vec<u8>,
     cgroup: Option<CString>,
     directories: Vec<CString>,
-    notes: *const [[AtomicU64; 2]; NOTED],
+    notes: *const Page,
     rows: Vec<looking::Row>,
     /// For reading files of `/proc`.
     buffer: Vec<u8>,
@@ -250,7 +285,7 @@ impl Orders {
                 .iter()
                 .map(|path| c_string(path))
                 .collect::<Result<_, _>>()?,
-            notes: notes.page,
+            notes: notes.0,
             rows: vec![looking::Row::default(); ROWS],
             buffer: vec![0; 64 * 1024],
             segments: vec![FileId::default(); SEGMENTS],
@@ -260,7 +295,7 @@ impl Orders {
     }
 
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
-    fn notes(&self) -> &[[AtomicU64; 2]; NOTED] {
+    fn notes(&self) -> &Page {
         // SAFETY: the copy has the page mapped for as long as it lives, whatever the supervisor
         // does with its own mapping.
         unsafe { &*self.notes }

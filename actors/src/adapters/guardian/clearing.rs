@@ -145,7 +145,7 @@ fn pause_ms(milliseconds: i64) {
 
 fn end_the_launch(orders: &mut Orders) {
     let began = now_ms();
-    let mut segments = SharedMemory::none();
+    let mut segments = SharedMemory::noted(orders);
     let (mut looks, mut last_found) = (0_u32, began);
     while now_ms().saturating_sub(last_found) < QUIET_MS {
         let elapsed = now_ms().saturating_sub(began);

@@ -5,14 +5,13 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat_raw, statx};
 use rustix::io::{Errno, read};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::ownership::FileId;
-use super::Orders;
+use super::{Orders, written};
 
 /// A process, as far as it matters here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -209,10 +208,7 @@ pub(super) fn look(orders: &mut Orders) -> Look {
 
 /// Named by the supervisor, or in the session of the main process.
 fn is_noted(orders: &Orders, row: Row) -> Result<bool, Errno> {
-    let mut noted = orders
-        .notes()
-        .iter()
-        .map(|[pid, start_time]| (pid.load(Ordering::SeqCst), start_time.load(Ordering::SeqCst)));
+    let mut noted = written(&orders.notes().processes);
     let main = noted.clone().next().unwrap_or_default();
     if noted.any(|it| it == (u64::from(row.pid), row.start_time)) {
         return Ok(true);

@@ -8,8 +8,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::super::ownership::{FileId, SharedFile};
-use super::Orders;
 use super::looking::{Glance, each_open_file, each_process, each_segment, each_used_file};
+use super::{Orders, device_of, written};
 
 /// Who of the living may have some of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,8 +26,18 @@ pub(super) struct SharedMemory {
 }
 
 impl SharedMemory {
-    pub(super) fn none() -> Self {
-        Self { used: 0 }
+    /// What the supervisor has named.
+    pub(super) fn noted(orders: &mut Orders) -> Self {
+        let mut room = std::mem::take(&mut orders.segments);
+        let named = written(&orders.notes().segments).filter(|(inode, _)| *inode != 0);
+        let mut used = 0_usize;
+        // The slots are as many as the room is large.
+        for ((inode, device), place) in named.zip(room.iter_mut()) {
+            *place = FileId { device: device_of(device), inode };
+            used = used.saturating_add(1);
+        }
+        orders.segments = room;
+        Self { used }
     }
 
     /// Remembers what this member has mapped.

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::super::ownership::Segments;
+use super::super::ownership::{Segments, SharedFile};
 use super::super::proc_fs::{self, Stat, random_uuid};
 use super::*;
 
@@ -143,6 +143,22 @@ fn the_shared_memory_of_members_is_unlinked_and_that_which_others_use_is_not() {
     assert!(!own.exists());
     assert!(passed_on.exists() && opened.exists());
     drop(other);
+}
+
+#[test]
+fn shared_memory_that_was_named_is_unlinked_though_nobody_has_it_any_more() {
+    let stage = Stage::set();
+    let guardian = stage.guardian();
+    let path = PathBuf::from(format!("/dev/shm/psm_{}", stage.marker));
+    let _leave_nothing = Removed(path.clone());
+    private_file(&path);
+    let id = SharedFile::at(rustix::fs::CWD, &path).unwrap().id;
+    guardian.note_segments(&[id]);
+
+    stage.kill_the_supervisor();
+
+    until("the guardian has ended", || !is_alive(guardian.pid()));
+    assert!(!path.exists());
 }
 
 #[test]

@@ -29,6 +29,9 @@ const QUESTIONS: u32 = 9;
 /// The most names of others that are remembered.
 const MOST_STRANGE: usize = 1024;
 
+/// How many are remembered before it is looked which of them are gone, where nobody tells of that.
+const MOST_SEEN: usize = 1024;
+
 /// A segment that a member was seen to have mapped or open.
 #[derive(Debug)]
 struct Seen {
@@ -50,6 +53,18 @@ pub(in crate::adapters) struct Segments {
     asked: u32,
     /// When that is to be asked again.
     due: Option<Instant>,
+    /// Looking takes a tenth of the time at most, however much appears: it rests until then.
+    not_before: Option<Instant>,
+    /// Whether there is something that nobody has asked for since.
+    news: News,
+}
+
+/// What is known of the launch's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum News {
+    #[default]
+    Told,
+    Untold,
 }
 
 impl Segments {
@@ -81,7 +96,26 @@ impl Segments {
 
     /// What tells when something appears, and when it is to be asked whose the new ones are.
     pub(super) fn births(&self) -> (Option<Arc<Births>>, Option<Instant>) {
-        (self.births.clone(), self.due)
+        match self.not_before.filter(|rest| *rest > Instant::now()) {
+            // The kernel keeps what appears meanwhile.
+            Some(rest) => (None, self.births.as_ref().map(|_| rest).or(self.due)),
+            None => (self.births.clone(), self.due),
+        }
+    }
+
+    fn rest_after(&mut self, began: Instant) {
+        self.not_before = self.not_before.max(Some(Instant::now() + began.elapsed() * 9));
+    }
+
+    /// The files that are known to be of the launch, if that has changed since it was asked.
+    pub(super) fn news(&mut self) -> Option<Vec<FileId>> {
+        let news = std::mem::replace(&mut self.news, News::Told);
+        (news == News::Untold).then(|| self.seen.values().map(|seen| seen.id).collect())
+    }
+
+    /// Whoever asks next knows nothing yet.
+    pub(super) fn tell_anew(&mut self) {
+        self.news = News::Untold;
     }
 
     /// Whether it is to be asked now whose the new ones are.
@@ -92,11 +126,13 @@ impl Segments {
     /// Notes what has appeared.
     pub(super) fn hear(&mut self) {
         let Some(births) = &self.births else { return };
+        let began = Instant::now();
         for change in births.changes() {
             match change {
                 Change::Appeared(name) => self.note(name),
                 Change::Vanished(name) => {
                     self.strange.remove(&name);
+                    self.forget(|seen, _| seen == name);
                 }
                 Change::Missed => self.note_all(),
             }
@@ -104,11 +140,26 @@ impl Segments {
         if self.strange.is_empty() {
             self.due = None;
         }
+        self.rest_after(began);
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(&str, FileId) -> bool) {
+        let before = self.seen.len();
+        self.seen.retain(|name, seen| !is_gone(name, seen.id));
+        if self.seen.len() != before {
+            self.news = News::Untold;
+        }
     }
 
     fn note_all(&mut self) {
         match all() {
             Ok(all) => {
+                let there: BTreeMap<_, _> = all.iter().map(|(name, id)| (&**name, *id)).collect();
+                self.strange.retain(|name| there.contains_key(&**name));
+                // One that cannot be looked at now is there all the same.
+                self.forget(|name, id| {
+                    there.get(name).is_none_or(|now| now.is_ok_and(|now| now != id))
+                });
                 for (name, id) in all {
                     if let Ok(id) = id
                         && !self.older.lists(&name, id)
@@ -124,7 +175,7 @@ impl Segments {
 
     fn note(&mut self, name: String) {
         if self.strange.len() < MOST_STRANGE && self.strange.insert(name) {
-            (self.asked, self.due) = (0, Some(Instant::now()));
+            (self.asked, self.due) = (0, self.not_before.max(Some(Instant::now())));
         }
     }
 
@@ -140,11 +191,11 @@ impl Segments {
                 break;
             }
         }
-        // Looking takes a tenth of the time at most, however many appear.
-        let pause = Duration::from_millis(1 << self.asked.min(QUESTIONS)).max(began.elapsed() * 9);
+        self.rest_after(began);
+        let pause = Duration::from_millis(1 << self.asked.min(QUESTIONS));
         self.asked += 1;
         let goes_on = self.asked < QUESTIONS && !self.strange.is_empty();
-        self.due = goes_on.then(|| Instant::now() + pause);
+        self.due = self.not_before.max(Some(Instant::now() + pause)).filter(|_| goes_on);
     }
 
     fn keep_open(&mut self, pid: u32) -> Result<(), ScanError> {
@@ -182,6 +233,13 @@ impl Segments {
         }
         self.strange.remove(name);
         let before = self.seen.remove(name).filter(|before| before.id == id);
+        if before.is_none() {
+            self.news = News::Untold;
+            if self.births.is_none() && self.seen.len() >= MOST_SEEN {
+                // Nobody tells what is gone.
+                self.note_all();
+            }
+        }
         // The first is the least that is known.
         let holder = before.and_then(|before| before.holder).into_iter().chain(holder).min();
         self.seen.insert(name.to_owned(), Seen { id, holder });

@@ -214,3 +214,43 @@ fn what_others_may_use_stays_where_they_cannot_be_seen() {
     spare_what_is_open_to_others(&mut open);
     assert_eq!((private.len(), open.len()), (1, 0));
 }
+
+#[test]
+fn what_has_gone_again_is_not_remembered_for_ever() {
+    let mut segments = Segments::before_launch().unwrap();
+    for _ in 0..3 {
+        let segment = Segment::new();
+        segments.hear();
+        segments.claim([segment.owner.id()].into_iter());
+        assert_eq!(segments.news().unwrap().len(), 1);
+        drop(segment);
+        segments.hear();
+        assert_eq!((segments.seen.len(), segments.news()), (0, Some(Vec::new())));
+    }
+    assert_eq!(segments.news(), None);
+}
+
+#[test]
+fn what_has_gone_unheard_is_forgotten_by_a_look() {
+    let mut segments = Segments::before_launch().unwrap();
+    let (gone, stays) = (Segment::new(), Segment::new());
+    for segment in [&gone, &stays] {
+        segments.keep_open(segment.owner.id()).unwrap();
+    }
+    drop(gone);
+    segments.note_all();
+    assert_eq!(segments.seen.keys().collect::<Vec<_>>(), [stays.name()]);
+}
+
+#[test]
+fn newcomers_do_not_cut_short_the_rest_after_a_look() {
+    let mut segments = Segments::before_launch().unwrap();
+    segments.rest_after(Instant::now() - Duration::from_secs(60));
+    let rest = Instant::now() + Duration::from_secs(500);
+    segments.note("another".to_owned());
+    assert!(segments.due.is_some_and(|due| due > rest) && !segments.is_due());
+    segments.claim(std::iter::empty());
+    assert!(segments.due.is_some_and(|due| due > rest));
+    let (births, due) = segments.births();
+    assert!(births.is_none() && due.is_some_and(|due| due > rest));
+}

@@ -128,6 +128,7 @@ impl ColdLauncher {
                     marker: record.marker.clone(),
                     cgroup: tree.cgroup_path(),
                     directories: record.scratch.iter().cloned().collect(),
+                    older: tree.older(),
                 })?);
                 Ok(())
             }

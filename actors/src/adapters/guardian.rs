@@ -35,10 +35,13 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use super::ownership::{FileId, Older};
+use super::proc_fs;
 use super::process_tree::MARKER;
 
 mod clearing;
 mod looking;
+mod shared_memory;
 
 /// How many processes can be named to a guardian: more than vLLM has on a machine of 64 GPUs.
 const NOTED: usize = 255;
@@ -46,6 +49,9 @@ const NOTED: usize = 255;
 /// Rows of the process table that are examined for who descends from whom. Processes beyond are
 /// still known by marker and session.
 const ROWS: usize = 16 * 1024;
+
+/// How much shared memory is found at most, in files: a launch has some ten for each GPU.
+const SEGMENTS: usize = 4096;
 
 /// What is to be ended with the supervisor.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub(super) struct Guarded {
     pub(super) cgroup: Option<PathBuf>,
     /// Directories of the launch alone; removed at the end.
     pub(super) directories: Vec<PathBuf>,
+    /// What was among shared memory before the launch; stays.
+    pub(super) older: Older,
 }
 
 /// Why nobody could be made to guard a launch.
@@ -97,7 +105,7 @@ impl Guardian {
             .map_err(|source| GuardianError::System { step: "fork", source })?;
         // Until it is waited for, its number cannot be another's.
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
-            rustix::process::kill_process(pid, Signal::KILL).ok();
+            end_unheld(pid);
             refused("its pidfd")(error)
         })?;
         Ok(Self { guarded: guarded.clone(), pidfd, notes })
@@ -114,7 +122,15 @@ impl Guardian {
     /// Names processes of the launch, by pid and start time, the main process first: it also heads
     /// the session. Replaces what was named before; who is beyond the last slot is not named.
     pub(super) fn note(&self, processes: &[(u32, u64)]) {
-        self.notes.write(processes);
+        let pairs = processes.iter().map(|(pid, start_time)| (u64::from(*pid), *start_time));
+        write(&self.notes.page().processes, pairs);
+    }
+
+    /// Names shared memory that is of the launch: whoever had it may be dead before the guardian
+    /// looks. Replaces what was named before; what is beyond the last slot is not named.
+    pub(super) fn note_segments(&self, segments: &[FileId]) {
+        let pairs = segments.iter().map(|file| (file.inode, device_number(file.device)));
+        write(&self.notes.page().segments, pairs);
     }
 
     /// The number of the guardian's process.
@@ -131,28 +147,48 @@ fn refused(step: &'static str) -> impl Fn(rustix::io::Errno) -> GuardianError {
     move |error| GuardianError::System { step, source: error.into() }
 }
 
+/// A child without an exit signal is waited for only by who asks for it (waitpid(2), `__WALL`).
+fn ended_child() -> WaitIdOptions {
+    WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned())
+}
+
+/// Ends a copy that no descriptor could be had for.
+fn end_unheld(pid: Pid) {
+    let killed = rustix::process::kill_process(pid, Signal::KILL);
+    if let Err(error) = killed.and_then(|()| waitid(WaitId::Pid(pid), ended_child())) {
+        tracing::debug!(%error, "a guardian that could not be held was not waited for");
+    }
+}
+
 impl Drop for Guardian {
     fn drop(&mut self) {
         // SIGKILL ends it within microseconds; the wait is bounded all the same.
         pidfd_send_signal(&self.pidfd, Signal::KILL).ok();
         let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit)).ok();
-        // A child without an exit signal is waited for only by who asks for it (waitpid(2), __WALL).
-        let all = WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | all;
+        let options = ended_child() | WaitIdOptions::NOHANG;
         if let Err(error) = waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             tracing::debug!(%error, "a dismissed guardian was not waited for");
         }
     }
 }
 
-/// A page that supervisor and guardian share: pid and start time of processes.
+/// Memory that supervisor and guardian share.
 #[derive(Debug)]
-struct Notes {
-    page: *mut [[AtomicU64; 2]; NOTED],
+struct Notes(*mut Page);
+
+/// What is named. The first number of each pair is not zero, unless there is none.
+#[derive(Debug)]
+struct Page {
+    /// Pid and start time.
+    processes: [Pair; NOTED],
+    /// Inode and device.
+    segments: [Pair; SEGMENTS],
 }
 
-// SAFETY: the page holds atomics alone, and lives until this is dropped.
+type Pair = [AtomicU64; 2];
+
+// SAFETY: it holds atomics alone, and lives until this is dropped.
 #[expect(unsafe_code, reason = "a pointer to shared memory")]
 unsafe impl Send for Notes {}
 // SAFETY: as above.
@@ -160,40 +196,58 @@ unsafe impl Send for Notes {}
 unsafe impl Sync for Notes {}
 
 impl Notes {
-    const BYTES: usize = size_of::<[[AtomicU64; 2]; NOTED]>();
-
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
     fn new() -> Result<Self, rustix::io::Errno> {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        let bytes = size_of::<Page>();
         // SAFETY: the kernel chooses a free place. Zeros are valid atomics.
-        let page = unsafe { mmap_anonymous(std::ptr::null_mut(), Self::BYTES, access, flags) }?;
-        Ok(Self { page: page.cast() })
+        let page = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, flags) }?;
+        Ok(Self(page.cast()))
     }
 
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
-    fn slots(&self) -> &[[AtomicU64; 2]; NOTED] {
+    fn page(&self) -> &Page {
         // SAFETY: mapped for as long as this lives, and accessed as atomics alone.
-        unsafe { &*self.page }
+        unsafe { &*self.0 }
     }
+}
 
-    /// Each slot is invalid while it is changed: a torn one names nobody.
-    fn write(&self, processes: &[(u32, u64)]) {
-        let given = processes.iter().map(Some).chain(std::iter::repeat(None));
-        for ([pid, start_time], process) in self.slots().iter().zip(given) {
-            pid.store(0, Ordering::SeqCst);
-            if let Some((number, time)) = process {
-                start_time.store(*time, Ordering::SeqCst);
-                pid.store(u64::from(*number), Ordering::SeqCst);
-            }
+/// Each slot is invalid while it is changed: a torn one names nothing.
+fn write(slots: &[Pair], pairs: impl Iterator<Item = (u64, u64)>) {
+    let given = pairs.map(Some).chain(std::iter::repeat(None));
+    for ([first, second], pair) in slots.iter().zip(given) {
+        // A page that was never written to takes no memory.
+        if first.load(Ordering::SeqCst) != 0 {
+            first.store(0, Ordering::SeqCst);
+        }
+        if let Some((name, value)) = pair {
+            second.store(value, Ordering::SeqCst);
+            first.store(name, Ordering::SeqCst);
         }
     }
+}
+
+/// What stands in the slots.
+fn written(slots: &[Pair]) -> impl Iterator<Item = (u64, u64)> + Clone {
+    slots
+        .iter()
+        .map(|[first, second]| (first.load(Ordering::SeqCst), second.load(Ordering::SeqCst)))
+}
+
+fn device_number((major, minor): (u32, u32)) -> u64 {
+    (u64::from(major) << 32) | u64::from(minor)
+}
+
+fn device_of(number: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
 }
 
 impl Drop for Notes {
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
     fn drop(&mut self) {
         // SAFETY: mapped by `new`, and borrowed by nobody any more.
-        unsafe { munmap(self.page.cast(), Self::BYTES) }.ok();
+        unsafe { munmap(self.0.cast(), size_of::<Page>()) }.ok();
     }
 }
 
@@ -205,12 +259,15 @@ struct Orders {
     marker: Vec<u8>,
     cgroup: Option<CString>,
     directories: Vec<CString>,
-    notes: *const [[AtomicU64; 2]; NOTED],
+    notes: *const Page,
     rows: Vec<looking::Row>,
     /// For reading files of `/proc`.
     buffer: Vec<u8>,
-    /// Names below `/dev/shm`, each with its NUL.
-    segments: Vec<u8>,
+    /// Room for the shared memory that is found.
+    segments: Vec<FileId>,
+    older: Older,
+    /// Whether all processes of the machine can be seen from here.
+    shows_everybody: bool,
 }
 
 impl Orders {
@@ -228,15 +285,17 @@ impl Orders {
                 .iter()
                 .map(|path| c_string(path))
                 .collect::<Result<_, _>>()?,
-            notes: notes.page,
+            notes: notes.0,
             rows: vec![looking::Row::default(); ROWS],
             buffer: vec![0; 64 * 1024],
-            segments: vec![0; 64 * 1024],
+            segments: vec![FileId::default(); SEGMENTS],
+            older: guarded.older.clone(),
+            shows_everybody: proc_fs::shows_everybody(),
         })
     }
 
     #[expect(unsafe_code, reason = "memory that a forked process shares")]
-    fn notes(&self) -> &[[AtomicU64; 2]; NOTED] {
+    fn notes(&self) -> &Page {
         // SAFETY: the copy has the page mapped for as long as it lives, whatever the supervisor
         // does with its own mapping.
         unsafe { &*self.notes }

@@ -13,6 +13,7 @@ use crate::domain::absence::{Leftover, ScanError};
 
 mod births;
 mod cgroup;
+mod older;
 mod pidfd;
 mod roster;
 mod segments;
@@ -21,6 +22,7 @@ mod thread;
 mod watch;
 
 pub(super) use cgroup::Cgroup;
+pub(super) use older::{FileId, Older, SharedFile};
 pub(super) use pidfd::{Held, probe};
 pub(super) use roster::{Member, Roster};
 pub(super) use segments::Segments;

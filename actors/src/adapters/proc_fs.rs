@@ -98,6 +98,23 @@ pub(super) fn each_pid(mut visit: impl FnMut(u32)) -> Result<(), ScanError> {
     if is_view { Ok(()) } else { Err(ScanError::new("/proc", &"it shows no process")) }
 }
 
+/// Whether all processes of the machine can be seen here: we are in its first pid namespace, and
+/// `/proc` hides nobody (proc(5), `hidepid`).
+pub(super) fn shows_everybody() -> bool {
+    // The kernel gives this number to the first one (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+    let is_first = fs::read_link("/proc/self/ns/pid")
+        .is_ok_and(|namespace| namespace.as_os_str() == "pid:[4026531836]");
+    is_first && fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| !hides_some(&mounts))
+}
+
+/// Whether a mount at `/proc` in this list (`/proc/self/mountinfo`) hides processes.
+fn hides_some(mounts: &str) -> bool {
+    mounts.lines().any(|mount| {
+        let is_here = mount.split(' ').nth(4) == Some("/proc");
+        is_here && mount.split([' ', ',']).any(|option| option.starts_with("hidepid="))
+    })
+}
+
 /// The number that was given last. It is less than an earlier one where numbers have begun anew.
 pub(super) fn latest_pid() -> Result<u32, ScanError> {
     const PATH: &str = "/proc/loadavg";
@@ -144,8 +161,11 @@ pub(super) struct OpenFile {
     pub(super) metadata: fs::Metadata,
 }
 
-/// What it has open whose path begins with `prefix`, of what still has a name.
-pub(super) fn open_files(pid: u32, prefix: &str) -> Result<Option<Vec<OpenFile>>, ScanError> {
+/// What it has open at such a path, of what still has a name.
+pub(super) fn open_files(
+    pid: u32,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Option<Vec<OpenFile>>, ScanError> {
     let directory = path(pid, "fd");
     let Some(entries) = absent_or(fs::read_dir(&directory), &directory)? else { return Ok(None) };
     let mut files = Vec::new();
@@ -154,7 +174,7 @@ pub(super) fn open_files(pid: u32, prefix: &str) -> Result<Option<Vec<OpenFile>>
         let link = entry.path();
         // It may be closed at any moment.
         let Some(target) = absent_or(fs::read_link(&link), &directory)? else { continue };
-        let Some(path) = target.to_str().filter(|path| path.starts_with(prefix)) else { continue };
+        let Some(path) = target.to_str().filter(|path| is_wanted(path)) else { continue };
         if path.ends_with(" (deleted)") {
             continue;
         }
@@ -242,6 +262,14 @@ mod tests {
             |threads: u8| format!("7 (a) Z 3 7 5 0 -1 0 1 0 0 0 1 1 0 0 20 0 {threads} 0 42");
         assert!(Stat::parse(7, &text(1)).unwrap().is_zombie());
         assert!(!Stat::parse(7, &text(2)).unwrap().is_zombie());
+    }
+
+    #[test]
+    fn a_proc_that_hides_processes_is_known_by_its_mount() {
+        let plain = "22 27 0:21 / /proc rw,relatime - proc proc rw";
+        let other = "29 27 0:22 / /mnt/proc rw - proc proc rw,hidepid=invisible";
+        assert!(!hides_some(&format!("{plain}\n{other}")));
+        assert!(hides_some(&format!("{other}\n{plain},hidepid=invisible")));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use super::guardian::Guardian;
 use super::ownership::{
-    Cgroup, Depth, Held, Marked, Ownership, Roster, Segments, Spare, Watched, watch,
+    Cgroup, Depth, Held, Marked, Older, Ownership, Roster, Segments, Spare, Watched, watch,
 };
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
@@ -100,7 +100,8 @@ impl ProcessTree {
             None => Cgroup::find(marker),
         };
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        let tree = Self::new(Ownership::by(cgroup, marked), Segments::of_another())?;
+        let segments = Segments::of_another(main.map(|(_, start_time)| start_time));
+        let tree = Self::new(Ownership::by(cgroup, marked), segments)?;
         if let Some(head) = head {
             tree.watched.roster().lead(Arc::new(head));
         }
@@ -168,6 +169,11 @@ impl ProcessTree {
     /// The directory of its cgroup, if it has one of its own.
     pub(super) fn cgroup_path(&self) -> Option<PathBuf> {
         self.watched.ownership.cgroup().map(|cgroup| cgroup.directory().to_owned())
+    }
+
+    /// What was among shared memory before the launch.
+    pub(super) fn older(&self) -> Older {
+        self.watched.segments().older().clone()
     }
 
     /// The pid and the start time of the main process, if one was seen.

@@ -7,15 +7,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, unlinkat};
 use rustix::io::{Errno, write};
 use rustix::process::{Signal, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Orders;
-use super::looking::{
-    Row, every_process, every_segment, hold, is_resource_tracker, look, stat_field,
-};
+use super::looking::{Look, Row, hold, is_resource_tracker, look, stat_field};
+use super::shared_memory::SharedMemory;
 
 /// What `ps` and `pkill` are told.
 const NAME: &CStr = c"llm-guardian";
@@ -146,14 +145,14 @@ fn pause_ms(milliseconds: i64) {
 
 fn end_the_launch(orders: &mut Orders) {
     let began = now_ms();
-    let mut segments = Segments { used: 0 };
+    let mut segments = SharedMemory::noted(orders);
     let (mut looks, mut last_found) = (0_u32, began);
     while now_ms().saturating_sub(last_found) < QUIET_MS {
         let elapsed = now_ms().saturating_sub(began);
         if elapsed > LIMIT_MS {
             break;
         }
-        let used = look(orders);
+        let Look { used, is_whole } = look(orders);
         let signal = if looks < LOOKS_THAT_STOP { Signal::STOP } else { Signal::KILL };
         let mut found = false;
         for at in 0..used {
@@ -170,7 +169,8 @@ fn end_the_launch(orders: &mut Orders) {
         if (!found && looks >= LOOKS_THAT_STOP) || elapsed >= TRACKER_GRACE_MS {
             kill_cgroup(orders);
         }
-        if found {
+        // Whoever could not be looked at may live.
+        if found || !is_whole {
             last_found = now_ms();
         }
         looks = looks.saturating_add(1);
@@ -202,66 +202,6 @@ fn kill_cgroup(orders: &Orders) {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     if let Ok(file) = openat(&directory, c"cgroup.kill", flags, Mode::empty()) {
         write(file, b"1").ok();
-    }
-}
-
-/// The shared memory that members had mapped, by names that stand in the orders.
-struct Segments {
-    used: usize,
-}
-
-impl Segments {
-    fn remember(&mut self, orders: &mut Orders, pid: u32) {
-        let (buffer, names) = (&mut orders.buffer, &mut orders.segments);
-        every_segment(pid, buffer, |name| {
-            let known = names.get(..self.used).unwrap_or_default();
-            if known.split(|byte| *byte == 0).any(|it| it == name) {
-                return;
-            }
-            let end = self.used.saturating_add(name.len());
-            // One that does not fit is left.
-            if end < names.len()
-                && let Some(place) = names.get_mut(self.used..end)
-            {
-                place.copy_from_slice(name);
-                if let Some(nul) = names.get_mut(end) {
-                    *nul = 0;
-                }
-                self.used = end.saturating_add(1);
-            }
-        });
-    }
-
-    /// Unlinks those that are ours and that nobody alive has mapped: it may have been passed on.
-    fn unlink(&self, orders: &mut Orders) {
-        self.forget_those_in_use(orders);
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(directory) = openat(CWD, c"/dev/shm", flags, Mode::empty()) else { return };
-        let us = rustix::process::geteuid().as_raw();
-        let mut names = orders.segments.get(..self.used).unwrap_or_default();
-        while let Ok(name) = CStr::from_bytes_until_nul(names) {
-            let is_ours = |name| {
-                statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|it| it.st_uid == us)
-            };
-            if !name.is_empty() && is_ours(name) {
-                unlinkat(&directory, name, AtFlags::empty()).ok();
-            }
-            names = names.get(name.count_bytes().saturating_add(1)..).unwrap_or_default();
-        }
-    }
-
-    fn forget_those_in_use(&self, orders: &mut Orders) {
-        let (buffer, names) = (&mut orders.buffer, &mut orders.segments);
-        let names = names.get_mut(..self.used).unwrap_or_default();
-        every_process(|pid| {
-            every_segment(pid, buffer, |used| {
-                for name in names.split_mut(|byte| *byte == 0) {
-                    if name == used {
-                        name.fill(0);
-                    }
-                }
-            });
-        });
     }
 }
 

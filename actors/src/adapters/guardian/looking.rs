@@ -5,13 +5,13 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat_raw, statx};
 use rustix::io::{Errno, read};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::Orders;
+use super::super::ownership::FileId;
+use super::{Orders, written};
 
 /// A process, as far as it matters here.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,8 +39,12 @@ impl ProcPath {
     }
 
     fn open(&self) -> Result<OwnedFd, Errno> {
+        self.open_with(OFlags::RDONLY | OFlags::CLOEXEC)
+    }
+
+    fn open_with(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = CStr::from_bytes_until_nul(&self.0).map_err(|_| Errno::INVAL)?;
-        openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        openat(CWD, path, flags, Mode::empty())
     }
 }
 
@@ -58,20 +62,34 @@ fn trimmed(digits: &[u8]) -> &[u8] {
     digits.get(zeros.count()..).unwrap_or_default()
 }
 
-/// The start of a file of `/proc`, as much as the buffer holds.
-fn start_of<'a>(pid: u32, file: &[u8], buffer: &'a mut [u8]) -> &'a [u8] {
-    let mut length = 0;
-    if let Ok(file) = ProcPath::new(pid, file).open() {
-        while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
-            match read(&file, rest) {
-                Ok(0) => break,
-                Ok(count) => length = length.saturating_add(count),
-                Err(Errno::INTR) => {}
-                Err(_) => break,
-            }
+/// The start of a file of `/proc`, as much as the buffer holds; none if there is no such process.
+fn start_of<'a>(pid: u32, file: &[u8], buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Errno> {
+    let file = match ProcPath::new(pid, file).open() {
+        Err(error) if is_absence(error) => return Ok(None),
+        opened => opened?,
+    };
+    let mut length = 0_usize;
+    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match read(&file, rest) {
+            Ok(0) => break,
+            Ok(count) => length = length.saturating_add(count),
+            Err(Errno::INTR) => {}
+            Err(error) if is_absence(error) => return Ok(None),
+            Err(error) => return Err(error),
         }
     }
-    buffer.get(..length).unwrap_or_default()
+    Ok(buffer.get(..length))
+}
+
+/// Opening the file of one that is gone says the first, reading it the second. Whatever else is said
+/// means that somebody may live there.
+fn is_absence(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::SRCH)
+}
+
+/// It belongs to somebody else.
+fn is_refusal(error: Errno) -> bool {
+    matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
 pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -93,21 +111,21 @@ pub(super) fn stat_field(stat: &[u8], field: usize) -> Option<&[u8]> {
     fields.split(|byte| *byte == b' ').nth(field.checked_sub(3)?)
 }
 
-/// Its row; none if it is gone or a zombie.
-pub(super) fn row_of(pid: u32) -> Option<Row> {
+/// Its row; none if it has ended. One whose first thread has ended alone shows the letter of a zombie,
+/// and runs.
+pub(super) fn row_of(pid: u32) -> Result<Option<Row>, Errno> {
     let mut buffer = [0; 1024];
-    let stat = start_of(pid, b"stat", &mut buffer);
-    if matches!(stat_field(stat, 3), Some(b"Z" | b"X") | None) {
-        return None;
-    }
-    let small = |field| u32::try_from(number(stat_field(stat, field)?)).ok();
-    Some(Row {
-        pid,
-        parent: small(4)?,
-        session: small(6)?,
-        start_time: number(stat_field(stat, 22)?),
-        is_member: false,
-    })
+    let Some(stat) = start_of(pid, b"stat", &mut buffer)? else { return Ok(None) };
+    row_in(pid, stat).ok_or(Errno::INVAL)
+}
+
+/// The row in this text, if it has the form of one.
+fn row_in(pid: u32, stat: &[u8]) -> Option<Option<Row>> {
+    let value = |field| Some(number(stat_field(stat, field)?));
+    let small = |field| u32::try_from(value(field)?).ok();
+    let has_ended = matches!(stat_field(stat, 3)?, b"Z" | b"X") && value(20)? <= 1;
+    let (parent, session, start_time) = (small(4)?, small(6)?, value(22)?);
+    Some((!has_ended).then_some(Row { pid, parent, session, start_time, is_member: false }))
 }
 
 /// Holds the process of this row, and no other.
@@ -115,40 +133,69 @@ pub(super) fn hold(row: Row) -> Option<OwnedFd> {
     let pid = i32::try_from(row.pid).ok().and_then(Pid::from_raw)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     // Opened first, compared then: what the descriptor refers to cannot change any more.
-    row_of(row.pid).filter(|again| again.start_time == row.start_time).map(|_| pidfd)
+    let again = row_of(row.pid).ok().flatten()?;
+    (again.start_time == row.start_time).then_some(pidfd)
 }
 
 /// Whether its command line says that it is Python's resource tracker, which removes the shared
 /// memory of those it outlives.
 pub(super) fn is_resource_tracker(pid: u32) -> bool {
     let mut buffer = [0; 4096];
-    contains(start_of(pid, b"cmdline", &mut buffer), b"multiprocessing.resource_tracker")
+    let command_line = start_of(pid, b"cmdline", &mut buffer).ok().flatten();
+    command_line.is_some_and(|line| contains(line, b"multiprocessing.resource_tracker"))
 }
 
 /// Calls for every process there is.
-pub(super) fn every_process(mut visit: impl FnMut(u32)) {
+pub(super) fn each_process(visit: impl FnMut(u32)) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(directory) = openat(CWD, c"/proc", flags, Mode::empty()) else { return };
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(directory, &mut buffer);
-    while let Some(Ok(entry)) = entries.next() {
-        let name = entry.file_name().to_bytes();
-        if name.iter().all(u8::is_ascii_digit)
-            && let Ok(pid) = u32::try_from(number(name))
-        {
-            visit(pid);
-        }
-    }
+    each_number(openat(CWD, c"/proc", flags, Mode::empty())?, visit)
 }
 
-/// Fills the table, and returns how many rows of it are used; the members are marked.
-pub(super) fn look(orders: &mut Orders) -> usize {
+/// Calls for every entry whose name is a number.
+fn each_number(directory: OwnedFd, mut visit: impl FnMut(u32)) -> Result<(), Errno> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name.iter().all(u8::is_ascii_digit)
+            && let Ok(number) = u32::try_from(number(name))
+        {
+            visit(number);
+        }
+    }
+    Ok(())
+}
+
+/// What a look at everybody has found.
+pub(super) struct Look {
+    /// How many rows of the table are used.
+    pub(super) used: usize,
+    /// Whether all could be looked at.
+    pub(super) is_whole: bool,
+}
+
+/// Fills the table; the members are marked.
+pub(super) fn look(orders: &mut Orders) -> Look {
     let mut rows = std::mem::take(&mut orders.rows);
     let me = rustix::process::getpid().as_raw_pid().cast_unsigned();
-    let mut used = 0;
-    every_process(|pid| {
-        let Some(mut row) = row_of(pid).filter(|_| pid != me) else { return };
-        row.is_member = is_noted(orders, row) || carries_marker(orders, pid);
+    let (mut used, mut is_whole) = (0_usize, true);
+    let looked = each_process(|pid| {
+        let row = match row_of(pid) {
+            Ok(row) => row.filter(|_| pid != me),
+            // The files of others may be hidden from us (proc(5), `hidepid`).
+            Err(error) => {
+                is_whole &= is_refusal(error);
+                None
+            }
+        };
+        let Some(mut row) = row else { return };
+        let is_member = match is_noted(orders, row) {
+            Ok(false) => carries_marker(orders, pid),
+            noted => noted,
+        };
+        is_whole &= is_member.is_ok();
+        row.is_member = is_member.unwrap_or_default();
         if let Some(slot) = rows.get_mut(used) {
             *slot = row;
             used = used.saturating_add(1);
@@ -156,30 +203,32 @@ pub(super) fn look(orders: &mut Orders) -> usize {
     });
     mark_descendants(rows.get_mut(..used).unwrap_or_default());
     orders.rows = rows;
-    used
+    Look { used, is_whole: is_whole && looked.is_ok() }
 }
 
 /// Named by the supervisor, or in the session of the main process.
-fn is_noted(orders: &Orders, row: Row) -> bool {
-    let mut noted = orders
-        .notes()
-        .iter()
-        .map(|[pid, start_time]| (pid.load(Ordering::SeqCst), start_time.load(Ordering::SeqCst)));
+fn is_noted(orders: &Orders, row: Row) -> Result<bool, Errno> {
+    let mut noted = written(&orders.notes().processes);
     let main = noted.clone().next().unwrap_or_default();
+    if noted.any(|it| it == (u64::from(row.pid), row.start_time)) {
+        return Ok(true);
+    }
+    if main.0 == 0 || u64::from(row.session) != main.0 || row.start_time < main.1 {
+        return Ok(false);
+    }
     // The session's number is ours while anybody is in it. Whoever took it over heads it himself,
     // and began at another time than the main process.
-    let is_headed_by_us =
-        || row_of(row.session).is_none_or(|head| head.start_time == main.1 && main.1 != 0);
-    noted.any(|it| it == (u64::from(row.pid), row.start_time))
-        || main.0 != 0
-            && u64::from(row.session) == main.0
-            && row.start_time >= main.1
-            && is_headed_by_us()
+    let head = row_of(row.session)?;
+    Ok(head.is_none_or(|head| head.start_time == main.1 && main.1 != 0))
 }
 
 /// Whether the marker stands in its environment, which may be of any length.
-fn carries_marker(orders: &mut Orders, pid: u32) -> bool {
-    let Ok(file) = ProcPath::new(pid, b"environ").open() else { return false };
+fn carries_marker(orders: &mut Orders, pid: u32) -> Result<bool, Errno> {
+    let is_none = |error| is_absence(error) || is_refusal(error);
+    let file = match ProcPath::new(pid, b"environ").open() {
+        Err(error) if is_none(error) => return Ok(false),
+        opened => opened?,
+    };
     let (marker, buffer) = (&orders.marker, &mut orders.buffer);
     // A NUL before the first variable, as between all others.
     let mut kept = 1;
@@ -188,14 +237,15 @@ fn carries_marker(orders: &mut Orders, pid: u32) -> bool {
     }
     loop {
         let count = match read(&file, buffer.get_mut(kept..).unwrap_or_default()) {
-            Ok(0) => return false,
+            Ok(0) => return Ok(false),
             Ok(count) => count,
             Err(Errno::INTR) => continue,
-            Err(_) => return false,
+            Err(error) if is_none(error) => return Ok(false),
+            Err(error) => return Err(error),
         };
         let length = kept.saturating_add(count);
         if contains(buffer.get(..length).unwrap_or_default(), marker) {
-            return true;
+            return Ok(true);
         }
         // The marker may be cut by the end of the buffer.
         let from = length.saturating_sub(marker.len());
@@ -223,37 +273,119 @@ fn mark_descendants(rows: &mut [Row]) {
     }
 }
 
-/// Calls with each path below `/dev/shm` that the process has mapped and that has not been
-/// unlinked, without `/dev/shm/`.
-pub(super) fn every_segment(pid: u32, buffer: &mut [u8], mut visit: impl FnMut(&[u8])) {
-    let Ok(file) = ProcPath::new(pid, b"maps").open() else { return };
+/// What came of looking into a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Glance {
+    Seen,
+    /// It has ended.
+    Gone,
+    /// It belongs to somebody else.
+    Refused,
+}
+
+fn glance(looked: Result<(), Errno>) -> Result<Glance, Errno> {
+    match looked {
+        Ok(()) => Ok(Glance::Seen),
+        Err(error) if is_absence(error) => Ok(Glance::Gone),
+        Err(error) if is_refusal(error) => Ok(Glance::Refused),
+        Err(error) => Err(error),
+    }
+}
+
+/// Calls with each file that lies in `/dev/shm` itself and that the process has mapped.
+pub(super) fn each_segment(
+    pid: u32,
+    buffer: &mut [u8],
+    mut visit: impl FnMut(FileId),
+) -> Result<Glance, Errno> {
+    glance(each_map(pid, buffer, |line| {
+        if is_of_segment(line) {
+            file_of(line).into_iter().for_each(&mut visit);
+        }
+    }))
+}
+
+/// Calls with each file that the process has mapped, wherever it sees it.
+pub(super) fn each_used_file(
+    pid: u32,
+    buffer: &mut [u8],
+    mut visit: impl FnMut(FileId),
+) -> Result<Glance, Errno> {
+    glance(each_map(pid, buffer, |line| file_of(line).into_iter().for_each(&mut visit)))
+}
+
+/// Calls with each file that the process has open.
+pub(super) fn each_open_file(pid: u32, mut visit: impl FnMut(FileId)) -> Result<Glance, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (path, mut failure) = (ProcPath::new(pid, b"fd"), None);
+    let looked = path.open_with(flags).and_then(|directory| {
+        let links = path.open_with(flags)?;
+        each_number(directory, |descriptor| match open_file(&links, descriptor) {
+            Ok(id) => id.into_iter().for_each(&mut visit),
+            // Closed meanwhile.
+            Err(error) if is_absence(error) => {}
+            Err(error) => failure = Some(error),
+        })
+    });
+    glance(looked.and(failure.map_or(Ok(()), Err)))
+}
+
+/// The file that a descriptor refers to, if it has a path. A server of files is not asked.
+fn open_file(links: &OwnedFd, descriptor: u32) -> Result<Option<FileId>, Errno> {
+    let mut name = [0; 11];
+    let digits = digits(descriptor);
+    for (to, from) in name.iter_mut().take(10).zip(trimmed(&digits)) {
+        *to = *from;
+    }
+    let name = CStr::from_bytes_until_nul(&name).map_err(|_| Errno::INVAL)?;
+    let mut target = [0; 1];
+    readlinkat_raw(links, name, &mut target)?;
+    if target != *b"/" {
+        return Ok(None);
+    }
+    let file = statx(links, name, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
+    let device = (file.stx_dev_major, file.stx_dev_minor);
+    Ok(Some(FileId { device, inode: file.stx_ino }))
+}
+
+/// Calls with each line of what the process has mapped.
+fn each_map(pid: u32, buffer: &mut [u8], mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
+    let file = ProcPath::new(pid, b"maps").open()?;
     let mut kept = 0_usize;
     loop {
         let count = match read(&file, buffer.get_mut(kept..).unwrap_or_default()) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(Errno::INTR) => continue,
-            Err(_) => return,
+            Err(error) => return Err(error),
         };
         let length = kept.saturating_add(count);
         let text = buffer.get(..length).unwrap_or_default();
         let whole =
             text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
-        for line in text.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n') {
-            if let Some(name) = segment_of(line) {
-                visit(name);
-            }
-        }
+        text.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n').for_each(&mut visit);
         kept = length.saturating_sub(whole);
         buffer.copy_within(whole..length, 0);
     }
 }
 
-/// The sixth field of a line of maps begins with the first slash, since none before holds one.
-fn segment_of(line: &[u8]) -> Option<&[u8]> {
-    let at = line.iter().position(|byte| *byte == b'/')?;
-    let name = line.get(at..)?.strip_prefix(b"/dev/shm/")?;
-    // The kernel writes odd characters as octal numbers: such a name is none of vLLM's.
-    let is_plain = !name.is_empty() && !name.contains(&b'\\') && !name.ends_with(b" (deleted)");
-    is_plain.then_some(name)
+/// Whether a line of maps speaks of a file that lies in `/dev/shm` itself. The sixth field begins
+/// with the first slash, since none before holds one.
+fn is_of_segment(line: &[u8]) -> bool {
+    let path = line.iter().position(|byte| *byte == b'/').and_then(|at| line.get(at..));
+    let name = path.and_then(|path| path.strip_prefix(b"/dev/shm/"));
+    name.is_some_and(|name| !name.contains(&b'/') && !name.ends_with(b" (deleted)"))
+}
+
+/// The file that a line of maps speaks of: device and inode are its fourth and fifth field.
+fn file_of(line: &[u8]) -> Option<FileId> {
+    let mut fields = line.split(|byte| *byte == b' ').skip(3);
+    let mut device = fields.next()?.split(|byte| *byte == b':');
+    let mut hexadecimal = || {
+        let text = std::str::from_utf8(device.next()?).ok()?;
+        u32::from_str_radix(text, 16).ok()
+    };
+    let device = (hexadecimal()?, hexadecimal()?);
+    let inode = number(fields.next()?);
+    (inode != 0).then_some(FileId { device, inode })
 }

@@ -1,12 +1,16 @@
 //! Guardians of real processes, for a "supervisor" that a test can kill.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::super::ownership::{Segments, SharedFile};
 use super::super::proc_fs::{self, Stat, random_uuid};
 use super::*;
 
@@ -124,21 +128,160 @@ fn no_signal_but_sigkill_ends_a_guardian() {
 fn the_shared_memory_of_members_is_unlinked_and_that_which_others_use_is_not() {
     let stage = Stage::set();
     let path = |name| PathBuf::from(format!("/dev/shm/{name}-{}", stage.marker));
-    let [own, passed_on] = ["psm_own", "psm_other"].map(path);
-    for segment in [&own, &passed_on] {
-        fs::write(segment, [0; 4096]).unwrap();
-    }
-    let _leave_nothing = [Removed(own.clone()), Removed(passed_on.clone())];
-    stage.map_in_member(&[&own, &passed_on]);
-    let other = Mapped::of(&passed_on);
+    let [own, passed_on, opened] = ["psm_own", "psm_other", "psm_open"].map(path);
     let guardian = stage.guardian();
+    for segment in [&own, &passed_on, &opened] {
+        private_file(segment);
+    }
+    let _leave_nothing = [&own, &passed_on, &opened].map(|it| Removed(it.clone()));
+    stage.map_in_member(&[&own, &passed_on, &opened]);
+    let other = (Mapped::of(&passed_on), fs::File::open(&opened).unwrap());
 
     stage.kill_the_supervisor();
 
     until("the guardian has ended", || !is_alive(guardian.pid()));
     assert!(!own.exists());
-    assert!(passed_on.exists());
+    assert!(passed_on.exists() && opened.exists());
     drop(other);
+}
+
+#[test]
+fn shared_memory_that_was_named_is_unlinked_though_nobody_has_it_any_more() {
+    let stage = Stage::set();
+    let guardian = stage.guardian();
+    let path = PathBuf::from(format!("/dev/shm/psm_{}", stage.marker));
+    let _leave_nothing = Removed(path.clone());
+    private_file(&path);
+    let id = SharedFile::at(rustix::fs::CWD, &path).unwrap().id;
+    guardian.note_segments(&[id]);
+
+    stage.kill_the_supervisor();
+
+    until("the guardian has ended", || !is_alive(guardian.pid()));
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_was_there_before_the_launch_stays_though_a_member_has_it_mapped() {
+    let stage = Stage::set();
+    let directory = PathBuf::from(format!("/dev/shm/model-{}", stage.marker));
+    fs::create_dir(&directory).unwrap();
+    let _leave_nothing = RemovedTree(directory.clone());
+    let (old, nested) = (directory.with_extension("old"), directory.join("weights"));
+    private_file(&old);
+    let _leave_nothing = (_leave_nothing, Removed(old.clone()));
+    // The guardian stands before anything of the launch runs.
+    let guardian = stage.guardian();
+    private_file(&nested);
+    stage.map_in_member(&[&old, &nested]);
+
+    stage.kill_the_supervisor();
+
+    until("the guardian has ended", || !is_alive(guardian.pid()));
+    assert!(old.exists() && nested.exists());
+}
+
+#[test]
+fn of_an_adopted_launch_what_is_younger_than_it_is_unlinked_and_what_is_older_is_not() {
+    let stage = Stage::set();
+    let path = |name| PathBuf::from(format!("/dev/shm/{name}-{}", stage.marker));
+    let [old, young] = ["psm_old", "psm_young"].map(path);
+    let _leave_nothing = [&old, &young].map(|it| Removed(it.clone()));
+    private_file(&old);
+    let main = stage.start("exec sleep 600");
+    let start = stat(main).unwrap().start_time;
+    // Times of a start are told in hundredths of a second.
+    let ticks = || stat(stage.spawn(&mut command("true"))).unwrap().start_time;
+    until("it is later", || ticks() > start + 2);
+    private_file(&young);
+    let launch = Segments::of_another(Some(start));
+    let guardian = stage.guardian_of(launch.older().clone());
+    stage.map_in_member(&[&old, &young]);
+
+    stage.kill_the_supervisor();
+
+    until("the guardian has ended", || !is_alive(guardian.pid()));
+    assert!(old.exists() && !young.exists());
+}
+
+#[test]
+fn who_runs_on_without_a_first_thread_is_ended_too() {
+    let stage = Stage::set();
+    let code = "import ctypes,threading,time\n\
+                threading.Thread(target=time.sleep,args=(600,)).start()\n\
+                ctypes.CDLL(None).pthread_exit(None)";
+    let pid = stage.spawn(command("python3").args(["-c", code]).env(MARKER, &stage.marker));
+    until("its first thread has ended", || {
+        stat(pid).is_some_and(|stat| stat.state == 'Z' && !stat.is_zombie())
+    });
+    let guardian = stage.guardian();
+    guardian.note(&[(pid, stat(pid).unwrap().start_time)]);
+
+    stage.kill_the_supervisor();
+
+    until("the guardian has ended", || !is_alive(guardian.pid()));
+    assert!(!is_alive(pid), "it lives on");
+}
+
+#[test]
+fn a_guardian_that_cannot_look_goes_on_until_it_can() {
+    let stage = Stage::set();
+    stage.start("exec sleep 600");
+    let guardian = stage.guardian();
+    let number = guardian.pid();
+    until("it is on guard", || command_line(number) == "llm-guardian");
+    let pid = Pid::from_raw(i32::try_from(number).unwrap());
+    let limit = |current| {
+        let usual = getrlimit(Resource::Nofile);
+        prlimit(pid, Resource::Nofile, Rlimit { current, ..usual }).unwrap()
+    };
+    let usual = limit(Some(0));
+    let began = pauses_of(number);
+
+    stage.kill_the_supervisor();
+
+    // It pauses ten milliseconds between looks, and believes in nobody after half a second.
+    until("it has looked long enough", || {
+        pauses_of(number).is_none_or(|it| it > began.unwrap() + 100)
+    });
+    assert!(is_alive(number), "it gave up");
+    limit(usual.current);
+    until("nobody is left", || stage.members().is_empty());
+}
+
+/// A limit holds for a whole process, and so do its children: this runs again in one of its own.
+#[test]
+fn a_guardian_that_cannot_be_held_leaves_no_zombie() {
+    const AGAIN: &str = "VLLM_SUPERVISOR_TEST_AGAIN";
+    if std::env::var_os(AGAIN).is_none() {
+        let name = "adapters::guardian::tests::a_guardian_that_cannot_be_held_leaves_no_zombie";
+        let mut again = command(std::env::current_exe().unwrap().to_str().unwrap());
+        let output = again.args(["--exact", name]).env(AGAIN, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let us = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let guarded = Guarded {
+        marker: random_uuid().unwrap(),
+        cgroup: None,
+        directories: Vec::new(),
+        older: Older::default(),
+    };
+    let usual = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual.clone() }).unwrap();
+    let guardian = Guardian::watch_for(us, &guarded);
+    setrlimit(Resource::Nofile, usual).unwrap();
+
+    assert!(matches!(guardian, Err(GuardianError::System { step: "its pidfd", .. })));
+    let child = waitid(WaitId::All, ended_child() | WaitIdOptions::NOHANG);
+    assert_eq!(child.unwrap_err(), rustix::io::Errno::CHILD);
+}
+
+/// How often a process has gone to sleep.
+fn pauses_of(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
 }
 
 #[test]
@@ -184,12 +327,18 @@ impl Stage {
     }
 
     fn guardian(&self) -> Guardian {
+        let before = Segments::before_launch().unwrap();
+        self.guardian_of(before.older().clone())
+    }
+
+    fn guardian_of(&self, older: Older) -> Guardian {
         let pid = i32::try_from(self.supervisor.lock().unwrap().id()).unwrap();
         let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
         let guarded = Guarded {
             marker: self.marker.clone(),
             cgroup: None,
             directories: vec![self.scratch()],
+            older,
         };
         Guardian::watch_for(pidfd, &guarded).unwrap()
     }
@@ -263,6 +412,22 @@ impl Drop for Removed {
     fn drop(&mut self) {
         fs::remove_file(&self.0).ok();
     }
+}
+
+/// A directory that is gone at the end.
+struct RemovedTree(PathBuf);
+
+impl Drop for RemovedTree {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Makes a file as a segment is made.
+fn private_file(path: &Path) {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(&[0; 4096]).unwrap();
 }
 
 /// A file that this process has mapped.

@@ -1,7 +1,9 @@
 //! The shared memory of a launch.
 //!
 //! A process that is killed leaves its segments in `/dev/shm`, and they hold memory until somebody
-//! removes them. Whose they are can only be seen while somebody has them mapped or open.
+//! removes them. Whose they are can only be seen while somebody has them mapped or open. What else
+//! lies there is somebody's data: only a file that lies in `/dev/shm` itself and was not there
+//! before the launch can be one of its segments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,34 +11,16 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
 use tokio::time::{Duration, Instant};
 
 use super::births::{Births, Change};
-
-use crate::adapters::proc_fs::{self, OpenFile};
+use super::older::{FileId, Listing, Older, SharedFile, Timestamp};
+use crate::adapters::proc_fs;
 use crate::domain::absence::{Leftover, ScanError};
 
-/// What those may who are not the owner.
-const OTHERS: u32 = 0o077;
-
 const PLACE: &str = "/dev/shm";
-
-/// A file, whatever it is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct FileId {
-    device: (u32, u32),
-    inode: u64,
-}
-
-impl FileId {
-    fn of(metadata: &fs::Metadata) -> Self {
-        let device = metadata.dev();
-        Self {
-            device: (rustix::fs::major(device), rustix::fs::minor(device)),
-            inode: metadata.ino(),
-        }
-    }
-}
 
 /// How often whose a new segment is is asked before that waits for the next reading of all maps:
 /// whoever makes one has it open a few microseconds later, or never.
@@ -45,12 +29,23 @@ const QUESTIONS: u32 = 9;
 /// The most names of others that are remembered.
 const MOST_STRANGE: usize = 1024;
 
+/// How many are remembered before it is looked which of them are gone, where nobody tells of that.
+const MOST_SEEN: usize = 1024;
+
+/// A segment that a member was seen to have mapped or open.
+#[derive(Debug)]
+struct Seen {
+    id: FileId,
+    /// When such a member began, if that matters: the first of them.
+    holder: Option<Timestamp>,
+}
+
 /// The segments that members of one launch were seen to have mapped or open.
 #[derive(Debug, Default)]
 pub(in crate::adapters) struct Segments {
-    /// Those that were there before the launch are not of it.
-    older: BTreeSet<FileId>,
-    seen: BTreeMap<FileId, String>,
+    older: Older,
+    /// By their names.
+    seen: BTreeMap<String, Seen>,
     births: Option<Arc<Births>>,
     /// What has appeared since, and was seen with nobody of the launch so far.
     strange: BTreeSet<String>,
@@ -58,27 +53,69 @@ pub(in crate::adapters) struct Segments {
     asked: u32,
     /// When that is to be asked again.
     due: Option<Instant>,
+    /// Looking takes a tenth of the time at most, however much appears: it rests until then.
+    not_before: Option<Instant>,
+    /// Whether there is something that nobody has asked for since.
+    news: News,
+}
+
+/// What is known of the launch's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum News {
+    #[default]
+    Told,
+    Untold,
 }
 
 impl Segments {
     /// None yet; what is there now is not of the launch.
     pub(in crate::adapters) fn before_launch() -> Result<Self, ScanError> {
         // First, so that nothing appears between the two.
-        let heard = Self::of_another();
-        Ok(Self { older: all()?.into_values().collect(), ..heard })
+        let heard = Self::heard();
+        Ok(Self { older: Older::Listed(Listing::of(all()?.into_iter())), ..heard })
     }
 
-    /// Those of a launch that another supervisor has started.
-    pub(in crate::adapters) fn of_another() -> Self {
+    /// Those of a launch that another supervisor has started. Its main process began at this time,
+    /// in ticks since boot.
+    pub(in crate::adapters) fn of_another(start_time: Option<u64>) -> Self {
+        let start = start_time.map(Timestamp::of_start);
+        Self { older: start.map_or(Older::Unknown, Older::BornBefore), ..Self::heard() }
+    }
+
+    fn heard() -> Self {
         let births = Births::of(PLACE).inspect_err(|error| {
             tracing::debug!(%error, "shared memory is looked for, and not heard of");
         });
         Self { births: births.ok().map(Arc::new), ..Self::default() }
     }
 
+    /// What was there before the launch.
+    pub(in crate::adapters) fn older(&self) -> &Older {
+        &self.older
+    }
+
     /// What tells when something appears, and when it is to be asked whose the new ones are.
     pub(super) fn births(&self) -> (Option<Arc<Births>>, Option<Instant>) {
-        (self.births.clone(), self.due)
+        match self.not_before.filter(|rest| *rest > Instant::now()) {
+            // The kernel keeps what appears meanwhile.
+            Some(rest) => (None, self.births.as_ref().map(|_| rest).or(self.due)),
+            None => (self.births.clone(), self.due),
+        }
+    }
+
+    fn rest_after(&mut self, began: Instant) {
+        self.not_before = self.not_before.max(Some(Instant::now() + began.elapsed() * 9));
+    }
+
+    /// The files that are known to be of the launch, if that has changed since it was asked.
+    pub(super) fn news(&mut self) -> Option<Vec<FileId>> {
+        let news = std::mem::replace(&mut self.news, News::Told);
+        (news == News::Untold).then(|| self.seen.values().map(|seen| seen.id).collect())
+    }
+
+    /// Whoever asks next knows nothing yet.
+    pub(super) fn tell_anew(&mut self) {
+        self.news = News::Untold;
     }
 
     /// Whether it is to be asked now whose the new ones are.
@@ -89,11 +126,13 @@ impl Segments {
     /// Notes what has appeared.
     pub(super) fn hear(&mut self) {
         let Some(births) = &self.births else { return };
+        let began = Instant::now();
         for change in births.changes() {
             match change {
                 Change::Appeared(name) => self.note(name),
                 Change::Vanished(name) => {
                     self.strange.remove(&name);
+                    self.forget(|seen, _| seen == name);
                 }
                 Change::Missed => self.note_all(),
             }
@@ -101,13 +140,31 @@ impl Segments {
         if self.strange.is_empty() {
             self.due = None;
         }
+        self.rest_after(began);
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(&str, FileId) -> bool) {
+        let before = self.seen.len();
+        self.seen.retain(|name, seen| !is_gone(name, seen.id));
+        if self.seen.len() != before {
+            self.news = News::Untold;
+        }
     }
 
     fn note_all(&mut self) {
         match all() {
             Ok(all) => {
+                let there: BTreeMap<_, _> = all.iter().map(|(name, id)| (&**name, *id)).collect();
+                self.strange.retain(|name| there.contains_key(&**name));
+                // One that cannot be looked at now is there all the same.
+                self.forget(|name, id| {
+                    there.get(name).is_none_or(|now| now.is_ok_and(|now| now != id))
+                });
                 for (name, id) in all {
-                    if !self.older.contains(&id) && !self.seen.contains_key(&id) {
+                    if let Ok(id) = id
+                        && !self.older.lists(&name, id)
+                        && self.seen.get(&name).is_none_or(|seen| seen.id != id)
+                    {
                         self.note(name);
                     }
                 }
@@ -118,7 +175,7 @@ impl Segments {
 
     fn note(&mut self, name: String) {
         if self.strange.len() < MOST_STRANGE && self.strange.insert(name) {
-            (self.asked, self.due) = (0, Some(Instant::now()));
+            (self.asked, self.due) = (0, self.not_before.max(Some(Instant::now())));
         }
     }
 
@@ -126,64 +183,88 @@ impl Segments {
     pub(super) fn claim(&mut self, members: impl Iterator<Item = u32>) {
         let began = Instant::now();
         for pid in members {
-            let files = proc_fs::open_files(pid, &format!("{PLACE}/"));
-            let kept =
-                files.map(|files| self.keep(files.unwrap_or_default().into_iter().map(open)));
-            if let Err(error) = kept.and_then(|()| self.remember(pid)) {
+            let kept = self.keep_open(pid).and_then(|()| self.remember(pid));
+            if let Err(error) = kept {
                 tracing::debug!(%error, "vLLM's shared memory could not be looked at");
             }
             if self.strange.is_empty() {
                 break;
             }
         }
-        // Looking takes a tenth of the time at most, however many appear.
-        let pause = Duration::from_millis(1 << self.asked.min(QUESTIONS)).max(began.elapsed() * 9);
+        self.rest_after(began);
+        let pause = Duration::from_millis(1 << self.asked.min(QUESTIONS));
         self.asked += 1;
         let goes_on = self.asked < QUESTIONS && !self.strange.is_empty();
-        self.due = goes_on.then(|| Instant::now() + pause);
+        self.due = self.not_before.max(Some(Instant::now() + pause)).filter(|_| goes_on);
+    }
+
+    fn keep_open(&mut self, pid: u32) -> Result<(), ScanError> {
+        let files = proc_fs::open_files(pid, |path| segment_at(path).is_some())?;
+        let holder = self.older.start_of(pid);
+        for file in files.unwrap_or_default() {
+            if let Some(name) = segment_at(&file.path) {
+                self.keep(name, id_of(&file.metadata), holder);
+            }
+        }
+        Ok(())
     }
 
     /// Remembers what this member has mapped.
     pub(super) fn remember(&mut self, pid: u32) -> Result<(), ScanError> {
         let maps = proc_fs::maps(pid)?.unwrap_or_default();
-        self.keep(maps.lines().filter_map(mapped));
+        let holder = self.older.start_of(pid);
+        for line in maps.lines() {
+            if let Some((id, name)) = mapped(line) {
+                self.keep(name, id, holder);
+            }
+        }
         Ok(())
     }
 
     /// Whether this one is known to be of the launch.
     #[cfg(test)]
     pub(in crate::adapters) fn holds(&self, path: &str) -> bool {
-        self.seen.values().any(|seen| seen == path)
+        segment_at(path).is_some_and(|name| self.seen.contains_key(name))
     }
 
-    fn keep(&mut self, found: impl Iterator<Item = (FileId, String)>) {
-        for (id, path) in found {
-            if !self.older.contains(&id) {
-                if let Some(name) = path.strip_prefix(PLACE) {
-                    self.strange.remove(name.trim_start_matches('/'));
-                }
-                self.seen.insert(id, path);
+    fn keep(&mut self, name: &str, id: FileId, holder: Option<Timestamp>) {
+        if self.older.lists(name, id) {
+            return;
+        }
+        self.strange.remove(name);
+        let before = self.seen.remove(name).filter(|before| before.id == id);
+        if before.is_none() {
+            self.news = News::Untold;
+            if self.births.is_none() && self.seen.len() >= MOST_SEEN {
+                // Nobody tells what is gone.
+                self.note_all();
             }
         }
+        // The first is the least that is known.
+        let holder = before.and_then(|before| before.holder).into_iter().chain(holder).min();
+        self.seen.insert(name.to_owned(), Seen { id, holder });
     }
 
     /// Removes those that nobody has mapped any more, and tells what could not be removed. For when
     /// no member lives.
     pub(in crate::adapters) fn remove(&mut self) -> Result<Vec<Leftover>, ScanError> {
         let mut there = BTreeMap::new();
-        for (id, path) in &self.seen {
-            if let Some(metadata) = present(path)?
-                && FileId::of(&metadata) == *id
-                && metadata.uid() == rustix::process::geteuid().as_raw()
-            {
-                there.insert(*id, (path.clone(), metadata.mode()));
+        for (name, seen) in &self.seen {
+            let file = present(name)?.filter(|file| file.id == seen.id && file.can_be_ours());
+            let Some(file) = file else { continue };
+            if self.older.includes(name.as_bytes(), &file, seen.holder) {
+                tracing::info!(
+                    name,
+                    "vLLM has used shared memory that may be older than it: it stays"
+                );
+            } else {
+                there.insert(file.id, (name.clone(), file));
             }
         }
-        if !there.is_empty() {
-            spare_what_others_use(&mut there)?;
-        }
+        spare_what_others_use(&mut there)?;
         let mut left = Vec::new();
-        for (path, _) in there.into_values() {
+        for (name, _) in there.into_values() {
+            let path = path_of(&name);
             match fs::remove_file(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -193,7 +274,9 @@ impl Segments {
                 }
             }
         }
-        self.name_the_strange()?;
+        if let Err(error) = self.name_the_strange() {
+            tracing::debug!(%error, "whose shared memory is could not be looked at");
+        }
         Ok(left)
     }
 
@@ -203,17 +286,13 @@ impl Segments {
         self.hear();
         let mut ownerless = BTreeMap::new();
         for name in std::mem::take(&mut self.strange) {
-            let path = format!("{PLACE}/{name}");
-            let metadata = present(&path)?;
-            let metadata = metadata.filter(|it| it.uid() == rustix::process::geteuid().as_raw());
-            ownerless.extend(metadata.map(|it| (FileId::of(&it), (path, it.mode()))));
+            let file = present(&name)?.filter(SharedFile::can_be_ours);
+            ownerless.extend(file.map(|file| (file.id, (name, file))));
         }
-        if !ownerless.is_empty() {
-            spare_what_others_use(&mut ownerless)?;
-        }
-        for (path, _) in ownerless.into_values() {
+        spare_what_others_use(&mut ownerless)?;
+        for (name, _) in ownerless.into_values() {
             tracing::warn!(
-                path,
+                path = path_of(&name),
                 "shared memory appeared while vLLM ran, nobody has it mapped, and nobody saw whose \
                  it is: it stays; remove it if it is vLLM's"
             );
@@ -222,173 +301,114 @@ impl Segments {
     }
 }
 
-/// Everything that is there, by its name.
-fn all() -> Result<BTreeMap<String, FileId>, ScanError> {
+fn path_of(name: &str) -> String {
+    format!("{PLACE}/{name}")
+}
+
+/// The name of the segment at this path, if one can be there: not in a directory, where a model may
+/// lie, and not without a name any more.
+fn segment_at(path: &str) -> Option<&str> {
+    let name = path.strip_prefix(PLACE)?.strip_prefix('/')?;
+    let can_be = !name.is_empty() && !name.contains('/') && !name.ends_with(" (deleted)");
+    can_be.then_some(name)
+}
+
+/// Everything that is there: its name, and what it is if that can be seen.
+fn all() -> Result<Vec<(String, Result<FileId, Errno>)>, ScanError> {
     let failed = |error: io::Error| ScanError::new(PLACE, &error);
     let entries = match fs::read_dir(PLACE) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    let mut all = BTreeMap::new();
+    let mut all = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        match entry.metadata() {
-            Ok(metadata) => {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                all.insert(name, FileId::of(&metadata));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
+        let id = SharedFile::at(CWD, entry.path()).map(|file| file.id);
+        all.push((entry.file_name().to_string_lossy().into_owned(), id));
     }
     Ok(all)
 }
 
-fn open(file: OpenFile) -> (FileId, String) {
-    (FileId::of(&file.metadata), file.path)
+fn id_of(metadata: &fs::Metadata) -> FileId {
+    let device = metadata.dev();
+    let device = (rustix::fs::major(device), rustix::fs::minor(device));
+    FileId { device, inode: metadata.ino() }
 }
 
-fn spare_what_others_use(there: &mut BTreeMap<FileId, (String, u32)>) -> Result<(), ScanError> {
+/// Files by what they are, each with its name.
+type Files = BTreeMap<FileId, (String, SharedFile)>;
+
+fn spare_what_others_use(there: &mut Files) -> Result<(), ScanError> {
+    if there.is_empty() {
+        return Ok(());
+    }
+    if !proc_fs::shows_everybody() {
+        spare_what_is_open_to_others(there);
+    }
     for pid in proc_fs::pids()? {
-        match used_by(pid) {
-            Ok(used) => {
-                for (id, _) in used {
-                    there.remove(&id);
-                }
-            }
-            // A process of somebody else can only have what is open to others.
-            Err(error) if proc_fs::is_refusal(&error) => {
-                there.retain(|_, (_, mode)| *mode & OTHERS == 0);
-            }
+        match used_by(pid, there) {
+            Ok(used) => used.into_iter().for_each(|id| {
+                there.remove(&id);
+            }),
+            Err(error) if proc_fs::is_refusal(&error) => spare_what_is_open_to_others(there),
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// What a process has mapped or open.
-fn used_by(pid: u32) -> Result<Vec<(FileId, String)>, ScanError> {
-    let maps = proc_fs::maps(pid)?.unwrap_or_default();
-    let files = proc_fs::open_files(pid, &format!("{PLACE}/"))?.unwrap_or_default();
-    Ok(maps.lines().filter_map(mapped).chain(files.into_iter().map(open)).collect())
+/// A process of somebody else can only have what is open to others.
+fn spare_what_is_open_to_others(there: &mut Files) {
+    there.retain(|_, (name, file)| {
+        let stays = file.is_open_to_others();
+        if stays {
+            tracing::info!(
+                name,
+                "shared memory may be in use by others, who cannot be seen: it stays"
+            );
+        }
+        !stays
+    });
 }
 
-fn present(path: &str) -> Result<Option<fs::Metadata>, ScanError> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ScanError::new(path, &error)),
+/// Which of these a process has mapped or open. It may see them elsewhere than in `/dev/shm`.
+fn used_by(pid: u32, there: &Files) -> Result<Vec<FileId>, ScanError> {
+    let maps = proc_fs::maps(pid)?.unwrap_or_default();
+    let is_name_of_one = |path: &str| {
+        let name = path.rsplit('/').next();
+        there.values().any(|(one, _)| Some(one.as_str()) == name)
+    };
+    let open = proc_fs::open_files(pid, is_name_of_one)?.unwrap_or_default();
+    let used = maps.lines().filter_map(mapped_file);
+    let used = used.chain(open.iter().map(|file| id_of(&file.metadata)));
+    Ok(used.filter(|id| there.contains_key(id)).collect())
+}
+
+fn present(name: &str) -> Result<Option<SharedFile>, ScanError> {
+    let path = path_of(name);
+    match SharedFile::at(CWD, &*path) {
+        Ok(file) => Ok(Some(file)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(ScanError::new(path, &io::Error::from(error))),
     }
 }
 
 /// The segment that a line of `/proc/<pid>/maps` speaks of (proc(5)), if it still has its name.
-fn mapped(line: &str) -> Option<(FileId, String)> {
-    let path = &line[line.find(&format!("{PLACE}/"))?..];
-    if path.ends_with(" (deleted)") {
-        return None;
-    }
+fn mapped(line: &str) -> Option<(FileId, &str)> {
+    // No field before the path holds a slash.
+    let name = segment_at(&line[line.find('/')?..])?;
+    Some((mapped_file(line)?, name))
+}
+
+/// The file that such a line speaks of.
+fn mapped_file(line: &str) -> Option<FileId> {
     let mut fields = line.split_ascii_whitespace().skip(3);
     let (major, minor) = fields.next()?.split_once(':')?;
     let number = |text| u32::from_str_radix(text, 16).ok();
-    let id =
-        FileId { device: (number(major)?, number(minor)?), inode: fields.next()?.parse().ok()? };
-    Some((id, path.to_owned()))
+    let device = (number(major)?, number(minor)?);
+    Some(FileId { device, inode: fields.next()?.parse().ok()? })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::OpenOptionsExt;
-    use std::path::PathBuf;
-    use std::process::{Child, Command, Stdio};
-
-    use super::*;
-
-    /// A file among shared memory that a process has open.
-    struct Segment {
-        path: PathBuf,
-        owner: Child,
-    }
-
-    impl Segment {
-        #[expect(clippy::disallowed_methods, reason = "a segment needs somebody who has it open")]
-        fn new() -> Self {
-            let name = format!("vllmd-test-{}", proc_fs::random_uuid().unwrap());
-            let path = PathBuf::from(PLACE).join(name);
-            let mut private = fs::OpenOptions::new();
-            let file = private.write(true).create_new(true).mode(0o600).open(&path).unwrap();
-            let owner = Command::new("cat").stdout(file).stdin(Stdio::piped()).spawn().unwrap();
-            Self { path, owner }
-        }
-
-        fn is_strange_to(&self, segments: &Segments) -> bool {
-            let name = self.path.file_name().unwrap().to_str().unwrap();
-            segments.strange.contains(name)
-        }
-
-        fn lose_owner(&mut self) {
-            self.owner.kill().unwrap();
-            self.owner.wait().unwrap();
-        }
-    }
-
-    impl Drop for Segment {
-        fn drop(&mut self) {
-            self.lose_owner();
-            fs::remove_file(&self.path).ok();
-        }
-    }
-
-    #[test]
-    fn what_appears_belongs_to_the_member_that_has_it_open() {
-        let mut segments = Segments::before_launch().unwrap();
-        let mut segment = Segment::new();
-        segments.hear();
-        assert!(segment.is_strange_to(&segments) && segments.due.is_some());
-        segments.claim([segment.owner.id()].into_iter());
-        assert!(!segment.is_strange_to(&segments));
-        assert_eq!(segments.remove(), Ok(Vec::new()));
-        assert!(segment.path.exists(), "somebody has it open");
-        segment.lose_owner();
-        assert_eq!(segments.remove(), Ok(Vec::new()));
-        assert!(!segment.path.exists());
-    }
-
-    #[test]
-    fn what_appears_and_is_seen_with_no_member_stays() {
-        let mut segments = Segments::before_launch().unwrap();
-        let mut segment = Segment::new();
-        segments.hear();
-        let mut questions = 0;
-        while segments.due.is_some() && questions < 100 {
-            segments.claim(std::iter::empty());
-            questions += 1;
-        }
-        assert_eq!(questions, QUESTIONS);
-        assert!(segment.is_strange_to(&segments));
-        segment.lose_owner();
-        assert_eq!(segments.remove(), Ok(Vec::new()));
-        assert!(segment.path.exists());
-    }
-
-    #[test]
-    fn what_was_there_before_the_launch_stays_though_a_member_has_it_open() {
-        let mut segment = Segment::new();
-        let mut segments = Segments::before_launch().unwrap();
-        segments.hear();
-        assert!(!segment.is_strange_to(&segments));
-        segments.claim([segment.owner.id()].into_iter());
-        segment.lose_owner();
-        assert_eq!(segments.remove(), Ok(Vec::new()));
-        assert!(segment.path.exists());
-    }
-
-    #[test]
-    fn a_segment_is_read_from_a_map() {
-        let line = "7f1c-7f2c rw-s 00000000 00:1b 4242                   /dev/shm/psm_1";
-        let id = FileId { device: (0, 0x1b), inode: 4242 };
-        assert_eq!(mapped(line), Some((id, "/dev/shm/psm_1".to_owned())));
-        assert_eq!(mapped(&format!("{line} (deleted)")), None);
-        assert_eq!(mapped("7f1c-7f2c r-xp 00000000 fe:00 11 /usr/lib/libc.so.6"), None);
-    }
-}
+mod tests;

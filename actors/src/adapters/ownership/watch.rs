@@ -54,6 +54,8 @@ impl Watched {
 
     pub(in crate::adapters) fn guard(&self, guardian: Guardian) {
         self.guardian().replace(guardian);
+        self.segments().tell_anew();
+        self.tell_segments();
         self.tell_guardian(&self.roster());
     }
 
@@ -74,6 +76,8 @@ impl Watched {
         }
         drop(guardian);
         tracing::warn!("the guardian of vLLM was killed; another one guards it now");
+        self.segments().tell_anew();
+        self.tell_segments();
         self.tell_guardian(&self.roster());
     }
 
@@ -114,13 +118,27 @@ impl Watched {
         if segments.is_due() {
             segments.claim(living.iter().map(|held| held.pid));
         }
+        drop(segments);
+        self.tell_segments();
+    }
+
+    /// Whoever has them may die together with us.
+    fn tell_segments(&self) {
+        let guardian = self.guardian();
+        let Some(guardian) = &*guardian else { return };
+        if let Some(known) = self.segments().news() {
+            guardian.note_segments(&known);
+        }
     }
 
     /// Remembers what all members have mapped.
     pub(in crate::adapters) fn remember_segments(&self) -> Result<(), ScanError> {
         let pids: Vec<u32> = self.roster().members().map(|member| member.held.pid).collect();
         let mut segments = self.segments();
-        pids.into_iter().try_for_each(|pid| segments.remember(pid))
+        let remembered = pids.into_iter().try_for_each(|pid| segments.remember(pid));
+        drop(segments);
+        self.tell_segments();
+        remembered
     }
 }
 
@@ -228,8 +246,9 @@ impl Watch {
                 tracing::debug!(%error, "vLLM's shared memory could not be looked at");
             }
             if began.elapsed() >= MAPS_BUDGET {
-                return;
+                break;
             }
         }
+        watched.tell_segments();
     }
 }

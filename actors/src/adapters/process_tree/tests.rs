@@ -248,7 +248,12 @@ async fn the_work_of_the_whole_tree_is_counted() {
 #[tokio::test]
 async fn a_guardian_that_is_killed_is_replaced() {
     let planted = Planted::new("exec sleep 600");
-    let guarded = Guarded { marker: planted.marker.clone(), cgroup: None, directories: Vec::new() };
+    let guarded = Guarded {
+        marker: planted.marker.clone(),
+        cgroup: None,
+        directories: Vec::new(),
+        older: planted.tree.older(),
+    };
     planted.tree.guard(Guardian::watch(&guarded).unwrap());
     let first = planted.tree.watched.guardian_pid().unwrap();
     let number = Pid::from_raw(i32::try_from(first).unwrap()).unwrap();

@@ -13,6 +13,7 @@ use crate::domain::absence::{Leftover, ScanError};
 
 mod births;
 mod cgroup;
+mod hidden;
 mod pidfd;
 mod roster;
 mod segments;

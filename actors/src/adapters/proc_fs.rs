@@ -164,20 +164,11 @@ pub(super) fn open_files(pid: u32, prefix: &str) -> Result<Option<Vec<OpenFile>>
     Ok(Some(files))
 }
 
-/// The user that `/proc` says it belongs to: root for whoever guards its memory, whoever runs it.
+/// The user as whom it runs, whatever it hides: its files below `/proc` may belong to root.
 pub(super) fn owner(pid: u32) -> Result<Option<u32>, ScanError> {
     use std::os::unix::fs::MetadataExt;
     let path = format!("/proc/{pid}");
     absent_or(fs::metadata(&path).map(|metadata| metadata.uid()), &path)
-}
-
-/// What it may do: its permitted capabilities, one bit each (capabilities(7)).
-pub(super) fn capabilities(pid: u32) -> Result<Option<u64>, ScanError> {
-    let Some(bytes) = read(pid, "status")? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&bytes);
-    let bits = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
-    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.map(Some).ok_or_else(|| ScanError::new(path(pid, "status"), &"it has another form"))
 }
 
 /// Names this boot of the machine: a pid and start time from another one mean nothing.

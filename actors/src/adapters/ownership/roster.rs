@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
+use super::hidden::Undecided;
 use super::pidfd::Held;
 use crate::adapters::proc_fs::{self, Stat};
 use crate::domain::absence::{Leftover, ScanError};
@@ -39,6 +40,7 @@ pub(in crate::adapters) struct Roster {
     members: BTreeMap<u32, Member>,
     /// Those who were looked at, and do not belong.
     pub(super) strangers: BTreeSet<u32>,
+    pub(super) undecided: Undecided,
     /// How many have been entered so far.
     entered: u64,
     /// What those did who have died.
@@ -56,6 +58,7 @@ impl Roster {
             head: None,
             members: BTreeMap::new(),
             strangers: BTreeSet::new(),
+            undecided: Undecided::default(),
             entered: 0,
             past: Work::default(),
             deaths,

@@ -12,6 +12,7 @@ use crate::adapters::proc_fs::Stat;
 use crate::domain::report::Role;
 
 mod limits;
+mod unreadable;
 
 /// Far longer than anything here takes, on a machine that is busy too.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -40,6 +40,9 @@ const LOOK_BUDGET: Duration = Duration::from_secs(3);
 /// environment.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
+/// The pause after a look that failed, in which others come to the roster and to the processor.
+const LOOK_PAUSE: Duration = Duration::from_millis(15);
+
 /// Descriptors kept for looking at the limit: a directory, a file, and two processes.
 const RESERVE: usize = 4;
 
@@ -87,7 +90,7 @@ impl ProcessTree {
     }
 
     /// The launch of another supervisor. Its main process is recognised by pid and start time, of
-    /// this boot; if it is gone, the launch is whatever carries the marker.
+    /// this boot; if it is gone, the launch is whatever is in its session or carries the marker.
     ///
     /// # Errors
     ///
@@ -101,9 +104,13 @@ impl ProcessTree {
         };
         let marked = Marked::by(format!("{MARKER}={marker}"));
         let tree = Self::new(Ownership::by(cgroup, marked), Segments::of_another())?;
-        if let Some(head) = head {
-            tree.watched.roster().lead(Arc::new(head));
+        let mut roster = tree.watched.roster();
+        match (head, main) {
+            (Some(head), _) => roster.lead(Arc::new(head)),
+            (None, Some(main)) => roster.originate(main),
+            (None, None) => {}
         }
+        drop(roster);
         Ok(tree)
     }
 
@@ -237,6 +244,7 @@ impl ProcessTree {
             if remaining.is_ok() || began.elapsed() >= LOOK_BUDGET {
                 return remaining;
             }
+            pause(LOOK_PAUSE);
         }
     }
 
@@ -250,10 +258,8 @@ impl ProcessTree {
         });
         self.is_swept.store(swept.is_ok(), Ordering::Relaxed);
         if swept.is_ok() {
-            let head = self.watched.roster().head().cloned();
-            if let Some(head) = head {
-                head.reap();
-            }
+            // Whoever looks meanwhile would take the number for that of a session that lives.
+            self.watched.roster().dissolve();
             if let Some(cgroup) = self.watched.ownership.cgroup() {
                 cgroup.remove();
             }
@@ -290,7 +296,9 @@ impl ProcessTree {
             }
             let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
             drop(roster);
-            if !living.is_empty() {
+            if living.is_empty() {
+                pause(LOOK_PAUSE);
+            } else {
                 wait_for_one(&living);
             }
         }
@@ -309,6 +317,8 @@ impl ProcessTree {
             if seen.is_ok() || began.elapsed() >= LOOK_BUDGET {
                 return seen.map(|()| roster.members().map(|member| member.held.pid).collect());
             }
+            drop(roster);
+            pause(LOOK_PAUSE);
         }
     }
 

@@ -49,11 +49,6 @@ impl Held {
         poll(&mut [self.descriptor()], Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Whether the number is still taken by it, running or not yet reaped.
-    pub(in crate::adapters) fn has_its_number(&self) -> Result<bool, ScanError> {
-        Ok(Stat::of(self.pid)?.is_some_and(|stat| stat.start_time == self.start_time))
-    }
-
     /// A process that is gone needs no signal; one that we may not signal stays, and is seen.
     pub(in crate::adapters) fn send(&self, signal: Signal) {
         if let Err(error) = pidfd_send_signal(&self.fd, signal)

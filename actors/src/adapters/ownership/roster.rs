@@ -37,6 +37,8 @@ impl Member {
 #[derive(Debug)]
 pub(in crate::adapters) struct Roster {
     head: Option<Arc<Held>>,
+    /// Pid and start time of the main process, for as long as its session may have members.
+    origin: Option<(u32, u64)>,
     members: BTreeMap<u32, Member>,
     /// Those who were looked at, and do not belong.
     pub(super) strangers: BTreeSet<u32>,
@@ -56,6 +58,7 @@ impl Roster {
     ) -> Self {
         Self {
             head: None,
+            origin: None,
             members: BTreeMap::new(),
             strangers: BTreeSet::new(),
             undecided: Undecided::default(),
@@ -66,8 +69,26 @@ impl Roster {
         }
     }
 
+    /// Has the session of this main process counted, whether it lives or not.
+    pub(in crate::adapters) fn originate(&mut self, main: (u32, u64)) {
+        self.origin = Some(main);
+    }
+
+    pub(super) fn origin(&self) -> Option<(u32, u64)> {
+        self.origin
+    }
+
+    /// Nobody is left: the main process is reaped, and its session counts no more.
+    pub(in crate::adapters) fn dissolve(&mut self) {
+        self.origin = None;
+        if let Some(head) = &self.head {
+            head.reap();
+        }
+    }
+
     /// Enters the main process.
     pub(in crate::adapters) fn lead(&mut self, head: Arc<Held>) {
+        self.originate((head.pid, head.start_time));
         self.head = Some(Arc::clone(&head));
         self.insert(head, "vllm".to_owned(), Role::ApiServer);
     }

@@ -4,9 +4,10 @@
 //! A session that a member made is inherited by his descendants alone, so whoever is in one that a
 //! member heads descends from him. Of those who show no environment `hidden` tells.
 //!
-//! The session's number counts only as long as the kernel cannot have given it to somebody else,
-//! that is while the main process lives or waits to be reaped. A process that is older than the main
-//! process does not belong, whatever it looks like; neither do we, nor anybody we descend from.
+//! The kernel gives the session's number to nobody else while anybody is in it (Linux, `kernel/pid.c`,
+//! `free_pid`), so it counts unless another process has it: then nobody is left. A process that is
+//! older than the main process does not belong, whatever it looks like; neither do we, nor anybody we
+//! descend from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,13 +48,10 @@ impl Marked {
     /// it. Only where numbers begin anew does that not hold.
     pub(super) fn look(&self, roster: &mut Roster, depth: Depth) -> Result<(), ScanError> {
         roster.bury();
-        let head = roster.head().cloned();
-        let session = match &head {
-            Some(head) if head.has_its_number()? => Some(head.pid),
-            Some(_) | None => None,
-        };
+        let session = session_of(roster)?;
+        let begun = roster.origin().map_or(0, |(_, start_time)| start_time);
         let latest = proc_fs::latest_pid()?;
-        let mut look = Look::begin(self, session, head.map_or(0, |head| head.start_time));
+        let mut look = Look::begin(self, session, begun);
         proc_fs::each_pid(|pid| look.at(pid, roster, depth))?;
         if proc_fs::latest_pid()? < latest {
             look.flawed_by(ScanError::new("/proc", &"numbers began anew while it was read"));
@@ -225,6 +223,12 @@ impl<'a> Look<'a> {
             }
         }
     }
+}
+
+fn session_of(roster: &Roster) -> Result<Option<u32>, ScanError> {
+    let Some((number, start_time)) = roster.origin() else { return Ok(None) };
+    let is_taken = Stat::of(number)?.is_some_and(|stat| stat.start_time != start_time);
+    Ok((!is_taken).then_some(number))
 }
 
 /// We, our parent, its parent, and so on.

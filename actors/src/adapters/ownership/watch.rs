@@ -82,11 +82,11 @@ impl Watched {
         let guardian = self.guardian();
         let Some(guardian) = &*guardian else { return };
         let named = |held: &Arc<Held>| (held.pid, held.start_time);
-        let head = roster.head().map(named);
+        let main = roster.origin();
         let others = roster.members().map(|member| named(&member.held));
-        let others = others.filter(|one| Some(*one) != head);
+        let others = others.filter(|one| Some(*one) != main);
         // Nobody has the number 0.
-        let all: Vec<_> = std::iter::once(head.unwrap_or_default()).chain(others).collect();
+        let all: Vec<_> = std::iter::once(main.unwrap_or_default()).chain(others).collect();
         guardian.note(&all);
     }
 

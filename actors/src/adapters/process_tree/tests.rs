@@ -59,6 +59,29 @@ async fn the_session_counts_after_the_main_process_has_ended() {
 }
 
 #[tokio::test]
+async fn the_session_counts_for_the_next_supervisor_too_after_the_main_process_has_ended() {
+    let planted = Planted::ungrouped("env -i sleep 600 & exit 0");
+    in_time(planted.tree.ended()).await;
+    let main = planted.tree.main();
+    // A zombie still: the number is nobody else's.
+    assert!(stat(planted.main()).is_some());
+    let next = ProcessTree::of_other(main, &planted.marker).unwrap();
+    assert_ne!(next.remaining_in_the_end(), Ok(Vec::new()), "{:?} lives", planted.pids());
+
+    // Reaped by whoever was its parent.
+    planted.tree.watched.roster().head().unwrap().reap();
+    let next = ProcessTree::of_other(main, &planted.marker).unwrap();
+    assert_ne!(next.remaining_in_the_end(), Ok(Vec::new()), "{:?} lives", planted.pids());
+    assert_eq!(next.main(), None);
+
+    // As if the number had been given away since.
+    let stranger = Planted::ungrouped("exec sleep 600");
+    let (number, start_time) = stranger.tree.main().unwrap();
+    let next = ProcessTree::of_other(Some((number, start_time - 1)), "another").unwrap();
+    assert_eq!(next.remaining_in_the_end(), Ok(Vec::new()));
+}
+
+#[tokio::test]
 async fn who_has_left_the_session_is_found_by_the_marker() {
     let planted = Planted::new("setsid sleep 600 & exec sleep 600");
     let has_left = |pid: &u32| stat(*pid).is_some_and(|stat| stat.session != planted.main());

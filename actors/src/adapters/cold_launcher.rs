@@ -294,8 +294,8 @@ fn open_log(path: &Path) -> io::Result<File> {
 
 /// Held by a number alone, a process could be another one by the time it is signalled.
 fn processes_can_be_held() -> Result<(), Cause> {
-    probe().map_err(|error| {
-        let said = format!("pidfd_open(2) fails, without which no process can be owned: {error}");
+    probe().map_err(|(call, error)| {
+        let said = format!("{call} fails, without which no process can be owned: {error}");
         let cause = Cause::new(Code::Unrecognised, said);
         match error {
             // A sandbox, or a kernel before Linux 5.3: it will say the same the next time.

@@ -8,7 +8,6 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::event::{PollFd, Timespec, poll};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
@@ -22,6 +21,10 @@ use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::Work;
 use crate::ports::{Death, DeathSource, Pending};
+
+mod pause;
+
+use pause::{pause, wait_for_one};
 
 /// The variable that marks a launch.
 pub(super) const MARKER: &str = "VLLMD_INSTANCE";
@@ -85,8 +88,9 @@ impl ProcessTree {
     ///
     /// What could not be looked at.
     pub(super) fn of_all(variable: &str, marker: Option<&str>) -> Result<Self, ScanError> {
+        let cgroup = marker.map_or(Ok(None), Cgroup::find)?;
         let marked = Marked::by(variable.to_owned());
-        Self::new(Ownership::by(marker.and_then(Cgroup::find), marked), Segments::default())
+        Self::new(Ownership::by(cgroup, marked), Segments::default())
     }
 
     /// The launch of another supervisor. Its main process is recognised by pid and start time, of
@@ -98,15 +102,14 @@ impl ProcessTree {
     pub(super) fn of_other(main: Option<(u32, u64)>, marker: &str) -> Result<Self, ScanError> {
         let head = main.map_or(Ok(None), |(pid, start_time)| Held::open(pid, start_time))?;
         let head = head.filter(|head| !head.has_ended());
-        let cgroup = match &head {
-            Some(head) => Cgroup::of_member(head.pid, marker),
-            None => Cgroup::find(marker),
-        };
+        let of_head = head.as_ref().map_or(Ok(None), |head| Cgroup::of_member(head.pid, marker))?;
+        // The head may have been moved elsewhere since, and others not.
+        let cgroup = of_head.map_or_else(|| Cgroup::find(marker), |it| Ok(Some(it)))?;
         let marked = Marked::by(format!("{MARKER}={marker}"));
         let tree = Self::new(Ownership::by(cgroup, marked), Segments::of_another())?;
         let mut roster = tree.watched.roster();
         match (head, main) {
-            (Some(head), _) => roster.lead(Arc::new(head)),
+            (Some(head), _) => tree.watched.lead(&mut roster, head),
             (None, Some(main)) => roster.originate(main),
             (None, None) => {}
         }
@@ -143,14 +146,28 @@ impl ProcessTree {
             Held::child(pid)
         });
         match held {
-            Ok(held) => roster.lead(Arc::new(held)),
+            Ok(held) => self.watched.lead(&mut roster, held),
             Err(error) => {
                 end(child);
                 return Err(StartError::NotHeld(error));
             }
         }
         self.watched.tell_guardian(&roster);
+        drop(roster);
+        self.check_entry(pid);
         Ok(pid)
+    }
+
+    /// Does without the cgroup if the main process was refused there. What cannot be looked at does
+    /// not own it either: session and marker do in any case.
+    fn check_entry(&self, pid: u32) {
+        let Some(cgroup) = self.watched.ownership.cgroup() else { return };
+        match cgroup.has(pid) {
+            Ok(true) => return,
+            Ok(false) => tracing::debug!(pid, "vLLM could not enter its cgroup"),
+            Err(error) => tracing::debug!(pid, %error, "vLLM's cgroup cannot be told"),
+        }
+        cgroup.forsake();
     }
 
     /// Listens for deaths, and looks for births, from now on.
@@ -179,12 +196,12 @@ impl ProcessTree {
 
     /// The pid and the start time of the main process, if one was seen.
     pub(super) fn main(&self) -> Option<(u32, u64)> {
-        self.watched.roster().head().map(|head| (head.pid, head.start_time))
+        self.watched.head().map(|head| (head.pid, head.start_time))
     }
 
     /// Whether the main process runs.
     pub(super) fn main_is_alive(&self) -> bool {
-        self.watched.roster().head().is_some_and(|head| !head.has_ended())
+        self.watched.head().is_some_and(|head| !head.has_ended())
     }
 
     /// Resolves when the main process has ended. It is not reaped: that would free its number.
@@ -210,7 +227,7 @@ impl ProcessTree {
     }
 
     pub(super) fn signal_main(&self, signal: Signal) {
-        let Some(head) = self.watched.roster().head().cloned() else { return };
+        let Some(head) = self.watched.head() else { return };
         // A stopped process never handles a signal other than SIGKILL.
         head.send(signal);
         head.send(Signal::CONT);
@@ -381,24 +398,6 @@ fn reserve() -> Result<Vec<OwnedFd>, ScanError> {
     let open = || File::open("/dev/null").map(OwnedFd::from);
     let all: Result<Vec<_>, _> = std::iter::repeat_with(open).take(RESERVE).collect();
     all.map_err(|error| ScanError::new("/dev/null", &error))
-}
-
-/// Waits until one of them has ended, a tenth of a second at most: others may have come meanwhile.
-fn wait_for_one(living: &[Arc<Held>]) {
-    let mut descriptors: Vec<PollFd<'_>> = living.iter().map(|held| held.descriptor()).collect();
-    wait(&mut descriptors, Duration::from_millis(100));
-}
-
-fn pause(time: Duration) {
-    wait(&mut [], time);
-}
-
-fn wait(descriptors: &mut [PollFd<'_>], limit: Duration) {
-    // One too long to be told would be for ever.
-    let limit = Timespec::try_from(limit).ok();
-    if let Err(error) = poll(descriptors, limit.as_ref()) {
-        tracing::debug!(%error, "a wait was cut short");
-    }
 }
 
 #[cfg(test)]

@@ -227,7 +227,10 @@ impl<'a> Look<'a> {
 
 fn session_of(roster: &Roster) -> Result<Option<u32>, ScanError> {
     let Some((number, start_time)) = roster.origin() else { return Ok(None) };
-    let is_taken = Stat::of(number)?.is_some_and(|stat| stat.start_time != start_time);
+    let is_taken = match Stat::of(number) {
+        Err(error) if proc_fs::is_refusal(&error) && is_of_another_user(number)? => true,
+        stat => stat?.is_some_and(|stat| stat.start_time != start_time),
+    };
     Ok((!is_taken).then_some(number))
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +22,10 @@ use crate::domain::report::Work;
 use crate::ports::{Death, DeathSource, Pending};
 
 mod pause;
+mod reserve;
 
 use pause::{pause, wait_for_one};
+use reserve::Reserve;
 
 /// The variable that marks a launch.
 pub(super) const MARKER: &str = "VLLMD_INSTANCE";
@@ -46,9 +47,6 @@ const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// The pause after a look that failed, in which others come to the roster and to the processor.
 const LOOK_PAUSE: Duration = Duration::from_millis(15);
 
-/// Descriptors kept for looking at the limit: a directory, a file, and two processes.
-const RESERVE: usize = 4;
-
 /// Whether a process carries a marker that begins with `prefix`, as all launches of one supervisor
 /// do. One that cannot be looked at is not known to.
 pub fn carries_marker(pid: u32, prefix: &str) -> bool {
@@ -65,7 +63,7 @@ pub(super) struct ProcessTree {
     end: watch::Receiver<Option<Exit>>,
     /// Taken by whoever listens first.
     deaths: Mutex<Option<mpsc::UnboundedReceiver<Death>>>,
-    reserve: Mutex<Vec<OwnedFd>>,
+    reserve: Reserve,
     is_swept: AtomicBool,
 }
 
@@ -121,7 +119,7 @@ impl ProcessTree {
         let ((died, deaths), (ended, end)) = (mpsc::unbounded_channel(), watch::channel(None));
         let roster = Roster::new(died, ended);
         let watched = Arc::new(Watched::new(ownership, roster, segments));
-        let (deaths, reserve) = (Mutex::new(Some(deaths)), Mutex::new(reserve()?));
+        let (deaths, reserve) = (Mutex::new(Some(deaths)), Reserve::taken()?);
         Ok(Self { watched, end, deaths, reserve, is_swept: AtomicBool::new(false) })
     }
 
@@ -142,7 +140,7 @@ impl ProcessTree {
         let child = command.spawn().map_err(StartError::NotStarted)?;
         let pid = child.id();
         let held = Held::child(pid).or_else(|_| {
-            self.give_reserve();
+            self.reserve.give();
             Held::child(pid)
         });
         match held {
@@ -268,7 +266,7 @@ impl ProcessTree {
     /// Kills everything, removes its shared memory, and waits a little. With the proof the main
     /// process is reaped.
     pub(super) fn sweep(&self) -> Result<Proof, Doubt> {
-        self.give_reserve();
+        self.reserve.give();
         let swept = self.kill_all().and_then(|proof| {
             Proof::of(self.watched.segments().remove())?;
             Ok(proof)
@@ -281,7 +279,7 @@ impl ProcessTree {
                 cgroup.remove();
             }
         }
-        self.take_reserve();
+        self.reserve.take();
         swept
     }
 
@@ -348,17 +346,6 @@ impl ProcessTree {
         // Whoever is new is entered by the watch, sooner than it has done much.
         self.watched.roster().work()
     }
-
-    fn give_reserve(&self) {
-        self.reserve.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn take_reserve(&self) {
-        // At the limit there is none to be had; the next sweep may fail for that, and says so.
-        if let Ok(reserve) = reserve() {
-            *self.reserve.lock().unwrap_or_else(PoisonError::into_inner) = reserve;
-        }
-    }
 }
 
 /// Why a main process does not run.
@@ -392,12 +379,6 @@ impl DeathSource for Deaths {
             std::future::pending().await
         })
     }
-}
-
-fn reserve() -> Result<Vec<OwnedFd>, ScanError> {
-    let open = || File::open("/dev/null").map(OwnedFd::from);
-    let all: Result<Vec<_>, _> = std::iter::repeat_with(open).take(RESERVE).collect();
-    all.map_err(|error| ScanError::new("/dev/null", &error))
 }
 
 #[cfg(test)]

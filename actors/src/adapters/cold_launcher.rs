@@ -37,6 +37,7 @@ mod search;
 pub use address::{AddressFault, can_be_listened_at};
 use claim::{ColdClaim, Launch, Start, Traces};
 pub use recipe::LaunchRecipe;
+use search::Lack;
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -108,6 +109,8 @@ impl ColdLauncher {
         let launch = Arc::new(Launch {
             tree,
             start: Mutex::default(),
+            written: Mutex::new(Some(record.clone())),
+            state: Arc::clone(&self.state),
             log: self.state.log_of(record.incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces: Traces {
@@ -153,8 +156,8 @@ impl ColdLauncher {
         command
             .stdout(log.try_clone().map_err(unwritable)?)
             .stderr(log)
-            .env(search::STATE, self.state.path())
             .env(MARKER, &record.marker);
+        search::mark(&mut command, &self.state);
         if let Some(entrance) = launch.tree.entrance() {
             join(&mut command, entrance);
         }
@@ -202,7 +205,7 @@ impl ColdLauncher {
     fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
         let record = match self.record.read() {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(nothing()),
+            Ok(None) => return self.look_by_state(Lack::Missing),
             Err(error) => return self.look_without_record(&error),
         };
         // Pids of another boot mean nothing; the marker is unique all the same.
@@ -239,11 +242,19 @@ impl ColdLauncher {
             return Err(ScanError::new(path, source));
         }
         tracing::error!(%error, path, "the record of an earlier launch cannot be read");
-        // By what all launches of this directory carry: there may be more than one.
-        let state = search::variable(self.state.path());
+        let found = self.look_by_state(Lack::Unreadable)?;
+        match found {
+            Found::Nothing(_) => self.set_record_aside(),
+            Found::Ready { .. } | Found::Remnant { .. } => {}
+        }
+        Ok(found)
+    }
+
+    /// By what all launches of this directory carry: there may be more than one.
+    fn look_by_state(&self, lack: Lack) -> Result<Found, ScanError> {
+        let state = search::variables(&self.state, lack)?;
         let all = ProcessTree::of_all(&state, None)?;
         if all.remaining_in_the_end()?.is_empty() {
-            self.set_record_aside();
             return Ok(nothing());
         }
         let (marker, incarnation) = search::launch_of_any(&all.members()?, &state)?;

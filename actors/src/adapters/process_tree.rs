@@ -79,15 +79,15 @@ impl ProcessTree {
         Self::new(Ownership::by(Cgroup::create(marker), marked), segments)
     }
 
-    /// All launches that carry this variable (`NAME=value`), one of which may be known to have this
-    /// marker, for whoever cannot know how many there are.
+    /// All launches that carry one of these variables (`NAME=value`), one of which may be known to
+    /// have this marker, for whoever cannot know how many there are.
     ///
     /// # Errors
     ///
     /// What could not be looked at.
-    pub(super) fn of_all(variable: &str, marker: Option<&str>) -> Result<Self, ScanError> {
+    pub(super) fn of_all(variables: &[Vec<u8>], marker: Option<&str>) -> Result<Self, ScanError> {
         let cgroup = marker.map_or(Ok(None), Cgroup::find)?;
-        let marked = Marked::by(variable.to_owned());
+        let marked = Marked::by_any(variables.to_vec());
         Self::new(Ownership::by(cgroup, marked), Segments::default())
     }
 

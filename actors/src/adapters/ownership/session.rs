@@ -32,13 +32,17 @@ pub(in crate::adapters) enum Depth {
 /// What marks the members of a launch.
 #[derive(Debug)]
 pub(in crate::adapters) struct Marked {
-    /// `NAME=value`, which is in the environment of each unless it took it out.
-    variable: String,
+    /// `NAME=value` each, one of which is in the environment of each unless it took it out.
+    variables: Vec<Vec<u8>>,
 }
 
 impl Marked {
     pub(in crate::adapters) fn by(variable: String) -> Self {
-        Self { variable }
+        Self::by_any(vec![variable.into_bytes()])
+    }
+
+    pub(in crate::adapters) fn by_any(variables: Vec<Vec<u8>>) -> Self {
+        Self { variables }
     }
 
     /// Enters whoever belongs, and takes out who has died.
@@ -83,7 +87,8 @@ impl Marked {
         if environment.is_empty() {
             return Ok(Mark::NoneYet);
         }
-        let ours = proc_fs::has_variable(&environment, |it| it == self.variable.as_bytes());
+        let is_ours = |variable: &[u8]| self.variables.iter().any(|it| it == variable);
+        let ours = proc_fs::has_variable(&environment, is_ours);
         Ok(if ours { Mark::Ours } else { Mark::Another })
     }
 }

@@ -178,6 +178,7 @@ impl Launcher for ColdLauncher {
             boot_id: proc_fs::boot_id().map_err(|error| cannot_own(&error))?,
             incarnation,
             marker: format!("{}-{incarnation}", self.recipe.marker_prefix),
+            claimed: Some(proc_fs::start_time_now()),
             main: None,
             settings: self.settings(model),
             scratch: Some(scratch.path.clone()),
@@ -212,6 +213,9 @@ impl ColdLauncher {
         let boot_id = proc_fs::boot_id()?;
         let main = record.main.filter(|_| record.boot_id == boot_id);
         let launch = self.launch(&record, ProcessTree::of_other(main, &record.marker)?);
+        if let Some(claimed) = record.claimed.filter(|_| record.boot_id == boot_id) {
+            launch.tree.begun_at(claimed);
+        }
         let main_is_alive = launch.tree.main_is_alive();
         if !main_is_alive
             && launch.tree.remaining_in_the_end()?.is_empty()
@@ -262,6 +266,7 @@ impl ColdLauncher {
             boot_id: proc_fs::boot_id()?,
             incarnation,
             marker,
+            claimed: None,
             main: None,
             settings: Vec::new(),
             scratch: None,

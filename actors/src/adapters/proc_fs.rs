@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::absence::{Obstacle, ScanError};
 
@@ -104,6 +105,16 @@ pub(super) fn latest_pid() -> Result<u32, ScanError> {
     let text = fs::read_to_string(PATH).map_err(|error| ScanError::new(PATH, &error))?;
     let last = text.split_ascii_whitespace().last().and_then(|last| last.parse().ok());
     last.ok_or_else(|| ScanError::new(PATH, &"it has another form"))
+}
+
+/// The start time that a process has which begins now, in clock ticks since boot (Linux,
+/// `kernel/fork.c`, `start_boottime`).
+pub(super) fn start_time_now() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let part =
+        |nanoseconds: i64| u64::try_from(nanoseconds).unwrap_or(0) * per_second / 1_000_000_000;
+    u64::try_from(now.tv_sec).unwrap_or(0) * per_second + part(now.tv_nsec)
 }
 
 /// The environment that it was started with, `NAME=value` and a zero byte each; empty for a zombie
@@ -241,6 +252,18 @@ mod tests {
         assert!(pids().unwrap().contains(&me));
         assert!(!Stat::of(me).unwrap().unwrap().is_zombie());
         assert!(!command_line(me).unwrap().unwrap().is_empty());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "somebody has to begin")]
+    fn who_begins_now_is_not_older_than_now() {
+        let before = start_time_now();
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let began = Stat::of(child.id()).unwrap().unwrap().start_time;
+        let after = start_time_now();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!((before..=after).contains(&began), "{before} {began} {after}");
     }
 
     #[test]

@@ -76,7 +76,9 @@ impl ProcessTree {
     pub(super) fn claim(marker: &str) -> Result<Self, ScanError> {
         let segments = Segments::before_launch()?;
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        Self::new(Ownership::by(Cgroup::create(marker), marked), segments)
+        let tree = Self::new(Ownership::by(Cgroup::create(marker), marked), segments)?;
+        tree.watched.roster().begin(proc_fs::start_time_now());
+        Ok(tree)
     }
 
     /// All launches that carry one of these variables (`NAME=value`), one of which may be known to
@@ -190,6 +192,11 @@ impl ProcessTree {
     /// The directory of its cgroup, if it has one of its own.
     pub(super) fn cgroup_path(&self) -> Option<PathBuf> {
         self.watched.ownership.cgroup().map(|cgroup| cgroup.directory().to_owned())
+    }
+
+    /// Nobody of the launch began before this start time.
+    pub(super) fn begun_at(&self, start_time: u64) {
+        self.watched.roster().begin(start_time);
     }
 
     /// The pid and the start time of the main process, if one was seen.

@@ -39,6 +39,8 @@ pub(in crate::adapters) struct Roster {
     head: Option<Arc<Held>>,
     /// Pid and start time of the main process, for as long as its session may have members.
     origin: Option<(u32, u64)>,
+    /// Start time that nobody of the launch is older than.
+    begun: u64,
     members: BTreeMap<u32, Member>,
     /// Those who were looked at, and do not belong.
     pub(super) strangers: BTreeSet<u32>,
@@ -59,6 +61,7 @@ impl Roster {
         Self {
             head: None,
             origin: None,
+            begun: 0,
             members: BTreeMap::new(),
             strangers: BTreeSet::new(),
             undecided: Undecided::default(),
@@ -72,6 +75,16 @@ impl Roster {
     /// Has the session of this main process counted, whether it lives or not.
     pub(in crate::adapters) fn originate(&mut self, main: (u32, u64)) {
         self.origin = Some(main);
+        self.begin(main.1);
+    }
+
+    /// Nobody of the launch has begun before.
+    pub(in crate::adapters) fn begin(&mut self, start_time: u64) {
+        self.begun = self.begun.max(start_time);
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
     pub(super) fn origin(&self) -> Option<(u32, u64)> {

@@ -6,7 +6,7 @@
 //!
 //! The kernel gives the session's number to nobody else while anybody is in it (Linux, `kernel/pid.c`,
 //! `free_pid`), so it counts unless another process has it: then nobody is left. A process that is
-//! older than the main process does not belong, whatever it looks like; neither do we, nor anybody we
+//! older than the main process, or than the claim, does not belong, whatever it looks like; neither do we, nor anybody we
 //! descend from.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,9 +53,8 @@ impl Marked {
     pub(super) fn look(&self, roster: &mut Roster, depth: Depth) -> Result<(), ScanError> {
         roster.bury();
         let session = session_of(roster)?;
-        let begun = roster.origin().map_or(0, |(_, start_time)| start_time);
         let latest = proc_fs::latest_pid()?;
-        let mut look = Look::begin(self, session, begun);
+        let mut look = Look::begin(self, session, roster.begun());
         proc_fs::each_pid(|pid| look.at(pid, roster, depth))?;
         if proc_fs::latest_pid()? < latest {
             look.flawed_by(ScanError::new("/proc", &"numbers began anew while it was read"));

@@ -99,6 +99,21 @@ async fn a_stranger_of_the_same_user_who_shows_nothing_does_not_stand_in_the_way
 }
 
 #[tokio::test]
+async fn who_is_older_than_the_claim_is_a_stranger_whatever_it_shows() {
+    let name = "who_is_older_than_the_claim_is_a_stranger_whatever_it_shows";
+    if !is_run_as(As::User(65506), name) {
+        return;
+    }
+    let shy = Shy::begin("os.setsid()");
+    shy.shows_nothing().await;
+    let began = stat(shy.0.id()).unwrap().start_time;
+    until("time has passed", || proc_fs::start_time_now() > began).await;
+    let tree = ProcessTree::claim(&proc_fs::random_uuid().unwrap()).unwrap();
+    // By one look, before anything was started.
+    assert_eq!(tree.remaining(), Ok(Vec::new()));
+}
+
+#[tokio::test]
 async fn who_shows_nothing_in_the_session_of_a_stranger_is_one_at_once() {
     if !is_run_as(As::User(65502), "who_shows_nothing_in_the_session_of_a_stranger_is_one_at_once")
     {

@@ -37,6 +37,7 @@ mod search;
 pub use address::{AddressFault, can_be_listened_at};
 use claim::{ColdClaim, Launch, Start, Traces};
 pub use recipe::LaunchRecipe;
+use search::Lack;
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -108,6 +109,8 @@ impl ColdLauncher {
         let launch = Arc::new(Launch {
             tree,
             start: Mutex::default(),
+            written: Mutex::new(Some(record.clone())),
+            state: Arc::clone(&self.state),
             log: self.state.log_of(record.incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces: Traces {
@@ -154,8 +157,8 @@ impl ColdLauncher {
         command
             .stdout(log.try_clone().map_err(unwritable)?)
             .stderr(log)
-            .env(search::STATE, self.state.path())
             .env(MARKER, &record.marker);
+        search::mark(&mut command, &self.state);
         if let Some(entrance) = launch.tree.entrance() {
             join(&mut command, entrance);
         }
@@ -176,6 +179,7 @@ impl Launcher for ColdLauncher {
             boot_id: proc_fs::boot_id().map_err(|error| cannot_own(&error))?,
             incarnation,
             marker: format!("{}-{incarnation}", self.recipe.marker_prefix),
+            claimed: Some(proc_fs::start_time_now()),
             main: None,
             settings: self.settings(model),
             scratch: Some(scratch.path.clone()),
@@ -203,13 +207,16 @@ impl ColdLauncher {
     fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
         let record = match self.record.read() {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(nothing()),
+            Ok(None) => return self.look_by_state(Lack::Missing),
             Err(error) => return self.look_without_record(&error),
         };
         // Pids of another boot mean nothing; the marker is unique all the same.
         let boot_id = proc_fs::boot_id()?;
         let main = record.main.filter(|_| record.boot_id == boot_id);
         let launch = self.launch(&record, ProcessTree::of_other(main, &record.marker)?);
+        if let Some(claimed) = record.claimed.filter(|_| record.boot_id == boot_id) {
+            launch.tree.begun_at(claimed);
+        }
         let main_is_alive = launch.tree.main_is_alive();
         if !main_is_alive
             && launch.tree.remaining_in_the_end()?.is_empty()
@@ -240,11 +247,19 @@ impl ColdLauncher {
             return Err(ScanError::new(path, source));
         }
         tracing::error!(%error, path, "the record of an earlier launch cannot be read");
-        // By what all launches of this directory carry: there may be more than one.
-        let state = search::variable(self.state.path());
+        let found = self.look_by_state(Lack::Unreadable)?;
+        match found {
+            Found::Nothing(_) => self.set_record_aside(),
+            Found::Ready { .. } | Found::Remnant { .. } => {}
+        }
+        Ok(found)
+    }
+
+    /// By what all launches of this directory carry: there may be more than one.
+    fn look_by_state(&self, lack: Lack) -> Result<Found, ScanError> {
+        let state = search::variables(&self.state, lack)?;
         let all = ProcessTree::of_all(&state, None)?;
         if all.remaining_in_the_end()?.is_empty() {
-            self.set_record_aside();
             return Ok(nothing());
         }
         let (marker, incarnation) = search::launch_of_any(&all.members()?, &state)?;
@@ -252,6 +267,7 @@ impl ColdLauncher {
             boot_id: proc_fs::boot_id()?,
             incarnation,
             marker,
+            claimed: None,
             main: None,
             settings: Vec::new(),
             scratch: None,
@@ -295,8 +311,8 @@ fn open_log(path: &Path) -> io::Result<File> {
 
 /// Held by a number alone, a process could be another one by the time it is signalled.
 fn processes_can_be_held() -> Result<(), Cause> {
-    probe().map_err(|error| {
-        let said = format!("pidfd_open(2) fails, without which no process can be owned: {error}");
+    probe().map_err(|(call, error)| {
+        let said = format!("{call} fails, without which no process can be owned: {error}");
         let cause = Cause::new(Code::Unrecognised, said);
         match error {
             // A sandbox, or a kernel before Linux 5.3: it will say the same the next time.

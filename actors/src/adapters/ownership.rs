@@ -13,6 +13,7 @@ use crate::domain::absence::{Leftover, ScanError};
 
 mod births;
 mod cgroup;
+mod hidden;
 mod older;
 mod pidfd;
 mod roster;
@@ -62,8 +63,8 @@ impl Ownership {
 
     pub(super) fn cgroup(&self) -> Option<&Cgroup> {
         match self {
-            Self::Cgroup(cgroup, _) => Some(cgroup),
-            Self::SessionAndMarker(_) => None,
+            Self::Cgroup(cgroup, _) if !cgroup.is_forsaken() => Some(cgroup),
+            Self::Cgroup(..) | Self::SessionAndMarker(_) => None,
         }
     }
 
@@ -84,10 +85,10 @@ impl Ownership {
             Ok(pids) => roster.enter_all(&pids),
             Err(error) => Err(error),
         };
-        let marked = match (self, depth) {
+        let marked = match (self.cgroup(), depth) {
             // A cgroup says who is there: no need to look at everybody every second.
-            (Self::Cgroup(..), Depth::Glance) => Ok(()),
-            (Self::Cgroup(..) | Self::SessionAndMarker(_), _) => self.marked().look(roster, depth),
+            (Some(_), Depth::Glance) => Ok(()),
+            (Some(_) | None, _) => self.marked().look(roster, depth),
         };
         roster.refresh();
         entered.and(marked)

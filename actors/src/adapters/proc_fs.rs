@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::absence::{Obstacle, ScanError};
 
@@ -123,6 +124,16 @@ pub(super) fn latest_pid() -> Result<u32, ScanError> {
     last.ok_or_else(|| ScanError::new(PATH, &"it has another form"))
 }
 
+/// The start time that a process has which begins now, in clock ticks since boot (Linux,
+/// `kernel/fork.c`, `start_boottime`).
+pub(super) fn start_time_now() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let part =
+        |nanoseconds: i64| u64::try_from(nanoseconds).unwrap_or(0) * per_second / 1_000_000_000;
+    u64::try_from(now.tv_sec).unwrap_or(0) * per_second + part(now.tv_nsec)
+}
+
 /// The environment that it was started with, `NAME=value` and a zero byte each; empty for a zombie
 /// and amid an `exec`.
 pub(super) fn environment(pid: u32) -> Result<Option<Vec<u8>>, ScanError> {
@@ -184,20 +195,11 @@ pub(super) fn open_files(
     Ok(Some(files))
 }
 
-/// The user that `/proc` says it belongs to: root for whoever guards its memory, whoever runs it.
+/// The user as whom it runs, whatever it hides: its files below `/proc` may belong to root.
 pub(super) fn owner(pid: u32) -> Result<Option<u32>, ScanError> {
     use std::os::unix::fs::MetadataExt;
     let path = format!("/proc/{pid}");
     absent_or(fs::metadata(&path).map(|metadata| metadata.uid()), &path)
-}
-
-/// What it may do: its permitted capabilities, one bit each (capabilities(7)).
-pub(super) fn capabilities(pid: u32) -> Result<Option<u64>, ScanError> {
-    let Some(bytes) = read(pid, "status")? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&bytes);
-    let bits = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
-    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.map(Some).ok_or_else(|| ScanError::new(path(pid, "status"), &"it has another form"))
 }
 
 /// Names this boot of the machine: a pid and start time from another one mean nothing.
@@ -278,6 +280,18 @@ mod tests {
         assert!(pids().unwrap().contains(&me));
         assert!(!Stat::of(me).unwrap().unwrap().is_zombie());
         assert!(!command_line(me).unwrap().unwrap().is_empty());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "somebody has to begin")]
+    fn who_begins_now_is_not_older_than_now() {
+        let before = start_time_now();
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let began = Stat::of(child.id()).unwrap().unwrap().start_time;
+        let after = start_time_now();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!((before..=after).contains(&began), "{before} {began} {after}");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct ProcessRecord {
     pub(super) incarnation: Incarnation,
     /// The marker in its environment.
     pub(super) marker: String,
+    /// The start time that nobody of it is older than; `None` if that was not written.
+    pub(super) claimed: Option<u64>,
     /// The main process and its start time; `None` before it exists.
     pub(super) main: Option<(u32, u64)>,
     /// The settings it was launched with, to be compared as a whole.
@@ -45,6 +47,7 @@ impl ProcessRecord {
             "boot_id": self.boot_id,
             "incarnation": self.incarnation.get(),
             "marker": self.marker,
+            "claimed": self.claimed,
             "pid": self.main.map(|main| main.0),
             "start_time": self.main.map(|main| main.1),
             "settings": self.settings,
@@ -52,7 +55,7 @@ impl ProcessRecord {
         })
     }
 
-    /// What was written by this version or one that knew nothing of a scratch directory.
+    /// What was written by this version or one that knew nothing of scratch directory and claim.
     fn from_json(value: &Value) -> Result<Self, &'static str> {
         let text = |key: &'static str| value[key].as_str().map(str::to_owned).ok_or(key);
         let main = match (&value["pid"], &value["start_time"]) {
@@ -61,6 +64,10 @@ impl ProcessRecord {
                 let pid = pid.as_u64().and_then(|pid| u32::try_from(pid).ok()).ok_or("pid")?;
                 Some((pid, start_time.as_u64().ok_or("start_time")?))
             }
+        };
+        let claimed = match &value["claimed"] {
+            Value::Null => None,
+            claimed => Some(claimed.as_u64().ok_or("claimed")?),
         };
         let words = value["settings"].as_array().ok_or("settings")?.iter();
         let scratch = match &value["scratch"] {
@@ -72,6 +79,7 @@ impl ProcessRecord {
             incarnation: Incarnation::new(value["incarnation"].as_u64().ok_or("incarnation")?),
             marker: text("marker")
                 .and_then(|it| if it.is_empty() { Err("marker") } else { Ok(it) })?,
+            claimed,
             main,
             settings: words
                 .map(|word| word.as_str().map(str::to_owned).ok_or("settings"))
@@ -225,6 +233,7 @@ mod tests {
             boot_id: "b".into(),
             incarnation: Incarnation::new(3),
             marker: "m-3".into(),
+            claimed: Some(40),
             main: Some((41, 42)),
             settings: vec!["vllm".into(), "--port".into()],
             scratch: Some("/tmp/vllmd-x".into()),
@@ -251,8 +260,8 @@ mod tests {
         let mut texts: Vec<Vec<u8>> =
             (0..whole.len()).map(|length| whole.as_bytes()[..length].to_vec()).collect();
         texts.extend([vec![0xff; 64], b"null".to_vec(), b"[]".to_vec(), b"{}".to_vec()]);
-        for key in ["boot_id", "incarnation", "marker", "pid", "start_time", "settings", "scratch"]
-        {
+        let keys = ["boot_id", "incarnation", "marker", "claimed", "pid", "start_time"];
+        for key in keys.into_iter().chain(["settings", "scratch"]) {
             let mut other = record().to_json();
             other[key] = json!({});
             texts.push(other.to_string().into_bytes());

@@ -2,13 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::event::{PollFd, Timespec, poll};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
@@ -22,6 +20,12 @@ use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::Work;
 use crate::ports::{Death, DeathSource, Pending};
+
+mod pause;
+mod reserve;
+
+use pause::{pause, wait_for_one};
+use reserve::Reserve;
 
 /// The variable that marks a launch.
 pub(super) const MARKER: &str = "VLLMD_INSTANCE";
@@ -40,8 +44,8 @@ const LOOK_BUDGET: Duration = Duration::from_secs(3);
 /// environment.
 const SECOND_LOOK: Duration = Duration::from_millis(20);
 
-/// Descriptors kept for looking at the limit: a directory, a file, and two processes.
-const RESERVE: usize = 4;
+/// The pause after a look that failed, in which others come to the roster and to the processor.
+const LOOK_PAUSE: Duration = Duration::from_millis(15);
 
 /// Whether a process carries a marker that begins with `prefix`, as all launches of one supervisor
 /// do. One that cannot be looked at is not known to.
@@ -59,7 +63,7 @@ pub(super) struct ProcessTree {
     end: watch::Receiver<Option<Exit>>,
     /// Taken by whoever listens first.
     deaths: Mutex<Option<mpsc::UnboundedReceiver<Death>>>,
-    reserve: Mutex<Vec<OwnedFd>>,
+    reserve: Reserve,
     is_swept: AtomicBool,
 }
 
@@ -72,22 +76,25 @@ impl ProcessTree {
     pub(super) fn claim(marker: &str) -> Result<Self, ScanError> {
         let segments = Segments::before_launch()?;
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        Self::new(Ownership::by(Cgroup::create(marker), marked), segments)
+        let tree = Self::new(Ownership::by(Cgroup::create(marker), marked), segments)?;
+        tree.watched.roster().begin(proc_fs::start_time_now());
+        Ok(tree)
     }
 
-    /// All launches that carry this variable (`NAME=value`), one of which may be known to have this
-    /// marker, for whoever cannot know how many there are.
+    /// All launches that carry one of these variables (`NAME=value`), one of which may be known to
+    /// have this marker, for whoever cannot know how many there are.
     ///
     /// # Errors
     ///
     /// What could not be looked at.
-    pub(super) fn of_all(variable: &str, marker: Option<&str>) -> Result<Self, ScanError> {
-        let marked = Marked::by(variable.to_owned());
-        Self::new(Ownership::by(marker.and_then(Cgroup::find), marked), Segments::default())
+    pub(super) fn of_all(variables: &[Vec<u8>], marker: Option<&str>) -> Result<Self, ScanError> {
+        let cgroup = marker.map_or(Ok(None), Cgroup::find)?;
+        let marked = Marked::by_any(variables.to_vec());
+        Self::new(Ownership::by(cgroup, marked), Segments::default())
     }
 
     /// The launch of another supervisor. Its main process is recognised by pid and start time, of
-    /// this boot; if it is gone, the launch is whatever carries the marker.
+    /// this boot; if it is gone, the launch is whatever is in its session or carries the marker.
     ///
     /// # Errors
     ///
@@ -95,16 +102,19 @@ impl ProcessTree {
     pub(super) fn of_other(main: Option<(u32, u64)>, marker: &str) -> Result<Self, ScanError> {
         let head = main.map_or(Ok(None), |(pid, start_time)| Held::open(pid, start_time))?;
         let head = head.filter(|head| !head.has_ended());
-        let cgroup = match &head {
-            Some(head) => Cgroup::of_member(head.pid, marker),
-            None => Cgroup::find(marker),
-        };
+        let of_head = head.as_ref().map_or(Ok(None), |head| Cgroup::of_member(head.pid, marker))?;
+        // The head may have been moved elsewhere since, and others not.
+        let cgroup = of_head.map_or_else(|| Cgroup::find(marker), |it| Ok(Some(it)))?;
         let marked = Marked::by(format!("{MARKER}={marker}"));
         let segments = Segments::of_another(main.map(|(_, start_time)| start_time));
         let tree = Self::new(Ownership::by(cgroup, marked), segments)?;
-        if let Some(head) = head {
-            tree.watched.roster().lead(Arc::new(head));
+        let mut roster = tree.watched.roster();
+        match (head, main) {
+            (Some(head), _) => tree.watched.lead(&mut roster, head),
+            (None, Some(main)) => roster.originate(main),
+            (None, None) => {}
         }
+        drop(roster);
         Ok(tree)
     }
 
@@ -112,7 +122,7 @@ impl ProcessTree {
         let ((died, deaths), (ended, end)) = (mpsc::unbounded_channel(), watch::channel(None));
         let roster = Roster::new(died, ended);
         let watched = Arc::new(Watched::new(ownership, roster, segments));
-        let (deaths, reserve) = (Mutex::new(Some(deaths)), Mutex::new(reserve()?));
+        let (deaths, reserve) = (Mutex::new(Some(deaths)), Reserve::taken()?);
         Ok(Self { watched, end, deaths, reserve, is_swept: AtomicBool::new(false) })
     }
 
@@ -133,18 +143,32 @@ impl ProcessTree {
         let child = command.spawn().map_err(StartError::NotStarted)?;
         let pid = child.id();
         let held = Held::child(pid).or_else(|_| {
-            self.give_reserve();
+            self.reserve.give();
             Held::child(pid)
         });
         match held {
-            Ok(held) => roster.lead(Arc::new(held)),
+            Ok(held) => self.watched.lead(&mut roster, held),
             Err(error) => {
                 end(child);
                 return Err(StartError::NotHeld(error));
             }
         }
         self.watched.tell_guardian(&roster);
+        drop(roster);
+        self.check_entry(pid);
         Ok(pid)
+    }
+
+    /// Does without the cgroup if the main process was refused there. What cannot be looked at does
+    /// not own it either: session and marker do in any case.
+    fn check_entry(&self, pid: u32) {
+        let Some(cgroup) = self.watched.ownership.cgroup() else { return };
+        match cgroup.has(pid) {
+            Ok(true) => return,
+            Ok(false) => tracing::debug!(pid, "vLLM could not enter its cgroup"),
+            Err(error) => tracing::debug!(pid, %error, "vLLM's cgroup cannot be told"),
+        }
+        cgroup.forsake();
     }
 
     /// Listens for deaths, and looks for births, from now on.
@@ -176,14 +200,19 @@ impl ProcessTree {
         self.watched.segments().older().clone()
     }
 
+    /// Nobody of the launch began before this start time.
+    pub(super) fn begun_at(&self, start_time: u64) {
+        self.watched.roster().begin(start_time);
+    }
+
     /// The pid and the start time of the main process, if one was seen.
     pub(super) fn main(&self) -> Option<(u32, u64)> {
-        self.watched.roster().head().map(|head| (head.pid, head.start_time))
+        self.watched.head().map(|head| (head.pid, head.start_time))
     }
 
     /// Whether the main process runs.
     pub(super) fn main_is_alive(&self) -> bool {
-        self.watched.roster().head().is_some_and(|head| !head.has_ended())
+        self.watched.head().is_some_and(|head| !head.has_ended())
     }
 
     /// Resolves when the main process has ended. It is not reaped: that would free its number.
@@ -209,7 +238,7 @@ impl ProcessTree {
     }
 
     pub(super) fn signal_main(&self, signal: Signal) {
-        let Some(head) = self.watched.roster().head().cloned() else { return };
+        let Some(head) = self.watched.head() else { return };
         // A stopped process never handles a signal other than SIGKILL.
         head.send(signal);
         head.send(Signal::CONT);
@@ -243,28 +272,27 @@ impl ProcessTree {
             if remaining.is_ok() || began.elapsed() >= LOOK_BUDGET {
                 return remaining;
             }
+            pause(LOOK_PAUSE);
         }
     }
 
     /// Kills everything, removes its shared memory, and waits a little. With the proof the main
     /// process is reaped.
     pub(super) fn sweep(&self) -> Result<Proof, Doubt> {
-        self.give_reserve();
+        self.reserve.give();
         let swept = self.kill_all().and_then(|proof| {
             Proof::of(self.watched.segments().remove())?;
             Ok(proof)
         });
         self.is_swept.store(swept.is_ok(), Ordering::Relaxed);
         if swept.is_ok() {
-            let head = self.watched.roster().head().cloned();
-            if let Some(head) = head {
-                head.reap();
-            }
+            // Whoever looks meanwhile would take the number for that of a session that lives.
+            self.watched.roster().dissolve();
             if let Some(cgroup) = self.watched.ownership.cgroup() {
                 cgroup.remove();
             }
         }
-        self.take_reserve();
+        self.reserve.take();
         swept
     }
 
@@ -296,7 +324,9 @@ impl ProcessTree {
             }
             let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
             drop(roster);
-            if !living.is_empty() {
+            if living.is_empty() {
+                pause(LOOK_PAUSE);
+            } else {
                 wait_for_one(&living);
             }
         }
@@ -315,6 +345,8 @@ impl ProcessTree {
             if seen.is_ok() || began.elapsed() >= LOOK_BUDGET {
                 return seen.map(|()| roster.members().map(|member| member.held.pid).collect());
             }
+            drop(roster);
+            pause(LOOK_PAUSE);
         }
     }
 
@@ -326,17 +358,6 @@ impl ProcessTree {
     pub(super) fn work(&self) -> Result<Work, ScanError> {
         // Whoever is new is entered by the watch, sooner than it has done much.
         self.watched.roster().work()
-    }
-
-    fn give_reserve(&self) {
-        self.reserve.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn take_reserve(&self) {
-        // At the limit there is none to be had; the next sweep may fail for that, and says so.
-        if let Ok(reserve) = reserve() {
-            *self.reserve.lock().unwrap_or_else(PoisonError::into_inner) = reserve;
-        }
     }
 }
 
@@ -370,30 +391,6 @@ impl DeathSource for Deaths {
             }
             std::future::pending().await
         })
-    }
-}
-
-fn reserve() -> Result<Vec<OwnedFd>, ScanError> {
-    let open = || File::open("/dev/null").map(OwnedFd::from);
-    let all: Result<Vec<_>, _> = std::iter::repeat_with(open).take(RESERVE).collect();
-    all.map_err(|error| ScanError::new("/dev/null", &error))
-}
-
-/// Waits until one of them has ended, a tenth of a second at most: others may have come meanwhile.
-fn wait_for_one(living: &[Arc<Held>]) {
-    let mut descriptors: Vec<PollFd<'_>> = living.iter().map(|held| held.descriptor()).collect();
-    wait(&mut descriptors, Duration::from_millis(100));
-}
-
-fn pause(time: Duration) {
-    wait(&mut [], time);
-}
-
-fn wait(descriptors: &mut [PollFd<'_>], limit: Duration) {
-    // One too long to be told would be for ever.
-    let limit = Timespec::try_from(limit).ok();
-    if let Err(error) = poll(descriptors, limit.as_ref()) {
-        tracing::debug!(%error, "a wait was cut short");
     }
 }
 

@@ -18,8 +18,10 @@ use rustix::io::Errno;
 
 use crate::domain::id::Incarnation;
 
+mod identity;
 mod lock;
 
+use identity::Identity;
 pub use lock::Holder;
 
 /// A state directory, held for as long as this lives.
@@ -33,6 +35,7 @@ pub struct StateDirectory {
 #[derive(Debug)]
 struct Held {
     directory: OwnedFd,
+    identity: Identity,
     /// Locked; the kernel unlocks it when we end, however we end.
     _lock: OwnedFd,
 }
@@ -74,7 +77,7 @@ impl StateDirectory {
     /// [`StateDirectoryError`] if another supervisor holds it, others may write to it, or it cannot
     /// be used.
     pub fn open(path: &Path) -> Result<Self, StateDirectoryError> {
-        Ok(Self { path: path.to_owned(), held: Mutex::new(hold(path)?) })
+        Ok(Self { path: path.to_owned(), held: Mutex::new(hold(path, None)?) })
     }
 
     /// Who holds the directory, without taking hold of it or making anything; `None` if there is no
@@ -110,6 +113,21 @@ impl StateDirectory {
         &self.path
     }
 
+    /// What no other state directory has, and this one keeps.
+    pub(super) fn id(&self) -> String {
+        self.identity().id
+    }
+
+    /// Whether it had no number of its own before we came: what an earlier supervisor left is not
+    /// known by it then.
+    pub(super) fn is_new(&self) -> bool {
+        self.identity().is_new
+    }
+
+    fn identity(&self) -> Identity {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).identity.clone()
+    }
+
     /// Where vLLM's output of a launch is.
     pub fn log_of(&self, incarnation: Incarnation) -> PathBuf {
         log_file(&self.path, incarnation)
@@ -133,7 +151,8 @@ impl StateDirectory {
             }
             Ok(_) | Err(Errno::NOENT) => {
                 tracing::warn!(path = %self.path.display(), "the state directory was removed; it is made anew");
-                *held = hold(&self.path)?;
+                let identity = held.identity.clone();
+                *held = hold(&self.path, Some(&identity))?;
             }
             Err(error) => return Err(unusable(error)),
         }
@@ -146,14 +165,15 @@ pub fn log_file(state_directory: &Path, incarnation: Incarnation) -> PathBuf {
     state_directory.join(format!("logs/vllm-{incarnation}.log"))
 }
 
-fn hold(path: &Path) -> Result<Held, StateDirectoryError> {
+fn hold(path: &Path, known: Option<&Identity>) -> Result<Held, StateDirectoryError> {
     let unusable =
         |source: io::Error| StateDirectoryError::Unusable { path: path.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
     let directory = open_directory(path)?;
     make_logs(&directory).map_err(|error| unusable(error.into()))?;
     let lock = lock::take(&directory).map_err(|error| cannot_lock(path, error))?;
-    Ok(Held { directory, _lock: lock })
+    let identity = Identity::of(&directory, known).map_err(|error| unusable(error.into()))?;
+    Ok(Held { directory, identity, _lock: lock })
 }
 
 /// Opens a directory in which only we and root can write.
@@ -331,5 +351,24 @@ mod tests {
         assert!(path.join("logs").is_dir());
         let second = StateDirectory::open(&path).unwrap_err();
         assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
+        assert_eq!(fs::read_to_string(path.join("id")).unwrap().trim(), state.id());
+    }
+
+    #[test]
+    fn a_number_is_kept_unless_it_cannot_be_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let id = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = openat(CWD, directory.path(), flags, Mode::empty()).unwrap();
+            Identity::of(&fd, None)
+        };
+        let first = id().unwrap();
+        assert!(first.is_new);
+        assert_eq!(id(), Ok(Identity { is_new: false, ..first.clone() }));
+        fs::write(directory.path().join("id"), "").unwrap();
+        assert_ne!(id().unwrap().id, first.id);
+        fs::remove_file(directory.path().join("id")).unwrap();
+        symlink("/dev/zero", directory.path().join("id")).unwrap();
+        assert_eq!(id(), Err(Errno::LOOP));
     }
 }

@@ -1,6 +1,7 @@
 //! A launch from its claim to its proven end.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use crate::adapters::log_tail;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::process_record::{ProcessRecord, RecordFile};
 use crate::adapters::process_tree::{ProcessTree, StartError};
+use crate::adapters::state_directory::StateDirectory;
 use crate::adapters::{scratch, system_error};
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
@@ -29,6 +31,9 @@ pub(super) struct Launch {
     /// What it takes to start it; gone once it was started, or is not to be started any more. Held
     /// while it is started, so that no sweep looks away from a process that is just being forked.
     pub(super) start: Mutex<Option<Start>>,
+    /// What was written of it, for the next supervisor.
+    pub(super) written: Mutex<Option<ProcessRecord>>,
+    pub(super) state: Arc<StateDirectory>,
     pub(super) log: PathBuf,
     pub(super) secrets: Vec<Secret>,
     pub(super) traces: Traces,
@@ -65,13 +70,29 @@ impl Launch {
         if let Err(error) = self.traces.record.write(&record) {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
         }
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).replace(record);
         Ok(pid)
+    }
+
+    /// Writes the record again if somebody has removed it, or the whole directory: vLLM outlives us.
+    fn keep_record(&self) {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = &*written else { return };
+        if !matches!(self.traces.record.read(), Ok(None)) {
+            return;
+        }
+        tracing::warn!("the record of the running vLLM was removed; it is written again");
+        let restored = self.state.restore().map_err(io::Error::other);
+        if let Err(error) = restored.and_then(|()| self.traces.record.write(record)) {
+            tracing::error!(%error, "the next supervisor has to search for vLLM");
+        }
     }
 
     fn sweep(&self) -> Result<Proof, Doubt> {
         // Nothing is started any more.
         self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
         let proof = self.tree.sweep()?;
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).take();
         Proof::of(Ok(self.traces.remove()))?;
         self.tree.dismiss_guardian();
         Ok(proof)
@@ -134,6 +155,7 @@ impl Claim for ColdClaim {
     }
 
     fn release(&self) {
+        self.launch.keep_record();
         self.launch.tree.dismiss_guardian();
         self.is_settled.store(true, Ordering::Relaxed);
     }

@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{Timespec, poll};
@@ -24,16 +25,26 @@ const NAME: &str = "vllmd-";
 
 /// The group of one launch.
 #[derive(Debug)]
-pub(in crate::adapters) struct Cgroup(PathBuf);
+pub(in crate::adapters) struct Cgroup {
+    path: PathBuf,
+    /// Set when the main process was seen not to be in it.
+    is_forsaken: AtomicBool,
+}
 
 impl Cgroup {
     /// Makes one, if that is possible here.
     pub(in crate::adapters) fn create(marker: &str) -> Option<Self> {
-        let above = place_of(&fs::read_to_string("/proc/self/cgroup").ok()?)?;
+        let above = match place_of("self") {
+            Ok(above) => above?,
+            Err(error) => {
+                tracing::debug!(%error, "a launch goes without a cgroup");
+                return None;
+            }
+        };
         remove_forgotten(&above);
         let path = above.join(format!("{NAME}{marker}"));
         match fs::create_dir(&path) {
-            Ok(()) => Some(Self(path)),
+            Ok(()) => Some(Self::at(path)),
             Err(error) => {
                 tracing::debug!(%error, path = %path.display(), "a launch goes without a cgroup");
                 None
@@ -41,36 +52,65 @@ impl Cgroup {
         }
     }
 
+    fn at(path: PathBuf) -> Self {
+        Self { path, is_forsaken: AtomicBool::new(false) }
+    }
+
     /// The group that was made for this launch, if this process of it is in one.
-    pub(in crate::adapters) fn of_member(pid: u32, marker: &str) -> Option<Self> {
-        let path = place_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)?;
-        path.ends_with(format!("{NAME}{marker}")).then_some(Self(path))
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at: there may be one.
+    pub(in crate::adapters) fn of_member(
+        pid: u32,
+        marker: &str,
+    ) -> Result<Option<Self>, ScanError> {
+        let path = place_of(&pid.to_string())?;
+        Ok(path.filter(|path| path.ends_with(format!("{NAME}{marker}"))).map(Self::at))
     }
 
     /// The group of this launch, if it is where we would make one.
-    pub(in crate::adapters) fn find(marker: &str) -> Option<Self> {
-        let above = place_of(&fs::read_to_string("/proc/self/cgroup").ok()?)?;
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at: there may be one.
+    pub(in crate::adapters) fn find(marker: &str) -> Result<Option<Self>, ScanError> {
+        let Some(above) = place_of("self")? else { return Ok(None) };
         let path = above.join(format!("{NAME}{marker}"));
-        path.is_dir().then_some(Self(path))
+        Ok(absent_or(fs::metadata(&path), &path)?.map(|_| Self::at(path)))
+    }
+
+    /// Whether this process is in it, or in a group below.
+    pub(in crate::adapters) fn has(&self, pid: u32) -> Result<bool, ScanError> {
+        Ok(place_of(&pid.to_string())?.is_some_and(|place| place.starts_with(&self.path)))
+    }
+
+    /// It owns nobody from now on: the main process was refused.
+    pub(in crate::adapters) fn forsake(&self) {
+        self.is_forsaken.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_forsaken(&self) -> bool {
+        self.is_forsaken.load(Ordering::Relaxed)
     }
 
     pub(in crate::adapters) fn directory(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     pub(in crate::adapters) fn path(&self) -> String {
-        self.0.display().to_string()
+        self.path.display().to_string()
     }
 
     /// Where a process writes `0` to become a member.
     pub(in crate::adapters) fn entrance(&self) -> io::Result<File> {
-        OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))
+        OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
     }
 
     /// The numbers of its members, those in groups that they made included.
     pub(super) fn pids(&self) -> Result<Vec<u32>, ScanError> {
         let mut pids = Vec::new();
-        let mut groups = vec![self.0.clone()];
+        let mut groups = vec![self.path.clone()];
         while let Some(group) = groups.pop() {
             let list = group.join("cgroup.procs");
             let text = absent_or(fs::read_to_string(&list), &list)?.unwrap_or_default();
@@ -95,7 +135,7 @@ impl Cgroup {
 
     /// `None` if there is no such group any more, which nobody can live in then.
     fn event(&self, name: &str) -> Result<Option<bool>, ScanError> {
-        let path = self.0.join("cgroup.events");
+        let path = self.path.join("cgroup.events");
         let Some(text) = absent_or(fs::read_to_string(&path), &path)? else { return Ok(None) };
         let mut values = text.lines().filter_map(|line| line.split_once(' '));
         Ok(values.find(|(key, _)| *key == name).map(|(_, value)| value != "0"))
@@ -123,20 +163,20 @@ impl Cgroup {
 
     fn write(&self, file: &str, text: &str) -> bool {
         // Older kernels have no such file, and a group that is gone has none either.
-        let file = OpenOptions::new().write(true).open(self.0.join(file));
+        let file = OpenOptions::new().write(true).open(self.path.join(file));
         file.and_then(|mut file| file.write_all(text.as_bytes())).is_ok()
     }
 
     /// Removes it, once nobody lives in it.
     pub(in crate::adapters) fn remove(&self) {
-        remove_tree(&self.0);
+        remove_tree(&self.path);
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // The kernel keeps it if anybody lives in it.
-        fs::remove_dir(&self.0).ok();
+        fs::remove_dir(&self.path).ok();
     }
 }
 
@@ -164,9 +204,13 @@ fn remove_forgotten(above: &Path) {
     }
 }
 
-/// Where the group that a `/proc/<pid>/cgroup` names is mounted.
-fn place_of(cgroups: &str) -> Option<PathBuf> {
-    mounted(cgroups, &fs::read_to_string("/proc/self/mountinfo").ok()?)
+/// Where the group of a process is mounted. `None` if there is none, or no such process.
+fn place_of(process: &str) -> Result<Option<PathBuf>, ScanError> {
+    const MOUNTS: &str = "/proc/self/mountinfo";
+    let list = PathBuf::from(format!("/proc/{process}/cgroup"));
+    let Some(cgroups) = absent_or(fs::read_to_string(&list), &list)? else { return Ok(None) };
+    let mounts = fs::read_to_string(MOUNTS).map_err(|error| ScanError::new(MOUNTS, &error))?;
+    Ok(mounted(&cgroups, &mounts))
 }
 
 fn mounted(cgroups: &str, mounts: &str) -> Option<PathBuf> {
@@ -183,8 +227,13 @@ fn mounted(cgroups: &str, mounts: &str) -> Option<PathBuf> {
 fn absent_or<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, ScanError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        // A group that was removed while it is read says the latter.
-        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::NODEV)) => {
+        // A group that was removed while it is read says the second, a process the third.
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::NOENT | Errno::NODEV | Errno::SRCH)
+            ) =>
+        {
             Ok(None)
         }
         Err(error) => Err(ScanError::new(path_of(path), &error)),
@@ -211,6 +260,14 @@ mod tests {
         let found = mounted("4:memory:/x\n0::/a/b\n", mounts);
         assert_eq!(found, Some(PathBuf::from("/sys/fs/cgroup/unified/a/b")));
         assert_eq!(mounted("4:memory:/x\n", mounts), None);
+    }
+
+    #[test]
+    fn that_a_group_cannot_be_looked_at_is_not_that_there_is_none() {
+        // No number of a process, but a directory below `/proc` all the same.
+        assert!(place_of("self/cgroup").is_err());
+        assert_eq!(place_of("5000000"), Ok(None));
+        assert!(matches!(Cgroup::find(&"x".repeat(300)), Err(_) | Ok(None)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Processes held by a descriptor, so that no other can be meant: a number alone may pass to a
 //! stranger at any time.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -47,11 +47,6 @@ impl Held {
     pub(in crate::adapters) fn has_ended(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [self.descriptor()], Some(&now)).is_ok_and(|ready| ready > 0)
-    }
-
-    /// Whether the number is still taken by it, running or not yet reaped.
-    pub(in crate::adapters) fn has_its_number(&self) -> Result<bool, ScanError> {
-        Ok(Stat::of(self.pid)?.is_some_and(|stat| stat.start_time == self.start_time))
     }
 
     /// A process that is gone needs no signal; one that we may not signal stays, and is seen.
@@ -135,9 +130,28 @@ fn exit_of(status: i32) -> Exit {
     }
 }
 
-/// Whether processes can be held here at all: some sandboxes refuse the system call.
-pub(in crate::adapters) fn probe() -> Result<(), Errno> {
-    pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).map(drop)
+/// Whether processes can be held and signalled here at all: some sandboxes refuse the system calls.
+///
+/// # Errors
+///
+/// The name of the call that fails, and what the system says.
+pub(in crate::adapters) fn probe() -> Result<(), (&'static str, Errno)> {
+    let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
+    let us = us.map_err(|error| ("pidfd_open(2)", error))?;
+    signal_nothing(&us).map_err(|error| ("pidfd_send_signal(2)", error))
+}
+
+/// Asks whether a signal could be sent (kill(2), signal 0).
+#[expect(unsafe_code, reason = "rustix has no name for the signal 0")]
+fn signal_nothing(to: &OwnedFd) -> Result<(), Errno> {
+    let no_info = std::ptr::null::<u8>();
+    // SAFETY: the descriptor is open, and the call reads and writes no memory of ours.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, to.as_raw_fd(), 0, no_info, 0) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 fn open(number: u32) -> Result<Option<OwnedFd>, ScanError> {
@@ -165,6 +179,13 @@ mod tests {
     #[test]
     fn the_request_has_the_number_that_the_kernel_knows() {
         assert_eq!(std::mem::size_of::<Info>(), 64);
+    }
+
+    #[test]
+    fn what_could_be_signalled_is_told_without_a_signal() {
+        assert_eq!(probe(), Ok(()));
+        let no_process = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(signal_nothing(&no_process.into()), Err(Errno::BADF));
     }
 
     #[test]

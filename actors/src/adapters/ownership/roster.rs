@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
+use super::hidden::Undecided;
 use super::pidfd::Held;
 use crate::adapters::proc_fs::{self, Stat};
 use crate::domain::absence::{Leftover, ScanError};
@@ -36,9 +37,14 @@ impl Member {
 #[derive(Debug)]
 pub(in crate::adapters) struct Roster {
     head: Option<Arc<Held>>,
+    /// Pid and start time of the main process, for as long as its session may have members.
+    origin: Option<(u32, u64)>,
+    /// Start time that nobody of the launch is older than.
+    begun: u64,
     members: BTreeMap<u32, Member>,
     /// Those who were looked at, and do not belong.
     pub(super) strangers: BTreeSet<u32>,
+    pub(super) undecided: Undecided,
     /// How many have been entered so far.
     entered: u64,
     /// What those did who have died.
@@ -54,8 +60,11 @@ impl Roster {
     ) -> Self {
         Self {
             head: None,
+            origin: None,
+            begun: 0,
             members: BTreeMap::new(),
             strangers: BTreeSet::new(),
+            undecided: Undecided::default(),
             entered: 0,
             past: Work::default(),
             deaths,
@@ -63,8 +72,36 @@ impl Roster {
         }
     }
 
+    /// Has the session of this main process counted, whether it lives or not.
+    pub(in crate::adapters) fn originate(&mut self, main: (u32, u64)) {
+        self.origin = Some(main);
+        self.begin(main.1);
+    }
+
+    /// Nobody of the launch has begun before.
+    pub(in crate::adapters) fn begin(&mut self, start_time: u64) {
+        self.begun = self.begun.max(start_time);
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    pub(super) fn origin(&self) -> Option<(u32, u64)> {
+        self.origin
+    }
+
+    /// Nobody is left: the main process is reaped, and its session counts no more.
+    pub(in crate::adapters) fn dissolve(&mut self) {
+        self.origin = None;
+        if let Some(head) = &self.head {
+            head.reap();
+        }
+    }
+
     /// Enters the main process.
     pub(in crate::adapters) fn lead(&mut self, head: Arc<Held>) {
+        self.originate((head.pid, head.start_time));
         self.head = Some(Arc::clone(&head));
         self.insert(head, "vllm".to_owned(), Role::ApiServer);
     }

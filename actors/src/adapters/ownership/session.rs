@@ -1,12 +1,17 @@
 //! Who belongs to a launch by session, by the marker in its environment, or by descent from one that
 //! does.
 //!
-//! The session's number counts only as long as the kernel cannot have given it to somebody else,
-//! that is while the main process lives or waits to be reaped. A process that is older than the main
-//! process does not belong, whatever it looks like; neither do we, nor anybody we descend from.
+//! A session that a member made is inherited by his descendants alone, so whoever is in one that a
+//! member heads descends from him. Of those who show no environment `hidden` tells.
+//!
+//! The kernel gives the session's number to nobody else while anybody is in it (Linux, `kernel/pid.c`,
+//! `free_pid`), so it counts unless another process has it: then nobody is left. A process that is
+//! older than the main process, or than the claim, does not belong, whatever it looks like; neither do we, nor anybody we
+//! descend from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::hidden::is_of_another_user;
 use super::pidfd::Held;
 use super::roster::Roster;
 use crate::adapters::proc_fs::{self, Stat};
@@ -27,13 +32,17 @@ pub(in crate::adapters) enum Depth {
 /// What marks the members of a launch.
 #[derive(Debug)]
 pub(in crate::adapters) struct Marked {
-    /// `NAME=value`, which is in the environment of each unless it took it out.
-    variable: String,
+    /// `NAME=value` each, one of which is in the environment of each unless it took it out.
+    variables: Vec<Vec<u8>>,
 }
 
 impl Marked {
     pub(in crate::adapters) fn by(variable: String) -> Self {
-        Self { variable }
+        Self::by_any(vec![variable.into_bytes()])
+    }
+
+    pub(in crate::adapters) fn by_any(variables: Vec<Vec<u8>>) -> Self {
+        Self { variables }
     }
 
     /// Enters whoever belongs, and takes out who has died.
@@ -43,19 +52,16 @@ impl Marked {
     /// it. Only where numbers begin anew does that not hold.
     pub(super) fn look(&self, roster: &mut Roster, depth: Depth) -> Result<(), ScanError> {
         roster.bury();
-        let head = roster.head().cloned();
-        let session = match &head {
-            Some(head) if head.has_its_number()? => Some(head.pid),
-            Some(_) | None => None,
-        };
+        let session = session_of(roster)?;
         let latest = proc_fs::latest_pid()?;
-        let mut look = Look::begin(self, session, head.map_or(0, |head| head.start_time));
+        let mut look = Look::begin(self, session, roster.begun());
         proc_fs::each_pid(|pid| look.at(pid, roster, depth))?;
         if proc_fs::latest_pid()? < latest {
             look.flawed_by(ScanError::new("/proc", &"numbers began anew while it was read"));
         }
         look.reap_adopted();
         look.add_descendants(roster);
+        look.judge_hidden(roster);
         let Look { candidates, mut found, mut strangers, mut flaw, .. } = look;
         if !found.is_empty() {
             let us = ourselves()?;
@@ -74,15 +80,14 @@ impl Marked {
     fn is_marked(&self, pid: u32) -> Result<Mark, ScanError> {
         let environment = match proc_fs::environment(pid) {
             Ok(environment) => environment.unwrap_or_default(),
-            Err(error) if proc_fs::is_refusal(&error) && !may_be_ours(pid)? => {
-                return Ok(Mark::Another);
-            }
+            Err(error) if proc_fs::is_refusal(&error) => return Mark::of_refused(pid, error),
             Err(error) => return Err(error),
         };
         if environment.is_empty() {
             return Ok(Mark::NoneYet);
         }
-        let ours = proc_fs::has_variable(&environment, |it| it == self.variable.as_bytes());
+        let is_ours = |variable: &[u8]| self.variables.iter().any(|it| it == variable);
+        let ours = proc_fs::has_variable(&environment, is_ours);
         Ok(if ours { Mark::Ours } else { Mark::Another })
     }
 }
@@ -93,29 +98,27 @@ enum Mark {
     Another,
     /// It shows none: it has none, or it is amid an `exec`.
     NoneYet,
+    /// We may not read it, though it is our user's.
+    Hidden(ScanError),
 }
 
-/// Whether one whose environment we may not read can be one that we started. Who guards its memory
-/// belongs to root, as `/proc` tells it; who may do more than we (ptrace(2), access mode checking)
-/// has not got that from us.
-fn may_be_ours(pid: u32) -> Result<bool, ScanError> {
-    let us = rustix::process::geteuid().as_raw();
-    if proc_fs::owner(pid)?.is_none_or(|owner| owner != us) {
-        return Ok(false);
+impl Mark {
+    fn of_refused(pid: u32, error: ScanError) -> Result<Self, ScanError> {
+        Ok(if is_of_another_user(pid)? { Self::Another } else { Self::Hidden(error) })
     }
-    let ours = proc_fs::capabilities(std::process::id())?.unwrap_or(u64::MAX);
-    Ok(proc_fs::capabilities(pid)?.is_some_and(|its| its & !ours == 0))
 }
 
 /// What one look has shown.
-struct Look<'a> {
+pub(super) struct Look<'a> {
     marked: &'a Marked,
-    session: Option<u32>,
+    pub(super) session: Option<u32>,
     /// Whoever is older does not belong.
-    begun: u64,
-    candidates: BTreeMap<u32, Stat>,
-    found: BTreeSet<u32>,
-    strangers: BTreeSet<u32>,
+    pub(super) begun: u64,
+    pub(super) candidates: BTreeMap<u32, Stat>,
+    pub(super) found: BTreeSet<u32>,
+    pub(super) strangers: BTreeSet<u32>,
+    /// Those who show nothing to tell by, and what the system said.
+    pub(super) hidden: BTreeMap<u32, ScanError>,
     flaw: Option<ScanError>,
 }
 
@@ -128,11 +131,12 @@ impl<'a> Look<'a> {
             candidates: BTreeMap::new(),
             found: BTreeSet::new(),
             strangers: BTreeSet::new(),
+            hidden: BTreeMap::new(),
             flaw: None,
         }
     }
 
-    fn flawed_by(&mut self, error: ScanError) {
+    pub(super) fn flawed_by(&mut self, error: ScanError) {
         self.flaw.get_or_insert(error);
     }
 
@@ -145,6 +149,9 @@ impl<'a> Look<'a> {
         let stat = match Stat::of(pid) {
             Ok(Some(stat)) => stat,
             Ok(None) => return,
+            Err(error) if proc_fs::is_refusal(&error) => {
+                return self.judge(pid, Mark::of_refused(pid, error));
+            }
             Err(error) => return self.flawed_by(error),
         };
         if stat.start_time < self.begun {
@@ -157,24 +164,31 @@ impl<'a> Look<'a> {
         } else if self.session == Some(stat.session) {
             self.found.insert(pid);
         } else {
-            match self.marked.is_marked(pid) {
-                Ok(Mark::Ours) => {
-                    self.found.insert(pid);
-                }
-                Ok(Mark::Another) => {
-                    self.strangers.insert(pid);
-                }
-                Ok(Mark::NoneYet) => {}
-                Err(error) => self.flawed_by(error),
-            }
+            self.judge(pid, self.marked.is_marked(pid));
         }
         self.candidates.insert(pid, stat);
     }
 
-    /// Children of members, their children, and so on.
+    fn judge(&mut self, pid: u32, mark: Result<Mark, ScanError>) {
+        match mark {
+            Ok(Mark::Ours) => {
+                self.found.insert(pid);
+            }
+            Ok(Mark::Another) => {
+                self.strangers.insert(pid);
+            }
+            Ok(Mark::NoneYet) => {}
+            Ok(Mark::Hidden(error)) => {
+                self.hidden.insert(pid, error);
+            }
+            Err(error) => self.flawed_by(error),
+        }
+    }
+
+    /// Children of members, whoever is in a session that a member heads, their children, and so on.
     fn add_descendants(&mut self, roster: &Roster) {
         loop {
-            let is_parent = |pid: u32, born: u64| {
+            let is_ancestor = |pid: u32, born: u64| {
                 let known = roster.member(pid).map(|member| member.held.start_time);
                 let fresh = self.found.contains(&pid).then(|| self.candidates.get(&pid)).flatten();
                 let start_time = known.or_else(|| fresh.map(|stat| stat.start_time));
@@ -185,7 +199,9 @@ impl<'a> Look<'a> {
                 .candidates
                 .values()
                 .filter(|it| !it.is_zombie() && it.pid != us && !self.found.contains(&it.pid))
-                .filter(|it| is_parent(it.parent, it.start_time))
+                .filter(|it| {
+                    is_ancestor(it.parent, it.start_time) || is_ancestor(it.session, it.start_time)
+                })
                 .map(|it| it.pid)
                 .collect();
             if children.is_empty() {
@@ -213,8 +229,17 @@ impl<'a> Look<'a> {
     }
 }
 
+fn session_of(roster: &Roster) -> Result<Option<u32>, ScanError> {
+    let Some((number, start_time)) = roster.origin() else { return Ok(None) };
+    let is_taken = match Stat::of(number) {
+        Err(error) if proc_fs::is_refusal(&error) && is_of_another_user(number)? => true,
+        stat => stat?.is_some_and(|stat| stat.start_time != start_time),
+    };
+    Ok((!is_taken).then_some(number))
+}
+
 /// We, our parent, its parent, and so on.
-fn ourselves() -> Result<BTreeSet<u32>, ScanError> {
+pub(super) fn ourselves() -> Result<BTreeSet<u32>, ScanError> {
     let mut us = BTreeSet::new();
     let mut next = std::process::id();
     while next != 0 && us.insert(next) {

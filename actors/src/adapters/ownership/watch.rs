@@ -2,7 +2,7 @@
 //!
 //! A death is heard at once, by its descriptor. A birth is not: somebody has to look.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 
 use rustix::event::{Timespec, poll};
@@ -37,6 +37,8 @@ const MAPS_BUDGET: Duration = Duration::from_millis(4);
 pub(in crate::adapters) struct Watched {
     pub(in crate::adapters) ownership: Ownership,
     roster: Mutex<Roster>,
+    /// The main process, beside the roster, which is held for as long as somebody looks.
+    head: OnceLock<Arc<Held>>,
     segments: Mutex<Segments>,
     /// Who ends all of it if we are killed.
     guardian: Mutex<Option<Guardian>>,
@@ -49,7 +51,19 @@ impl Watched {
         segments: Segments,
     ) -> Self {
         let (roster, segments) = (Mutex::new(roster), Mutex::new(segments));
-        Self { ownership, roster, segments, guardian: Mutex::default() }
+        let (head, guardian) = (OnceLock::new(), Mutex::default());
+        Self { ownership, roster, head, segments, guardian }
+    }
+
+    /// Enters the main process, which stays the one.
+    pub(in crate::adapters) fn lead(&self, roster: &mut Roster, head: Held) {
+        let head = Arc::clone(self.head.get_or_init(|| Arc::new(head)));
+        roster.lead(head);
+    }
+
+    /// Waits for nobody.
+    pub(in crate::adapters) fn head(&self) -> Option<&Arc<Held>> {
+        self.head.get()
     }
 
     pub(in crate::adapters) fn guard(&self, guardian: Guardian) {
@@ -86,11 +100,11 @@ impl Watched {
         let guardian = self.guardian();
         let Some(guardian) = &*guardian else { return };
         let named = |held: &Arc<Held>| (held.pid, held.start_time);
-        let head = roster.head().map(named);
+        let main = roster.origin();
         let others = roster.members().map(|member| named(&member.held));
-        let others = others.filter(|one| Some(*one) != head);
+        let others = others.filter(|one| Some(*one) != main);
         // Nobody has the number 0.
-        let all: Vec<_> = std::iter::once(head.unwrap_or_default()).chain(others).collect();
+        let all: Vec<_> = std::iter::once(main.unwrap_or_default()).chain(others).collect();
         guardian.note(&all);
     }
 

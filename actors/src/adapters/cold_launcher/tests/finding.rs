@@ -19,6 +19,65 @@ async fn a_vllm_with_the_same_settings_is_found_ready() {
 }
 
 #[tokio::test]
+async fn a_vllm_whose_record_was_removed_is_found_by_its_state_directory() {
+    let stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    stage.shows_its_marker(&process).await;
+    fs::remove_file(stage.state.path().join("process.json")).unwrap();
+
+    let found = find(&stage, "exec sleep 600").await;
+
+    let Found::Remnant { incarnation, claim, .. } = found else {
+        panic!("{found:?}, and it lives")
+    };
+    assert_eq!(incarnation, FIRST);
+    assert_eq!(claim.sweep().await, gone());
+    assert!(!is_alive(process.pid()));
+}
+
+#[tokio::test]
+async fn a_vllm_whose_state_directory_was_removed_is_found_by_where_that_was() {
+    let mut stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    stage.shows_its_marker(&process).await;
+    let path = stage.state.path().to_owned();
+    fs::remove_dir_all(&path).unwrap();
+    stage.state = Arc::new(StateDirectory::open(&path).unwrap());
+
+    let found = find(&stage, "exec sleep 600").await;
+
+    let Found::Remnant { claim, .. } = found else { panic!("{found:?}, and it lives") };
+    assert_eq!(claim.sweep().await, gone());
+    assert!(!is_alive(process.pid()));
+}
+
+#[tokio::test]
+async fn a_vllm_that_is_released_is_on_record_though_its_state_directory_was_removed() {
+    let stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    fs::remove_dir_all(stage.state.path()).unwrap();
+
+    process.claim.release();
+
+    let found = find(&stage, "exec sleep 600").await;
+    assert!(matches!(found, Found::Ready { .. }), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_vllm_of_another_state_directory_is_not_found() {
+    let (stage, other) = (Stage::set(), Stage::set());
+    let process = other.launch("exec sleep 600").await;
+    other.shows_its_marker(&process).await;
+    for spoil in [None, Some("{")] {
+        if let Some(text) = spoil {
+            fs::write(stage.record().path(), text).unwrap();
+        }
+        let found = find(&stage, "exec sleep 600").await;
+        assert!(matches!(found, Found::Nothing(_)), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_vllm_with_other_settings_is_a_remnant() {
     let stage = Stage::set();
     let process = stage.launch("exec sleep 600").await;

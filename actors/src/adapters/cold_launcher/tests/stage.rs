@@ -68,6 +68,14 @@ impl Stage {
         cause
     }
 
+    /// Until then it may be amid its exec.
+    pub(super) async fn shows_its_marker(&self, process: &Launched) {
+        until("it runs under its own name", || {
+            carries_marker(process.pid(), &self.recipe.marker_prefix)
+        })
+        .await;
+    }
+
     pub(super) fn log(&self) -> String {
         fs::read_to_string(self.state.log_of(FIRST)).unwrap()
     }

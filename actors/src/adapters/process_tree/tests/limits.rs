@@ -101,7 +101,7 @@ async fn without_any_descriptor_a_sweep_kills_whom_it_knows_and_claims_no_more_t
     let planted = Planted::new("sleep 600 & exec sleep 600");
     until("both are seen", || planted.pids().len() == 2).await;
     let pids = planted.pids();
-    planted.tree.give_reserve();
+    planted.tree.reserve.give();
     let taken = exhaust(&planted.tree).await;
     let swept = planted.tree.sweep();
     drop(taken);

@@ -1,0 +1,164 @@
+//! Those who show us no environment, and yet run as the user that we run as.
+//!
+//! Of a launch these can be programs that gain rights when they are executed (setuid, file
+//! capabilities), and processes that asked for it (prctl(2), `PR_SET_DUMPABLE`). Of strangers there
+//! are many: ssh-agent, the sshd of a login, the renderers of a browser. Nobody needs the environment
+//! of one that is in the session of the launch, descends from a member, or is in a session that a
+//! member heads. A session is inherited or made, never joined, and orphans go to an ancestor. So of
+//! the others, one is a stranger
+//!
+//! - if a stranger lives who heads its session: it descends from him;
+//! - if a stranger lives who is its parent, and is younger than the launch, which such a one cannot
+//!   have inherited orphans from;
+//! - if its parent is in a namespace that encloses ours (Linux, `kernel/exit.c`, `find_new_reaper`).
+//!
+//! What is left is undecided: a daemon that made itself a session, and whose parent has ended. A
+//! stranger may live for ever, and nothing that it does would tell. It is waited for, named once, and
+//! taken for a stranger: that of the launch there would have to be one that hid itself, left its
+//! session, and lost its parent, all between two looks.
+
+use std::collections::BTreeMap;
+
+use rustix::io::Errno;
+use tokio::time::{Duration, Instant};
+
+use super::roster::Roster;
+use super::session::{Look, ourselves};
+use crate::adapters::proc_fs::{self, Stat};
+use crate::domain::absence::ScanError;
+
+/// How long to wait for one that is undecided: it may show itself or end, as the child of an sshd
+/// does that has yet to execute a shell. Shorter than a question may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether one who hides belongs.
+enum Verdict {
+    Stranger,
+    /// It does, but cannot be held.
+    Member,
+    Undecided,
+}
+
+/// Those who are undecided.
+#[derive(Debug, Default)]
+pub(super) struct Undecided(BTreeMap<u32, Known>);
+
+/// Who is undecided, and since when that is known.
+#[derive(Debug)]
+struct Known {
+    start_time: u64,
+    since: Instant,
+    /// Set when it is named.
+    is_named: bool,
+}
+
+impl Undecided {
+    /// Whether this one has been waited for long enough.
+    fn is_given_up(&mut self, pid: u32, start_time: u64, error: &ScanError) -> bool {
+        let fresh = || Known { start_time, since: Instant::now(), is_named: false };
+        let known = self.0.entry(pid).or_insert_with(fresh);
+        if known.start_time != start_time {
+            *known = fresh();
+        }
+        let is_over = known.since.elapsed() >= PATIENCE;
+        if is_over && !std::mem::replace(&mut known.is_named, true) {
+            tracing::warn!(pid, %error, "it cannot be told whether this process is vLLM's; it is left alone");
+        }
+        is_over
+    }
+}
+
+/// Whether another user runs it, who has not got it from us. The directory itself tells, whatever its
+/// process hides (Linux, `fs/proc/base.c`, `task_dump_owner`), and with `hidepid=1` as well.
+pub(super) fn is_of_another_user(pid: u32) -> Result<bool, ScanError> {
+    let us = rustix::process::geteuid().as_raw();
+    Ok(proc_fs::owner(pid)?.is_none_or(|owner| owner != us))
+}
+
+impl Look<'_> {
+    /// Says of each who hides whether it is a stranger, once it is known who belongs.
+    pub(super) fn judge_hidden(&mut self, roster: &mut Roster) {
+        let hidden = std::mem::take(&mut self.hidden);
+        let strangers = &self.strangers;
+        roster.undecided.0.retain(|pid, _| hidden.contains_key(pid) || strangers.contains(pid));
+        for (pid, error) in hidden {
+            if self.found.contains(&pid) {
+                continue;
+            }
+            let stat = self.candidates.get(&pid);
+            let start_time = stat.map_or(0, |stat| stat.start_time);
+            if roster.member(pid).is_some_and(|it| it.held.start_time == start_time) {
+                continue;
+            }
+            match stat.map_or_else(|| self.by_session(pid), |stat| self.by_origin(stat, roster)) {
+                Ok(Verdict::Stranger) => {}
+                Ok(Verdict::Undecided) if roster.undecided.is_given_up(pid, start_time, &error) => {
+                }
+                Ok(Verdict::Undecided | Verdict::Member) => {
+                    self.flawed_by(error);
+                    continue;
+                }
+                Err(error) => {
+                    self.flawed_by(error);
+                    continue;
+                }
+            }
+            self.strangers.insert(pid);
+        }
+    }
+
+    /// Of one whose descent is known.
+    fn by_origin(&self, stat: &Stat, roster: &Roster) -> Result<Verdict, ScanError> {
+        let is_from_outside = stat.parent == 0;
+        let is_stranger = is_from_outside
+            || ourselves()?.contains(&stat.pid)
+            || (stat.session != stat.pid && self.living_stranger(stat.session, roster)?.is_some())
+            || self
+                .living_stranger(stat.parent, roster)?
+                .is_some_and(|parent| self.begun != 0 && parent.start_time > self.begun);
+        Ok(if is_stranger { Verdict::Stranger } else { Verdict::Undecided })
+    }
+
+    /// Of one that shows nothing at all, as with `hidepid=1`.
+    fn by_session(&self, pid: u32) -> Result<Verdict, ScanError> {
+        match session_of(pid) {
+            Ok(session) if self.session == Some(session) => Ok(Verdict::Member),
+            Ok(_) => Ok(Verdict::Undecided),
+            Err(Errno::SRCH) => Ok(Verdict::Stranger),
+            Err(error) => Err(ScanError::new("getsid(2)", &error)),
+        }
+    }
+
+    /// The one of this number, if it was seen not to belong, and lives: its descendants do not belong
+    /// either, if they do not otherwise.
+    fn living_stranger(&self, pid: u32, roster: &Roster) -> Result<Option<Stat>, ScanError> {
+        if !self.strangers.contains(&pid)
+            || self.found.contains(&pid)
+            || roster.member(pid).is_some()
+        {
+            return Ok(None);
+        }
+        Ok(Stat::of(pid)?.filter(|stat| !stat.is_zombie()))
+    }
+}
+
+/// Its session, 0 if that is led from a namespace that encloses ours.
+#[expect(unsafe_code, reason = "rustix panics at the session 0")]
+fn session_of(pid: u32) -> Result<u32, Errno> {
+    // SAFETY: the call takes and returns numbers.
+    let session = unsafe { libc::getsid(pid.cast_signed()) };
+    u32::try_from(session)
+        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::SRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_told_where_proc_tells_nothing() {
+        let me = Stat::of(std::process::id()).unwrap().unwrap();
+        assert_eq!(session_of(me.pid), Ok(me.session));
+        assert_eq!(session_of(5_000_000), Err(Errno::SRCH));
+    }
+}

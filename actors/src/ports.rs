@@ -14,7 +14,7 @@ use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::Event;
 use crate::domain::gpu::GpuSnapshot;
-use crate::domain::health::{Check, InHand};
+use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::CrashRecord;
 use crate::domain::listener::Listener;
@@ -167,9 +167,13 @@ pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// `/health`, then whether `/v1/models` lists `model`.
     fn check(&self, model: &ModelId) -> Pending<'static, Check>;
 
-    /// What the server has in hand; `None` if that cannot be told, because it does not answer or
-    /// does not count.
-    fn in_hand(&self) -> Pending<'static, Option<InHand>>;
+    /// What the server has in hand; `None` if that will never be told, because it does not count,
+    /// or nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be asked this time. It may have requests in hand.
+    fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>>;
 }
 
 /// Looks at the GPUs on a thread of its own, which may hang without hurting anyone.

@@ -134,6 +134,9 @@ impl ProcessActor {
             ProcessMessage::NotStarted { incarnation, cause, proof } => {
                 state.not_started(incarnation, cause, proof);
             }
+            ProcessMessage::KeepNoLonger { incarnation } => {
+                state.keep_no_longer(incarnation);
+            }
             ProcessMessage::Stop { incarnation, mode, phase, grace } => {
                 state.stop(&myself, StopOrder { incarnation, mode, phase, grace });
             }
@@ -294,6 +297,13 @@ impl ProcessState {
         self.waiters = Some([main, members]);
     }
 
+    /// Only what loads or serves may be kept.
+    fn keep_no_longer(&mut self, incarnation: Incarnation) -> Option<&LaunchGuard> {
+        let guard = self.guard.as_mut().filter(|it| it.incarnation == incarnation)?;
+        guard.outcome = OrphanOutcome::Killed;
+        Some(guard)
+    }
+
     /// A later stop replaces an earlier one: it can only be faster.
     fn stop(&mut self, myself: &ActorRef<ProcessMessage>, order: StopOrder) {
         if let Task::Looking { then_stop, .. } = &mut self.task {
@@ -301,11 +311,9 @@ impl ProcessState {
             return;
         }
         let incarnation = order.incarnation;
-        let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
+        let Some(guard) = self.keep_no_longer(incarnation) else {
             return self.vacant(incarnation);
         };
-        // Only what loads or serves may be kept.
-        guard.outcome = OrphanOutcome::Killed;
         let (claim, head) = (Arc::clone(&guard.claim), guard.head.clone());
         let pauses = stop_ladder::pauses(order.mode, order.phase, order.grace);
         let (report, actor) = (self.args.reporter(), myself.clone());

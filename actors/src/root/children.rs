@@ -195,6 +195,7 @@ impl Children {
                 tell(&self.health, HealthMessage::Cease);
             }
             Effect::Drain { incarnation } => {
+                tell(&self.process, ProcessMessage::KeepNoLonger { incarnation });
                 tell(&self.health, HealthMessage::Drain { incarnation });
             }
             Effect::Stop { incarnation, mode, phase, grace } => {

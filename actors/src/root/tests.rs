@@ -23,6 +23,7 @@ use crate::testing::process::{Call, ScriptedProcess};
 mod commands;
 mod crashes;
 mod deaths;
+mod draining;
 mod ending;
 
 const FIRST: Incarnation = Incarnation::new(1);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::gpu::GpuSnapshot;
 use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
@@ -206,8 +206,8 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// Keeps an end that nobody asked for.
     fn crash(&self, record: &CrashRecord);
 
-    /// Numbers and keeps what became of a process whose owner ended.
-    fn orphaned(&self, ended: &Orphaned);
+    /// As [`event`](Self::event), of what became of a process whose owner ended.
+    fn orphaned(&self, ended: &Orphaned) -> Arc<Event>;
 
     /// What has happened from this number on, those of earlier supervisors included.
     fn events(&self, from: Sequence) -> Box<dyn PastEvents>;
@@ -242,6 +242,13 @@ pub enum Page {
     },
 }
 
+/// Hears, from whoever holds a launch, what became of it. As long as one of these is held, the
+/// supervisor's last event is still to come.
+pub trait OrphanLog: fmt::Debug + Send + Sync + 'static {
+    /// Tells it to everybody who keeps or follows events.
+    fn orphaned(&self, ended: &Orphaned);
+}
+
 /// What became of a process whose owner ended without having stopped it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphaned {
@@ -255,4 +262,14 @@ pub struct Orphaned {
     pub outcome: OrphanOutcome,
     /// What outlives its killing, or could not be looked at; `None` if it is proven gone, or kept.
     pub left: Option<Doubt>,
+}
+
+impl Orphaned {
+    /// The event that it is, without a number.
+    pub fn event(&self) -> Event {
+        let Self { at, incarnation, pid, outcome, .. } = *self;
+        let left = self.left.as_ref().map(ToString::to_string);
+        let kind = EventKind::Orphaned { pid, outcome, left };
+        Event { sequence: Sequence::NONE, at, incarnation, kind }
+    }
 }

@@ -17,7 +17,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
-use crate::ports::{Claim, Death, Found, Head, Journal, Launcher, OrphanOutcome};
+use crate::ports::{Claim, Death, Found, Head, Launcher, OrphanLog, OrphanOutcome};
 use crate::tell::{OwnedTask, report, tell};
 
 mod guard;
@@ -46,7 +46,7 @@ pub struct ProcessArgs {
     /// Starts and finds vLLM.
     pub launcher: Arc<dyn Launcher>,
     /// Hears what became of a process whose owner ended.
-    pub journal: Arc<dyn Journal>,
+    pub orphans: Arc<dyn OrphanLog>,
     /// What becomes of the process if this actor ends before it.
     pub outcome: OrphanOutcome,
     /// Which of the process actors this is.
@@ -259,8 +259,8 @@ impl ProcessState {
         claim: Arc<dyn Claim>,
         head: Option<Arc<dyn Head>>,
     ) {
-        let (outcome, journal) = (self.args.outcome, Arc::clone(&self.args.journal));
-        self.guard = Some(LaunchGuard::begin(incarnation, claim, head, outcome, journal));
+        let (outcome, orphans) = (self.args.outcome, Arc::clone(&self.args.orphans));
+        self.guard = Some(LaunchGuard::begin(incarnation, claim, head, outcome, orphans));
     }
 
     fn held(&self, incarnation: Incarnation) -> Option<&LaunchGuard> {

@@ -19,6 +19,7 @@ use crate::domain::report::{GpuReport, HealthNews};
 use crate::domain::spec::ServiceSpec;
 use crate::ports::{GpuSource, Journal, Launcher, Output, Probe};
 use crate::root::children::{Children, Loss, Role};
+use crate::root::publish::Publisher;
 use crate::root::service::Service;
 use crate::tell::tell;
 
@@ -83,8 +84,13 @@ impl RootSupervisor {
         myself: ActorRef<RootMessage>,
         args: RootArgs,
     ) -> Result<RootState, ActorProcessingErr> {
-        let children = Children::start(&myself, &args).await?;
-        Ok(RootState { service: Service::new(args), children })
+        let (journal, snapshots) = (Arc::clone(&args.adapters.journal), args.snapshots.clone());
+        let publisher =
+            Publisher::new(journal, args.events.clone(), snapshots, args.resume.sequence);
+        let publisher = Arc::new(publisher);
+        let children = Children::start(&myself, &args, publisher.clone()).await?;
+        let service = Service::new(args.spec, args.resume, publisher);
+        Ok(RootState { service, children })
     }
 
     async fn post_start(

@@ -69,7 +69,8 @@ pub enum EventKind {
         /// What is left, or why nobody can say.
         cause: Cause,
     },
-    /// The supervisor has ended: this is the last event, and the state is unknown from now on.
+    /// The supervisor has ended: this is the last event, also after what became of a launch that it
+    /// still held ([`EventKind::Orphaned`]), and the state is unknown from now on.
     SupervisorEnded {
         /// Why.
         reason: EndReason,

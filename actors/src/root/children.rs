@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef};
@@ -22,7 +23,7 @@ use crate::domain::state::{Stage, State, Stopping};
 use crate::gpu_monitor::{GpuMonitorActor, GpuMonitorArgs, GpuMonitorMessage};
 use crate::health::{HealthActor, HealthArgs, HealthMessage};
 use crate::model_loader::{ModelLoaderActor, ModelLoaderArgs, ModelLoaderMessage};
-use crate::ports::OrphanOutcome;
+use crate::ports::{OrphanLog, OrphanOutcome};
 use crate::process::{Epoch, ProcessActor, ProcessArgs, ProcessMessage, ProcessNews};
 use crate::root::message::RootMessage;
 use crate::root::service::Service;
@@ -92,6 +93,8 @@ struct Recipe {
     adapters: Adapters,
     health_interval: Duration,
     outcome: OrphanOutcome,
+    /// Hears what becomes of a launch whose owner ends.
+    orphans: Arc<dyn OrphanLog>,
 }
 
 impl Recipe {
@@ -102,7 +105,7 @@ impl Recipe {
     ) -> Result<ActorRef<ProcessMessage>, ActorProcessingErr> {
         let args = ProcessArgs {
             launcher: self.adapters.launcher.clone(),
-            journal: self.adapters.journal.clone(),
+            orphans: self.orphans.clone(),
             outcome: self.outcome,
             epoch,
             root: root.get_derived(),
@@ -144,6 +147,7 @@ impl Children {
     pub(super) async fn start(
         root: &ActorRef<RootMessage>,
         args: &RootArgs,
+        orphans: Arc<dyn OrphanLog>,
     ) -> Result<Self, ActorProcessingErr> {
         let outcome = match args.spec.on_exit {
             ExitPolicy::Detach => OrphanOutcome::Kept,
@@ -153,6 +157,7 @@ impl Children {
             adapters: args.adapters.clone(),
             health_interval: args.health_interval,
             outcome,
+            orphans,
         };
         Ok(Self {
             process: recipe.process(root, Epoch::default()).await?,

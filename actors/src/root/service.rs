@@ -1,24 +1,23 @@
 //! The machine in service: with a clock, with whoever waits for it, and with its present published.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ractor::RpcReplyPort;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::event::{EndReason, Event};
+use crate::domain::event::EndReason;
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Effect, Input, Reaction};
-use crate::domain::machine::Machine;
+use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
 use crate::domain::restart::RESTART_WINDOW;
-use crate::domain::spec::LifecycleMode;
+use crate::domain::spec::{LifecycleMode, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::Ticket;
-use crate::root::RootArgs;
 use crate::root::message::Answer;
 use crate::root::publish::Publisher;
 use crate::root::snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snapshot};
@@ -27,8 +26,7 @@ use crate::root::snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snaps
 #[derive(Debug)]
 pub(super) struct Service {
     machine: Machine,
-    publisher: Publisher,
-    snapshots: watch::Sender<Snapshot>,
+    publisher: Arc<Publisher>,
     /// The origin of the monotonic clock.
     origin: Instant,
     /// Callers that have no answer yet.
@@ -41,15 +39,13 @@ pub(super) struct Service {
     health: Option<(Incarnation, HealthNote)>,
     listed_models: Vec<String>,
     gpus: GpuView,
-    sequence: Sequence,
 }
 
 impl Service {
-    pub(super) fn new(args: RootArgs) -> Self {
+    pub(super) fn new(spec: ServiceSpec, resume: Resume, publisher: Arc<Publisher>) -> Self {
         Self {
-            machine: Machine::new(args.spec, args.resume),
-            publisher: Publisher::new(args.adapters.journal, args.events),
-            snapshots: args.snapshots,
+            machine: Machine::new(spec, resume),
+            publisher,
             origin: Instant::now(),
             waiting: HashMap::new(),
             ticket: Ticket::default(),
@@ -58,7 +54,6 @@ impl Service {
             health: None,
             listed_models: Vec::new(),
             gpus: GpuView::Pending,
-            sequence: args.resume.sequence,
         }
     }
 
@@ -78,11 +73,8 @@ impl Service {
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
         let Reaction { effects, events, answers } = self.machine.on(input, self.now());
         self.note_launch(&effects);
-        for event in events {
-            self.publish(event);
-        }
         // The present is published before anybody is told that it has come.
-        self.publish_snapshot();
+        self.publisher.publish(events, |sequence| self.snapshot(sequence));
         for (ticket, outcome) in answers {
             if let Some(reply) = self.waiting.remove(&ticket) {
                 // A caller that gave up waiting needs no answer.
@@ -97,10 +89,6 @@ impl Service {
         effects
     }
 
-    fn publish(&mut self, event: Event) {
-        self.sequence = self.publisher.publish(event);
-    }
-
     /// Hands out a ticket for a caller that is to be answered.
     pub(super) fn expect_answer(&mut self, reply: Answer) -> Ticket {
         self.ticket = self.ticket.next();
@@ -108,7 +96,7 @@ impl Service {
         self.ticket
     }
 
-    /// Says, once, that nobody supervises any more: what becomes of a vLLM that was left alive is
+    /// Says, once, that nobody supervises any more, and why: what becomes of a vLLM that was left alive is
     /// unknown from now on.
     pub(super) fn end(&mut self, reason: EndReason) {
         if self.ended {
@@ -117,20 +105,23 @@ impl Service {
         self.ended = true;
         let now = self.now();
         let last = self.machine.end(reason, now);
-        self.publish(last);
-        let mut snapshot = self.snapshot();
+        self.publisher.conclude(last, |sequence| self.last_snapshot(reason, sequence));
+    }
+
+    fn last_snapshot(&self, reason: EndReason, sequence: Sequence) -> Snapshot {
+        let snapshot = self.snapshot(sequence);
         // What was proven down before an orderly end is down.
-        let is_known = reason == EndReason::ShutDown
+        let is_known = reason != EndReason::Killed
             && matches!(snapshot.state, ServiceState::Stopped | ServiceState::Failed);
-        if !is_known {
-            snapshot.state = ServiceState::Unknown;
+        Snapshot {
+            state: if is_known { snapshot.state } else { ServiceState::Unknown },
+            pid: None,
+            running_since: None,
+            launch: None,
+            listed_models: Vec::new(),
+            progress: None,
+            ..snapshot
         }
-        snapshot.pid = None;
-        snapshot.running_since = None;
-        snapshot.launch = None;
-        snapshot.listed_models.clear();
-        snapshot.progress = None;
-        self.snapshots.send_replace(snapshot);
     }
 
     pub(super) fn note_health(&mut self, report: &HealthReport) {
@@ -188,14 +179,14 @@ impl Service {
     }
 
     pub(super) fn answer_snapshot(&self, reply: RpcReplyPort<Snapshot>) {
-        drop(reply.send(self.snapshot()));
+        drop(reply.send(self.snapshot(self.publisher.sequence())));
     }
 
     fn publish_snapshot(&self) {
-        self.snapshots.send_replace(self.snapshot());
+        self.publisher.publish(Vec::new(), |sequence| self.snapshot(sequence));
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self, sequence: Sequence) -> Snapshot {
         let (machine, now) = (&self.machine, self.now());
         let state = machine.state();
         let (running_since, progress) = match state {
@@ -223,7 +214,7 @@ impl Service {
             gpus: self.gpus.clone(),
             last_error: machine.last_error().cloned(),
             blocked: machine.blocked().cloned(),
-            sequence: self.sequence,
+            sequence,
         }
     }
 

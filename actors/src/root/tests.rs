@@ -25,6 +25,7 @@ mod crashes;
 mod deaths;
 mod draining;
 mod ending;
+mod telling;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);

@@ -91,9 +91,22 @@ impl Service {
 
     /// Hands out a ticket for a caller that is to be answered.
     pub(super) fn expect_answer(&mut self, reply: Answer) -> Ticket {
+        self.forget_those_who_left();
         self.ticket = self.ticket.next();
         self.waiting.insert(self.ticket, reply);
         self.ticket
+    }
+
+    /// Callers that gave up are forgotten by the next one, so that there are never more of them than
+    /// of those who wait.
+    fn forget_those_who_left(&mut self) {
+        let machine = &mut self.machine;
+        self.waiting.retain(|ticket, reply| {
+            if reply.is_closed() {
+                machine.forget(*ticket);
+            }
+            !reply.is_closed()
+        });
     }
 
     /// Says, once, that nobody supervises any more, and why: what becomes of a vLLM that was left alive is
@@ -234,5 +247,37 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.end(EndReason::Killed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{broadcast, oneshot, watch};
+
+    use super::*;
+    use crate::domain::input::Request;
+    use crate::domain::spec::ExitPolicy;
+    use crate::testing::harness::Plan;
+    use crate::testing::journal::MemoryJournal;
+
+    #[tokio::test]
+    async fn who_waits_no_longer_leaves_nothing() {
+        let spec = Plan::new(ExitPolicy::Stop).spec;
+        let snapshots = watch::Sender::new(Snapshot::initial(spec.model.clone(), 3));
+        let (journal, events) = (Arc::<MemoryJournal>::default(), broadcast::Sender::new(8));
+        let publisher = Publisher::new(journal, events, snapshots, Sequence::NONE);
+        let mut service = Service::new(spec, Resume::default(), Arc::new(publisher));
+        let mut ask = || {
+            let (reply, answer) = oneshot::channel();
+            let ticket = service.expect_answer(reply.into());
+            assert!(service.take(Input::Request(ticket, Request::Ensure)).is_empty());
+            (answer, service.waiting.len(), service.machine().tickets().goals().count())
+        };
+        let (_waits, ..) = ask();
+        for _ in 0..10 {
+            let (gives_up, waiting, open) = ask();
+            assert_eq!((waiting, open), (2, 2));
+            drop(gives_up);
+        }
     }
 }

@@ -108,6 +108,8 @@ pub enum OrphanOutcome {
 pub enum EndReason {
     /// It was asked to, or nobody held a handle any more.
     ShutDown,
+    /// Its actors died too often: a bug. It ended as orderly as it could.
+    ActorsDied,
     /// It was killed, with its runtime or by a bug.
     Killed,
 }
@@ -117,6 +119,7 @@ impl EndReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ShutDown => "shut_down",
+            Self::ActorsDied => "actors_died",
             Self::Killed => "killed",
         }
     }

@@ -14,6 +14,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef};
 use tracing::warn;
 
 use crate::domain::diagnosis::Phase;
+use crate::domain::event::EndReason;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::moment::Moment;
@@ -314,7 +315,7 @@ impl Children {
 
     /// Ends the children in reverse start order, then says so. ractor would kill them all at once
     /// when the root stops.
-    pub(super) fn wind_down(&mut self, root: &ActorRef<RootMessage>) {
+    pub(super) fn wind_down(&mut self, root: &ActorRef<RootMessage>, reason: EndReason) {
         if self.wind_down.is_some() {
             return;
         }
@@ -330,7 +331,7 @@ impl Children {
             for child in children {
                 end(&child).await;
             }
-            tell(&listener, RootMessage::WoundDown);
+            tell(&listener, RootMessage::WoundDown { reason });
         }));
     }
 }

@@ -3,6 +3,7 @@
 
 use ractor::RpcReplyPort;
 
+use crate::domain::event::EndReason;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{StopMode, Timer};
 use crate::domain::report::{GpuReport, HealthNews, LoaderReport};
@@ -81,9 +82,15 @@ pub enum RootMessage {
         incarnation: Incarnation,
     },
     /// End the children (from itself).
-    WindDown,
+    WindDown {
+        /// Why.
+        reason: EndReason,
+    },
     /// The children have ended (from itself).
-    WoundDown,
+    WoundDown {
+        /// Why.
+        reason: EndReason,
+    },
 }
 
 messages!(RootMessage);

@@ -45,7 +45,7 @@ async fn nothing_is_numbered_after_the_last_event() {
 /// Looks at the present with every event, from a thread of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_present_is_never_behind_the_events() {
-    const LAUNCHES: u64 = 200;
+    const LAUNCHES: u64 = 50;
     let harness = resting(ExitPolicy::Stop).await;
     let (mut events, present) = (harness.subscribe(), harness.follow());
     let (sender, behind) = std::sync::mpsc::channel::<(Sequence, Sequence)>();

@@ -173,13 +173,14 @@ impl HealthState {
         let (probe, root) = (Arc::clone(&self.args.probe), self.args.root.clone());
         self.drain = Some(OwnedTask::begin(myself.get_cell(), async move {
             let mut quiet_since = Instant::now();
-            // Without the counters nobody can say whether anything runs, nor when it would end.
-            while let Some(in_hand) = probe.in_hand().await {
-                if in_hand.is_drained(quiet_since.elapsed()) {
-                    break;
-                }
-                if in_hand.requests > 0 {
-                    quiet_since = Instant::now();
+            loop {
+                match probe.in_hand().await {
+                    // Without the counters nobody can say whether anything runs, nor when it would end.
+                    Ok(None) => break,
+                    Ok(Some(in_hand)) if in_hand.is_drained(quiet_since.elapsed()) => break,
+                    Ok(Some(in_hand)) if in_hand.requests == 0 => {}
+                    // What could not be looked at may run; the machine knows how long to wait.
+                    Ok(Some(_)) | Err(_) => quiet_since = Instant::now(),
                 }
                 pause(DRAIN_PAUSE).await;
             }

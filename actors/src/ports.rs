@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::gpu::GpuSnapshot;
-use crate::domain::health::{Check, InHand};
+use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::CrashRecord;
 use crate::domain::listener::Listener;
@@ -177,9 +177,13 @@ pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// `/health`, then whether `/v1/models` lists `model`.
     fn check(&self, model: &ModelId) -> Pending<'static, Check>;
 
-    /// What the server has in hand; `None` if that cannot be told, because it does not answer or
-    /// does not count.
-    fn in_hand(&self) -> Pending<'static, Option<InHand>>;
+    /// What the server has in hand; `None` if that will never be told, because it does not count,
+    /// or nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be asked this time. It may have requests in hand.
+    fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>>;
 }
 
 /// Looks at the GPUs on a thread of its own, which may hang without hurting anyone.
@@ -212,8 +216,8 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// Keeps an end that nobody asked for.
     fn crash(&self, record: &CrashRecord);
 
-    /// Numbers and keeps what became of a process whose owner ended.
-    fn orphaned(&self, ended: &Orphaned);
+    /// As [`event`](Self::event), of what became of a process whose owner ended.
+    fn orphaned(&self, ended: &Orphaned) -> Arc<Event>;
 
     /// What has happened from this number on, those of earlier supervisors included.
     fn events(&self, from: Sequence) -> Box<dyn PastEvents>;
@@ -248,6 +252,13 @@ pub enum Page {
     },
 }
 
+/// Hears, from whoever holds a launch, what became of it. As long as one of these is held, the
+/// supervisor's last event is still to come.
+pub trait OrphanLog: fmt::Debug + Send + Sync + 'static {
+    /// Tells it to everybody who keeps or follows events.
+    fn orphaned(&self, ended: &Orphaned);
+}
+
 /// What became of a process whose owner ended without having stopped it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphaned {
@@ -261,4 +272,14 @@ pub struct Orphaned {
     pub outcome: OrphanOutcome,
     /// What outlives its killing, or could not be looked at; `None` if it is proven gone, or kept.
     pub left: Option<Doubt>,
+}
+
+impl Orphaned {
+    /// The event that it is, without a number.
+    pub fn event(&self) -> Event {
+        let Self { at, incarnation, pid, outcome, .. } = *self;
+        let left = self.left.as_ref().map(ToString::to_string);
+        let kind = EventKind::Orphaned { pid, outcome, left };
+        Event { sequence: Sequence::NONE, at, incarnation, kind }
+    }
 }

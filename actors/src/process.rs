@@ -17,7 +17,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
-use crate::ports::{Claim, Death, Found, Head, Journal, Launcher, OrphanOutcome};
+use crate::ports::{Claim, Death, Found, Head, Launcher, OrphanLog, OrphanOutcome};
 use crate::tell::{OwnedTask, report, tell};
 
 mod guard;
@@ -46,7 +46,7 @@ pub struct ProcessArgs {
     /// Starts and finds vLLM.
     pub launcher: Arc<dyn Launcher>,
     /// Hears what became of a process whose owner ended.
-    pub journal: Arc<dyn Journal>,
+    pub orphans: Arc<dyn OrphanLog>,
     /// What becomes of the process if this actor ends before it.
     pub outcome: OrphanOutcome,
     /// Which of the process actors this is.
@@ -133,6 +133,9 @@ impl ProcessActor {
             }
             ProcessMessage::NotStarted { incarnation, cause, proof } => {
                 state.not_started(incarnation, cause, proof);
+            }
+            ProcessMessage::KeepNoLonger { incarnation } => {
+                state.keep_no_longer(incarnation);
             }
             ProcessMessage::Stop { incarnation, mode, phase, grace } => {
                 state.stop(&myself, StopOrder { incarnation, mode, phase, grace });
@@ -256,8 +259,8 @@ impl ProcessState {
         claim: Arc<dyn Claim>,
         head: Option<Arc<dyn Head>>,
     ) {
-        let (outcome, journal) = (self.args.outcome, Arc::clone(&self.args.journal));
-        self.guard = Some(LaunchGuard::begin(incarnation, claim, head, outcome, journal));
+        let (outcome, orphans) = (self.args.outcome, Arc::clone(&self.args.orphans));
+        self.guard = Some(LaunchGuard::begin(incarnation, claim, head, outcome, orphans));
     }
 
     fn held(&self, incarnation: Incarnation) -> Option<&LaunchGuard> {
@@ -294,6 +297,13 @@ impl ProcessState {
         self.waiters = Some([main, members]);
     }
 
+    /// Only what loads or serves may be kept.
+    fn keep_no_longer(&mut self, incarnation: Incarnation) -> Option<&LaunchGuard> {
+        let guard = self.guard.as_mut().filter(|it| it.incarnation == incarnation)?;
+        guard.outcome = OrphanOutcome::Killed;
+        Some(guard)
+    }
+
     /// A later stop replaces an earlier one: it can only be faster.
     fn stop(&mut self, myself: &ActorRef<ProcessMessage>, order: StopOrder) {
         if let Task::Looking { then_stop, .. } = &mut self.task {
@@ -301,11 +311,9 @@ impl ProcessState {
             return;
         }
         let incarnation = order.incarnation;
-        let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
+        let Some(guard) = self.keep_no_longer(incarnation) else {
             return self.vacant(incarnation);
         };
-        // Only what loads or serves may be kept.
-        guard.outcome = OrphanOutcome::Killed;
         let (claim, head) = (Arc::clone(&guard.claim), guard.head.clone());
         let pauses = stop_ladder::pauses(order.mode, order.phase, order.grace);
         let (report, actor) = (self.args.reporter(), myself.clone());

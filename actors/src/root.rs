@@ -20,6 +20,7 @@ use crate::domain::spec::ServiceSpec;
 use crate::domain::ticket::CommandError;
 use crate::ports::{GpuSource, Journal, Launcher, ModelNames, Output, Probe};
 use crate::root::children::{Children, Loss, Role};
+use crate::root::publish::Publisher;
 use crate::root::service::Service;
 use crate::tell::tell;
 
@@ -81,6 +82,8 @@ pub struct RootState {
     children: Children,
     /// Judges the models that are asked for.
     models: Arc<dyn ModelNames>,
+    /// Why it ends, once it is to.
+    reason: EndReason,
 }
 
 #[ractor::actor(message = RootMessage, state = RootState, arguments = RootArgs)]
@@ -90,9 +93,14 @@ impl RootSupervisor {
         myself: ActorRef<RootMessage>,
         args: RootArgs,
     ) -> Result<RootState, ActorProcessingErr> {
-        let children = Children::start(&myself, &args).await?;
+        let (journal, snapshots) = (Arc::clone(&args.adapters.journal), args.snapshots.clone());
+        let publisher =
+            Publisher::new(journal, args.events.clone(), snapshots, args.resume.sequence);
+        let publisher = Arc::new(publisher);
+        let children = Children::start(&myself, &args, publisher.clone()).await?;
         let models = Arc::clone(&args.adapters.models);
-        Ok(RootState { service: Service::new(args), children, models })
+        let service = Service::new(args.spec, args.resume, publisher);
+        Ok(RootState { service, children, models, reason: EndReason::ShutDown })
     }
 
     async fn post_start(
@@ -124,9 +132,9 @@ impl RootSupervisor {
             RootMessage::Due { timer, incarnation } => {
                 state.take(&myself, Input::Due(timer, incarnation));
             }
-            RootMessage::WindDown => state.children.wind_down(&myself),
-            RootMessage::WoundDown => {
-                state.service.end(EndReason::ShutDown);
+            RootMessage::WindDown { reason } => state.children.wind_down(&myself, reason),
+            RootMessage::WoundDown { reason } => {
+                state.service.end(reason);
                 myself.stop(None);
             }
         }
@@ -171,7 +179,7 @@ impl RootState {
             }
             Command::Snapshot { reply } => return self.service.answer_snapshot(reply),
             Command::Subscribe { subscriber } => return self.service.subscribe(subscriber),
-            Command::Shutdown => return self.shut_down(myself),
+            Command::Shutdown => return self.shut_down(myself, EndReason::ShutDown),
         };
         let request = match self.judged(request) {
             Ok(request) => request,
@@ -213,14 +221,15 @@ impl RootState {
     fn run(&mut self, myself: &ActorRef<RootMessage>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::End => tell(myself, RootMessage::WindDown),
+                Effect::End => tell(myself, RootMessage::WindDown { reason: self.reason }),
                 effect => self.children.run(myself, effect, &self.service),
             }
         }
     }
 
-    fn shut_down(&mut self, myself: &ActorRef<RootMessage>) {
-        info!("the supervisor is asked to end");
+    fn shut_down(&mut self, myself: &ActorRef<RootMessage>, reason: EndReason) {
+        info!(reason = reason.as_str(), "the supervisor is to end");
+        self.reason = reason;
         self.take(myself, Input::ShutDown);
     }
 
@@ -229,13 +238,13 @@ impl RootState {
         &mut self,
         myself: &ActorRef<RootMessage>,
         child: ActorId,
-        reason: &str,
+        failure: &str,
     ) -> Result<(), ActorProcessingErr> {
         let now = self.service.now();
         match self.children.replace(myself, child, now).await? {
             Loss::None => {}
             Loss::Replaced(role) => {
-                error!(actor = %role, reason, "a child actor died and was replaced");
+                error!(actor = %role, reason = failure, "a child actor died and was replaced");
                 match role {
                     Role::Process => self.take(myself, Input::ProcessActorLost),
                     Role::Loader | Role::Health => self.children.resume(&self.service),
@@ -243,14 +252,15 @@ impl RootState {
                 }
             }
             Loss::TooMany(role) => {
-                error!(actor = %role, reason, "the child actor dies too often");
+                error!(actor = %role, reason = failure, "the child actor dies too often");
+                let reason = EndReason::ActorsDied;
                 match role {
                     // Its guard has stopped or kept vLLM already.
-                    Role::Process => tell(myself, RootMessage::WindDown),
-                    Role::Loader | Role::Health => self.shut_down(myself),
+                    Role::Process => tell(myself, RootMessage::WindDown { reason }),
+                    Role::Loader | Role::Health => self.shut_down(myself, reason),
                     // Nobody depends on it.
                     Role::Gpu => {
-                        let reason = format!("the GPU monitor died too often: {reason}");
+                        let reason = format!("the GPU monitor died too often: {failure}");
                         self.service.note_gpus(GpuReport::Unavailable { reason });
                     }
                 }

@@ -146,7 +146,7 @@ impl KindRead {
             },
             Self::CleanupBlocked { cause } => EventKind::CleanupBlocked { cause: cause.read()? },
             Self::SupervisorEnded { reason } => {
-                let all = [EndReason::ShutDown, EndReason::Killed];
+                let all = [EndReason::ShutDown, EndReason::ActorsDied, EndReason::Killed];
                 let reason = all.into_iter().find(|of| of.as_str() == reason)?;
                 EventKind::SupervisorEnded { reason }
             }

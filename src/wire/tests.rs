@@ -327,6 +327,8 @@ fn every_event_is_read_back_as_it_was_written() {
         ModelWanted { from: model("org/old"), to: model("/models/new") },
         CleanupBlocked { cause: Cause::new(Code::Unrecognised, "process 7 outlives SIGKILL") },
         SupervisorEnded { reason: EndReason::ShutDown },
+        SupervisorEnded { reason: EndReason::ActorsDied },
+        SupervisorEnded { reason: EndReason::Killed },
         Orphaned {
             pid: None,
             outcome: OrphanOutcome::Killed,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
 use crate::domain::listener::Listener;
@@ -22,8 +22,30 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// metrics have some hundred thousand an engine.
 const MAX_BODY: usize = 4 << 20;
 
-/// The longest that vLLM may take to tell its counters; one that takes longer is not waited for.
+/// The longest that one reading of vLLM's counters may take.
 const COUNTERS_LIMIT: Duration = Duration::from_secs(1);
+
+/// Until when an answer counts, looking for whom to ask included.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    fn after(limit: Duration) -> Self {
+        Self { at: Instant::now() + limit, limit }
+    }
+}
+
+/// Who would answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    /// Somebody who may be asked.
+    Ours,
+    /// Nobody listens.
+    Nobody,
+}
 
 /// See the module.
 #[derive(Clone)]
@@ -77,24 +99,33 @@ impl HttpProbe {
     }
 
     /// Whether the one who would answer may be asked.
-    async fn may_ask(&self, url: &str) -> Result<(), HealthFailure> {
-        let Some(listeners) = &self.listeners else { return Ok(()) };
+    async fn whom(&self, url: &str, deadline: Deadline) -> Result<Whom, HealthFailure> {
+        let Some(listeners) = &self.listeners else { return Ok(Whom::Ours) };
         let url = url.to_owned();
-        match listeners.look().await {
-            Listener::Member => Ok(()),
-            Listener::Nobody => {
-                Err(HealthFailure::Unreachable { url, reason: "nobody listens".to_owned() })
+        match timeout_at(deadline.at, listeners.look()).await {
+            Ok(Listener::Member) => Ok(Whom::Ours),
+            Ok(Listener::Nobody) => Ok(Whom::Nobody),
+            Ok(Listener::Stranger(holder)) => Err(HealthFailure::PortTaken { url, holder }),
+            Ok(Listener::Unknown(reason)) => Err(HealthFailure::ListenerUnknown { url, reason }),
+            // That is not vLLM's doing.
+            Err(_) => {
+                let reason = format!("it was not found out within {:?}", deadline.limit);
+                Err(HealthFailure::ListenerUnknown { url, reason })
             }
-            Listener::Stranger(holder) => Err(HealthFailure::PortTaken { url, holder }),
-            Listener::Unknown(reason) => Err(HealthFailure::ListenerUnknown { url, reason }),
         }
     }
 
     async fn ask(self, model: ModelId) -> Check {
         let began = Instant::now();
-        let deadline = began + LIMIT;
+        let deadline = Deadline::after(LIMIT);
         let health = format!("{}/health", self.base_url);
-        self.may_ask(&health).await?;
+        match self.whom(&health, deadline).await? {
+            Whom::Ours => {}
+            Whom::Nobody => {
+                let reason = "nobody listens".to_owned();
+                return Err(HealthFailure::Unreachable { url: health, reason });
+            }
+        }
         self.answer(&health, self.client.get(&health), deadline).await?;
         let models = format!("{}/v1/models", self.base_url);
         let mut request = self.client.get(&models);
@@ -114,7 +145,7 @@ impl HttpProbe {
         &self,
         url: &str,
         request: RequestBuilder,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Vec<u8>, HealthFailure> {
         let unreachable = |error: reqwest::Error| HealthFailure::Unreachable {
             url: url.to_owned(),
@@ -134,9 +165,9 @@ impl HttpProbe {
                 _ => Err(HealthFailure::Refused { url, status }),
             }
         };
-        match tokio::time::timeout_at(deadline, exchange).await {
+        match timeout_at(deadline.at, exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(HealthFailure::TimedOut { url: url.to_owned(), limit: LIMIT }),
+            Err(_) => Err(HealthFailure::TimedOut { url: url.to_owned(), limit: deadline.limit }),
         }
     }
 }
@@ -146,14 +177,20 @@ impl Probe for HttpProbe {
         Box::pin(self.clone().ask(model.clone()))
     }
 
-    fn in_hand(&self) -> Pending<'static, Option<InHand>> {
+    fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {
         let (url, probe) = (format!("{}/metrics", self.base_url), self.clone());
         Box::pin(async move {
-            probe.may_ask(&url).await.ok()?;
-            let request = probe.client.get(&url);
-            let answer = probe.answer(&url, request, Instant::now() + COUNTERS_LIMIT).await;
-            let requests = requests_in_hand(&String::from_utf8_lossy(&answer.ok()?))?;
-            Some(InHand { requests, connections: None })
+            let deadline = Deadline::after(COUNTERS_LIMIT);
+            // It does not serve yet, or no more.
+            if probe.whom(&url, deadline).await? == Whom::Nobody {
+                return Ok(None);
+            }
+            let metrics = match probe.answer(&url, probe.client.get(&url), deadline).await {
+                Err(HealthFailure::Refused { status: 404, .. }) => return Ok(None),
+                answer => answer?,
+            };
+            let requests = requests_in_hand(&String::from_utf8_lossy(&metrics));
+            Ok(requests.map(|requests| InHand { requests, connections: None }))
         })
     }
 }
@@ -256,10 +293,41 @@ mod tests {
             let probe = probe.asking_only_members(Arc::new(Always(listener.clone())));
             let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
             assert!(!matches!(failure, HealthFailure::Unreachable { .. }), "{failure}");
-            assert_eq!(probe.in_hand().await, None);
+            assert!(probe.in_hand().await.is_err());
             let nobody_came = server.accept().unwrap_err().kind();
             assert_eq!(nobody_came, std::io::ErrorKind::WouldBlock, "{listener:?} was asked");
         }
+    }
+
+    #[derive(Debug)]
+    struct Never;
+
+    impl Listeners for Never {
+        fn look(&self) -> Pending<'static, Listener> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_for_the_listener_that_does_not_come_back_is_over_with_the_limit() {
+        let probe = HttpProbe::new("http://127.0.0.1:9", None, None).unwrap();
+        let probe = probe.asking_only_members(Arc::new(Never));
+        let began = Instant::now();
+        let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
+        assert!(matches!(failure, HealthFailure::ListenerUnknown { .. }), "{failure}");
+        assert_eq!(began.elapsed(), LIMIT);
+        let failure = probe.in_hand().await.unwrap_err();
+        assert!(matches!(failure, HealthFailure::ListenerUnknown { .. }), "{failure}");
+        assert_eq!(began.elapsed(), LIMIT + COUNTERS_LIMIT);
+    }
+
+    #[tokio::test]
+    async fn counters_that_cannot_be_read_are_not_told_from_such_as_do_not_exist_by_silence() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let probe = HttpProbe::new(format!("http://{free}"), None, None).unwrap();
+        assert!(probe.in_hand().await.is_err());
+        let probe = probe.asking_only_members(Arc::new(Always(Listener::Nobody)));
+        assert_eq!(probe.in_hand().await, Ok(None));
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::domain::event::{Event, EventKind};
+use crate::domain::event::Event;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::CrashRecord;
 use crate::domain::machine::Resume;
@@ -235,11 +235,8 @@ impl Journal for FileJournal {
         inbox.send(Entry::Restart(number, Box::new(record.clone())));
     }
 
-    fn orphaned(&self, ended: &Orphaned) {
-        let Orphaned { at, incarnation, pid, outcome, .. } = *ended;
-        let left = ended.left.as_ref().map(ToString::to_string);
-        let kind = EventKind::Orphaned { pid, outcome, left };
-        self.shared.number(Event { sequence: Sequence::NONE, at, incarnation, kind });
+    fn orphaned(&self, ended: &Orphaned) -> Arc<Event> {
+        self.shared.number(ended.event())
     }
 
     fn events(&self, from: Sequence) -> Box<dyn PastEvents> {

@@ -83,7 +83,8 @@ pub enum EventKind {
         /// What is left, or why nobody can say.
         cause: Cause,
     },
-    /// The supervisor has ended: this is the last event, and the state is unknown from now on.
+    /// The supervisor has ended: this is the last event, also after what became of a launch that it
+    /// still held ([`EventKind::Orphaned`]), and the state is unknown from now on.
     SupervisorEnded {
         /// Why.
         reason: EndReason,
@@ -121,6 +122,8 @@ pub enum OrphanOutcome {
 pub enum EndReason {
     /// It was asked to, nobody held a handle any more, or the actor that it was linked under ended.
     ShutDown,
+    /// Its actors died too often: a bug. It ended as orderly as it could.
+    ActorsDied,
     /// It was killed, with its runtime or by a bug.
     Killed,
 }
@@ -130,6 +133,7 @@ impl EndReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ShutDown => "shut_down",
+            Self::ActorsDied => "actors_died",
             Self::Killed => "killed",
         }
     }

@@ -20,7 +20,7 @@ use crate::domain::state::{
     Unknown,
 };
 use crate::domain::switch::Models;
-use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome};
+use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
 
 mod ending;
 mod failing;
@@ -94,6 +94,11 @@ impl Machine {
         }
         turn.end_if_ready();
         turn.reaction
+    }
+
+    /// Nobody waits for the answer to this request any more. What it asked for stays asked for.
+    pub fn forget(&mut self, ticket: Ticket) {
+        self.tickets.forget(ticket);
     }
 
     /// The last event of a supervisor that ends.

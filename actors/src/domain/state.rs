@@ -27,6 +27,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
+use crate::domain::diagnosis::Phase;
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::ModelLoadProgress;
@@ -198,6 +199,8 @@ pub struct Stopping {
 pub enum Stage {
     /// The requests that run are waited for.
     Draining {
+        /// How far it has come, as far as is known, which decides how it takes a SIGTERM.
+        phase: Phase,
         /// Since when.
         since: Moment,
     },

@@ -132,6 +132,11 @@ impl OpenTickets {
         self.0.push((ticket, goal));
     }
 
+    /// Whoever held this one waits no longer.
+    pub fn forget(&mut self, ticket: Ticket) {
+        self.0.retain(|(open, _)| *open != ticket);
+    }
+
     /// Takes out every ticket for whose goal there is an answer now.
     pub fn answer(
         &mut self,
@@ -167,5 +172,14 @@ mod tests {
         assert_eq!(open.answer(answer), [(Ticket::new(1), Ok(()))]);
         assert!(open.answer(answer).is_empty());
         assert_eq!(open.goals().collect::<Vec<_>>(), [&Goal::Up]);
+    }
+
+    #[test]
+    fn a_ticket_that_is_forgotten_is_not_answered() {
+        let mut open = OpenTickets::default();
+        open.open(Ticket::new(1), Goal::Up);
+        open.open(Ticket::new(2), Goal::Up);
+        open.forget(Ticket::new(1));
+        assert_eq!(open.answer(|_| Some(Ok(()))), [(Ticket::new(2), Ok(()))]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::absence::{Doubt, Proof};
 use crate::domain::id::Incarnation;
-use crate::ports::{Claim, Head, Journal, OrphanOutcome, Orphaned};
+use crate::ports::{Claim, Head, OrphanLog, OrphanOutcome, Orphaned};
 
 /// How long whoever drops the guard waits for the sweep, which takes milliseconds unless something
 /// outlives SIGKILL. A runtime of one thread stands still meanwhile.
@@ -24,7 +24,7 @@ pub(super) struct LaunchGuard {
     /// The main process, once it is started.
     pub(super) head: Option<Arc<dyn Head>>,
     pub(super) outcome: OrphanOutcome,
-    pub(super) journal: Arc<dyn Journal>,
+    pub(super) orphans: Arc<dyn OrphanLog>,
     /// That nothing of it is left: then nothing is owed.
     gone: Option<Proof>,
 }
@@ -35,9 +35,9 @@ impl LaunchGuard {
         claim: Arc<dyn Claim>,
         head: Option<Arc<dyn Head>>,
         outcome: OrphanOutcome,
-        journal: Arc<dyn Journal>,
+        orphans: Arc<dyn OrphanLog>,
     ) -> Self {
-        Self { incarnation, claim, head, outcome, journal, gone: None }
+        Self { incarnation, claim, head, outcome, orphans, gone: None }
     }
 
     /// Nothing of it is left.
@@ -67,7 +67,7 @@ impl Drop for LaunchGuard {
                 self.claim.release();
                 let ended = self.end_of(None);
                 tracing::info!(pid = ended.pid, "vLLM is left running");
-                self.journal.orphaned(&ended);
+                self.orphans.orphaned(&ended);
             }
             OrphanOutcome::Kept | OrphanOutcome::Killed => self.kill(),
         }
@@ -80,7 +80,7 @@ impl LaunchGuard {
     fn kill(&self) {
         let sweep = LastSweep {
             claim: Arc::clone(&self.claim),
-            journal: Arc::clone(&self.journal),
+            orphans: Arc::clone(&self.orphans),
             ended: Orphaned { outcome: OrphanOutcome::Killed, ..self.end_of(None) },
         };
         let spare = sweep.clone();
@@ -106,7 +106,7 @@ impl LaunchGuard {
 #[derive(Clone)]
 struct LastSweep {
     claim: Arc<dyn Claim>,
-    journal: Arc<dyn Journal>,
+    orphans: Arc<dyn OrphanLog>,
     ended: Orphaned,
 }
 
@@ -115,6 +115,6 @@ impl LastSweep {
         self.ended.left = self.claim.sweep_blocking().err();
         let (pid, left) = (self.ended.pid, &self.ended.left);
         tracing::warn!(pid, ?left, "vLLM was killed because its owner ended");
-        self.journal.orphaned(&self.ended);
+        self.orphans.orphaned(&self.ended);
     }
 }

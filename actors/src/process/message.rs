@@ -51,6 +51,12 @@ pub enum ProcessMessage {
         /// That nothing is left.
         proof: Proof,
     },
+    /// A stop was asked for, and begins when the requests that run are answered: whatever happens
+    /// to us until then, vLLM is not kept.
+    KeepNoLonger {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
     /// Climb the stop ladder until nothing is left.
     Stop {
         /// Which launch.

@@ -267,7 +267,7 @@ impl Scene {
         let root = Listener::begin().await;
         let args = ProcessArgs {
             launcher: Arc::clone(&launcher) as _,
-            journal: Arc::clone(&journal) as _,
+            orphans: Arc::clone(&journal) as _,
             outcome,
             epoch: epoch(),
             root: root.reports(),

@@ -7,12 +7,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef};
 use tracing::warn;
 
 use crate::domain::diagnosis::Phase;
+use crate::domain::event::EndReason;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::moment::Moment;
@@ -22,7 +24,7 @@ use crate::domain::state::{Stage, State, Stopping};
 use crate::gpu_monitor::{GpuMonitorActor, GpuMonitorArgs, GpuMonitorMessage};
 use crate::health::{HealthActor, HealthArgs, HealthMessage};
 use crate::model_loader::{ModelLoaderActor, ModelLoaderArgs, ModelLoaderMessage};
-use crate::ports::OrphanOutcome;
+use crate::ports::{OrphanLog, OrphanOutcome};
 use crate::process::{Epoch, ProcessActor, ProcessArgs, ProcessMessage, ProcessNews};
 use crate::root::message::RootMessage;
 use crate::root::service::Service;
@@ -92,6 +94,8 @@ struct Recipe {
     adapters: Adapters,
     health_interval: Duration,
     outcome: OrphanOutcome,
+    /// Hears what becomes of a launch whose owner ends.
+    orphans: Arc<dyn OrphanLog>,
 }
 
 impl Recipe {
@@ -102,7 +106,7 @@ impl Recipe {
     ) -> Result<ActorRef<ProcessMessage>, ActorProcessingErr> {
         let args = ProcessArgs {
             launcher: self.adapters.launcher.clone(),
-            journal: self.adapters.journal.clone(),
+            orphans: self.orphans.clone(),
             outcome: self.outcome,
             epoch,
             root: root.get_derived(),
@@ -144,6 +148,7 @@ impl Children {
     pub(super) async fn start(
         root: &ActorRef<RootMessage>,
         args: &RootArgs,
+        orphans: Arc<dyn OrphanLog>,
     ) -> Result<Self, ActorProcessingErr> {
         let outcome = match args.spec.on_exit {
             ExitPolicy::Detach => OrphanOutcome::Kept,
@@ -153,6 +158,7 @@ impl Children {
             adapters: args.adapters.clone(),
             health_interval: args.health_interval,
             outcome,
+            orphans,
         };
         Ok(Self {
             process: recipe.process(root, Epoch::default()).await?,
@@ -195,6 +201,7 @@ impl Children {
                 tell(&self.health, HealthMessage::Cease);
             }
             Effect::Drain { incarnation } => {
+                tell(&self.process, ProcessMessage::KeepNoLonger { incarnation });
                 tell(&self.health, HealthMessage::Drain { incarnation });
             }
             Effect::Stop { incarnation, mode, phase, grace } => {
@@ -308,7 +315,7 @@ impl Children {
 
     /// Ends the children in reverse start order, then says so. ractor would kill them all at once
     /// when the root stops.
-    pub(super) fn wind_down(&mut self, root: &ActorRef<RootMessage>) {
+    pub(super) fn wind_down(&mut self, root: &ActorRef<RootMessage>, reason: EndReason) {
         if self.wind_down.is_some() {
             return;
         }
@@ -324,7 +331,7 @@ impl Children {
             for child in children {
                 end(&child).await;
             }
-            tell(&listener, RootMessage::WoundDown);
+            tell(&listener, RootMessage::WoundDown { reason });
         }));
     }
 }

@@ -122,7 +122,9 @@ impl LinkActor {
         match message {
             LinkMessage::Command(command) => tell(&state.root, RootMessage::Command(command)),
             LinkMessage::Ended(EndReason::ShutDown) => myself.stop(None),
-            LinkMessage::Ended(EndReason::Killed) => return Err(SupervisorKilled.into()),
+            LinkMessage::Ended(EndReason::ActorsDied | EndReason::Killed) => {
+                return Err(SupervisorKilled.into());
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ractor::{DerivedActorRef, RpcReplyPort};
 
-use crate::domain::event::Event;
+use crate::domain::event::{EndReason, Event};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{StopMode, Timer};
 use crate::domain::report::{GpuReport, HealthNews, LoaderReport};
@@ -91,9 +91,15 @@ pub enum RootMessage {
         incarnation: Incarnation,
     },
     /// End the children (from itself).
-    WindDown,
+    WindDown {
+        /// Why.
+        reason: EndReason,
+    },
     /// The children have ended (from itself).
-    WoundDown,
+    WoundDown {
+        /// Why.
+        reason: EndReason,
+    },
 }
 
 messages!(RootMessage);

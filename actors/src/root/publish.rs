@@ -1,48 +1,120 @@
-//! Where the history goes: journal, log and subscribers, in this order.
+//! Where present and history go: journal and log, then the present, then subscribers.
+//!
+//! Whoever hears of an event finds it in the present. Guards of launches publish too, from threads
+//! of their own and beyond the end of the root: numbering and publishing are one act, and the last
+//! event is told when nobody is left who could tell another.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ractor::DerivedActorRef;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
 use crate::domain::cause::Cause;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Sequence;
 use crate::domain::state::ServiceState;
-use crate::ports::Journal;
+use crate::ports::{Journal, OrphanLog, Orphaned};
+use crate::root::snapshot::Snapshot;
 
-/// Sends events to everyone who keeps or follows them.
+/// Tells everyone who keeps or follows what happens.
 #[derive(Debug)]
 pub(super) struct Publisher {
     journal: Arc<dyn Journal>,
     events: broadcast::Sender<Arc<Event>>,
+    snapshots: watch::Sender<Snapshot>,
+    book: Mutex<Book>,
+}
+
+/// Under one lock, so that everybody hears events in the order of their numbers.
+#[derive(Debug)]
+struct Book {
+    /// The number of the last event.
+    sequence: Sequence,
     /// Actors that are told.
     subscribers: Vec<DerivedActorRef<Arc<Event>>>,
+    /// The last event, to be told when all is told.
+    last: Option<Event>,
 }
 
 impl Publisher {
-    pub(super) fn new(journal: Arc<dyn Journal>, events: broadcast::Sender<Arc<Event>>) -> Self {
-        Self { journal, events, subscribers: Vec::new() }
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        events: broadcast::Sender<Arc<Event>>,
+        snapshots: watch::Sender<Snapshot>,
+        sequence: Sequence,
+    ) -> Self {
+        let book = Mutex::new(Book { sequence, subscribers: Vec::new(), last: None });
+        Self { journal, events, snapshots, book }
     }
 
     pub(super) fn journal(&self) -> &Arc<dyn Journal> {
         &self.journal
     }
 
-    pub(super) fn subscribe(&mut self, subscriber: DerivedActorRef<Arc<Event>>) {
-        self.subscribers.push(subscriber);
+    pub(super) fn subscribe(&self, subscriber: DerivedActorRef<Arc<Event>>) {
+        self.book().subscribers.push(subscriber);
     }
 
-    /// Returns the number that the event got.
-    pub(super) fn publish(&mut self, event: Event) -> Sequence {
-        let event = self.journal.event(event);
-        let sequence = event.sequence;
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the last event.
+    pub(super) fn sequence(&self) -> Sequence {
+        self.book().sequence
+    }
+
+    /// Publishes what happened and what is now so, made for the number of the last event.
+    pub(super) fn publish(&self, events: Vec<Event>, present: impl FnOnce(Sequence) -> Snapshot) {
+        let mut book = self.book();
+        let events: Vec<_> = events.into_iter().map(|event| self.journal.event(event)).collect();
+        if let Some(event) = events.last() {
+            book.sequence = event.sequence;
+        }
+        self.snapshots.send_replace(present(book.sequence));
+        for event in events {
+            self.tell(&mut book, event);
+        }
+    }
+
+    /// Publishes the last present, and keeps the last event until nobody can tell another.
+    pub(super) fn conclude(&self, last: Event, present: impl FnOnce(Sequence) -> Snapshot) {
+        let mut book = self.book();
+        book.last = Some(last);
+        self.snapshots.send_replace(present(book.sequence));
+    }
+
+    /// Publishes an event that changes nothing but the history.
+    fn add(&self, book: &mut Book, event: Arc<Event>) {
+        book.sequence = event.sequence;
+        self.snapshots.send_modify(|present| present.sequence = event.sequence);
+        self.tell(book, event);
+    }
+
+    fn tell(&self, book: &mut Book, event: Arc<Event>) {
         log(&event);
-        self.subscribers.retain(|actor| actor.send_message(Arc::clone(&event)).is_ok());
+        book.subscribers.retain(|actor| actor.send_message(Arc::clone(&event)).is_ok());
         // No subscriber is no error: the journal has it.
         drop(self.events.send(event));
-        sequence
+    }
+}
+
+impl OrphanLog for Publisher {
+    fn orphaned(&self, ended: &Orphaned) {
+        let mut book = self.book();
+        let event = self.journal.orphaned(ended);
+        self.add(&mut book, event);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let mut book = self.book();
+        if let Some(last) = book.last.take() {
+            let last = self.journal.event(last);
+            self.add(&mut book, last);
+        }
     }
 }
 

@@ -5,21 +5,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ractor::{DerivedActorRef, RpcReplyPort};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::event::{EndReason, Event};
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Effect, Input, Reaction};
-use crate::domain::machine::Machine;
+use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
 use crate::domain::restart::RESTART_WINDOW;
-use crate::domain::spec::LifecycleMode;
+use crate::domain::spec::{LifecycleMode, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::Ticket;
-use crate::root::RootArgs;
 use crate::root::message::Answer;
 use crate::root::publish::Publisher;
 use crate::root::snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snapshot};
@@ -28,8 +26,7 @@ use crate::root::snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snaps
 #[derive(Debug)]
 pub(super) struct Service {
     machine: Machine,
-    publisher: Publisher,
-    snapshots: watch::Sender<Snapshot>,
+    publisher: Arc<Publisher>,
     /// The origin of the monotonic clock.
     origin: Instant,
     /// Callers that have no answer yet.
@@ -42,15 +39,13 @@ pub(super) struct Service {
     health: Option<(Incarnation, HealthNote)>,
     listed_models: Vec<String>,
     gpus: GpuView,
-    sequence: Sequence,
 }
 
 impl Service {
-    pub(super) fn new(args: RootArgs) -> Self {
+    pub(super) fn new(spec: ServiceSpec, resume: Resume, publisher: Arc<Publisher>) -> Self {
         Self {
-            machine: Machine::new(args.spec, args.resume),
-            publisher: Publisher::new(args.adapters.journal, args.events),
-            snapshots: args.snapshots,
+            machine: Machine::new(spec, resume),
+            publisher,
             origin: Instant::now(),
             waiting: HashMap::new(),
             ticket: Ticket::default(),
@@ -59,7 +54,6 @@ impl Service {
             health: None,
             listed_models: Vec::new(),
             gpus: GpuView::Pending,
-            sequence: args.resume.sequence,
         }
     }
 
@@ -79,11 +73,8 @@ impl Service {
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
         let Reaction { effects, events, answers } = self.machine.on(input, self.now());
         self.note_launch(&effects);
-        for event in events {
-            self.publish(event);
-        }
         // The present is published before anybody is told that it has come.
-        self.publish_snapshot();
+        self.publisher.publish(events, |sequence| self.snapshot(sequence));
         for (ticket, outcome) in answers {
             if let Some(reply) = self.waiting.remove(&ticket) {
                 // A caller that gave up waiting needs no answer.
@@ -102,18 +93,27 @@ impl Service {
         self.publisher.subscribe(subscriber);
     }
 
-    fn publish(&mut self, event: Event) {
-        self.sequence = self.publisher.publish(event);
-    }
-
     /// Hands out a ticket for a caller that is to be answered.
     pub(super) fn expect_answer(&mut self, reply: Answer) -> Ticket {
+        self.forget_those_who_left();
         self.ticket = self.ticket.next();
         self.waiting.insert(self.ticket, reply);
         self.ticket
     }
 
-    /// Says, once, that nobody supervises any more: what becomes of a vLLM that was left alive is
+    /// Callers that gave up are forgotten by the next one, so that there are never more of them than
+    /// of those who wait.
+    fn forget_those_who_left(&mut self) {
+        let machine = &mut self.machine;
+        self.waiting.retain(|ticket, reply| {
+            if reply.is_closed() {
+                machine.forget(*ticket);
+            }
+            !reply.is_closed()
+        });
+    }
+
+    /// Says, once, that nobody supervises any more, and why: what becomes of a vLLM that was left alive is
     /// unknown from now on.
     pub(super) fn end(&mut self, reason: EndReason) {
         if self.ended {
@@ -122,21 +122,24 @@ impl Service {
         self.ended = true;
         let now = self.now();
         let last = self.machine.end(reason, now);
-        self.publish(last);
-        let mut snapshot = self.snapshot();
+        self.publisher.conclude(last, |sequence| self.last_snapshot(reason, sequence));
+    }
+
+    fn last_snapshot(&self, reason: EndReason, sequence: Sequence) -> Snapshot {
+        let snapshot = self.snapshot(sequence);
         // What was proven down before an orderly end is down.
-        let is_known = reason == EndReason::ShutDown
+        let is_known = reason != EndReason::Killed
             && matches!(snapshot.state, ServiceState::Stopped | ServiceState::Failed);
-        if !is_known {
-            snapshot.state = ServiceState::Unknown;
+        Snapshot {
+            state: if is_known { snapshot.state } else { ServiceState::Unknown },
+            pid: None,
+            running_since: None,
+            launch: None,
+            listed_models: Vec::new(),
+            progress: None,
+            ended: Some(reason),
+            ..snapshot
         }
-        snapshot.ended = Some(reason);
-        snapshot.pid = None;
-        snapshot.running_since = None;
-        snapshot.launch = None;
-        snapshot.listed_models.clear();
-        snapshot.progress = None;
-        self.snapshots.send_replace(snapshot);
     }
 
     pub(super) fn note_health(&mut self, report: &HealthReport) {
@@ -194,14 +197,14 @@ impl Service {
     }
 
     pub(super) fn answer_snapshot(&self, reply: RpcReplyPort<Snapshot>) {
-        drop(reply.send(self.snapshot()));
+        drop(reply.send(self.snapshot(self.publisher.sequence())));
     }
 
     fn publish_snapshot(&self) {
-        self.snapshots.send_replace(self.snapshot());
+        self.publisher.publish(Vec::new(), |sequence| self.snapshot(sequence));
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self, sequence: Sequence) -> Snapshot {
         let (machine, now) = (&self.machine, self.now());
         let state = machine.state();
         let (running_since, progress) = match state {
@@ -230,7 +233,7 @@ impl Service {
             last_error: machine.last_error().cloned(),
             blocked: machine.blocked().cloned(),
             ended: None,
-            sequence: self.sequence,
+            sequence,
         }
     }
 
@@ -250,5 +253,37 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.end(EndReason::Killed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{broadcast, oneshot, watch};
+
+    use super::*;
+    use crate::domain::input::Request;
+    use crate::domain::spec::ExitPolicy;
+    use crate::testing::harness::Plan;
+    use crate::testing::journal::MemoryJournal;
+
+    #[tokio::test]
+    async fn who_waits_no_longer_leaves_nothing() {
+        let spec = Plan::new(ExitPolicy::Stop).spec;
+        let snapshots = watch::Sender::new(Snapshot::initial(spec.model.clone(), 3));
+        let (journal, events) = (Arc::<MemoryJournal>::default(), broadcast::Sender::new(8));
+        let publisher = Publisher::new(journal, events, snapshots, Sequence::NONE);
+        let mut service = Service::new(spec, Resume::default(), Arc::new(publisher));
+        let mut ask = || {
+            let (reply, answer) = oneshot::channel();
+            let ticket = service.expect_answer(reply.into());
+            assert!(service.take(Input::Request(ticket, Request::Ensure)).is_empty());
+            (answer, service.waiting.len(), service.machine().tickets().goals().count())
+        };
+        let (_waits, ..) = ask();
+        for _ in 0..10 {
+            let (gives_up, waiting, open) = ask();
+            assert_eq!((waiting, open), (2, 2));
+            drop(gives_up);
+        }
     }
 }

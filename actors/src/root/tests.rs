@@ -24,8 +24,10 @@ mod citizens;
 mod commands;
 mod crashes;
 mod deaths;
+mod draining;
 mod ending;
 mod linking;
+mod telling;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);

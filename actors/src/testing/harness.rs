@@ -233,7 +233,7 @@ impl Harness {
         self.wait_until(|snapshot| snapshot.state == state).await
     }
 
-    /// Waits until the supervisor has ended.
+    /// Waits until the supervisor has ended, and nobody is left who could tell of it.
     ///
     /// # Panics
     ///
@@ -242,6 +242,9 @@ impl Harness {
         if let Some(ended) = self.ended.take() {
             in_time(ended).await.expect("the supervisor's task has panicked");
         }
+        // Guards may act on threads of their own, which paused time does not wait for.
+        let mut snapshots = self.snapshots.clone();
+        while snapshots.changed().await.is_ok() {}
     }
 
     /// Kills the supervisor, as a bug in ractor would.

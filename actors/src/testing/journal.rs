@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::domain::event::Event;
 use crate::domain::id::Sequence;
 use crate::domain::input::CrashRecord;
-use crate::ports::{Journal, Orphaned, Page, PastEvents, Pending};
+use crate::ports::{Journal, OrphanLog, Orphaned, Page, PastEvents, Pending};
 
 /// A [`Journal`] in memory. It numbers from 1.
 #[derive(Debug, Default)]
@@ -79,10 +79,9 @@ impl Journal for MemoryJournal {
         self.pages().restarts.push(record.clone());
     }
 
-    fn orphaned(&self, ended: &Orphaned) {
-        let mut pages = self.pages();
-        pages.given = pages.given.next();
-        pages.ends.push(ended.clone());
+    fn orphaned(&self, ended: &Orphaned) -> Arc<Event> {
+        self.pages().ends.push(ended.clone());
+        self.event(ended.event())
     }
 
     fn events(&self, from: Sequence) -> Box<dyn PastEvents> {
@@ -99,6 +98,12 @@ impl Journal for MemoryJournal {
 
     fn closed(&self) -> Pending<'static, ()> {
         self.flushed()
+    }
+}
+
+impl OrphanLog for MemoryJournal {
+    fn orphaned(&self, ended: &Orphaned) {
+        drop(Journal::orphaned(self, ended));
     }
 }
 

@@ -26,9 +26,18 @@ struct Script {
     panics: u32,
     delay: Duration,
     in_hand: Option<InHand>,
+    counters: Counters,
     asked: Vec<Instant>,
     under_way: u32,
     most_under_way: u32,
+}
+
+/// Whether the counters can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Counters {
+    #[default]
+    Readable,
+    Unreadable,
 }
 
 /// What it finds.
@@ -54,7 +63,14 @@ impl ScriptedProbe {
 
     /// From now on the server has as much in hand; `None`, as at first: it does not say.
     pub fn has_in_hand(&self, in_hand: Option<InHand>) {
-        self.script().in_hand = in_hand;
+        let mut script = self.script();
+        script.in_hand = in_hand;
+        script.counters = Counters::Readable;
+    }
+
+    /// From now on nobody can read what the server has in hand.
+    pub fn hides_its_counters(&self) {
+        self.script().counters = Counters::Unreadable;
     }
 
     /// From now on nobody answers.
@@ -109,9 +125,13 @@ impl Probe for ScriptedProbe {
         })
     }
 
-    fn in_hand(&self) -> Pending<'static, Option<InHand>> {
-        let in_hand = self.script().in_hand;
-        Box::pin(std::future::ready(in_hand))
+    fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {
+        let script = self.script();
+        let answer = match script.counters {
+            Counters::Readable => Ok(script.in_hand),
+            Counters::Unreadable => Err(unreachable()),
+        };
+        Box::pin(std::future::ready(answer))
     }
 }
 

@@ -28,8 +28,8 @@ const END_MARGIN: Duration = Duration::from_secs(15);
 
 impl Turn<'_> {
     /// Lets the requests that run end, for as long as the grace period lasts.
-    pub(super) fn drain(&mut self, incarnation: Incarnation, then: Then) {
-        let stage = Stage::Draining { since: self.now };
+    pub(super) fn drain(&mut self, incarnation: Incarnation, phase: Phase, then: Then) {
+        let stage = Stage::Draining { phase, since: self.now };
         self.enter(State::Stopping(Stopping { incarnation, stage, then }), None);
         self.effect(Effect::Disregard);
         self.effect(Effect::Drain { incarnation });
@@ -39,11 +39,10 @@ impl Turn<'_> {
 
     /// Nothing runs any more, or is waited for no longer.
     pub(super) fn drained(&mut self, incarnation: Incarnation) {
-        let Some(since) = self.draining(incarnation) else { return };
+        let Some((phase, since)) = self.draining(incarnation) else { return };
         let whole = self.machine.spec.grace;
         let grace = whole.saturating_sub(self.now.since(since)).max(LEAST_GRACE.min(whole));
-        let (mode, phase) = (StopMode::Graceful, Phase::Serving);
-        self.effect(Effect::Stop { incarnation, mode, phase, grace });
+        self.effect(Effect::Stop { incarnation, mode: StopMode::Graceful, phase, grace });
     }
 
     /// The main process has ended while its requests were waited for.
@@ -53,13 +52,13 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends the drain of this launch, if it is being drained; returns since when it was.
-    fn draining(&mut self, of: Incarnation) -> Option<super::Moment> {
+    /// Ends the drain of this launch, if it is being drained; returns in which phase, and since when.
+    fn draining(&mut self, of: Incarnation) -> Option<(Phase, super::Moment)> {
         let State::Stopping(stopping) = &mut self.machine.state else { return None };
         match stopping.stage {
-            Stage::Draining { since } if stopping.incarnation == of => {
+            Stage::Draining { phase, since } if stopping.incarnation == of => {
                 stopping.stage = Stage::Ending;
-                Some(since)
+                Some((phase, since))
             }
             Stage::Draining { .. } | Stage::Ending => None,
         }

@@ -88,10 +88,10 @@ impl Turn<'_> {
             // It was looked for before somebody wanted another model.
             Then::Launch if model != *self.machine.models.wanted() => {
                 self.models(|models| models.found(&model));
-                self.dismantle(incarnation, then);
+                self.retire(incarnation, then);
             }
             Then::AsFound | Then::Launch => self.watch(incarnation, pid, model),
-            Then::Rest => self.dismantle(incarnation, then),
+            Then::Rest => self.retire(incarnation, then),
         }
     }
 
@@ -111,7 +111,14 @@ impl Turn<'_> {
         }
     }
 
-    /// Stops what an earlier supervisor left.
+    /// Ends a vLLM that an earlier supervisor, or process actor, left: it may have requests in hand,
+    /// and it may load.
+    fn retire(&mut self, incarnation: Incarnation, then: Then) {
+        self.machine.incarnation = self.machine.incarnation.max(incarnation);
+        self.drain(incarnation, Phase::Loading, then);
+    }
+
+    /// Stops what an earlier supervisor left that is of use to nobody.
     fn dismantle(&mut self, incarnation: Incarnation, then: Then) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         self.enter(State::Stopping(Stopping { incarnation, stage: Stage::Ending, then }), None);

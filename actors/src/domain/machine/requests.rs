@@ -205,7 +205,7 @@ impl Turn<'_> {
             | State::Failed { .. } => return,
         };
         match (phase, mode) {
-            (Phase::Serving, StopMode::Graceful) => self.drain(incarnation, then),
+            (Phase::Serving, StopMode::Graceful) => self.drain(incarnation, phase, then),
             (Phase::Loading, _) | (Phase::Serving, StopMode::Immediate) => {
                 self.enter(stopping(incarnation, Stage::Ending, then), None);
                 self.effect(Effect::Disregard);

@@ -223,6 +223,8 @@ async fn a_fourth_death_within_a_minute_ends_the_supervisor_in_order() {
     harness.child::<ModelLoaderMessage>().kill();
 
     harness.wait_for_end().await;
+    assert_eq!(why_it_ended(&harness), Some(EndReason::ActorsDied));
+    assert_eq!(harness.snapshot().state, Stopped);
     assert_eq!(harness.path()[2..], [Running, Stopping, Stopped]);
     assert_eq!(calls(&process), [Call::Signalled(Signal::Terminate), Call::Swept]);
 }
@@ -272,6 +274,8 @@ async fn a_fourth_death_of_the_process_actor_leaves_vllm_to_its_guard() {
         harness.child::<ProcessMessage>().kill();
 
         harness.wait_for_end().await;
+        assert_eq!(why_it_ended(&harness), Some(EndReason::ActorsDied));
+        assert_eq!(harness.snapshot().state, Unknown);
         let ends = harness.world.journal.orphaned();
         assert!(ends.iter().all(|ended| ended.outcome == outcome), "{ends:?}");
         assert_eq!(ends.len(), 4);
@@ -296,6 +300,21 @@ async fn deaths_that_are_far_apart_never_end_the_supervisor() {
         harness.stays_for(MINUTE / 2, |snapshot| snapshot.state == Running).await;
     }
     goes_on_undisturbed(&harness, &process);
+}
+
+/// What the last event says.
+fn why_it_ended(harness: &Harness) -> Option<EndReason> {
+    match harness.events().pop()?.kind {
+        EventKind::SupervisorEnded { reason } => Some(reason),
+        EventKind::StateChanged { .. }
+        | EventKind::LoadProgressed { .. }
+        | EventKind::RestartScheduled { .. }
+        | EventKind::HealthChanged { .. }
+        | EventKind::ModelWanted { .. }
+        | EventKind::CleanupBlocked { .. }
+        | EventKind::Orphaned { .. }
+        | EventKind::ModelSwitched { .. } => None,
+    }
 }
 
 async fn adopted_again(harness: &Harness) {

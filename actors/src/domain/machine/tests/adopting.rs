@@ -1,11 +1,11 @@
 //! What an earlier supervisor, or a process actor that was lost, has left.
 
 use super::script::{
-    Script, adopted, ensure, exited, healthy, launched, load, model, nothing_found, remnant_found,
-    restart_due, start, stop, unauthorised, vacated,
+    Script, adopted, drained, ensure, exited, healthy, launched, load, model, no, nothing_found,
+    remnant_found, restart_due, start, stop, unauthorised, vacated,
 };
 use crate::domain::cause::Code;
-use crate::domain::diagnosis::Exit;
+use crate::domain::diagnosis::{Exit, Phase};
 use crate::domain::input::{Effect, Input, StopMode};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::report::ProcessReport;
@@ -29,6 +29,25 @@ fn what_is_found_is_taken_over_unless_it_is_not_wanted() {
     s.on(stop(StopMode::Graceful));
     assert_eq!(s.on(adopted(7, "org/a")).path, [ServiceState::Stopping]);
     assert_eq!(s.on(vacated(7)).path, [ServiceState::Stopped]);
+}
+
+#[test]
+fn a_vllm_that_is_found_but_not_wanted_may_answer_its_requests_before_it_is_stopped() {
+    let mut unwanted = Script::running();
+    unwanted.on(Input::ProcessActorLost);
+    unwanted.on(stop(StopMode::Graceful));
+    let mut of_another_model = Script::unknown();
+    of_another_model.on(load("org/b"));
+    for mut s in [unwanted, of_another_model] {
+        let found = s.on(adopted(1, "org/a")).effects;
+        assert!(found.contains(&Effect::Drain { incarnation: no(1) }), "{found:?}");
+        assert!(!found.iter().any(|it| matches!(it, Effect::Stop { .. })), "{found:?}");
+        // It may load, and swallow the first SIGTERM.
+        let effects = s.on(drained(1)).effects;
+        let (mode, phase) = (StopMode::Graceful, Phase::Loading);
+        let grace = s.machine.spec().grace;
+        assert_eq!(effects, [Effect::Stop { incarnation: no(1), mode, phase, grace }]);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::script::{
     silence_due, spec, start, stop, unhealthy, vacated,
 };
 use crate::domain::cause::{Cause, Code};
-use crate::domain::diagnosis::Exit;
+use crate::domain::diagnosis::{Exit, Phase};
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Sequence;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
@@ -148,7 +148,7 @@ fn state_in(situation: Situation) -> State {
         State::Unknown(Unknown { incarnation: Some(no(1)), then, lingering })
     };
     let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
-    let draining = Stage::Draining { since: noon() };
+    let draining = Stage::Draining { phase: Phase::Serving, since: noon() };
     let stuck = || Cleanup::Blocked(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
     let now = Next::RestartNow(Origin::Restart);
     let crashed = |cleanup, next| {

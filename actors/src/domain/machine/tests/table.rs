@@ -21,7 +21,7 @@ const TABLE: [&str; 3] = [
      NeedOther         want      want      .         want      want      .         want     want     .
      ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down     down     down
      Drained           .         .         .         .         .         .         .        .        .
-     Adopted           watch     remove    watch     watch     remove    watch     watch    remove   watch
+     Adopted           watch     drain     watch     watch     drain     watch     watch    drain    watch
      RemnantFound      remove    remove    remove    remove    remove    remove    remove   remove   remove
      NothingFound      halt      halt      relaunch  halt      halt      relaunch  halt     halt     relaunch
      LookFailed        .         .         .         .         .         .         .        .        .

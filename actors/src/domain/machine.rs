@@ -16,8 +16,8 @@ use crate::domain::report::Work;
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Stage, Starting, State, Stopping, Then,
-    Unknown,
+    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Silence, Stage, Starting, State,
+    Stopping, Then, Unknown,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{Goal, Missed, OpenTickets, Outcome};
@@ -251,6 +251,7 @@ impl Turn<'_> {
             last_sign: self.now,
             last_busy: self.now,
             next_look: self.now.monotonic,
+            silence: Silence::Borne,
             work: (self.now, Work::default()),
             progress: None,
             misses: 0,

@@ -139,6 +139,8 @@ pub struct Starting {
     pub last_busy: Moment,
     /// When it is to be asked next whether it still moves.
     pub next_look: Duration,
+    /// Whether it is about to be judged for its silence.
+    pub silence: Silence,
     /// The work that was seen last, and when.
     pub work: (Moment, Work),
     /// How far the load is, if the log has told.
@@ -165,6 +167,16 @@ pub enum FirstOutput {
     Awaited,
     /// Output came: the model load timeout applies.
     Seen,
+}
+
+/// What is thought of the silence of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It has not lasted too long.
+    Borne,
+    /// It has: whether anything moves has been asked once more, and the next look decides. What
+    /// was said already may wait to be heard, if it is we who were slow.
+    Questioned,
 }
 
 /// A launch that serves.

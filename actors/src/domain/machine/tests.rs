@@ -11,6 +11,7 @@ mod exploration;
 mod loading;
 mod properties;
 mod script;
+mod standing_still;
 mod stopping;
 mod switching;
 mod table;

@@ -17,11 +17,12 @@ use crate::domain::id::Sequence;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
 use crate::domain::loading::LoadNews;
 use crate::domain::machine::{Machine, Resume};
+use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Stage, Starting, State, Stopping, Then,
-    Unknown,
+    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Silence, Stage, Starting, State,
+    Stopping, Then, Unknown,
 };
 
 /// An enum that cannot forget one of its own in `ALL`.
@@ -40,14 +41,14 @@ macro_rules! listed {
 listed! {
     /// A state with as much of its data as decides what follows.
     ///
-    /// `Look…` is unknown before the first look, `Lost…` unknown since the process actor was lost,
+    /// `Quiet` is loading and asked for the last time whether it moves. `Look…` is unknown before the first look, `Lost…` unknown since the process actor was lost,
     /// `Hang…` unknown because something outlives SIGKILL, `Drain…` stopping once the requests have
     /// ended, `End…` stopping, `Clear…` crashed with something left, `Stuck…` with something that
     /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left.
     /// `…Idle`, `…Rest` and `…Up` are [`Then::AsFound`], [`Then::Rest`] and [`Then::Launch`].
     Situation {
         LookIdle, LookRest, LookUp, LostIdle, LostRest, LostUp, HangIdle, HangRest, HangUp,
-        Stopped, Failed, Silent, Loading, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
+        Stopped, Failed, Silent, Loading, Quiet, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
         ClearAt, ClearNow, ClearGive, StuckAt, StuckNow, StuckGive, SeekAt, SeekNow, SeekGive, Backoff,
     }
 }
@@ -102,7 +103,10 @@ pub(super) fn situation(state: &State) -> Situation {
         },
         State::Stopped => Situation::Stopped,
         State::Starting(Starting { pid: None, .. }) => Situation::Silent,
-        State::Starting(Starting { pid: Some(_), .. }) => Situation::Loading,
+        State::Starting(Starting { pid: Some(_), silence, .. }) => match silence {
+            Silence::Borne => Situation::Loading,
+            Silence::Questioned => Situation::Quiet,
+        },
         State::Running(_) => Situation::Running,
         State::Stopping(Stopping { stage: Stage::Draining { .. }, then, .. }) => match then {
             Then::Rest => Situation::DrainRest,
@@ -170,6 +174,12 @@ fn state_in(situation: Situation) -> State {
         Situation::Failed => State::Failed { cause: limit },
         Situation::Silent => State::Starting(starting(None)),
         Situation::Loading => State::Starting(starting(Some(pid(1)))),
+        Situation::Quiet => {
+            let long_ago = Moment { monotonic: Duration::ZERO, ..noon() };
+            let (last_sign, silence) = (long_ago, Silence::Questioned);
+            let last_busy = last_sign;
+            State::Starting(Starting { last_sign, last_busy, silence, ..starting(Some(pid(1))) })
+        }
         Situation::Running => {
             let (incarnation, pid, since, model) = (no(1), pid(1), noon(), spec().model);
             State::Running(Running { incarnation, model, pid, since, failures: 0 })
@@ -203,6 +213,7 @@ fn starting(pid: Option<u32>) -> Starting {
         last_sign: noon(),
         last_busy: noon(),
         next_look: noon().monotonic,
+        silence: Silence::Borne,
         work: (noon(), Work::default()),
         progress: None,
         misses: 0,

@@ -84,9 +84,18 @@ impl Node {
         let verdict =
             self.machine.ledger().clone().judge(policy, &cause, None, Occasion::Ended, noon());
         let situation = situation(self.machine.state());
+        let silence = match self.machine.state() {
+            State::Starting(starting) => Some(starting.silence),
+            State::Unknown(_)
+            | State::Stopped
+            | State::Running(_)
+            | State::Stopping(_)
+            | State::Crashed(_)
+            | State::Failed { .. } => None,
+        };
         let models = self.machine.models();
         let world = self.world.shape(self.machine.incarnation());
-        format!("{situation:?} {models:?} {:?} {verdict:?} {world:?}", self.open)
+        format!("{situation:?} {silence:?} {models:?} {:?} {verdict:?} {world:?}", self.open)
     }
 
     fn successors(&self) -> Vec<Self> {

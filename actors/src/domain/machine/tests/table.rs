@@ -47,44 +47,44 @@ const TABLE: [&str; 3] = [
      WindowDue         .         .         .         .         .         .         .        .        .
      EndDue            .         .         .         .         .         .         .        .        .
      ProcessActorLost  look      look      look      look      look      look      relook   relook   relook",
-    "                  Stopped Failed Silent   Loading  Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
-     Start             launch  launch .        .        .          want      .         want      want      .
-     Ensure            launch  .      .        .        .          want      .         want      want      .
-     StopGraceful      .       halt   end      end      drain      .         rest      rest      .         rest
-     StopImmediate     .       halt   end      end      end        hasten    hasten    hasten    hasten    hasten
-     Restart           launch  launch cycle    cycle    drain-up   want      .         want      want      .
-     LoadSame          launch  launch .        .        .          want      .         want      want      .
-     LoadOther         launch  launch cycle    cycle    drain-up   want      .         want      want      .
-     NeedSame          launch  .      .        .        .          want      .         want      want      .
-     NeedOther         launch  .      cycle    cycle    drain-up   want      .         want      want      .
-     ShutDown          down    down   down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
-     Drained           .       .      .        .        .          hasten    order     .         .         .
-     Adopted           .       .      .        .        .          .         .         .         .         .
-     RemnantFound      .       .      .        .        .          .         .         .         .         .
-     NothingFound      .       .      .        .        .          .         .         .         .         .
-     LookFailed        .       .      .        .        .          .         .         .         .         .
-     Launched          .       .      exists   .        .          .         .         .         .         .
-     LaunchFailed      .       .      miss     miss     .          halt      relaunch  halt      halt      relaunch
-     Exited            .       .      crash    crash    crash      reap      reap      .         .         .
-     MemberDied        .       .      crash    crash    crash      .         .         .         .         .
-     Vacated           .       .      .        .        .          halt      relaunch  halt      halt      relaunch
-     Lingered          .       .      .        .        .          hang      hang      hang      hang      hang
-     Sampled           .       .      .        .        .          .         .         .         .         .
-     Healthy           .       .      .        run      .          .         .         .         .         .
-     Unhealthy         .       .      .        .        crash      .         .         .         .         .
-     ModelMissing      .       .      crash    crash    crash      .         .         .         .         .
-     PortTaken         .       .      .        crash    crash      .         .         .         .         .
-     ListenerUnknown   .       .      .        .        .          .         .         .         .         .
-     Began             .       .      .        .        .          .         .         .         .         .
-     Progressed        .       .      .        .        .          .         .         .         .         .
-     Stands            .       .      .        .        .          .         .         .         .         .
-     Listens           .       .      probe    probe    .          .         .         .         .         .
-     RestartDue        .       .      .        .        .          .         .         .         .         .
-     SilenceDue        .       .      ask      ask      .          .         .         .         .         .
-     DrainDue          .       .      .        .        .          hasten    order     .         .         .
-     WindowDue         .       .      .        .        .          .         .         .         .         .
-     EndDue            .       .      .        .        .          .         .         .         .         .
-     ProcessActorLost  .       .      lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
+    "                  Stopped Failed Silent   Loading  Quiet    Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
+     Start             launch  launch .        .        .        .          want      .         want      want      .
+     Ensure            launch  .      .        .        .        .          want      .         want      want      .
+     StopGraceful      .       halt   end      end      end      drain      .         rest      rest      .         rest
+     StopImmediate     .       halt   end      end      end      end        hasten    hasten    hasten    hasten    hasten
+     Restart           launch  launch cycle    cycle    cycle    drain-up   want      .         want      want      .
+     LoadSame          launch  launch .        .        .        .          want      .         want      want      .
+     LoadOther         launch  launch cycle    cycle    cycle    drain-up   want      .         want      want      .
+     NeedSame          launch  .      .        .        .        .          want      .         want      want      .
+     NeedOther         launch  .      cycle    cycle    cycle    drain-up   want      .         want      want      .
+     ShutDown          down    down   down-end down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
+     Drained           .       .      .        .        .        .          hasten    order     .         .         .
+     Adopted           .       .      .        .        .        .          .         .         .         .         .
+     RemnantFound      .       .      .        .        .        .          .         .         .         .         .
+     NothingFound      .       .      .        .        .        .          .         .         .         .         .
+     LookFailed        .       .      .        .        .        .          .         .         .         .         .
+     Launched          .       .      exists   .        .        .          .         .         .         .         .
+     LaunchFailed      .       .      miss     miss     miss     .          halt      relaunch  halt      halt      relaunch
+     Exited            .       .      crash    crash    crash    crash      reap      reap      .         .         .
+     MemberDied        .       .      crash    crash    crash    crash      .         .         .         .         .
+     Vacated           .       .      .        .        .        .          halt      relaunch  halt      halt      relaunch
+     Lingered          .       .      .        .        .        .          hang      hang      hang      hang      hang
+     Sampled           .       .      .        .        .        .          .         .         .         .         .
+     Healthy           .       .      .        run      run      .          .         .         .         .         .
+     Unhealthy         .       .      .        .        .        crash      .         .         .         .         .
+     ModelMissing      .       .      crash    crash    crash    crash      .         .         .         .         .
+     PortTaken         .       .      .        crash    crash    crash      .         .         .         .         .
+     ListenerUnknown   .       .      .        .        .        .          .         .         .         .         .
+     Began             .       .      .        .        .        .          .         .         .         .         .
+     Progressed        .       .      .        .        .        .          .         .         .         .         .
+     Stands            .       .      .        .        .        .          .         .         .         .         .
+     Listens           .       .      probe    probe    probe    .          .         .         .         .         .
+     RestartDue        .       .      .        .        .        .          .         .         .         .         .
+     SilenceDue        .       .      ask      ask      crash    .          .         .         .         .         .
+     DrainDue          .       .      .        .        .        .          hasten    order     .         .         .
+     WindowDue         .       .      .        .        .        .          .         .         .         .         .
+     EndDue            .       .      .        .        .        .          .         .         .         .         .
+     ProcessActorLost  .       .      lose-up  lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
     "                  ClearAt   ClearNow  ClearGive StuckAt   StuckNow  StuckGive SeekAt    SeekNow   SeekGive  Backoff
      Start             want      .         want      want      .         want      want      .         want      launch
      Ensure            .         .         .         .         .         .         .         .         .         .

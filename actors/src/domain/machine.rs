@@ -269,8 +269,9 @@ impl Turn<'_> {
     fn proceed(&mut self, then: Then) {
         self.rest();
         match then {
-            Then::Launch if self.machine.ending == Ending::No => self.launch(Origin::Asked),
-            Then::Launch | Then::Rest | Then::AsFound => {}
+            Then::Launch(origin) if self.machine.ending == Ending::No => self.launch(origin),
+            Then::Replace if self.machine.ending == Ending::No => self.launch(Origin::Asked),
+            Then::Launch(_) | Then::Replace | Then::Rest | Then::AsFound => {}
         }
     }
 

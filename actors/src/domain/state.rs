@@ -224,8 +224,10 @@ pub enum Then {
     AsFound,
     /// Stay down.
     Rest,
-    /// Launch.
-    Launch,
+    /// Be up: keep what is found if it is what would be launched, launch if nothing is.
+    Launch(Origin),
+    /// Launch another one, because somebody asked for that: what is found is ended first.
+    Replace,
 }
 
 /// A launch that ended without being asked.
@@ -263,6 +265,32 @@ pub enum Next {
     RestartNow(Origin),
     /// `Failed`, as soon as nothing is left.
     GiveUp(Cause),
+}
+
+impl Then {
+    /// The same for a launch that was told to end: whatever of it is found is not kept.
+    pub(super) fn once_ended(self) -> Self {
+        match self {
+            Self::Launch(_) => Self::Replace,
+            Self::AsFound | Self::Rest | Self::Replace => self,
+        }
+    }
+
+    /// Whether it leads to a launch.
+    pub fn is_up(self) -> bool {
+        match self {
+            Self::Launch(_) | Self::Replace => true,
+            Self::AsFound | Self::Rest => false,
+        }
+    }
+
+    /// What follows now that an operator wants it up.
+    pub(super) fn asked_for(self) -> Self {
+        match self {
+            Self::AsFound | Self::Rest | Self::Launch(_) => Self::Launch(Origin::Asked),
+            Self::Replace => Self::Replace,
+        }
+    }
 }
 
 impl State {

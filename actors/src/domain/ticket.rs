@@ -69,8 +69,9 @@ pub enum Missed {
         /// Why the switch failed.
         cause: Cause,
     },
-    /// Something outlives SIGKILL, or cannot be proven gone.
-    #[error("the service could not be stopped: {0}")]
+    /// Something outlives SIGKILL, or cannot be proven gone, and nobody can say for how long: what
+    /// was asked for stays asked for, and happens once it is gone.
+    #[error("what is left of an earlier launch stands in the way: {0}")]
     Lingering(Cause),
     /// The supervisor is ending.
     #[error("the supervisor is ending")]

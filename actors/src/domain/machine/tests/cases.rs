@@ -45,9 +45,11 @@ listed! {
     /// `Hang…` unknown because something outlives SIGKILL, `Drain…` stopping once the requests have
     /// ended, `End…` stopping, `Clear…` crashed with something left, `Stuck…` with something that
     /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left.
-    /// `…Idle`, `…Rest` and `…Up` are [`Then::AsFound`], [`Then::Rest`] and [`Then::Launch`].
+    /// `…Idle`, `…Rest`, `…Up` and `…Anew` are [`Then::AsFound`], [`Then::Rest`], [`Then::Launch`]
+    /// and [`Then::Replace`].
     Situation {
-        LookIdle, LookRest, LookUp, LostIdle, LostRest, LostUp, HangIdle, HangRest, HangUp,
+        LookIdle, LookRest, LookUp, LookAnew, LostIdle, LostRest, LostUp, LostAnew, HangIdle, HangRest,
+        HangUp, HangAnew,
         Stopped, Failed, Silent, Loading, Quiet, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
         ClearAt, ClearNow, ClearGive, StuckAt, StuckNow, StuckGive, SeekAt, SeekNow, SeekGive, Backoff,
     }
@@ -89,17 +91,20 @@ pub(super) fn situation(state: &State) -> Situation {
         State::Unknown(Unknown { incarnation: None, then, .. }) => match then {
             Then::AsFound => Situation::LookIdle,
             Then::Rest => Situation::LookRest,
-            Then::Launch => Situation::LookUp,
+            Then::Launch(_) => Situation::LookUp,
+            Then::Replace => Situation::LookAnew,
         },
         State::Unknown(Unknown { incarnation: Some(_), then, lingering: None }) => match then {
             Then::AsFound => Situation::LostIdle,
             Then::Rest => Situation::LostRest,
-            Then::Launch => Situation::LostUp,
+            Then::Launch(_) => Situation::LostUp,
+            Then::Replace => Situation::LostAnew,
         },
         State::Unknown(Unknown { incarnation: Some(_), then, lingering: Some(_) }) => match then {
             Then::AsFound => Situation::HangIdle,
             Then::Rest => Situation::HangRest,
-            Then::Launch => Situation::HangUp,
+            Then::Launch(_) => Situation::HangUp,
+            Then::Replace => Situation::HangAnew,
         },
         State::Stopped => Situation::Stopped,
         State::Starting(Starting { pid: None, .. }) => Situation::Silent,
@@ -110,13 +115,13 @@ pub(super) fn situation(state: &State) -> Situation {
         State::Running(_) => Situation::Running,
         State::Stopping(Stopping { stage: Stage::Draining { .. }, then, .. }) => match then {
             Then::Rest => Situation::DrainRest,
-            Then::Launch => Situation::DrainUp,
+            Then::Launch(_) | Then::Replace => Situation::DrainUp,
             Then::AsFound => panic!("what is drained was asked to stop"),
         },
         State::Stopping(Stopping { stage: Stage::Ending, then, .. }) => match then {
             Then::AsFound => Situation::EndIdle,
             Then::Rest => Situation::EndRest,
-            Then::Launch => Situation::EndUp,
+            Then::Launch(_) | Then::Replace => Situation::EndUp,
         },
         State::Crashed(Crashed { cleanup, next, .. }) => match (cleanup, next) {
             (Cleanup::Underway, Next::RestartAt(_)) => Situation::ClearAt,
@@ -144,6 +149,9 @@ pub(super) fn machine_in(situation: Situation) -> Machine {
     Machine { state: state_in(situation), ..Machine::new(spec, resume) }
 }
 
+/// That it is to be up, as somebody asked.
+const UP: Then = Then::Launch(Origin::Asked);
+
 fn state_in(situation: Situation) -> State {
     let unknown =
         |incarnation, then| State::Unknown(Unknown { incarnation, then, lingering: None });
@@ -163,13 +171,16 @@ fn state_in(situation: Situation) -> State {
     match situation {
         Situation::LookIdle => unknown(None, Then::AsFound),
         Situation::LookRest => unknown(None, Then::Rest),
-        Situation::LookUp => unknown(None, Then::Launch),
+        Situation::LookUp => unknown(None, UP),
+        Situation::LookAnew => unknown(None, Then::Replace),
         Situation::LostIdle => unknown(Some(no(1)), Then::AsFound),
         Situation::LostRest => unknown(Some(no(1)), Then::Rest),
-        Situation::LostUp => unknown(Some(no(1)), Then::Launch),
+        Situation::LostUp => unknown(Some(no(1)), UP),
+        Situation::LostAnew => unknown(Some(no(1)), Then::Replace),
         Situation::HangIdle => hanging(Then::AsFound),
         Situation::HangRest => hanging(Then::Rest),
-        Situation::HangUp => hanging(Then::Launch),
+        Situation::HangUp => hanging(UP),
+        Situation::HangAnew => hanging(Then::Replace),
         Situation::Stopped => State::Stopped,
         Situation::Failed => State::Failed { cause: limit },
         Situation::Silent => State::Starting(starting(None)),
@@ -185,10 +196,10 @@ fn state_in(situation: Situation) -> State {
             State::Running(Running { incarnation, model, pid, since, failures: 0 })
         }
         Situation::DrainRest => stopping(draining, Then::Rest),
-        Situation::DrainUp => stopping(draining, Then::Launch),
+        Situation::DrainUp => stopping(draining, UP),
         Situation::EndIdle => stopping(Stage::Ending, Then::AsFound),
         Situation::EndRest => stopping(Stage::Ending, Then::Rest),
-        Situation::EndUp => stopping(Stage::Ending, Then::Launch),
+        Situation::EndUp => stopping(Stage::Ending, UP),
         Situation::ClearAt => crashed(Cleanup::Underway, Next::RestartAt(noon().wall)),
         Situation::ClearNow => crashed(Cleanup::Underway, now),
         Situation::ClearGive => crashed(Cleanup::Underway, Next::GiveUp(limit)),

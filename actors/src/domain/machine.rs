@@ -16,8 +16,8 @@ use crate::domain::report::Work;
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Stage, Starting, State, Stopping, Then,
-    Unknown,
+    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Silence, Stage, Starting, State,
+    Stopping, Then, Unknown,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
@@ -256,6 +256,7 @@ impl Turn<'_> {
             last_sign: self.now,
             last_busy: self.now,
             next_look: self.now.monotonic,
+            silence: Silence::Borne,
             work: (self.now, Work::default()),
             progress: None,
             misses: 0,
@@ -273,8 +274,9 @@ impl Turn<'_> {
     fn proceed(&mut self, then: Then) {
         self.rest();
         match then {
-            Then::Launch if self.machine.ending == Ending::No => self.launch(Origin::Asked),
-            Then::Launch | Then::Rest | Then::AsFound => {}
+            Then::Launch(origin) if self.machine.ending == Ending::No => self.launch(origin),
+            Then::Replace if self.machine.ending == Ending::No => self.launch(Origin::Asked),
+            Then::Launch(_) | Then::Replace | Then::Rest | Then::AsFound => {}
         }
     }
 

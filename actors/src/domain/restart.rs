@@ -81,7 +81,7 @@ pub enum Verdict {
 pub enum Occasion {
     /// A launch that somebody asked for could not be begun: nothing of it exists.
     AskedFor,
-    /// A restart of ours could not be begun: nothing of it exists.
+    /// A restart of ours could not be begun, or came to nothing for want of what it needs.
     NothingStarted,
     /// Something ran, and ended or was judged dead.
     Ended,

@@ -140,6 +140,8 @@ pub struct Starting {
     pub last_busy: Moment,
     /// When it is to be asked next whether it still moves.
     pub next_look: Duration,
+    /// Whether it is about to be judged for its silence.
+    pub silence: Silence,
     /// The work that was seen last, and when.
     pub work: (Moment, Work),
     /// How far the load is, if the log has told.
@@ -166,6 +168,16 @@ pub enum FirstOutput {
     Awaited,
     /// Output came: the model load timeout applies.
     Seen,
+}
+
+/// What is thought of the silence of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It has not lasted too long.
+    Borne,
+    /// It has: whether anything moves has been asked once more, and the next look decides. What
+    /// was said already may wait to be heard, if it is we who were slow.
+    Questioned,
 }
 
 /// A launch that serves.
@@ -215,8 +227,10 @@ pub enum Then {
     AsFound,
     /// Stay down.
     Rest,
-    /// Launch.
-    Launch,
+    /// Be up: keep what is found if it is what would be launched, launch if nothing is.
+    Launch(Origin),
+    /// Launch another one, because somebody asked for that: what is found is ended first.
+    Replace,
 }
 
 /// A launch that ended without being asked.
@@ -254,6 +268,32 @@ pub enum Next {
     RestartNow(Origin),
     /// `Failed`, as soon as nothing is left.
     GiveUp(Cause),
+}
+
+impl Then {
+    /// The same for a launch that was told to end: whatever of it is found is not kept.
+    pub(super) fn once_ended(self) -> Self {
+        match self {
+            Self::Launch(_) => Self::Replace,
+            Self::AsFound | Self::Rest | Self::Replace => self,
+        }
+    }
+
+    /// Whether it leads to a launch.
+    pub fn is_up(self) -> bool {
+        match self {
+            Self::Launch(_) | Self::Replace => true,
+            Self::AsFound | Self::Rest => false,
+        }
+    }
+
+    /// What follows now that an operator wants it up.
+    pub(super) fn asked_for(self) -> Self {
+        match self {
+            Self::AsFound | Self::Rest | Self::Launch(_) => Self::Launch(Origin::Asked),
+            Self::Replace => Self::Replace,
+        }
+    }
 }
 
 impl State {

@@ -69,8 +69,9 @@ pub enum CommandError {
         /// Why the switch failed.
         cause: Cause,
     },
-    /// Something of vLLM outlives SIGKILL. It is still being tried.
-    #[error("the service could not be stopped: {0}")]
+    /// Something of vLLM outlives SIGKILL, or cannot be looked for. It is still being tried, and what
+    /// was asked for happens once it is gone.
+    #[error("what is left of an earlier launch stands in the way: {0}")]
     StillAlive(Cause),
     /// The text names no model. Nothing was done.
     #[error("`{text}` names no model: {reason}")]

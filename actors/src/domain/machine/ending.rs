@@ -73,7 +73,7 @@ impl Turn<'_> {
         self.machine.ending = Ending::Asked;
         self.disappoint(&CommandError::SupervisorEnded);
         match (self.machine.spec.on_exit, &mut self.machine.state) {
-            (ExitPolicy::Detach, State::Unknown(Unknown { then, .. })) if *then == Then::Launch => {
+            (ExitPolicy::Detach, State::Unknown(Unknown { then, .. })) if then.is_up() => {
                 *then = Then::AsFound;
             }
             (_, State::Stopped | State::Failed { .. })

@@ -40,6 +40,10 @@ impl Turn<'_> {
                 (Origin::Asked, _) if cause.code == Code::PortInUse => Occasion::AskedFor,
                 (Origin::Asked, Cleanup::Done) => Occasion::AskedFor,
                 (Origin::Restart, Cleanup::Done) => Occasion::NothingStarted,
+                // Somebody was faster: the port was free when we looked.
+                (Origin::Restart, _) if cause.code == Code::PortInUse && healthy_for.is_none() => {
+                    Occasion::NothingStarted
+                }
                 (_, Cleanup::Underway | Cleanup::Blocked(_) | Cleanup::Searching) => {
                     Occasion::Ended
                 }

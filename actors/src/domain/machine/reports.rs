@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Cleanup, CommandError, Crashed, Goal, Running, Stage, Starting, State, Stopping, Then, Turn,
-    Unknown,
+    Cleanup, CommandError, Crashed, Goal, Next, Origin, Running, Stage, Starting, State, Stopping,
+    Then, Turn, Unknown,
 };
 use crate::domain::absence::Doubt;
 use crate::domain::cause::{Cause, Code, RetryClass};
@@ -86,12 +86,12 @@ impl Turn<'_> {
         };
         match then {
             // It was looked for before somebody wanted another model.
-            Then::Launch if model != *self.machine.models.wanted() => {
+            Then::Launch(_) | Then::Replace if model != *self.machine.models.wanted() => {
                 self.models(|models| models.found(&model));
                 self.retire(incarnation, then);
             }
-            Then::AsFound | Then::Launch => self.watch(incarnation, pid, model),
-            Then::Rest => self.retire(incarnation, then),
+            Then::AsFound | Then::Launch(_) => self.watch(incarnation, pid, model),
+            Then::Rest | Then::Replace => self.retire(incarnation, then),
         }
     }
 
@@ -226,7 +226,7 @@ impl Turn<'_> {
         let cause = Cause::new(Code::Unrecognised, said);
         match &mut self.machine.state {
             State::Stopping(Stopping { then, .. }) => {
-                let (incarnation, then) = (Some(incarnation), *then);
+                let (incarnation, then) = (Some(incarnation), then.once_ended());
                 self.machine.last_error = Some(cause.clone());
                 let doubt = Unknown { incarnation, then, lingering: Some(cause.clone()) };
                 self.enter(State::Unknown(doubt), Some(cause.clone()));
@@ -243,7 +243,27 @@ impl Turn<'_> {
                 return;
             }
         }
-        self.emit(EventKind::CleanupBlocked { cause: cause.clone() });
+        self.emit(EventKind::CleanupBlocked { cause });
+        self.answer_blocked();
+    }
+
+    /// Nobody can say how long what is left stands in the way: whoever waits is told so, and what
+    /// they wish for stays wished for.
+    pub(super) fn answer_blocked(&mut self) {
+        let Some(cause) = self.machine.blocked().cloned() else { return };
+        let missed = match &self.machine.state {
+            State::Crashed(Crashed { next: Next::GiveUp(last), .. }) => {
+                CommandError::Failed(last.clone())
+            }
+            State::Crashed(_)
+            | State::Unknown(_)
+            | State::Stopped
+            | State::Starting(_)
+            | State::Running(_)
+            | State::Stopping(_)
+            | State::Failed { .. } => CommandError::StillAlive(cause.clone()),
+        };
+        self.disappoint(&missed);
         self.answer(|goal| {
             (*goal == Goal::Down).then(|| Err(CommandError::StillAlive(cause.clone())))
         });
@@ -362,8 +382,9 @@ impl Turn<'_> {
                 unknown.lingering = None;
                 return self.effect(Effect::Adopt);
             }
-            State::Stopping(stopping) => stopping.then,
-            State::Starting(_) | State::Running(_) => Then::Launch,
+            State::Stopping(stopping) => stopping.then.once_ended(),
+            State::Starting(starting) => Then::Launch(starting.origin),
+            State::Running(_) => Then::Launch(Origin::Restart),
             State::Crashed(crashed) => {
                 crashed.cleanup = Cleanup::Searching;
                 return self.effect(Effect::Adopt);

@@ -29,6 +29,7 @@ impl Turn<'_> {
             Request::Restart => self.restart(),
             Request::Load { model, asker } => self.load(&model, asker),
         }
+        self.answer_blocked();
     }
 
     /// The answer to a request that changes nothing, because it must not.
@@ -74,8 +75,9 @@ impl Turn<'_> {
         match &mut self.machine.state {
             State::Starting(_) => {}
             State::Running(_) => self.serves(),
-            State::Unknown(unknown) => unknown.then = Then::Launch,
-            State::Stopping(stopping) => stopping.then = Then::Launch,
+            State::Unknown(Unknown { then, .. }) | State::Stopping(Stopping { then, .. }) => {
+                *then = then.asked_for();
+            }
             State::Stopped | State::Failed { .. } => self.launch(Origin::Asked),
             State::Crashed(crashed) => {
                 crashed.next = Next::RestartNow(Origin::Asked);
@@ -87,6 +89,9 @@ impl Turn<'_> {
     fn ensure(&mut self) {
         match &self.machine.state {
             State::Starting(_) | State::Crashed(_) | State::Failed { .. } => {}
+            // What is to come up anyway does so for the reason that it had.
+            State::Unknown(Unknown { then, .. }) | State::Stopping(Stopping { then, .. })
+                if then.is_up() => {}
             State::Running(_) => self.serves(),
             State::Unknown(_) | State::Stopping(_) | State::Stopped => self.bring_up(),
         }
@@ -102,10 +107,7 @@ impl Turn<'_> {
             State::Unknown(unknown) => {
                 unknown.then = Then::Rest;
                 // What is still being looked for is held by nobody who could stop it.
-                if let Some(cause) = unknown.lingering.clone() {
-                    self.answer(|goal| {
-                        (*goal == Goal::Down).then(|| Err(CommandError::StillAlive(cause.clone())))
-                    });
+                if unknown.lingering.is_some() {
                     self.hasten(mode);
                 }
             }
@@ -132,16 +134,18 @@ impl Turn<'_> {
     }
 
     fn restart(&mut self) {
-        match &self.machine.state {
+        match &mut self.machine.state {
             State::Starting(_) | State::Running(_) => {
                 self.take_in_hand();
-                self.end(StopMode::Graceful, Then::Launch);
+                self.end(StopMode::Graceful, Then::Launch(Origin::Asked));
             }
-            State::Unknown(_)
-            | State::Stopping(_)
-            | State::Stopped
-            | State::Crashed(_)
-            | State::Failed { .. } => self.start(),
+            State::Unknown(unknown) => {
+                unknown.then = Then::Replace;
+                self.take_in_hand();
+            }
+            State::Stopping(_) | State::Stopped | State::Crashed(_) | State::Failed { .. } => {
+                self.start()
+            }
         }
     }
 
@@ -161,7 +165,7 @@ impl Turn<'_> {
         self.models(|models| models.turn_to(model.clone(), otherwise));
         match (&self.machine.state, asker) {
             (State::Starting(_) | State::Running(_), Asker::Program) => {
-                self.end(StopMode::Graceful, Then::Launch);
+                self.end(StopMode::Graceful, Then::Launch(Origin::Asked));
             }
             (State::Starting(_) | State::Running(_), Asker::Operator) => self.restart(),
             // The restart that is due launches it.
@@ -187,7 +191,7 @@ impl Turn<'_> {
             State::Starting(_) | State::Running(_) => true,
             State::Crashed(crashed) => !matches!(crashed.next, Next::GiveUp(_)),
             State::Stopping(Stopping { then, .. }) | State::Unknown(Unknown { then, .. }) => {
-                *then == Then::Launch
+                then.is_up()
             }
             State::Stopped | State::Failed { .. } => false,
         }

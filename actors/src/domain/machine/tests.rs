@@ -4,13 +4,16 @@
 
 mod adopting;
 mod answers;
+mod blocked;
 mod cases;
 mod crashing;
 mod ending;
 mod exploration;
 mod loading;
+mod losing;
 mod properties;
 mod script;
+mod standing_still;
 mod stopping;
 mod switching;
 mod table;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cleanup, FirstOutput, Next, Origin, State, Turn};
+use super::{Cleanup, FirstOutput, Next, Origin, Silence, Starting, State, Turn};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, Timer};
@@ -12,8 +12,12 @@ use crate::domain::input::{Effect, Timer};
 const BUSY_FACTOR: u32 = 4;
 
 /// A timer that is later than this was not merely held up: we stood still (a suspend, a debugger, a
-/// frozen cgroup), and vLLM's silence meanwhile is ours.
-const STANDSTILL: Duration = Duration::from_secs(1);
+/// frozen cgroup), and vLLM's silence meanwhile is ours. A look that late judges nobody.
+pub(super) const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// How long before it is judged a silent load is asked for the last time. What is waiting to be
+/// heard is heard by then, and a check that is not answered at once does not matter.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
 
 impl Turn<'_> {
     pub(super) fn due(&mut self, timer: Timer, incarnation: Incarnation) {
@@ -38,7 +42,10 @@ impl Turn<'_> {
 
     /// Asks again after a quarter of the timeout, so that a stall is found at most a quarter late.
     pub(super) fn schedule_silence(&mut self, incarnation: Incarnation, timeout: Duration) {
-        let after = timeout / 4;
+        self.look_after(timeout / 4, incarnation);
+    }
+
+    fn look_after(&mut self, after: Duration, incarnation: Incarnation) {
         let due = self.now.monotonic + after;
         if let Some(starting) = self.current_starting(incarnation) {
             starting.next_look = due;
@@ -67,26 +74,44 @@ impl Turn<'_> {
             FirstOutput::Seen => (load, "lifecycle.model_load_timeout"),
         };
         let late = now.monotonic.saturating_sub(starting.next_look);
+        let asked = std::mem::replace(&mut starting.silence, Silence::Borne);
         if late > STANDSTILL {
             starting.last_sign.monotonic += late;
             starting.last_busy.monotonic += late;
+            self.effect(Effect::SampleWork { incarnation });
+            return self.schedule_silence(incarnation, limit);
         }
         let quiet = now.since(starting.last_sign);
         let works =
             now.since(starting.last_busy) < limit && quiet < limit.saturating_mul(BUSY_FACTOR);
-        if quiet >= limit && !works {
-            // Where vLLM is up and not found, this is what tells why.
-            let seen = starting.last_failure.as_ref().map(|failure| format!("; {failure}"));
-            let said = format!(
-                "no progress for {} s while {} ({option} is {} s){}",
-                quiet.as_secs(),
-                starting.progress.as_ref().map_or("starting", |_| "loading"),
-                limit.as_secs(),
-                seen.unwrap_or_default()
-            );
-            return self.fail(incarnation, Cause::new(Code::LoadTimedOut, said), Cleanup::Underway);
+        if quiet < limit || works {
+            self.effect(Effect::SampleWork { incarnation });
+            return self.schedule_silence(incarnation, limit);
         }
-        self.effect(Effect::SampleWork { incarnation });
-        self.schedule_silence(incarnation, limit);
+        match asked {
+            Silence::Borne => {
+                starting.silence = Silence::Questioned;
+                self.effect(Effect::SampleWork { incarnation });
+                self.effect(Effect::Probe { incarnation });
+                self.look_after(LAST_WORD_WITHIN.min(limit / 4), incarnation);
+            }
+            Silence::Questioned => {
+                let cause = stalled(starting, quiet, limit, option);
+                self.fail(incarnation, cause, Cleanup::Underway);
+            }
+        }
     }
+}
+
+fn stalled(starting: &Starting, quiet: Duration, limit: Duration, option: &str) -> Cause {
+    // Where vLLM is up and not found, this is what tells why.
+    let seen = starting.last_failure.as_ref().map(|failure| format!("; {failure}"));
+    let said = format!(
+        "no progress for {} s while {} ({option} is {} s){}",
+        quiet.as_secs(),
+        starting.progress.as_ref().map_or("starting", |_| "loading"),
+        limit.as_secs(),
+        seen.unwrap_or_default()
+    );
+    Cause::new(Code::LoadTimedOut, said)
 }

@@ -17,11 +17,12 @@ use crate::domain::id::Sequence;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
 use crate::domain::loading::LoadNews;
 use crate::domain::machine::{Machine, Resume};
+use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Stage, Starting, State, Stopping, Then,
-    Unknown,
+    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Silence, Stage, Starting, State,
+    Stopping, Then, Unknown,
 };
 
 /// An enum that cannot forget one of its own in `ALL`.
@@ -40,14 +41,16 @@ macro_rules! listed {
 listed! {
     /// A state with as much of its data as decides what follows.
     ///
-    /// `Look…` is unknown before the first look, `Lost…` unknown since the process actor was lost,
+    /// `Quiet` is loading and asked for the last time whether it moves. `Look…` is unknown before the first look, `Lost…` unknown since the process actor was lost,
     /// `Hang…` unknown because something outlives SIGKILL, `Drain…` stopping once the requests have
     /// ended, `End…` stopping, `Clear…` crashed with something left, `Stuck…` with something that
     /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left.
-    /// `…Idle`, `…Rest` and `…Up` are [`Then::AsFound`], [`Then::Rest`] and [`Then::Launch`].
+    /// `…Idle`, `…Rest`, `…Up` and `…Anew` are [`Then::AsFound`], [`Then::Rest`], [`Then::Launch`]
+    /// and [`Then::Replace`].
     Situation {
-        LookIdle, LookRest, LookUp, LostIdle, LostRest, LostUp, HangIdle, HangRest, HangUp,
-        Stopped, Failed, Silent, Loading, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
+        LookIdle, LookRest, LookUp, LookAnew, LostIdle, LostRest, LostUp, LostAnew, HangIdle, HangRest,
+        HangUp, HangAnew,
+        Stopped, Failed, Silent, Loading, Quiet, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
         ClearAt, ClearNow, ClearGive, StuckAt, StuckNow, StuckGive, SeekAt, SeekNow, SeekGive, Backoff,
     }
 }
@@ -88,31 +91,37 @@ pub(super) fn situation(state: &State) -> Situation {
         State::Unknown(Unknown { incarnation: None, then, .. }) => match then {
             Then::AsFound => Situation::LookIdle,
             Then::Rest => Situation::LookRest,
-            Then::Launch => Situation::LookUp,
+            Then::Launch(_) => Situation::LookUp,
+            Then::Replace => Situation::LookAnew,
         },
         State::Unknown(Unknown { incarnation: Some(_), then, lingering: None }) => match then {
             Then::AsFound => Situation::LostIdle,
             Then::Rest => Situation::LostRest,
-            Then::Launch => Situation::LostUp,
+            Then::Launch(_) => Situation::LostUp,
+            Then::Replace => Situation::LostAnew,
         },
         State::Unknown(Unknown { incarnation: Some(_), then, lingering: Some(_) }) => match then {
             Then::AsFound => Situation::HangIdle,
             Then::Rest => Situation::HangRest,
-            Then::Launch => Situation::HangUp,
+            Then::Launch(_) => Situation::HangUp,
+            Then::Replace => Situation::HangAnew,
         },
         State::Stopped => Situation::Stopped,
         State::Starting(Starting { pid: None, .. }) => Situation::Silent,
-        State::Starting(Starting { pid: Some(_), .. }) => Situation::Loading,
+        State::Starting(Starting { pid: Some(_), silence, .. }) => match silence {
+            Silence::Borne => Situation::Loading,
+            Silence::Questioned => Situation::Quiet,
+        },
         State::Running(_) => Situation::Running,
         State::Stopping(Stopping { stage: Stage::Draining { .. }, then, .. }) => match then {
             Then::Rest => Situation::DrainRest,
-            Then::Launch => Situation::DrainUp,
+            Then::Launch(_) | Then::Replace => Situation::DrainUp,
             Then::AsFound => panic!("what is drained was asked to stop"),
         },
         State::Stopping(Stopping { stage: Stage::Ending, then, .. }) => match then {
             Then::AsFound => Situation::EndIdle,
             Then::Rest => Situation::EndRest,
-            Then::Launch => Situation::EndUp,
+            Then::Launch(_) | Then::Replace => Situation::EndUp,
         },
         State::Crashed(Crashed { cleanup, next, .. }) => match (cleanup, next) {
             (Cleanup::Underway, Next::RestartAt(_)) => Situation::ClearAt,
@@ -140,6 +149,9 @@ pub(super) fn machine_in(situation: Situation) -> Machine {
     Machine { state: state_in(situation), ..Machine::new(spec, resume) }
 }
 
+/// That it is to be up, as somebody asked.
+const UP: Then = Then::Launch(Origin::Asked);
+
 fn state_in(situation: Situation) -> State {
     let unknown =
         |incarnation, then| State::Unknown(Unknown { incarnation, then, lingering: None });
@@ -159,26 +171,35 @@ fn state_in(situation: Situation) -> State {
     match situation {
         Situation::LookIdle => unknown(None, Then::AsFound),
         Situation::LookRest => unknown(None, Then::Rest),
-        Situation::LookUp => unknown(None, Then::Launch),
+        Situation::LookUp => unknown(None, UP),
+        Situation::LookAnew => unknown(None, Then::Replace),
         Situation::LostIdle => unknown(Some(no(1)), Then::AsFound),
         Situation::LostRest => unknown(Some(no(1)), Then::Rest),
-        Situation::LostUp => unknown(Some(no(1)), Then::Launch),
+        Situation::LostUp => unknown(Some(no(1)), UP),
+        Situation::LostAnew => unknown(Some(no(1)), Then::Replace),
         Situation::HangIdle => hanging(Then::AsFound),
         Situation::HangRest => hanging(Then::Rest),
-        Situation::HangUp => hanging(Then::Launch),
+        Situation::HangUp => hanging(UP),
+        Situation::HangAnew => hanging(Then::Replace),
         Situation::Stopped => State::Stopped,
         Situation::Failed => State::Failed { cause: limit },
         Situation::Silent => State::Starting(starting(None)),
         Situation::Loading => State::Starting(starting(Some(pid(1)))),
+        Situation::Quiet => {
+            let long_ago = Moment { monotonic: Duration::ZERO, ..noon() };
+            let (last_sign, silence) = (long_ago, Silence::Questioned);
+            let last_busy = last_sign;
+            State::Starting(Starting { last_sign, last_busy, silence, ..starting(Some(pid(1))) })
+        }
         Situation::Running => {
             let (incarnation, pid, since, model) = (no(1), pid(1), noon(), spec().model);
             State::Running(Running { incarnation, model, pid, since, failures: 0 })
         }
         Situation::DrainRest => stopping(draining, Then::Rest),
-        Situation::DrainUp => stopping(draining, Then::Launch),
+        Situation::DrainUp => stopping(draining, UP),
         Situation::EndIdle => stopping(Stage::Ending, Then::AsFound),
         Situation::EndRest => stopping(Stage::Ending, Then::Rest),
-        Situation::EndUp => stopping(Stage::Ending, Then::Launch),
+        Situation::EndUp => stopping(Stage::Ending, UP),
         Situation::ClearAt => crashed(Cleanup::Underway, Next::RestartAt(noon().wall)),
         Situation::ClearNow => crashed(Cleanup::Underway, now),
         Situation::ClearGive => crashed(Cleanup::Underway, Next::GiveUp(limit)),
@@ -203,6 +224,7 @@ fn starting(pid: Option<u32>) -> Starting {
         last_sign: noon(),
         last_busy: noon(),
         next_look: noon().monotonic,
+        silence: Silence::Borne,
         work: (noon(), Work::default()),
         progress: None,
         misses: 0,

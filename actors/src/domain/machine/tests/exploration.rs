@@ -13,7 +13,7 @@ use crate::domain::input::{Input, Reaction, Request, StopMode};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::restart::{Occasion, RestartPolicy};
 use crate::domain::spec::{ModelId, ServiceSpec};
-use crate::domain::state::{Crashed, Next, ServiceState, State};
+use crate::domain::state::{Crashed, Next, ServiceState, State, Stopping, Then, Unknown};
 use crate::domain::ticket::{CommandError, Goal, Outcome, Ticket};
 
 /// How far behind the process actor's reports may be; more of them say nothing new.
@@ -84,9 +84,24 @@ impl Node {
         let verdict =
             self.machine.ledger().clone().judge(policy, &cause, None, Occasion::Ended, noon());
         let situation = situation(self.machine.state());
+        // What else of the state decides what follows.
+        let more = match self.machine.state() {
+            State::Starting(starting) => (Some(starting.silence), Some(starting.origin)),
+            State::Unknown(Unknown { then: Then::Launch(origin), .. })
+            | State::Stopping(Stopping { then: Then::Launch(origin), .. })
+            | State::Crashed(Crashed { next: Next::RestartNow(origin), .. }) => {
+                (None, Some(*origin))
+            }
+            State::Unknown(_)
+            | State::Stopped
+            | State::Running(_)
+            | State::Stopping(_)
+            | State::Crashed(_)
+            | State::Failed { .. } => (None, None),
+        };
         let models = self.machine.models();
         let world = self.world.shape(self.machine.incarnation());
-        format!("{situation:?} {models:?} {:?} {verdict:?} {world:?}", self.open)
+        format!("{situation:?} {more:?} {models:?} {:?} {verdict:?} {world:?}", self.open)
     }
 
     fn successors(&self) -> Vec<Self> {
@@ -174,7 +189,7 @@ impl Node {
             (Goal::Up, Ok(())) => serves(None),
             (Goal::Serving(model), Ok(())) => serves(Some(model)),
             (Goal::Down, Err(CommandError::Started)) => self.state() == ServiceState::Starting,
-            (Goal::Down, Err(CommandError::StillAlive(_))) => self.machine.blocked().is_some(),
+            (_, Err(CommandError::StillAlive(_))) => self.machine.blocked().is_some(),
             (Goal::Up | Goal::Serving(_), Err(CommandError::Failed(_))) => has_given_up,
             (Goal::Up | Goal::Serving(_), Err(CommandError::Stopped)) => matches!(
                 self.state(),

@@ -72,7 +72,7 @@ fn that_it_cannot_be_told_who_listens_is_never_held_against_vllm() {
 fn silence_before_the_first_output_is_bounded_by_the_start_timeout() {
     let mut s = Script::starting();
     assert!(s.wait_in_silence(39).is_empty());
-    assert_eq!(s.wait_in_silence(1), [ServiceState::Crashed]);
+    assert_eq!(s.wait_in_silence(3), [ServiceState::Crashed]);
     assert_eq!(s.last_error(), Some(Code::LoadTimedOut));
     assert!(last_error_says(&s, "lifecycle.start_timeout"));
 }
@@ -81,7 +81,7 @@ fn silence_before_the_first_output_is_bounded_by_the_start_timeout() {
 fn what_the_checks_saw_is_told_of_a_load_that_comes_to_nothing() {
     let mut s = Script::starting();
     s.on(unhealthy(1));
-    s.wait_in_silence(40);
+    s.wait_in_silence(42);
     assert_eq!(s.last_error(), Some(Code::LoadTimedOut));
     assert!(last_error_says(&s, "; no answer from http://"));
 }
@@ -118,8 +118,7 @@ fn a_tree_at_work_is_given_time_and_an_idle_one_is_not() {
 fn after_three_timeouts(cpu: Duration) -> ServiceState {
     let mut s = Script::starting();
     for turn in 1..=12 {
-        s.wait(10);
-        s.on(silence_due(1));
+        s.wait_in_silence(10);
         s.on(sampled(1, cpu * turn));
     }
     s.state()
@@ -131,7 +130,7 @@ fn a_load_that_only_keeps_processors_busy_is_ended_some_day() {
     let mut waited = 0;
     while s.state() == ServiceState::Starting {
         waited += 10;
-        assert!(waited <= 160, "it may be silent for four timeouts of 40 s");
+        assert!(waited <= 170, "it may be silent for four timeouts of 40 s");
         s.wait_in_silence(10);
         s.on(sampled(1, Duration::from_secs(waited)));
     }

@@ -9,82 +9,82 @@ use crate::domain::state::ServiceState;
 
 /// In the columns of situations, what each row's input does; the words are those of [`meaning`].
 const TABLE: [&str; 3] = [
-    "                  LookIdle  LookRest  LookUp    LostIdle  LostRest  LostUp    HangIdle HangRest HangUp
-     Start             want      want      .         want      want      .         want     want     .
-     Ensure            want      want      .         want      want      .         want     want     .
-     StopGraceful      rest      .         rest      rest      .         rest      rest     .        rest
-     StopImmediate     rest      .         rest      rest      .         rest      hasten   hasten   hasten
-     Restart           want      want      .         want      want      .         want     want     .
-     LoadSame          want      want      .         want      want      .         want     want     .
-     LoadOther         want      want      .         want      want      .         want     want     .
-     NeedSame          want      want      .         want      want      .         want     want     .
-     NeedOther         want      want      .         want      want      .         want     want     .
-     ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down     down     down
-     Drained           .         .         .         .         .         .         .        .        .
-     Adopted           watch     drain     watch     watch     drain     watch     watch    drain    watch
-     RemnantFound      remove    remove    remove    remove    remove    remove    remove   remove   remove
-     NothingFound      halt      halt      relaunch  halt      halt      relaunch  halt     halt     relaunch
-     LookFailed        .         .         .         .         .         .         .        .        .
-     Launched          .         .         .         .         .         .         .        .        .
-     LaunchFailed      .         .         .         halt      halt      relaunch  halt     halt     relaunch
-     Exited            .         .         .         .         .         .         .        .        .
-     MemberDied        .         .         .         .         .         .         .        .        .
-     Vacated           .         .         .         halt      halt      relaunch  halt     halt     relaunch
-     Lingered          .         .         .         doubt     doubt     doubt     .        .        .
-     Sampled           .         .         .         .         .         .         .        .        .
-     Healthy           .         .         .         .         .         .         .        .        .
-     Unhealthy         .         .         .         .         .         .         .        .        .
-     ModelMissing      .         .         .         .         .         .         .        .        .
-     PortTaken         .         .         .         .         .         .         .        .        .
-     ListenerUnknown   .         .         .         .         .         .         .        .        .
-     Began             .         .         .         .         .         .         .        .        .
-     Progressed        .         .         .         .         .         .         .        .        .
-     Stands            .         .         .         .         .         .         .        .        .
-     Listens           .         .         .         .         .         .         .        .        .
-     RestartDue        .         .         .         .         .         .         .        .        .
-     SilenceDue        .         .         .         .         .         .         .        .        .
-     DrainDue          .         .         .         .         .         .         .        .        .
-     WindowDue         .         .         .         .         .         .         .        .        .
-     EndDue            .         .         .         .         .         .         .        .        .
-     ProcessActorLost  look      look      look      look      look      look      relook   relook   relook",
-    "                  Stopped Failed Silent   Loading  Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
-     Start             launch  launch .        .        .          want      .         want      want      .
-     Ensure            launch  .      .        .        .          want      .         want      want      .
-     StopGraceful      .       halt   end      end      drain      .         rest      rest      .         rest
-     StopImmediate     .       halt   end      end      end        hasten    hasten    hasten    hasten    hasten
-     Restart           launch  launch cycle    cycle    drain-up   want      .         want      want      .
-     LoadSame          launch  launch .        .        .          want      .         want      want      .
-     LoadOther         launch  launch cycle    cycle    drain-up   want      .         want      want      .
-     NeedSame          launch  .      .        .        .          want      .         want      want      .
-     NeedOther         launch  .      cycle    cycle    drain-up   want      .         want      want      .
-     ShutDown          down    down   down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
-     Drained           .       .      .        .        .          hasten    order     .         .         .
-     Adopted           .       .      .        .        .          .         .         .         .         .
-     RemnantFound      .       .      .        .        .          .         .         .         .         .
-     NothingFound      .       .      .        .        .          .         .         .         .         .
-     LookFailed        .       .      .        .        .          .         .         .         .         .
-     Launched          .       .      exists   .        .          .         .         .         .         .
-     LaunchFailed      .       .      miss     miss     .          halt      relaunch  halt      halt      relaunch
-     Exited            .       .      crash    crash    crash      reap      reap      .         .         .
-     MemberDied        .       .      crash    crash    crash      .         .         .         .         .
-     Vacated           .       .      .        .        .          halt      relaunch  halt      halt      relaunch
-     Lingered          .       .      .        .        .          hang      hang      hang      hang      hang
-     Sampled           .       .      .        .        .          .         .         .         .         .
-     Healthy           .       .      .        run      .          .         .         .         .         .
-     Unhealthy         .       .      .        .        crash      .         .         .         .         .
-     ModelMissing      .       .      crash    crash    crash      .         .         .         .         .
-     PortTaken         .       .      .        crash    crash      .         .         .         .         .
-     ListenerUnknown   .       .      .        .        .          .         .         .         .         .
-     Began             .       .      .        .        .          .         .         .         .         .
-     Progressed        .       .      .        .        .          .         .         .         .         .
-     Stands            .       .      .        .        .          .         .         .         .         .
-     Listens           .       .      probe    probe    .          .         .         .         .         .
-     RestartDue        .       .      .        .        .          .         .         .         .         .
-     SilenceDue        .       .      ask      ask      .          .         .         .         .         .
-     DrainDue          .       .      .        .        .          hasten    order     .         .         .
-     WindowDue         .       .      .        .        .          .         .         .         .         .
-     EndDue            .       .      .        .        .          .         .         .         .         .
-     ProcessActorLost  .       .      lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
+    "                  LookIdle  LookRest  LookUp    LookAnew  LostIdle  LostRest  LostUp    LostAnew  HangIdle HangRest HangUp   HangAnew
+     Start             want      want      .         .         want      want      .         .         want     want     .        .
+     Ensure            want      want      .         .         want      want      .         .         want     want     .        .
+     StopGraceful      rest      .         rest      rest      rest      .         rest      rest      rest     .        rest     rest
+     StopImmediate     rest      .         rest      rest      rest      .         rest      rest      hasten   hasten   hasten   hasten
+     Restart           anew      anew      anew      .         anew      anew      anew      .         anew     anew     anew     .
+     LoadSame          want      want      .         .         want      want      .         .         want     want     .        .
+     LoadOther         want      want      .         .         want      want      .         .         want     want     .        .
+     NeedSame          want      want      .         .         want      want      .         .         want     want     .        .
+     NeedOther         want      want      .         .         want      want      .         .         want     want     .        .
+     ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait down     down     down     down
+     Drained           .         .         .         .         .         .         .         .         .        .        .        .
+     Adopted           watch     remove    watch     remove    watch     remove    watch     remove    watch    remove   watch    remove
+     RemnantFound      remove    remove    remove    remove    remove    remove    remove    remove    remove   remove   remove   remove
+     NothingFound      halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch
+     LookFailed        .         .         .         .         .         .         .         .         .        .        .        .
+     Launched          .         .         .         .         .         .         .         .         .        .        .        .
+     LaunchFailed      .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch
+     Exited            .         .         .         .         .         .         .         .         .        .        .        .
+     MemberDied        .         .         .         .         .         .         .         .         .        .        .        .
+     Vacated           .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch
+     Lingered          .         .         .         .         doubt     doubt     doubt     doubt     .        .        .        .
+     Sampled           .         .         .         .         .         .         .         .         .        .        .        .
+     Healthy           .         .         .         .         .         .         .         .         .        .        .        .
+     Unhealthy         .         .         .         .         .         .         .         .         .        .        .        .
+     ModelMissing      .         .         .         .         .         .         .         .         .        .        .        .
+     PortTaken         .         .         .         .         .         .         .         .         .        .        .        .
+     ListenerUnknown   .         .         .         .         .         .         .         .         .        .        .        .
+     Began             .         .         .         .         .         .         .         .         .        .        .        .
+     Progressed        .         .         .         .         .         .         .         .         .        .        .        .
+     Stands            .         .         .         .         .         .         .         .         .        .        .        .
+     Listens           .         .         .         .         .         .         .         .         .        .        .        .
+     RestartDue        .         .         .         .         .         .         .         .         .        .        .        .
+     SilenceDue        .         .         .         .         .         .         .         .         .        .        .        .
+     DrainDue          .         .         .         .         .         .         .         .         .        .        .        .
+     WindowDue         .         .         .         .         .         .         .         .         .        .        .        .
+     EndDue            .         .         .         .         .         .         .         .         .        .        .        .
+     ProcessActorLost  look      look      look      look      look      look      look      look      relook   relook   relook   relook",
+    "                  Stopped Failed Silent   Loading  Quiet    Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
+     Start             launch  launch .        .        .        .          want      .         want      want      .
+     Ensure            launch  .      .        .        .        .          want      .         want      want      .
+     StopGraceful      .       halt   end      end      end      drain      .         rest      rest      .         rest
+     StopImmediate     .       halt   end      end      end      end        hasten    hasten    hasten    hasten    hasten
+     Restart           launch  launch cycle    cycle    cycle    drain-up   want      .         want      want      .
+     LoadSame          launch  launch .        .        .        .          want      .         want      want      .
+     LoadOther         launch  launch cycle    cycle    cycle    drain-up   want      .         want      want      .
+     NeedSame          launch  .      .        .        .        .          want      .         want      want      .
+     NeedOther         launch  .      cycle    cycle    cycle    drain-up   want      .         want      want      .
+     ShutDown          down    down   down-end down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
+     Drained           .       .      .        .        .        .          hasten    order     .         .         .
+     Adopted           .       .      .        .        .        .          .         .         .         .         .
+     RemnantFound      .       .      .        .        .        .          .         .         .         .         .
+     NothingFound      .       .      .        .        .        .          .         .         .         .         .
+     LookFailed        .       .      .        .        .        .          .         .         .         .         .
+     Launched          .       .      exists   .        .        .          .         .         .         .         .
+     LaunchFailed      .       .      miss     miss     miss     .          halt      relaunch  halt      halt      relaunch
+     Exited            .       .      crash    crash    crash    crash      reap      reap      .         .         .
+     MemberDied        .       .      crash    crash    crash    crash      .         .         .         .         .
+     Vacated           .       .      .        .        .        .          halt      relaunch  halt      halt      relaunch
+     Lingered          .       .      .        .        .        .          hang      hang      hang      hang      hang
+     Sampled           .       .      .        .        .        .          .         .         .         .         .
+     Healthy           .       .      .        run      run      .          .         .         .         .         .
+     Unhealthy         .       .      .        .        .        crash      .         .         .         .         .
+     ModelMissing      .       .      crash    crash    crash    crash      .         .         .         .         .
+     PortTaken         .       .      .        crash    crash    crash      .         .         .         .         .
+     ListenerUnknown   .       .      .        .        .        .          .         .         .         .         .
+     Began             .       .      .        .        .        .          .         .         .         .         .
+     Progressed        .       .      .        .        .        .          .         .         .         .         .
+     Stands            .       .      .        .        .        .          .         .         .         .         .
+     Listens           .       .      probe    probe    probe    .          .         .         .         .         .
+     RestartDue        .       .      .        .        .        .          .         .         .         .         .
+     SilenceDue        .       .      ask      ask      crash    .          .         .         .         .         .
+     DrainDue          .       .      .        .        .        .          hasten    order     .         .         .
+     WindowDue         .       .      .        .        .        .          .         .         .         .         .
+     EndDue            .       .      .        .        .        .          .         .         .         .         .
+     ProcessActorLost  .       .      lose-up  lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
     "                  ClearAt   ClearNow  ClearGive StuckAt   StuckNow  StuckGive SeekAt    SeekNow   SeekGive  Backoff
      Start             want      .         want      want      .         want      want      .         want      launch
      Ensure            .         .         .         .         .         .         .         .         .         .
@@ -144,8 +144,9 @@ fn meaning(word: &str) -> Meaning {
     use ServiceState as S;
     use Situation::{
         Backoff, ClearAt, ClearGive, ClearNow, DrainRest, DrainUp, EndIdle, EndRest, EndUp, Failed,
-        HangIdle, HangRest, HangUp, Loading, LookRest, LookUp, LostIdle, LostRest, LostUp, Running,
-        SeekAt, SeekGive, SeekNow, Silent, Stopped, StuckAt, StuckGive, StuckNow,
+        HangAnew, HangIdle, HangRest, HangUp, Loading, LookAnew, LookRest, LookUp, LostAnew,
+        LostIdle, LostRest, LostUp, Running, SeekAt, SeekGive, SeekNow, Silent, Stopped, StuckAt,
+        StuckGive, StuckNow,
     };
     let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
         "." => (&[], &[], &[]),
@@ -160,15 +161,16 @@ fn meaning(word: &str) -> Meaning {
         "halt" => (&[S::Stopped], &[], &[Stopped]),
         "relaunch" => (&[S::Stopped, S::Starting], &[Launch, Schedule], &[Silent]),
         "look" => (&[], &[Adopt], &[]),
-        "relook" => (&[], &[Adopt], &[LostIdle, LostRest, LostUp]),
-        "doubt" => (&[], &[], &[HangIdle, HangRest, HangUp]),
-        "hang" => (&[S::Unknown], &[], &[HangIdle, HangRest, HangUp]),
-        "lose" => (&[S::Unknown], &[Disregard, Adopt], &[LostIdle, LostRest, LostUp]),
+        "relook" => (&[], &[Adopt], &[LostIdle, LostRest, LostUp, LostAnew]),
+        "doubt" => (&[], &[], &[HangIdle, HangRest, HangUp, HangAnew]),
+        "hang" => (&[S::Unknown], &[], &[HangIdle, HangRest, HangAnew]),
+        "lose" => (&[S::Unknown], &[Disregard, Adopt], &[LostIdle, LostRest, LostAnew]),
         "lose-up" => (&[S::Unknown], &[Disregard, Adopt], &[LostUp]),
         "unsure" => (&[S::Unknown], &[], &[LostRest]),
         "end" => (&[S::Stopping], &[Disregard, Stop], &[EndRest]),
         "cycle" => (&[S::Stopping], &[Disregard, Stop], &[EndUp]),
         "kill" => (&[S::Stopping], &[Stop], &[EndRest]),
+        "anew" => (&[], &[], &[LookAnew, LostAnew, HangAnew]),
         "exists" => (&[], &[], &[Loading]),
         "run" => (&[S::Running], &[FinishLoading], &[Running]),
         "probe" => (&[], &[Probe], &[]),

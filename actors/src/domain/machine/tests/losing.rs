@@ -1,0 +1,85 @@
+//! When our own process actor dies: what it held is found again, or not, and what was wished for
+//! still is.
+
+use super::script::{
+    Script, adopted, answered, asks, healthy, launch_failed, launched, nothing_found, port_taken,
+    restart_due, start, vacated,
+};
+use crate::domain::cause::Code;
+use crate::domain::input::{Input, Request};
+use crate::domain::state::ServiceState;
+
+#[test]
+fn a_relaunch_after_a_lost_process_actor_waits_for_what_it_needs() {
+    for wanting in [Code::PortInUse, Code::DiskFull] {
+        let mut s = Script::running();
+        s.on(Input::ProcessActorLost);
+        s.on(nothing_found());
+        s.on(launch_failed(2, wanting));
+        assert_eq!(s.state(), ServiceState::Crashed);
+    }
+}
+
+#[test]
+fn a_start_that_somebody_asked_for_is_still_asked_for_after_a_lost_process_actor() {
+    let mut s = Script::starting();
+    s.on(Input::ProcessActorLost);
+    s.on(nothing_found());
+    assert_eq!(s.on(launch_failed(2, Code::PortInUse)).path.last(), Some(&ServiceState::Failed));
+}
+
+#[test]
+fn whoever_asks_for_a_relaunch_is_told_at_once_that_it_cannot_be() {
+    let mut s = Script::running();
+    s.on(Input::ProcessActorLost);
+    s.on(start());
+    s.on(nothing_found());
+    assert_eq!(s.on(launch_failed(2, Code::PortInUse)).path.last(), Some(&ServiceState::Failed));
+}
+
+#[test]
+fn a_program_that_needs_a_relaunch_does_not_make_it_fail_at_once() {
+    let mut s = Script::running();
+    s.on(Input::ProcessActorLost);
+    s.on(asks(7, Request::Ensure));
+    s.on(nothing_found());
+    s.on(launch_failed(2, Code::PortInUse));
+    assert_eq!(s.state(), ServiceState::Crashed);
+}
+
+#[test]
+fn a_restart_is_not_answered_by_the_same_incarnation_found_again() {
+    let mut s = Script::running();
+    s.on(Input::ProcessActorLost);
+    s.on(asks(7, Request::Restart));
+    s.on(start());
+    s.on(adopted(1, "org/a"));
+    assert!(answered(&mut s, healthy(1)).is_empty());
+    s.on(vacated(1));
+    s.on(launched(2));
+    assert!(answered(&mut s, healthy(2)).contains(&7));
+}
+
+#[test]
+fn a_restart_that_drains_survives_the_loss_of_the_process_actor() {
+    let mut s = Script::running();
+    s.on(asks(7, Request::Restart));
+    s.on(Input::ProcessActorLost);
+    s.on(adopted(1, "org/a"));
+    assert!(answered(&mut s, healthy(1)).is_empty());
+}
+
+/// The port was free when we looked, and taken when vLLM bound it: four times in a row.
+#[test]
+fn a_restart_whose_port_is_taken_while_it_loads_waits_as_well() {
+    let mut s = Script::crashed();
+    for incarnation in 1..=4 {
+        s.on(vacated(incarnation));
+        s.wait(20);
+        s.on(restart_due(incarnation));
+        s.on(launched(incarnation + 1));
+        s.on(port_taken(incarnation + 1));
+    }
+    s.on(vacated(5));
+    assert_eq!(s.state(), ServiceState::Crashed, "{:?}", s.last_error());
+}

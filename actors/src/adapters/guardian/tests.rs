@@ -166,10 +166,9 @@ fn what_was_there_before_the_launch_stays_though_a_member_has_it_mapped() {
     let stage = Stage::set();
     let directory = PathBuf::from(format!("/dev/shm/model-{}", stage.marker));
     fs::create_dir(&directory).unwrap();
-    let _leave_nothing = RemovedTree(directory.clone());
     let (old, nested) = (directory.with_extension("old"), directory.join("weights"));
+    let _leave_nothing = (RemovedTree(directory), Removed(old.clone()));
     private_file(&old);
-    let _leave_nothing = (_leave_nothing, Removed(old.clone()));
     // The guardian stands before anything of the launch runs.
     let guardian = stage.guardian();
     private_file(&nested);
@@ -268,7 +267,7 @@ fn a_guardian_that_cannot_be_held_leaves_no_zombie() {
         older: Older::default(),
     };
     let usual = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual }).unwrap();
     let guardian = Guardian::watch_for(us, &guarded);
     setrlimit(Resource::Nofile, usual).unwrap();
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::time::{Duration, Instant};
 
 use super::births::{Births, Change};
-use super::older::{FileId, Listing, Older, SharedFile, Timestamp};
+use super::older::{Entry, FileId, Listing, Older, SharedFile, Timestamp};
 use crate::adapters::proc_fs;
 use crate::domain::absence::{Leftover, ScanError};
 
@@ -314,7 +314,7 @@ fn segment_at(path: &str) -> Option<&str> {
 }
 
 /// Everything that is there: its name, and what it is if that can be seen.
-fn all() -> Result<Vec<(String, Result<FileId, Errno>)>, ScanError> {
+fn all() -> Result<Vec<Entry>, ScanError> {
     let failed = |error: io::Error| ScanError::new(PLACE, &error);
     let entries = match fs::read_dir(PLACE) {
         Ok(entries) => entries,

@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use rustix::fs::CWD;
@@ -20,6 +19,10 @@ use super::older::{Entry, FileId, Listing, Older, SharedFile, Timestamp};
 use crate::adapters::proc_fs;
 use crate::domain::absence::{Leftover, ScanError};
 
+mod users;
+
+use users::{id_of, mapped_file, spare_what_others_use};
+
 const PLACE: &str = "/dev/shm";
 
 /// How often whose a new segment is is asked before that waits for the next reading of all maps:
@@ -28,6 +31,9 @@ const QUESTIONS: u32 = 9;
 
 /// The most names of others that are remembered.
 const MOST_STRANGE: usize = 1024;
+
+/// To be woken takes a while, too.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 
 /// How many are remembered before it is looked which of them are gone, where nobody tells of that.
 const MOST_SEEN: usize = 1024;
@@ -104,7 +110,8 @@ impl Segments {
     }
 
     fn rest_after(&mut self, began: Instant) {
-        self.not_before = self.not_before.max(Some(Instant::now() + began.elapsed() * 9));
+        let rest = (began.elapsed() * 9).max(SHORTEST_REST);
+        self.not_before = self.not_before.max(Some(Instant::now() + rest));
     }
 
     /// The files that are known to be of the launch, if that has changed since it was asked.
@@ -330,61 +337,6 @@ fn all() -> Result<Vec<Entry>, ScanError> {
     Ok(all)
 }
 
-fn id_of(metadata: &fs::Metadata) -> FileId {
-    let device = metadata.dev();
-    let device = (rustix::fs::major(device), rustix::fs::minor(device));
-    FileId { device, inode: metadata.ino() }
-}
-
-/// Files by what they are, each with its name.
-type Files = BTreeMap<FileId, (String, SharedFile)>;
-
-fn spare_what_others_use(there: &mut Files) -> Result<(), ScanError> {
-    if there.is_empty() {
-        return Ok(());
-    }
-    if !proc_fs::shows_everybody() {
-        spare_what_is_open_to_others(there);
-    }
-    for pid in proc_fs::pids()? {
-        match used_by(pid, there) {
-            Ok(used) => used.into_iter().for_each(|id| {
-                there.remove(&id);
-            }),
-            Err(error) if proc_fs::is_refusal(&error) => spare_what_is_open_to_others(there),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// A process of somebody else can only have what is open to others.
-fn spare_what_is_open_to_others(there: &mut Files) {
-    there.retain(|_, (name, file)| {
-        let stays = file.is_open_to_others();
-        if stays {
-            tracing::info!(
-                name,
-                "shared memory may be in use by others, who cannot be seen: it stays"
-            );
-        }
-        !stays
-    });
-}
-
-/// Which of these a process has mapped or open. It may see them elsewhere than in `/dev/shm`.
-fn used_by(pid: u32, there: &Files) -> Result<Vec<FileId>, ScanError> {
-    let maps = proc_fs::maps(pid)?.unwrap_or_default();
-    let is_name_of_one = |path: &str| {
-        let name = path.rsplit('/').next();
-        there.values().any(|(one, _)| Some(one.as_str()) == name)
-    };
-    let open = proc_fs::open_files(pid, is_name_of_one)?.unwrap_or_default();
-    let used = maps.lines().filter_map(mapped_file);
-    let used = used.chain(open.iter().map(|file| id_of(&file.metadata)));
-    Ok(used.filter(|id| there.contains_key(id)).collect())
-}
-
 fn present(name: &str) -> Result<Option<SharedFile>, ScanError> {
     let path = path_of(name);
     match SharedFile::at(CWD, &*path) {
@@ -399,15 +351,6 @@ fn mapped(line: &str) -> Option<(FileId, &str)> {
     // No field before the path holds a slash.
     let name = segment_at(&line[line.find('/')?..])?;
     Some((mapped_file(line)?, name))
-}
-
-/// The file that such a line speaks of.
-fn mapped_file(line: &str) -> Option<FileId> {
-    let mut fields = line.split_ascii_whitespace().skip(3);
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let number = |text| u32::from_str_radix(text, 16).ok();
-    let device = (number(major)?, number(minor)?);
-    Some(FileId { device, inode: fields.next()?.parse().ok()? })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use super::users::spare_what_is_open_to_others;
 use super::*;
 use crate::adapters::proc_fs::random_uuid;
 

@@ -100,8 +100,7 @@ impl ProcessTree {
             None => Cgroup::find(marker),
         };
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        let segments = Segments::of_another(main.map(|(_, start_time)| start_time));
-        let tree = Self::new(Ownership::by(cgroup, marked), segments)?;
+        let tree = Self::new(Ownership::by(cgroup, marked), Segments::of_another(main))?;
         if let Some(head) = head {
             tree.watched.roster().lead(Arc::new(head));
         }

@@ -81,10 +81,10 @@ impl Segments {
         Ok(Self { older: Older::Listed(Listing::of(all()?.into_iter())), ..heard })
     }
 
-    /// Those of a launch that another supervisor has started. Its main process began at this time,
-    /// in ticks since boot.
-    pub(in crate::adapters) fn of_another(start_time: Option<u64>) -> Self {
-        let start = start_time.map(Timestamp::of_start);
+    /// Those of a launch that another supervisor has started, whose main process has this pid and
+    /// start time.
+    pub(in crate::adapters) fn of_another(main: Option<(u32, u64)>) -> Self {
+        let start = main.map(|(_, start_time)| Timestamp::of_start(start_time));
         Self { older: start.map_or(Older::Unknown, Older::BornBefore), ..Self::heard() }
     }
 

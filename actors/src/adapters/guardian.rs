@@ -239,8 +239,9 @@ fn device_number((major, minor): (u32, u32)) -> u64 {
 }
 
 fn device_of(number: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
+    // Each has half of the bits.
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+    (half(number >> 32), half(number))
 }
 
 impl Drop for Notes {

@@ -106,8 +106,7 @@ impl ProcessTree {
         // The head may have been moved elsewhere since, and others not.
         let cgroup = of_head.map_or_else(|| Cgroup::find(marker), |it| Ok(Some(it)))?;
         let marked = Marked::by(format!("{MARKER}={marker}"));
-        let segments = Segments::of_another(main.map(|(_, start_time)| start_time));
-        let tree = Self::new(Ownership::by(cgroup, marked), segments)?;
+        let tree = Self::new(Ownership::by(cgroup, marked), Segments::of_another(main))?;
         let mut roster = tree.watched.roster();
         match (head, main) {
             (Some(head), _) => tree.watched.lead(&mut roster, head),

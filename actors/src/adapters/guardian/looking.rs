@@ -116,16 +116,13 @@ pub(super) fn stat_field(stat: &[u8], field: usize) -> Option<&[u8]> {
 pub(super) fn row_of(pid: u32) -> Result<Option<Row>, Errno> {
     let mut buffer = [0; 1024];
     let Some(stat) = start_of(pid, b"stat", &mut buffer)? else { return Ok(None) };
-    row_in(pid, stat).ok_or(Errno::INVAL)
-}
-
-/// The row in this text, if it has the form of one.
-fn row_in(pid: u32, stat: &[u8]) -> Option<Option<Row>> {
-    let value = |field| Some(number(stat_field(stat, field)?));
-    let small = |field| u32::try_from(value(field)?).ok();
-    let has_ended = matches!(stat_field(stat, 3)?, b"Z" | b"X") && value(20)? <= 1;
-    let (parent, session, start_time) = (small(4)?, small(6)?, value(22)?);
-    Some((!has_ended).then_some(Row { pid, parent, session, start_time, is_member: false }))
+    let field = |field| stat_field(stat, field).ok_or(Errno::INVAL);
+    let small = |at| u32::try_from(number(field(at)?)).map_err(|_| Errno::INVAL);
+    if matches!(field(3)?, b"Z" | b"X") && small(20)? <= 1 {
+        return Ok(None);
+    }
+    let (parent, session, start_time) = (small(4)?, small(6)?, number(field(22)?));
+    Ok(Some(Row { pid, parent, session, start_time, is_member: false }))
 }
 
 /// Holds the process of this row, and no other.

@@ -1,8 +1,6 @@
 //! Guardians of real processes, for a "supervisor" that a test can kill.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,9 +8,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::super::ownership::{Segments, SharedFile};
+use super::super::ownership::Segments;
 use super::super::proc_fs::{self, Stat, random_uuid};
 use super::*;
+
+mod shared_memory;
 
 /// Far longer than anything here takes, on a machine that is busy too.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -125,86 +125,6 @@ fn no_signal_but_sigkill_ends_a_guardian() {
 }
 
 #[test]
-fn the_shared_memory_of_members_is_unlinked_and_that_which_others_use_is_not() {
-    let stage = Stage::set();
-    let path = |name| PathBuf::from(format!("/dev/shm/{name}-{}", stage.marker));
-    let [own, passed_on, opened] = ["psm_own", "psm_other", "psm_open"].map(path);
-    let guardian = stage.guardian();
-    for segment in [&own, &passed_on, &opened] {
-        private_file(segment);
-    }
-    let _leave_nothing = [&own, &passed_on, &opened].map(|it| Removed(it.clone()));
-    stage.map_in_member(&[&own, &passed_on, &opened]);
-    let other = (Mapped::of(&passed_on), fs::File::open(&opened).unwrap());
-
-    stage.kill_the_supervisor();
-
-    until("the guardian has ended", || !is_alive(guardian.pid()));
-    assert!(!own.exists());
-    assert!(passed_on.exists() && opened.exists());
-    drop(other);
-}
-
-#[test]
-fn shared_memory_that_was_named_is_unlinked_though_nobody_has_it_any_more() {
-    let stage = Stage::set();
-    let guardian = stage.guardian();
-    let path = PathBuf::from(format!("/dev/shm/psm_{}", stage.marker));
-    let _leave_nothing = Removed(path.clone());
-    private_file(&path);
-    let id = SharedFile::at(rustix::fs::CWD, &path).unwrap().id;
-    guardian.note_segments(&[id]);
-
-    stage.kill_the_supervisor();
-
-    until("the guardian has ended", || !is_alive(guardian.pid()));
-    assert!(!path.exists());
-}
-
-#[test]
-fn what_was_there_before_the_launch_stays_though_a_member_has_it_mapped() {
-    let stage = Stage::set();
-    let directory = PathBuf::from(format!("/dev/shm/model-{}", stage.marker));
-    fs::create_dir(&directory).unwrap();
-    let _leave_nothing = RemovedTree(directory.clone());
-    let (old, nested) = (directory.with_extension("old"), directory.join("weights"));
-    private_file(&old);
-    let _leave_nothing = (_leave_nothing, Removed(old.clone()));
-    // The guardian stands before anything of the launch runs.
-    let guardian = stage.guardian();
-    private_file(&nested);
-    stage.map_in_member(&[&old, &nested]);
-
-    stage.kill_the_supervisor();
-
-    until("the guardian has ended", || !is_alive(guardian.pid()));
-    assert!(old.exists() && nested.exists());
-}
-
-#[test]
-fn of_an_adopted_launch_what_is_younger_than_it_is_unlinked_and_what_is_older_is_not() {
-    let stage = Stage::set();
-    let path = |name| PathBuf::from(format!("/dev/shm/{name}-{}", stage.marker));
-    let [old, young] = ["psm_old", "psm_young"].map(path);
-    let _leave_nothing = [&old, &young].map(|it| Removed(it.clone()));
-    private_file(&old);
-    let main = stage.start("exec sleep 600");
-    let start = stat(main).unwrap().start_time;
-    // Times of a start are told in hundredths of a second.
-    let ticks = || stat(stage.spawn(&mut command("true"))).unwrap().start_time;
-    until("it is later", || ticks() > start + 2);
-    private_file(&young);
-    let launch = Segments::of_another(Some(start));
-    let guardian = stage.guardian_of(launch.older().clone());
-    stage.map_in_member(&[&old, &young]);
-
-    stage.kill_the_supervisor();
-
-    until("the guardian has ended", || !is_alive(guardian.pid()));
-    assert!(old.exists() && !young.exists());
-}
-
-#[test]
 fn who_runs_on_without_a_first_thread_is_ended_too() {
     let stage = Stage::set();
     let code = "import ctypes,threading,time\n\
@@ -268,7 +188,7 @@ fn a_guardian_that_cannot_be_held_leaves_no_zombie() {
         older: Older::default(),
     };
     let usual = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual }).unwrap();
     let guardian = Guardian::watch_for(us, &guarded);
     setrlimit(Resource::Nofile, usual).unwrap();
 
@@ -402,55 +322,6 @@ impl Drop for Stage {
             child.kill().ok();
             child.wait().ok();
         }
-    }
-}
-
-/// A file that is gone at the end.
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        fs::remove_file(&self.0).ok();
-    }
-}
-
-/// A directory that is gone at the end.
-struct RemovedTree(PathBuf);
-
-impl Drop for RemovedTree {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
-
-/// Makes a file as a segment is made.
-fn private_file(path: &Path) {
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
-    file.write_all(&[0; 4096]).unwrap();
-}
-
-/// A file that this process has mapped.
-struct Mapped(*mut std::ffi::c_void);
-
-impl Mapped {
-    #[expect(unsafe_code, reason = "there is no safe way to map a file")]
-    fn of(path: &Path) -> Self {
-        let file = fs::File::open(path).unwrap();
-        let (access, flags) = (ProtFlags::READ, MapFlags::SHARED);
-        // SAFETY: the kernel chooses the place, and nobody reads it.
-        Self(
-            unsafe { rustix::mm::mmap(std::ptr::null_mut(), 4096, access, flags, file, 0) }
-                .unwrap(),
-        )
-    }
-}
-
-impl Drop for Mapped {
-    #[expect(unsafe_code, reason = "there is no safe way to map a file")]
-    fn drop(&mut self) {
-        // SAFETY: mapped by `of`.
-        unsafe { munmap(self.0, 4096) }.unwrap();
     }
 }
 

@@ -149,6 +149,9 @@ impl Older {
     }
 }
 
+/// A name, and what is there if that can be seen.
+pub(super) type Entry = (String, Result<FileId, Errno>);
+
 /// All files among shared memory at a moment.
 #[derive(Clone, Debug)]
 pub(in crate::adapters) struct Listing {
@@ -160,8 +163,8 @@ pub(in crate::adapters) struct Listing {
 }
 
 impl Listing {
-    /// Of names and what is there. One that cannot be looked at is known by its name.
-    pub(super) fn of(entries: impl Iterator<Item = (String, Result<FileId, Errno>)>) -> Self {
+    /// Of everything that is there. One that cannot be looked at is known by its name.
+    pub(super) fn of(entries: impl Iterator<Item = Entry>) -> Self {
         // The clock of a file system is a few milliseconds late (fs/inode.c, `current_time`).
         let taken = Timestamp(Timestamp::now().0 - SECOND);
         let (mut files, mut unseen) = (Vec::new(), Vec::new());

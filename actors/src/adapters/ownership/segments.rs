@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use rustix::fs::CWD;
@@ -16,9 +15,13 @@ use rustix::io::Errno;
 use tokio::time::{Duration, Instant};
 
 use super::births::{Births, Change};
-use super::older::{FileId, Listing, Older, SharedFile, Timestamp};
+use super::older::{Entry, FileId, Listing, Older, SharedFile, Timestamp};
 use crate::adapters::proc_fs;
 use crate::domain::absence::{Leftover, ScanError};
+
+mod users;
+
+use users::{id_of, mapped_file, spare_what_others_use};
 
 const PLACE: &str = "/dev/shm";
 
@@ -28,6 +31,9 @@ const QUESTIONS: u32 = 9;
 
 /// The most names of others that are remembered.
 const MOST_STRANGE: usize = 1024;
+
+/// To be woken takes a while, too.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 
 /// How many are remembered before it is looked which of them are gone, where nobody tells of that.
 const MOST_SEEN: usize = 1024;
@@ -75,10 +81,10 @@ impl Segments {
         Ok(Self { older: Older::Listed(Listing::of(all()?.into_iter())), ..heard })
     }
 
-    /// Those of a launch that another supervisor has started. Its main process began at this time,
-    /// in ticks since boot.
-    pub(in crate::adapters) fn of_another(start_time: Option<u64>) -> Self {
-        let start = start_time.map(Timestamp::of_start);
+    /// Those of a launch that another supervisor has started, whose main process has this pid and
+    /// start time.
+    pub(in crate::adapters) fn of_another(main: Option<(u32, u64)>) -> Self {
+        let start = main.map(|(_, start_time)| Timestamp::of_start(start_time));
         Self { older: start.map_or(Older::Unknown, Older::BornBefore), ..Self::heard() }
     }
 
@@ -104,7 +110,8 @@ impl Segments {
     }
 
     fn rest_after(&mut self, began: Instant) {
-        self.not_before = self.not_before.max(Some(Instant::now() + began.elapsed() * 9));
+        let rest = (began.elapsed() * 9).max(SHORTEST_REST);
+        self.not_before = self.not_before.max(Some(Instant::now() + rest));
     }
 
     /// The files that are known to be of the launch, if that has changed since it was asked.
@@ -314,7 +321,7 @@ fn segment_at(path: &str) -> Option<&str> {
 }
 
 /// Everything that is there: its name, and what it is if that can be seen.
-fn all() -> Result<Vec<(String, Result<FileId, Errno>)>, ScanError> {
+fn all() -> Result<Vec<Entry>, ScanError> {
     let failed = |error: io::Error| ScanError::new(PLACE, &error);
     let entries = match fs::read_dir(PLACE) {
         Ok(entries) => entries,
@@ -328,61 +335,6 @@ fn all() -> Result<Vec<(String, Result<FileId, Errno>)>, ScanError> {
         all.push((entry.file_name().to_string_lossy().into_owned(), id));
     }
     Ok(all)
-}
-
-fn id_of(metadata: &fs::Metadata) -> FileId {
-    let device = metadata.dev();
-    let device = (rustix::fs::major(device), rustix::fs::minor(device));
-    FileId { device, inode: metadata.ino() }
-}
-
-/// Files by what they are, each with its name.
-type Files = BTreeMap<FileId, (String, SharedFile)>;
-
-fn spare_what_others_use(there: &mut Files) -> Result<(), ScanError> {
-    if there.is_empty() {
-        return Ok(());
-    }
-    if !proc_fs::shows_everybody() {
-        spare_what_is_open_to_others(there);
-    }
-    for pid in proc_fs::pids()? {
-        match used_by(pid, there) {
-            Ok(used) => used.into_iter().for_each(|id| {
-                there.remove(&id);
-            }),
-            Err(error) if proc_fs::is_refusal(&error) => spare_what_is_open_to_others(there),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// A process of somebody else can only have what is open to others.
-fn spare_what_is_open_to_others(there: &mut Files) {
-    there.retain(|_, (name, file)| {
-        let stays = file.is_open_to_others();
-        if stays {
-            tracing::info!(
-                name,
-                "shared memory may be in use by others, who cannot be seen: it stays"
-            );
-        }
-        !stays
-    });
-}
-
-/// Which of these a process has mapped or open. It may see them elsewhere than in `/dev/shm`.
-fn used_by(pid: u32, there: &Files) -> Result<Vec<FileId>, ScanError> {
-    let maps = proc_fs::maps(pid)?.unwrap_or_default();
-    let is_name_of_one = |path: &str| {
-        let name = path.rsplit('/').next();
-        there.values().any(|(one, _)| Some(one.as_str()) == name)
-    };
-    let open = proc_fs::open_files(pid, is_name_of_one)?.unwrap_or_default();
-    let used = maps.lines().filter_map(mapped_file);
-    let used = used.chain(open.iter().map(|file| id_of(&file.metadata)));
-    Ok(used.filter(|id| there.contains_key(id)).collect())
 }
 
 fn present(name: &str) -> Result<Option<SharedFile>, ScanError> {
@@ -399,15 +351,6 @@ fn mapped(line: &str) -> Option<(FileId, &str)> {
     // No field before the path holds a slash.
     let name = segment_at(&line[line.find('/')?..])?;
     Some((mapped_file(line)?, name))
-}
-
-/// The file that such a line speaks of.
-fn mapped_file(line: &str) -> Option<FileId> {
-    let mut fields = line.split_ascii_whitespace().skip(3);
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let number = |text| u32::from_str_radix(text, 16).ok();
-    let device = (number(major)?, number(minor)?);
-    Some(FileId { device, inode: fields.next()?.parse().ok()? })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use super::users::spare_what_is_open_to_others;
 use super::*;
 use crate::adapters::proc_fs::random_uuid;
 
@@ -153,7 +154,7 @@ fn the_file_of_a_model_that_was_there_before_the_launch_stays() {
 fn what_is_older_than_an_adopted_launch_stays_though_a_member_has_it_open() {
     let (early, late) = (Segment::new(), Segment::new());
     let start = proc_fs::Stat::of(late.owner.id()).unwrap().unwrap().start_time;
-    let mut segments = Segments::of_another(Some(start));
+    let mut segments = Segments::of_another(Some((0, start)));
     segments.keep_open(early.owner.id()).unwrap();
     let removed = segments.after_the_end_of([early]);
     assert_eq!(removed, [false]);
@@ -163,7 +164,7 @@ fn what_is_older_than_an_adopted_launch_stays_though_a_member_has_it_open() {
 fn what_is_younger_than_an_adopted_launch_is_removed() {
     let main = Segment::new();
     let start = proc_fs::Stat::of(main.owner.id()).unwrap().unwrap().start_time;
-    for mut segments in [Segments::of_another(Some(start)), Segments::default()] {
+    for mut segments in [Segments::of_another(Some((0, start))), Segments::default()] {
         let young = Segment::held_by_one_who_began_before_it();
         segments.keep_open(young.owner.id()).unwrap();
         assert_eq!(segments.after_the_end_of([young]), [true]);

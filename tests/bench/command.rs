@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is not gone by then is taken to stay.
 const CLEAN: Duration = Duration::from_secs(5);
 
+/// How long after its start a launch is taken to grow no more, and a little.
+const GROWN: Duration = Duration::from_secs(62);
+
 mod killed;
 
 pub(crate) use killed::killed;
@@ -186,6 +189,9 @@ pub(crate) async fn idle(plan: &Plan) -> io::Result<Vec<Figure>> {
     let place = Place::new(plan, "true")?;
     let mut vllmd = place.start()?;
     vllmd.runs().await?;
+    let started = processor_ticks(vllmd.pid)?;
+    // A launch is looked at more often while it may grow.
+    tokio::time::sleep_until(Instant::now() + GROWN).await;
     let before = processor_ticks(vllmd.pid)?;
     tokio::time::sleep_until(Instant::now() + plan.idle).await;
     let ticks = processor_ticks(vllmd.pid)? - before;
@@ -196,6 +202,11 @@ pub(crate) async fn idle(plan: &Plan) -> io::Result<Vec<Figure>> {
         Figure::of("vllmd, resident while running", Unit::Megabytes, vec![as_f64(resident)]),
         Figure::of("vllmd, processor while running", Unit::Percent, vec![share])
             .noting(format!("{ticks} ticks in {:?}", plan.idle)),
+        Figure::of(
+            "vllmd, processor in its first minute",
+            Unit::Percent,
+            vec![as_f64(before - started) / as_f64(per_second) / GROWN.as_secs_f64()],
+        ),
     ])
 }
 

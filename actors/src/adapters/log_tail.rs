@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ const TAIL_BYTES: u64 = 32 * 1024;
 #[derive(Debug)]
 pub struct LogFiles {
     state: Arc<StateDirectory>,
+    /// The launch whose log was asked for last.
+    present: Arc<AtomicU64>,
     /// Cuts what grows too long, and removes what is too old.
     _keeper: Keeper,
 }
@@ -59,13 +62,15 @@ impl LogFiles {
     ///
     /// When the thread that keeps them within bounds cannot be started.
     pub fn new(state: Arc<StateDirectory>, bounds: LogBounds) -> io::Result<Self> {
-        let keeper = Keeper::start(state.path().join("logs"), bounds)?;
-        Ok(Self { state, _keeper: keeper })
+        let present = Arc::default();
+        let keeper = Keeper::start(state.path().join("logs"), bounds, Arc::clone(&present))?;
+        Ok(Self { state, present, _keeper: keeper })
     }
 }
 
 impl Output for LogFiles {
     fn lines(&self, incarnation: Incarnation) -> Box<dyn LineSource> {
+        self.present.store(incarnation.get(), Ordering::Relaxed);
         Box::new(FileLines::new(self.state.log_of(incarnation)))
     }
 }
@@ -175,6 +180,9 @@ impl Log {
             self.jump(&mut file, 0)?;
         } else if length - self.position > most {
             self.jump(&mut file, length - LEAD_BYTES)?;
+        } else {
+            // After an error it was opened anew.
+            file.seek(SeekFrom::Start(self.position))?;
         }
         let mut chunk = vec![0; CHUNK_BYTES];
         self.chunk = file.read(&mut chunk)?;

@@ -8,9 +8,9 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::segments::open;
+use super::segments::{is_removed, open};
 use super::{JournalError, ResumePoint};
 
 /// How many numbers are reserved at a time.
@@ -21,7 +21,10 @@ const DIGITS: usize = 20;
 
 /// The file, open.
 #[derive(Debug)]
-pub(super) struct Numbers(File);
+pub(super) struct Numbers {
+    path: PathBuf,
+    file: File,
+}
 
 /// What the file said when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +42,7 @@ impl Numbers {
         let path = directory.join("numbers");
         let failed = |source| JournalError { path: path.clone(), source };
         let file = open(&path, super::segments::Access::Anywhere).map_err(failed)?;
-        let numbers = Self(file);
+        let numbers = Self { path: path.clone(), file };
         let kept = numbers.read().map_err(failed)?;
         Ok((numbers, kept))
     }
@@ -47,10 +50,10 @@ impl Numbers {
     /// What the file says now.
     pub(super) fn read(&self) -> io::Result<Kept> {
         let mut text = [0; 2 * DIGITS + 2];
-        match self.0.read_exact_at(&mut text, 0) {
+        match self.file.read_exact_at(&mut text, 0) {
             Ok(()) => Ok(parse(&text).map_or(Kept::Rubbish, Kept::Upto)),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                let empty = self.0.metadata()?.len() == 0;
+                let empty = self.file.metadata()?.len() == 0;
                 Ok(if empty { Kept::Nothing } else { Kept::Rubbish })
             }
             Err(error) => Err(error),
@@ -58,10 +61,19 @@ impl Numbers {
     }
 
     /// Keeps the numbers. They are overwritten in place, which needs no room on a full disk.
-    pub(super) fn keep(&self, point: ResumePoint) -> io::Result<()> {
+    /// A file that was removed is made anew, where its directory is there.
+    pub(super) fn keep(&mut self, point: ResumePoint) -> io::Result<()> {
+        if self.are_removed()? {
+            self.file = open(&self.path, super::segments::Access::Anywhere)?;
+        }
         let text = format!("{:020} {:020}\n", point.sequence, point.incarnation);
-        self.0.write_all_at(text.as_bytes(), 0)?;
-        self.0.sync_data()
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.sync_data()
+    }
+
+    /// Whether nobody will find the file again.
+    pub(super) fn are_removed(&self) -> io::Result<bool> {
+        is_removed(&self.file)
     }
 }
 

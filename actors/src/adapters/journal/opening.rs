@@ -37,7 +37,7 @@ pub(super) fn open(
     let failed = |source| JournalError { path: directory.to_owned(), source };
     let events = Segment::of_events(directory)?;
     let restarts = Segment::of_restarts(directory)?;
-    let (numbers, kept) = Numbers::open(directory)?;
+    let (mut numbers, kept) = Numbers::open(directory)?;
     let (tail, events_end) = events.tail(TAIL_BYTES)?;
     let (_, restarts_end) = restarts.tail(1)?;
     let mut written = highest(tail.lines(), &**codec);

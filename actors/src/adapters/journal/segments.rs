@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::JournalError;
-use super::writer::Sink;
+use super::writer::{Outage, Sink};
 
 /// A file of this size is full.
 pub(super) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -44,6 +44,11 @@ pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
     }
+}
+
+/// Whether a file that is open has no name any more: nobody will find what is written to it.
+pub(super) fn is_removed(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.nlink() == 0)
 }
 
 /// The full files of a directory, oldest first, by the number of their last event.
@@ -94,6 +99,8 @@ pub(super) struct Segment {
     path: PathBuf,
     file: File,
     turn: Turn,
+    /// Whether the last attempt to begin a new file failed.
+    turning: Outage,
 }
 
 impl Segment {
@@ -110,7 +117,7 @@ impl Segment {
     fn open(directory: &Path, path: PathBuf, turn: Turn) -> Result<Self, JournalError> {
         let file = open(&path, Access::AtEnd)
             .map_err(|source| JournalError { path: path.clone(), source })?;
-        Ok(Self { directory: directory.to_owned(), path, file, turn })
+        Ok(Self { directory: directory.to_owned(), path, file, turn, turning: Outage::No })
     }
 
     /// The end of the file, at most this much, whole lines only; and whether its last line is torn.
@@ -126,6 +133,24 @@ impl Segment {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let last_line = if whole == bytes.len() { LastLine::Whole } else { LastLine::Torn };
         Ok((String::from_utf8_lossy(&bytes[..whole]).into_owned(), last_line))
+    }
+
+    fn turn(&mut self, last: u64) -> io::Result<()> {
+        let full = match self.turn {
+            Turn::Numbered => self.directory.join(format!("events-{last:020}.jsonl")),
+            Turn::Replaced => older_restarts(&self.directory),
+        };
+        // Nothing of ours has been added since: the next event gives it a name of its own.
+        if self.turn == Turn::Numbered && fs::symlink_metadata(&full).is_ok() {
+            return Ok(());
+        }
+        // The new file first: without room for it everything stays as it is.
+        let fresh = self.path.with_extension("new");
+        let file = open(&fresh, Access::AtEnd)?;
+        fs::rename(&self.path, full)?;
+        fs::rename(&fresh, &self.path)?;
+        self.file = file;
+        if self.turn == Turn::Numbered { self.prune() } else { Ok(()) }
     }
 
     /// Removes the oldest full files. The newest stays, whatever its size.
@@ -155,24 +180,25 @@ impl Sink for Segment {
         self.file.write(bytes)
     }
 
-    fn turn_if_full(&mut self, last: u64) -> io::Result<()> {
-        if self.file.metadata()?.len() < SEGMENT_BYTES {
+    /// Where no new file can be begun, the present one grows to twice its size, and no further.
+    fn make_ready(&mut self, last: u64) -> io::Result<()> {
+        if is_removed(&self.file)? {
+            self.file = open(&self.path, Access::AtEnd)?;
+            tracing::warn!(path = %self.path.display(), "a file of the journal was removed; it is made anew");
+        }
+        let length = self.file.metadata()?.len();
+        if length < SEGMENT_BYTES {
             return Ok(());
         }
-        let full = match self.turn {
-            Turn::Numbered => self.directory.join(format!("events-{last:020}.jsonl")),
-            Turn::Replaced => older_restarts(&self.directory),
-        };
-        // Nothing of ours has been added since: the next event gives it a name of its own.
-        if self.turn == Turn::Numbered && fs::symlink_metadata(&full).is_ok() {
-            return Ok(());
+        match (self.turn(last), self.turning) {
+            (Ok(()), _) => self.turning = Outage::No,
+            (Err(error), _) if length >= 2 * SEGMENT_BYTES => return Err(error),
+            (Err(_), Outage::Told) => {}
+            (Err(error), Outage::No) => {
+                self.turning = Outage::Told;
+                tracing::error!(%error, "the journal cannot begin a new file");
+            }
         }
-        // The new file first: without room for it everything stays as it is.
-        let fresh = self.path.with_extension("new");
-        let file = open(&fresh, Access::AtEnd)?;
-        fs::rename(&self.path, full)?;
-        fs::rename(&fresh, &self.path)?;
-        self.file = file;
-        if self.turn == Turn::Numbered { self.prune() } else { Ok(()) }
+        Ok(())
     }
 }

@@ -26,8 +26,9 @@ pub(super) trait Sink: Send {
     /// As [`io::Write::write`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Begins a new file if the present one is full; `last` is the number of its last event.
-    fn turn_if_full(&mut self, last: u64) -> io::Result<()>;
+    /// Sees to it that what is written now is found again: in a new file if the present one is full
+    /// or was removed. `last` is the number of its last event.
+    fn make_ready(&mut self, last: u64) -> io::Result<()>;
 }
 
 /// A line to be written.
@@ -100,9 +101,7 @@ impl<S: Sink> Lane<S> {
     }
 
     fn write_next(&mut self, line: &Line) -> io::Result<()> {
-        if let Err(error) = self.sink.turn_if_full(self.written) {
-            tracing::error!(%error, "the journal cannot begin a new file");
-        }
+        self.sink.make_ready(self.written)?;
         let missing = line.number.saturating_sub(self.written.saturating_add(1));
         if missing > 0 {
             let last = line.number - 1;
@@ -168,7 +167,7 @@ pub(super) enum Ahead {
 pub(super) enum Outage {
     /// It can.
     No,
-    /// It cannot, and the log says so.
+    /// It cannot, and the log says so already.
     Told,
 }
 
@@ -224,7 +223,10 @@ impl<S: Sink> Writer<S> {
             return self.keep_numbers();
         }
         let ahead = self.shared.given() + BLOCK / 2;
-        if self.reserved.sequence >= ahead && self.reserved.incarnation >= self.incarnation {
+        if !self.numbers.are_removed()?
+            && self.reserved.sequence >= ahead
+            && self.reserved.incarnation >= self.incarnation
+        {
             return Ok(());
         }
         let sequence =

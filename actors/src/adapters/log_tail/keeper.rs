@@ -6,6 +6,8 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -31,12 +33,17 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn start(directory: PathBuf, bounds: LogBounds) -> io::Result<Self> {
+    pub(super) fn start(
+        directory: PathBuf,
+        bounds: LogBounds,
+        present: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
         let (alive, ended) = channel();
         let watch = move || {
             let mut told = None;
             loop {
-                let outcome = keep(&directory, bounds).map_err(|error| error.kind());
+                let outcome = keep(&directory, bounds, present.load(Ordering::Relaxed));
+                let outcome = outcome.map_err(|error| error.kind());
                 if let Err(kind) = outcome
                     && told != Some(kind)
                 {
@@ -55,12 +62,12 @@ impl Keeper {
 }
 
 /// Removes logs that are too old, and cuts those that are too long. One that cannot be cut does not
-/// keep the others from it.
-pub(super) fn keep(directory: &Path, bounds: LogBounds) -> io::Result<()> {
+/// keep the others from it. None is removed before it is known which launch is the `present` one.
+pub(super) fn keep(directory: &Path, bounds: LogBounds, present: u64) -> io::Result<()> {
+    let most = if present == 0 { usize::MAX } else { bounds.keep };
     let mut outcome = Ok(());
-    for (index, (_, path)) in logs(directory)?.into_iter().rev().enumerate() {
-        let kept =
-            if index < bounds.keep { cut(&path, bounds.max_bytes) } else { fs::remove_file(&path) };
+    for (index, (_, path)) in logs(directory, present)?.into_iter().rev().enumerate() {
+        let kept = if index < most { cut(&path, bounds.max_bytes) } else { fs::remove_file(&path) };
         // It was removed by somebody else: fine.
         outcome = outcome.and(kept.or_else(|error| match error.kind() {
             ErrorKind::NotFound => Ok(()),
@@ -71,7 +78,7 @@ pub(super) fn keep(directory: &Path, bounds: LogBounds) -> io::Result<()> {
 }
 
 /// The logs by their launches, oldest first.
-fn logs(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+fn logs(directory: &Path, present: u64) -> io::Result<Vec<(Age, PathBuf)>> {
     let mut logs = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -79,8 +86,23 @@ fn logs(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
             .file_name()
             .to_str()
             .and_then(|name| name.strip_prefix("vllm-")?.strip_suffix(".log")?.parse().ok());
-        logs.extend(launch.map(|launch: u64| (launch, entry.path())));
+        logs.extend(launch.map(|launch| (Age::of(launch, present), entry.path())));
     }
     logs.sort();
     Ok(logs)
+}
+
+/// The age of a log, by the number of its launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Age {
+    /// It has a number that was not given yet: numbering has begun anew since, with a new journal.
+    Former(u64),
+    Ours(u64),
+}
+
+impl Age {
+    fn of(launch: u64, present: u64) -> Self {
+        // The next one may have been begun already.
+        if launch > present.saturating_add(1) { Self::Former(launch) } else { Self::Ours(launch) }
+    }
 }

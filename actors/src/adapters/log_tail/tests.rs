@@ -180,7 +180,7 @@ fn a_flood_stays_within_the_bound_and_loses_nothing_of_its_end() {
     let bounds = LogBounds { max_bytes: MIB, keep: 10 };
     for round in 0..20 {
         flood(&mut file, round * 10_000..(round + 1) * 10_000);
-        keep(directory.path(), bounds).unwrap();
+        keep(directory.path(), bounds, 0).unwrap();
         assert!(room(&path) <= MIB, "{} bytes in round {round}", room(&path));
         assert!(has_line(&path, (round + 1) * 10_000 - 5000), "round {round}");
     }
@@ -195,10 +195,40 @@ fn the_logs_of_the_latest_launches_are_kept() {
         fs::write(log(launch), "").unwrap();
     }
     fs::write(directory.path().join("notes"), "").unwrap();
-    keep(directory.path(), LogBounds { max_bytes: MIB, keep: 3 }).unwrap();
+    keep(directory.path(), LogBounds { max_bytes: MIB, keep: 3 }, 100).unwrap();
     let kept: Vec<_> = [1, 2, 9, 10, 11, 100].into_iter().filter(|of| log(*of).exists()).collect();
     assert_eq!(kept, [10, 11, 100]);
     assert!(directory.path().join("notes").exists());
+}
+
+#[test]
+fn the_log_of_the_present_launch_is_kept_though_numbers_have_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = |launch: u64| directory.path().join(format!("vllm-{launch}.log"));
+    let kept = || [1, 2, 8, 9].into_iter().filter(|of| log(*of).exists()).collect::<Vec<u64>>();
+    let bounds = LogBounds { max_bytes: MIB, keep: 2 };
+    for launch in [1, 2, 8, 9] {
+        fs::write(log(launch), "").unwrap();
+    }
+    keep(directory.path(), bounds, 0).unwrap();
+    assert_eq!(kept(), [1, 2, 8, 9], "nobody knows yet which is the present one");
+    // The log of the next launch may be there before anybody asks for it.
+    keep(directory.path(), bounds, 1).unwrap();
+    assert_eq!(kept(), [1, 2]);
+}
+
+#[test]
+fn a_log_that_had_to_be_opened_again_is_read_on_from_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut file = appending(&path);
+    writeln!(file, "first").unwrap();
+    let mut log = Log::new(path);
+    assert_eq!(log.read().unwrap(), ["first"]);
+    // As a read that fails leaves it.
+    log.file = None;
+    writeln!(file, "second").unwrap();
+    assert_eq!(log.read().unwrap(), ["second"]);
 }
 
 #[test]
@@ -207,6 +237,6 @@ fn a_link_among_the_logs_is_not_followed() {
     let elsewhere = directory.path().join("elsewhere");
     flood(&mut appending(&elsewhere), 0..40_000);
     std::os::unix::fs::symlink(&elsewhere, directory.path().join("vllm-1.log")).unwrap();
-    assert!(keep(directory.path(), LogBounds { max_bytes: MIB, keep: 10 }).is_err());
+    assert!(keep(directory.path(), LogBounds { max_bytes: MIB, keep: 10 }, 0).is_err());
     assert!(has_line(&elsewhere, 20_000));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::segments::LastLine;
+use super::super::segments::{LastLine, SEGMENT_BYTES, Segment};
 use super::super::writer::{Holds, Lane, Sink};
 use super::*;
 
@@ -27,7 +27,7 @@ impl Sink for &mut Disk {
         Ok(length)
     }
 
-    fn turn_if_full(&mut self, _: u64) -> io::Result<()> {
+    fn make_ready(&mut self, _: u64) -> io::Result<()> {
         Ok(())
     }
 }
@@ -126,4 +126,46 @@ fn restarts_that_are_lost_are_counted_without_a_public_number() {
     lane.push(3, "restart 9".to_owned());
     lane.drain().unwrap();
     assert_eq!(disk.text(), "gap 2 \nrestart 9\n");
+}
+
+#[tokio::test]
+async fn a_directory_that_was_removed_and_made_anew_is_written_into_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open_in(&directory);
+    tell(&journal, 1);
+    journal.flushed().await;
+    fs::remove_dir_all(directory.path()).unwrap();
+    tell(&journal, 1);
+    journal.flushed().await;
+    assert!(!directory.path().exists(), "it is made by whoever knows how");
+    fs::create_dir(directory.path()).unwrap();
+
+    tell(&journal, 1);
+    journal.flushed().await;
+
+    assert!(text(&directory).ends_with("event 2 1\nevent 3 1\n"), "{}", text(&directory));
+    // No number is given twice, though it ends without a word.
+    fs::remove_file(directory.path().join("events.jsonl")).unwrap();
+    let (_, resume) = open_in(&directory);
+    assert!(resume.sequence.get() >= 3, "{resume:?}");
+}
+
+#[test]
+fn a_file_that_cannot_give_way_to_a_new_one_grows_to_twice_its_size_and_no_further() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut segment = Segment::of_events(directory.path()).unwrap();
+    let in_the_way = directory.path().join("events.new");
+    fs::create_dir(&in_the_way).unwrap();
+    let piece = vec![b'x'; 1024 * 1024];
+    let mut written = 0;
+    while let Ok(()) = segment.make_ready(1) {
+        written += segment.write(&piece).unwrap() as u64;
+        assert!(written <= 2 * SEGMENT_BYTES + piece.len() as u64);
+    }
+    assert!(written >= 2 * SEGMENT_BYTES);
+
+    fs::remove_dir(in_the_way).unwrap();
+
+    segment.make_ready(1).unwrap();
+    assert_eq!(fs::metadata(directory.path().join("events.jsonl")).unwrap().len(), 0);
 }

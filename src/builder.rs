@@ -148,7 +148,9 @@ impl SupervisorBuilder {
 
     /// Makes the supervisor. vLLM is not started: that is
     /// [`SupervisorHandle::start`]. If an earlier supervisor with the same state directory and
-    /// settings left a vLLM running, it is adopted.
+    /// settings left a vLLM running, it is adopted. If the system does not let us look for one, the
+    /// state is `Unknown` and [`Snapshot::blocked`] says why; it goes on being tried, and nothing is
+    /// launched before.
     ///
     /// # Errors
     ///
@@ -267,8 +269,10 @@ async fn connect(
         connection.link = Some(link);
     }
     let handle = SupervisorHandle::new(connection);
-    // Until the first look around, nobody could say what is alive.
-    let known = snapshot.wait_for(|snapshot| snapshot.state != ServiceState::Unknown).await.is_ok();
+    // Until the first look around, nobody could say what is alive; if it fails, that is said.
+    let has_looked =
+        |present: &Snapshot| present.state != ServiceState::Unknown || present.blocked.is_some();
+    let known = snapshot.wait_for(has_looked).await.is_ok();
     if !known {
         let source = "they ended at once".into();
         return Err(StartError::System { what: "the supervisor's actors", source });

@@ -16,12 +16,13 @@ use crate::domain::report::Work;
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Silence, Stage, Starting, State,
-    Stopping, Then, Unknown,
+    Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Running, Silence, Stage, Starting,
+    State, Stopping, Then, Unknown, Word,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
 
+mod checks;
 mod ending;
 mod failing;
 mod loads;
@@ -63,7 +64,7 @@ impl Machine {
             state: State::Unknown(Unknown {
                 incarnation: None,
                 then: Then::AsFound,
-                lingering: None,
+                obstacle: Obstacle::None,
             }),
             ledger: RestartLedger::default(),
             last_error: None,
@@ -133,11 +134,17 @@ impl Machine {
     }
 
     /// Why nothing can be launched though it should be: something of an earlier launch cannot be
-    /// removed.
+    /// removed, or the system does not let us look for it.
     pub fn blocked(&self) -> Option<&Cause> {
         match &self.state {
-            State::Unknown(Unknown { lingering, .. }) => lingering.as_ref(),
-            State::Crashed(Crashed { cleanup: Cleanup::Blocked(cause), .. }) => Some(cause),
+            State::Unknown(Unknown { obstacle, .. }) => match obstacle {
+                Obstacle::None => None,
+                Obstacle::Unseen(cause) | Obstacle::Lingering(cause) => Some(cause),
+            },
+            State::Crashed(Crashed {
+                cleanup: Cleanup::Blocked(cause) | Cleanup::Unseen(cause),
+                ..
+            }) => Some(cause),
             State::Crashed(_)
             | State::Stopped
             | State::Starting(_)
@@ -233,7 +240,7 @@ impl Turn<'_> {
     /// Takes over what an earlier supervisor, or process actor, left running.
     fn watch(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
-        self.enter(self.starting(incarnation, Some(pid), model, Origin::Restart), None);
+        self.enter(self.starting(incarnation, Some(pid), model, Origin::Found), None);
         self.answer(|goal| (*goal == Goal::Down).then_some(Err(CommandError::Started)));
         self.effect(Effect::Watch { incarnation });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
@@ -258,8 +265,10 @@ impl Turn<'_> {
             next_look: self.now.monotonic,
             silence: Silence::Borne,
             work: (self.now, Work::default()),
+            loss: None,
             progress: None,
             misses: 0,
+            word: Word::Awaited,
             last_failure: None,
         })
     }

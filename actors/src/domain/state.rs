@@ -115,8 +115,19 @@ pub struct Unknown {
     pub incarnation: Option<Incarnation>,
     /// What to do once it is known.
     pub then: Then,
-    /// What outlives SIGKILL, if that is why we do not know.
-    pub lingering: Option<Cause>,
+    /// What stands in the way of knowing.
+    pub obstacle: Obstacle,
+}
+
+/// What stands in the way of knowing what is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nothing, so far: the answer is on its way.
+    None,
+    /// The system does not let us look. We go on trying.
+    Unseen(Cause),
+    /// Something is known to outlive SIGKILL, or cannot be proven gone after it.
+    Lingering(Cause),
 }
 
 /// A launch on its way to health.
@@ -144,10 +155,15 @@ pub struct Starting {
     pub silence: Silence,
     /// The work that was seen last, and when.
     pub work: (Moment, Work),
+    /// The end of a process that vLLM needs: no check that passes after it proves anything, and
+    /// its main process is about to say why.
+    pub loss: Option<Box<Cause>>,
     /// How far the load is, if the log has told.
     pub progress: Option<ModelLoadProgress>,
     /// Checks in a row that reached the server and did not find the model there.
     pub misses: u32,
+    /// Whether the server has said that it listens.
+    pub word: Word,
     /// What the last check saw.
     pub last_failure: Option<Box<HealthFailure>>,
 }
@@ -157,8 +173,19 @@ pub struct Starting {
 pub enum Origin {
     /// Somebody asked for it, and is told of a failure at once.
     Asked,
-    /// It follows a crash.
+    /// It follows a crash, or the loss of a process actor.
     Restart,
+    /// It was found running.
+    Found,
+}
+
+/// Whether a server has said that it listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Not yet.
+    Awaited,
+    /// It listens, or is about to.
+    Listens,
 }
 
 /// Whether a launch has written anything yet.
@@ -255,6 +282,8 @@ pub enum Cleanup {
     Blocked(Cause),
     /// Being looked for: the process actor that was to kill it died.
     Searching,
+    /// The same, in vain so far: the system does not let us look.
+    Unseen(Cause),
     /// Proven gone.
     Done,
 }
@@ -292,6 +321,16 @@ impl Then {
         match self {
             Self::AsFound | Self::Rest | Self::Launch(_) => Self::Launch(Origin::Asked),
             Self::Replace => Self::Replace,
+        }
+    }
+}
+
+impl Cleanup {
+    /// Whether what is left is being looked for.
+    pub(super) fn is_sought(&self) -> bool {
+        match self {
+            Self::Searching | Self::Unseen(_) => true,
+            Self::Underway | Self::Blocked(_) | Self::Done => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CommandError, Stage, State, Stopping, Then, Turn, Unknown};
+use super::{CommandError, Obstacle, Stage, State, Stopping, Then, Turn, Unknown};
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
@@ -104,7 +104,8 @@ impl Turn<'_> {
             State::Starting(_) | State::Running(_) => detaches,
             // What outlives SIGKILL will not be waited for, nor what would only be kept.
             State::Unknown(unknown) => {
-                unknown.lingering.is_some() || (detaches && unknown.then == Then::AsFound)
+                matches!(unknown.obstacle, Obstacle::Lingering(_))
+                    || (detaches && unknown.then == Then::AsFound)
             }
             State::Stopping(_) | State::Crashed(_) => false,
         };

@@ -39,14 +39,20 @@ impl Turn<'_> {
             let occasion = match (origin, &cleanup) {
                 (Origin::Asked, _) if cause.code == Code::PortInUse => Occasion::AskedFor,
                 (Origin::Asked, Cleanup::Done) => Occasion::AskedFor,
-                (Origin::Restart, Cleanup::Done) => Occasion::NothingStarted,
+                (Origin::Restart | Origin::Found, Cleanup::Done) => Occasion::NothingStarted,
                 // Somebody was faster: the port was free when we looked.
-                (Origin::Restart, _) if cause.code == Code::PortInUse && healthy_for.is_none() => {
+                (Origin::Restart | Origin::Found, _)
+                    if cause.code == Code::PortInUse && healthy_for.is_none() =>
+                {
                     Occasion::NothingStarted
                 }
-                (_, Cleanup::Underway | Cleanup::Blocked(_) | Cleanup::Searching) => {
-                    Occasion::Ended
-                }
+                (
+                    _,
+                    Cleanup::Underway
+                    | Cleanup::Blocked(_)
+                    | Cleanup::Searching
+                    | Cleanup::Unseen(_),
+                ) => Occasion::Ended,
             };
             let machine = &mut *self.machine;
             let policy = &machine.spec.restart;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FirstOutput, Turn};
+use super::{FirstOutput, Turn, Word};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
@@ -49,7 +49,10 @@ impl Turn<'_> {
                 self.emit(EventKind::LoadProgressed { progress });
             }
             LoadNews::Stands(progress) => self.emit(EventKind::LoadProgressed { progress }),
-            LoadNews::Listens => self.effect(Effect::Probe { incarnation }),
+            LoadNews::Listens => {
+                starting.word = Word::Listens;
+                self.effect(Effect::Probe { incarnation });
+            }
         }
     }
 }

@@ -1,20 +1,16 @@
 //! What is the case: every report and every timer in every state.
 
-use std::time::Duration;
-
 use super::{
-    Cleanup, CommandError, Crashed, Goal, Next, Origin, Running, Stage, Starting, State, Stopping,
-    Then, Turn, Unknown,
+    Cleanup, CommandError, Crashed, Goal, Next, Obstacle, Origin, Running, Stage, Starting, State,
+    Stopping, Then, Turn, Unknown,
 };
-use crate::domain::absence::Doubt;
-use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::absence::{Doubt, ScanError};
+use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Exit, Phase, diagnose};
 use crate::domain::event::EventKind;
-use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode};
-use crate::domain::loading::ModelLoadProgress;
-use crate::domain::report::{HealthReport, ProcessReport};
+use crate::domain::report::{ProcessReport, Role};
 use crate::domain::spec::ModelId;
 
 impl Turn<'_> {
@@ -25,8 +21,7 @@ impl Turn<'_> {
             }
             ProcessReport::RemnantFound { incarnation } => self.remnant_found(incarnation),
             ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
-            // It stays unknown what is there; the process actor goes on looking.
-            ProcessReport::LookFailed { error: _ } => {}
+            ProcessReport::LookFailed { error } => self.look_failed(&error),
             ProcessReport::Launched { incarnation, pid } => self.launched(incarnation, pid),
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
@@ -38,7 +33,7 @@ impl Turn<'_> {
                 let cause = Cause::new(Code::EngineDied, format!("{role} {pid} died: {exit}"));
                 let cause = cause.with_last_lines(last_lines);
                 if role.is_fatal(exit) {
-                    self.member_died(incarnation, exit, cause);
+                    self.member_died(incarnation, role, exit, cause);
                 }
             }
             ProcessReport::Vacated { incarnation, proof: _ } => self.vacated(incarnation),
@@ -67,7 +62,7 @@ impl Turn<'_> {
         }
     }
 
-    fn current_running(&mut self, incarnation: Incarnation) -> Option<&mut Running> {
+    pub(super) fn current_running(&mut self, incarnation: Incarnation) -> Option<&mut Running> {
         match &mut self.machine.state {
             State::Running(running) if running.incarnation == incarnation => Some(running),
             State::Running(_)
@@ -105,7 +100,7 @@ impl Turn<'_> {
     /// What was left of a crash when the process actor died has been found.
     fn clear_found(&mut self, incarnation: Incarnation) {
         let State::Crashed(crashed) = &mut self.machine.state else { return };
-        if crashed.cleanup == Cleanup::Searching {
+        if crashed.cleanup.is_sought() {
             crashed.cleanup = Cleanup::Underway;
             self.effect(Effect::Clear { incarnation });
         }
@@ -132,7 +127,7 @@ impl Turn<'_> {
                 let then = *then;
                 self.proceed(then);
             }
-            State::Crashed(crashed) if crashed.cleanup == Cleanup::Searching => {
+            State::Crashed(crashed) if crashed.cleanup.is_sought() => {
                 crashed.cleanup = Cleanup::Done;
                 self.follow_crash();
             }
@@ -143,6 +138,26 @@ impl Turn<'_> {
             | State::Stopping(_)
             | State::Failed { .. } => {}
         }
+    }
+
+    /// It stays unknown what is there; the process actor goes on looking.
+    fn look_failed(&mut self, error: &ScanError) {
+        let said = format!("it cannot be known what an earlier launch left: {error}");
+        let cause = Cause::new(Code::Unrecognised, said);
+        match &mut self.machine.state {
+            State::Unknown(unknown) => unknown.obstacle = Obstacle::Unseen(cause.clone()),
+            State::Crashed(crashed) if crashed.cleanup.is_sought() => {
+                crashed.cleanup = Cleanup::Unseen(cause.clone());
+            }
+            State::Crashed(_)
+            | State::Stopped
+            | State::Starting(_)
+            | State::Running(_)
+            | State::Stopping(_)
+            | State::Failed { .. } => return,
+        }
+        self.emit(EventKind::CleanupBlocked { cause });
+        self.answer_blocked();
     }
 
     fn launched(&mut self, incarnation: Incarnation, pid: u32) {
@@ -180,13 +195,17 @@ impl Turn<'_> {
 
     /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
     /// asked to end, and takes them along, does not crash.
-    fn member_died(&mut self, incarnation: Incarnation, exit: Exit, cause: Cause) {
+    fn member_died(&mut self, incarnation: Incarnation, role: Role, exit: Exit, cause: Cause) {
         if !self.is_current(incarnation) {
             return;
         }
-        match self.machine.state {
+        match &mut self.machine.state {
             // One that fails to load ends by itself, or is ended by the front, which then says why.
-            State::Starting(_) if !is_from_outside(exit) => {}
+            State::Starting(starting) if !is_from_outside(exit, starting.origin) => {
+                if ends_vllm(role) {
+                    starting.loss = Some(Box::new(cause));
+                }
+            }
             State::Starting(_) | State::Running(_) => {
                 self.fail(incarnation, cause, Cleanup::Underway);
             }
@@ -228,16 +247,17 @@ impl Turn<'_> {
             State::Stopping(Stopping { then, .. }) => {
                 let (incarnation, then) = (Some(incarnation), then.once_ended());
                 self.machine.last_error = Some(cause.clone());
-                let doubt = Unknown { incarnation, then, lingering: Some(cause.clone()) };
+                let obstacle = Obstacle::Lingering(cause.clone());
+                let doubt = Unknown { incarnation, then, obstacle };
                 self.enter(State::Unknown(doubt), Some(cause.clone()));
             }
-            State::Unknown(unknown) => unknown.lingering = Some(cause.clone()),
+            State::Unknown(unknown) => unknown.obstacle = Obstacle::Lingering(cause.clone()),
             State::Crashed(crashed) => match crashed.cleanup {
                 Cleanup::Underway | Cleanup::Blocked(_) => {
                     crashed.cleanup = Cleanup::Blocked(cause.clone());
                 }
                 // The last words of an actor that is gone.
-                Cleanup::Searching | Cleanup::Done => return,
+                Cleanup::Searching | Cleanup::Unseen(_) | Cleanup::Done => return,
             },
             State::Stopped | State::Starting(_) | State::Running(_) | State::Failed { .. } => {
                 return;
@@ -269,108 +289,6 @@ impl Turn<'_> {
         });
     }
 
-    pub(super) fn health(&mut self, report: HealthReport) {
-        match report.check {
-            Ok(healthy) => self.healthy(report.incarnation, &healthy),
-            Err(failure) => self.unhealthy(report.incarnation, &failure),
-        }
-    }
-
-    fn healthy(&mut self, incarnation: Incarnation, healthy: &Healthy) {
-        let now = self.now;
-        if let Some(running) = self.current_running(incarnation) {
-            if running.failures > 0 {
-                running.failures = 0;
-                self.health_changed(0, Some(healthy.latency));
-            }
-            return;
-        }
-        let Some(starting) = self.current_starting(incarnation) else { return };
-        // Without a pid this cannot be the server that we are launching.
-        let Some(pid) = starting.pid else { return };
-        let model = starting.model.clone();
-        let began = ModelLoadProgress::loading(model.clone(), 99, starting.since.wall);
-        let progress = starting.progress.take().unwrap_or(began).complete(now.wall);
-        self.emit(EventKind::LoadProgressed { progress });
-        let running = Running { incarnation, model: model.clone(), pid, since: now, failures: 0 };
-        self.enter(State::Running(running), None);
-        self.health_changed(0, Some(healthy.latency));
-        self.machine.last_error = None;
-        if let Some(from) = self.machine.models.proves() {
-            self.emit(EventKind::ModelSwitched { from, to: model });
-        }
-        self.effect(Effect::FinishLoading { incarnation });
-        self.serves();
-    }
-
-    fn unhealthy(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
-        if let Some(starting) = self.current_starting(incarnation) {
-            starting.last_failure = Some(Box::new(failure.clone()));
-        }
-        match failure {
-            // It is not vLLM's fault, and says nothing about it.
-            HealthFailure::ListenerUnknown { .. } => {}
-            // vLLM cannot listen there any more.
-            HealthFailure::PortTaken { .. } if self.is_loading(incarnation) => {
-                let cause = Cause::new(Code::PortInUse, failure.to_string());
-                self.fail(incarnation, cause, Cleanup::Underway);
-            }
-            HealthFailure::PortTaken { .. }
-            | HealthFailure::Unreachable { .. }
-            | HealthFailure::TimedOut { .. }
-            | HealthFailure::Refused { .. }
-            | HealthFailure::NotVllm { .. }
-            | HealthFailure::Unauthorised { .. }
-            | HealthFailure::ModelMissing { .. } => self.missed(incarnation, failure),
-        }
-    }
-
-    /// Without a pid there is nobody yet whose port it could be.
-    fn is_loading(&mut self, incarnation: Incarnation) -> bool {
-        self.current_starting(incarnation).is_some_and(|starting| starting.pid.is_some())
-    }
-
-    fn missed(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
-        let limit = self.max_failures().get();
-        if let Some(running) = self.current_running(incarnation) {
-            running.failures += 1;
-            let failures = running.failures;
-            self.health_changed(failures, None);
-            if failures >= limit {
-                let said = format!("{failures} health checks in a row failed: {failure}");
-                self.fail(incarnation, Cause::new(Code::EngineHung, said), Cleanup::Underway);
-            }
-            return;
-        }
-        let Some(starting) = self.current_starting(incarnation) else { return };
-        // While it loads, only an answer counts: a server that is up without the model stays so, and
-        // so does one with another key. That one was started by somebody else: the next has ours.
-        let code = match failure {
-            HealthFailure::ModelMissing { .. } => Code::Unrecognised,
-            HealthFailure::Unauthorised { .. } => Code::InvalidConfiguration,
-            HealthFailure::PortTaken { .. }
-            | HealthFailure::ListenerUnknown { .. }
-            | HealthFailure::Unreachable { .. }
-            | HealthFailure::TimedOut { .. }
-            | HealthFailure::Refused { .. }
-            | HealthFailure::NotVllm { .. } => {
-                starting.misses = 0;
-                return;
-            }
-        };
-        starting.misses += 1;
-        if starting.misses >= limit {
-            let retry = RetryClass::Transient;
-            let cause = Cause { retry, ..Cause::new(code, failure.to_string()) };
-            self.fail(incarnation, cause, Cleanup::Underway);
-        }
-    }
-
-    fn health_changed(&mut self, consecutive_failures: u32, latency: Option<Duration>) {
-        let healthy = consecutive_failures == 0;
-        self.emit(EventKind::HealthChanged { healthy, consecutive_failures, latency });
-    }
-
     /// A launch that was up should be up again; one that was being stopped should be down; what
     /// follows a crash still follows it.
     pub(super) fn process_actor_lost(&mut self) {
@@ -379,12 +297,13 @@ impl Turn<'_> {
             | State::Failed { .. }
             | State::Crashed(Crashed { cleanup: Cleanup::Done, .. }) => return,
             State::Unknown(unknown) => {
-                unknown.lingering = None;
+                unknown.obstacle = Obstacle::None;
                 return self.effect(Effect::Adopt);
             }
             State::Stopping(stopping) => stopping.then.once_ended(),
-            State::Starting(starting) => Then::Launch(starting.origin),
-            State::Running(_) => Then::Launch(Origin::Restart),
+            State::Starting(Starting { origin: Origin::Asked, .. }) => Then::Launch(Origin::Asked),
+            State::Starting(Starting { origin: Origin::Restart | Origin::Found, .. })
+            | State::Running(_) => Then::Launch(Origin::Restart),
             State::Crashed(crashed) => {
                 crashed.cleanup = Cleanup::Searching;
                 return self.effect(Effect::Adopt);
@@ -392,18 +311,28 @@ impl Turn<'_> {
         };
         let incarnation = self.machine.state.incarnation();
         self.effect(Effect::Disregard);
-        let doubt = Unknown { incarnation, then, lingering: None };
+        let doubt = Unknown { incarnation, then, obstacle: Obstacle::None };
         self.enter(State::Unknown(doubt), None);
         self.effect(Effect::Adopt);
     }
 }
 
 /// Whether this is no end that vLLM gives a process of its own while it loads: that is an exit, or
-/// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`).
-fn is_from_outside(exit: Exit) -> bool {
+/// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`). Of what was found running no exit is ever known.
+fn is_from_outside(exit: Exit, origin: Origin) -> bool {
     const SIGTERM: i32 = 15;
     match exit {
         Exit::Signal(signal) => signal != SIGTERM,
-        Exit::Code(_) | Exit::Unknown => false,
+        Exit::Code(_) => false,
+        Exit::Unknown => origin == Origin::Found,
+    }
+}
+
+/// Whether vLLM never outlives the end of such a process. One without a title may only have been
+/// there to find something out, and vLLM then helps itself otherwise.
+fn ends_vllm(role: Role) -> bool {
+    match role {
+        Role::ApiServer | Role::EngineCore | Role::Worker | Role::Coordinator => true,
+        Role::Untitled | Role::Helper => false,
     }
 }

@@ -1,8 +1,8 @@
 //! What somebody wants: every request in every state.
 
 use super::{
-    Cleanup, CommandError, Ending, Goal, Models, Next, Origin, Outcome, Stage, State, Stopping,
-    Then, Turn, Unknown,
+    Cleanup, CommandError, Ending, Goal, Models, Next, Obstacle, Origin, Outcome, Stage, State,
+    Stopping, Then, Turn, Unknown,
 };
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
@@ -107,7 +107,7 @@ impl Turn<'_> {
             State::Unknown(unknown) => {
                 unknown.then = Then::Rest;
                 // What is still being looked for is held by nobody who could stop it.
-                if unknown.lingering.is_some() {
+                if matches!(unknown.obstacle, Obstacle::Lingering(_)) {
                     self.hasten(mode);
                 }
             }
@@ -116,7 +116,7 @@ impl Turn<'_> {
                 self.hasten(mode);
             }
             State::Starting(_) | State::Running(_) => self.end(mode, Then::Rest),
-            State::Crashed(crashed) => match crashed.cleanup {
+            State::Crashed(crashed) => match &crashed.cleanup {
                 Cleanup::Done => self.rest(),
                 Cleanup::Underway | Cleanup::Blocked(_) => {
                     let incarnation = crashed.incarnation;
@@ -124,9 +124,16 @@ impl Turn<'_> {
                     // It may have been reported to linger before, which is said once a ladder.
                     self.kill(incarnation);
                 }
-                Cleanup::Searching => {
+                sought @ (Cleanup::Searching | Cleanup::Unseen(_)) => {
+                    let obstacle = match sought {
+                        Cleanup::Unseen(cause) => Obstacle::Unseen(cause.clone()),
+                        Cleanup::Searching
+                        | Cleanup::Underway
+                        | Cleanup::Blocked(_)
+                        | Cleanup::Done => Obstacle::None,
+                    };
                     let (incarnation, then) = (Some(crashed.incarnation), Then::Rest);
-                    let doubt = Unknown { incarnation, then, lingering: None };
+                    let doubt = Unknown { incarnation, then, obstacle };
                     self.enter(State::Unknown(doubt), None);
                 }
             },

@@ -11,6 +11,7 @@ mod ending;
 mod exploration;
 mod loading;
 mod losing;
+mod losing_its_engine;
 mod properties;
 mod script;
 mod standing_still;

@@ -96,7 +96,8 @@ impl Turn<'_> {
                 self.look_after(LAST_WORD_WITHIN.min(limit / 4), incarnation);
             }
             Silence::Questioned => {
-                let cause = stalled(starting, quiet, limit, option);
+                let loss = starting.loss.take().map(|cause| *cause);
+                let cause = loss.unwrap_or_else(|| stalled(starting, quiet, limit, option));
                 self.fail(incarnation, cause, Cleanup::Underway);
             }
         }

@@ -21,8 +21,8 @@ use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Origin, Running, Silence, Stage, Starting, State,
-    Stopping, Then, Unknown,
+    Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Running, Silence, Stage, Starting,
+    State, Stopping, Then, Unknown, Word,
 };
 
 /// An enum that cannot forget one of its own in `ALL`.
@@ -41,17 +41,19 @@ macro_rules! listed {
 listed! {
     /// A state with as much of its data as decides what follows.
     ///
-    /// `Quiet` is loading and asked for the last time whether it moves. `Look…` is unknown before the first look, `Lost…` unknown since the process actor was lost,
-    /// `Hang…` unknown because something outlives SIGKILL, `Drain…` stopping once the requests have
+    /// `Doomed` is loading without a process that it needs. `Quiet` is loading and asked for the last time whether it moves. `Look…` is unknown before the first look, `Lost…` unknown since the process actor was lost,
+    /// `Hang…` unknown because something outlives SIGKILL, `Dark…` and `Blind…` as `Look…` and `Lost…`
+    /// when the look has failed, `Blank…` as `Seek…` when it has, `Drain…` stopping once the requests have
     /// ended, `End…` stopping, `Clear…` crashed with something left, `Stuck…` with something that
     /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left.
     /// `…Idle`, `…Rest`, `…Up` and `…Anew` are [`Then::AsFound`], [`Then::Rest`], [`Then::Launch`]
     /// and [`Then::Replace`].
     Situation {
         LookIdle, LookRest, LookUp, LookAnew, LostIdle, LostRest, LostUp, LostAnew, HangIdle, HangRest,
-        HangUp, HangAnew,
-        Stopped, Failed, Silent, Loading, Quiet, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
-        ClearAt, ClearNow, ClearGive, StuckAt, StuckNow, StuckGive, SeekAt, SeekNow, SeekGive, Backoff,
+        HangUp, HangAnew, DarkIdle, DarkRest, DarkUp, DarkAnew, BlindIdle, BlindRest, BlindUp, BlindAnew,
+        Stopped, Failed, Silent, Loading, Quiet, Doomed, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
+        ClearAt, ClearNow, ClearGive, StuckAt, StuckNow, StuckGive, SeekAt, SeekNow, SeekGive,
+        BlankAt, BlankNow, BlankGive, Backoff,
     }
 }
 
@@ -88,26 +90,10 @@ pub(super) enum Act {
 /// The situation that a state amounts to.
 pub(super) fn situation(state: &State) -> Situation {
     match state {
-        State::Unknown(Unknown { incarnation: None, then, .. }) => match then {
-            Then::AsFound => Situation::LookIdle,
-            Then::Rest => Situation::LookRest,
-            Then::Launch(_) => Situation::LookUp,
-            Then::Replace => Situation::LookAnew,
-        },
-        State::Unknown(Unknown { incarnation: Some(_), then, lingering: None }) => match then {
-            Then::AsFound => Situation::LostIdle,
-            Then::Rest => Situation::LostRest,
-            Then::Launch(_) => Situation::LostUp,
-            Then::Replace => Situation::LostAnew,
-        },
-        State::Unknown(Unknown { incarnation: Some(_), then, lingering: Some(_) }) => match then {
-            Then::AsFound => Situation::HangIdle,
-            Then::Rest => Situation::HangRest,
-            Then::Launch(_) => Situation::HangUp,
-            Then::Replace => Situation::HangAnew,
-        },
+        State::Unknown(unknown) => situation_of_unknown(unknown),
         State::Stopped => Situation::Stopped,
         State::Starting(Starting { pid: None, .. }) => Situation::Silent,
+        State::Starting(Starting { loss: Some(_), .. }) => Situation::Doomed,
         State::Starting(Starting { pid: Some(_), silence, .. }) => match silence {
             Silence::Borne => Situation::Loading,
             Silence::Questioned => Situation::Quiet,
@@ -133,12 +119,33 @@ pub(super) fn situation(state: &State) -> Situation {
             (Cleanup::Searching, Next::RestartAt(_)) => Situation::SeekAt,
             (Cleanup::Searching, Next::RestartNow(_)) => Situation::SeekNow,
             (Cleanup::Searching, Next::GiveUp(_)) => Situation::SeekGive,
+            (Cleanup::Unseen(_), Next::RestartAt(_)) => Situation::BlankAt,
+            (Cleanup::Unseen(_), Next::RestartNow(_)) => Situation::BlankNow,
+            (Cleanup::Unseen(_), Next::GiveUp(_)) => Situation::BlankGive,
             (Cleanup::Done, Next::RestartAt(_)) => Situation::Backoff,
             (Cleanup::Done, Next::RestartNow(_) | Next::GiveUp(_)) => {
                 panic!("with nothing left, a crash goes on at once")
             }
         },
         State::Failed { .. } => Situation::Failed,
+    }
+}
+
+fn situation_of_unknown(unknown: &Unknown) -> Situation {
+    use Situation as S;
+    let [idle, rest, up, anew] = match (&unknown.obstacle, unknown.incarnation) {
+        (Obstacle::None, None) => [S::LookIdle, S::LookRest, S::LookUp, S::LookAnew],
+        (Obstacle::None, Some(_)) => [S::LostIdle, S::LostRest, S::LostUp, S::LostAnew],
+        (Obstacle::Unseen(_), None) => [S::DarkIdle, S::DarkRest, S::DarkUp, S::DarkAnew],
+        (Obstacle::Unseen(_), Some(_)) => [S::BlindIdle, S::BlindRest, S::BlindUp, S::BlindAnew],
+        (Obstacle::Lingering(_), Some(_)) => [S::HangIdle, S::HangRest, S::HangUp, S::HangAnew],
+        (Obstacle::Lingering(_), None) => panic!("what lingers is known"),
+    };
+    match unknown.then {
+        Then::AsFound => idle,
+        Then::Rest => rest,
+        Then::Launch(_) => up,
+        Then::Replace => anew,
     }
 }
 
@@ -154,14 +161,19 @@ const UP: Then = Then::Launch(Origin::Asked);
 
 fn state_in(situation: Situation) -> State {
     let unknown =
-        |incarnation, then| State::Unknown(Unknown { incarnation, then, lingering: None });
+        |incarnation, then| State::Unknown(Unknown { incarnation, then, obstacle: Obstacle::None });
+    let blind = |incarnation, then| {
+        let obstacle = Obstacle::Unseen(Cause::new(Code::Unrecognised, "nobody can look"));
+        State::Unknown(Unknown { incarnation, then, obstacle })
+    };
     let hanging = |then| {
-        let lingering = Some(Cause::new(Code::EngineHung, "it outlives SIGKILL"));
-        State::Unknown(Unknown { incarnation: Some(no(1)), then, lingering })
+        let obstacle = Obstacle::Lingering(Cause::new(Code::EngineHung, "it outlives SIGKILL"));
+        State::Unknown(Unknown { incarnation: Some(no(1)), then, obstacle })
     };
     let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
     let draining = Stage::Draining { phase: Phase::Serving, since: noon() };
     let stuck = || Cleanup::Blocked(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
+    let unseen = || Cleanup::Unseen(Cause::new(Code::Unrecognised, "nobody can look"));
     let now = Next::RestartNow(Origin::Restart);
     let crashed = |cleanup, next| {
         let cause = Cause::new(Code::EngineDied, "it died");
@@ -181,6 +193,14 @@ fn state_in(situation: Situation) -> State {
         Situation::HangRest => hanging(Then::Rest),
         Situation::HangUp => hanging(UP),
         Situation::HangAnew => hanging(Then::Replace),
+        Situation::DarkIdle => blind(None, Then::AsFound),
+        Situation::DarkRest => blind(None, Then::Rest),
+        Situation::DarkUp => blind(None, UP),
+        Situation::DarkAnew => blind(None, Then::Replace),
+        Situation::BlindIdle => blind(Some(no(1)), Then::AsFound),
+        Situation::BlindRest => blind(Some(no(1)), Then::Rest),
+        Situation::BlindUp => blind(Some(no(1)), UP),
+        Situation::BlindAnew => blind(Some(no(1)), Then::Replace),
         Situation::Stopped => State::Stopped,
         Situation::Failed => State::Failed { cause: limit },
         Situation::Silent => State::Starting(starting(None)),
@@ -190,6 +210,10 @@ fn state_in(situation: Situation) -> State {
             let (last_sign, silence) = (long_ago, Silence::Questioned);
             let last_busy = last_sign;
             State::Starting(Starting { last_sign, last_busy, silence, ..starting(Some(pid(1))) })
+        }
+        Situation::Doomed => {
+            let loss = Some(Box::new(Cause::new(Code::EngineDied, "it died")));
+            State::Starting(Starting { loss, ..starting(Some(pid(1))) })
         }
         Situation::Running => {
             let (incarnation, pid, since, model) = (no(1), pid(1), noon(), spec().model);
@@ -209,6 +233,9 @@ fn state_in(situation: Situation) -> State {
         Situation::SeekAt => crashed(Cleanup::Searching, Next::RestartAt(noon().wall)),
         Situation::SeekNow => crashed(Cleanup::Searching, now),
         Situation::SeekGive => crashed(Cleanup::Searching, Next::GiveUp(limit)),
+        Situation::BlankAt => crashed(unseen(), Next::RestartAt(noon().wall)),
+        Situation::BlankNow => crashed(unseen(), now),
+        Situation::BlankGive => crashed(unseen(), Next::GiveUp(limit)),
         Situation::Backoff => crashed(Cleanup::Done, Next::RestartAt(noon().wall)),
     }
 }
@@ -226,8 +253,10 @@ fn starting(pid: Option<u32>) -> Starting {
         next_look: noon().monotonic,
         silence: Silence::Borne,
         work: (noon(), Work::default()),
+        loss: None,
         progress: None,
         misses: 0,
+        word: Word::Awaited,
         last_failure: None,
     }
 }

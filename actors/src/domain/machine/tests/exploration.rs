@@ -240,6 +240,7 @@ fn benign(step: Step) -> Option<(u8, Step)> {
         Step::FailToStart(_)
         | Step::Die(_)
         | Step::Linger(_)
+        | Step::FailToLook
         | Step::Find(Fitness::Unfit)
         | Step::FailCheck(_)
         | Step::MissModel(_)

@@ -9,120 +9,120 @@ use crate::domain::state::ServiceState;
 
 /// In the columns of situations, what each row's input does; the words are those of [`meaning`].
 const TABLE: [&str; 3] = [
-    "                  LookIdle  LookRest  LookUp    LookAnew  LostIdle  LostRest  LostUp    LostAnew  HangIdle HangRest HangUp   HangAnew
-     Start             want      want      .         .         want      want      .         .         want     want     .        .
-     Ensure            want      want      .         .         want      want      .         .         want     want     .        .
-     StopGraceful      rest      .         rest      rest      rest      .         rest      rest      rest     .        rest     rest
-     StopImmediate     rest      .         rest      rest      rest      .         rest      rest      hasten   hasten   hasten   hasten
-     Restart           anew      anew      anew      .         anew      anew      anew      .         anew     anew     anew     .
-     LoadSame          want      want      .         .         want      want      .         .         want     want     .        .
-     LoadOther         want      want      .         .         want      want      .         .         want     want     .        .
-     NeedSame          want      want      .         .         want      want      .         .         want     want     .        .
-     NeedOther         want      want      .         .         want      want      .         .         want     want     .        .
-     ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait down     down     down     down
-     Drained           .         .         .         .         .         .         .         .         .        .        .        .
-     Adopted           watch     remove    watch     remove    watch     remove    watch     remove    watch    remove   watch    remove
-     RemnantFound      remove    remove    remove    remove    remove    remove    remove    remove    remove   remove   remove   remove
-     NothingFound      halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch
-     LookFailed        .         .         .         .         .         .         .         .         .        .        .        .
-     Launched          .         .         .         .         .         .         .         .         .        .        .        .
-     LaunchFailed      .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch
-     Exited            .         .         .         .         .         .         .         .         .        .        .        .
-     MemberDied        .         .         .         .         .         .         .         .         .        .        .        .
-     Vacated           .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch
-     Lingered          .         .         .         .         doubt     doubt     doubt     doubt     .        .        .        .
-     Sampled           .         .         .         .         .         .         .         .         .        .        .        .
-     Healthy           .         .         .         .         .         .         .         .         .        .        .        .
-     Unhealthy         .         .         .         .         .         .         .         .         .        .        .        .
-     ModelMissing      .         .         .         .         .         .         .         .         .        .        .        .
-     PortTaken         .         .         .         .         .         .         .         .         .        .        .        .
-     ListenerUnknown   .         .         .         .         .         .         .         .         .        .        .        .
-     Began             .         .         .         .         .         .         .         .         .        .        .        .
-     Progressed        .         .         .         .         .         .         .         .         .        .        .        .
-     Stands            .         .         .         .         .         .         .         .         .        .        .        .
-     Listens           .         .         .         .         .         .         .         .         .        .        .        .
-     RestartDue        .         .         .         .         .         .         .         .         .        .        .        .
-     SilenceDue        .         .         .         .         .         .         .         .         .        .        .        .
-     DrainDue          .         .         .         .         .         .         .         .         .        .        .        .
-     WindowDue         .         .         .         .         .         .         .         .         .        .        .        .
-     EndDue            .         .         .         .         .         .         .         .         .        .        .        .
-     ProcessActorLost  look      look      look      look      look      look      look      look      relook   relook   relook   relook",
-    "                  Stopped Failed Silent   Loading  Quiet    Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
-     Start             launch  launch .        .        .        .          want      .         want      want      .
-     Ensure            launch  .      .        .        .        .          want      .         want      want      .
-     StopGraceful      .       halt   end      end      end      drain      .         rest      rest      .         rest
-     StopImmediate     .       halt   end      end      end      end        hasten    hasten    hasten    hasten    hasten
-     Restart           launch  launch cycle    cycle    cycle    drain-up   want      .         want      want      .
-     LoadSame          launch  launch .        .        .        .          want      .         want      want      .
-     LoadOther         launch  launch cycle    cycle    cycle    drain-up   want      .         want      want      .
-     NeedSame          launch  .      .        .        .        .          want      .         want      want      .
-     NeedOther         launch  .      cycle    cycle    cycle    drain-up   want      .         want      want      .
-     ShutDown          down    down   down-end down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
-     Drained           .       .      .        .        .        .          hasten    order     .         .         .
-     Adopted           .       .      .        .        .        .          .         .         .         .         .
-     RemnantFound      .       .      .        .        .        .          .         .         .         .         .
-     NothingFound      .       .      .        .        .        .          .         .         .         .         .
-     LookFailed        .       .      .        .        .        .          .         .         .         .         .
-     Launched          .       .      exists   .        .        .          .         .         .         .         .
-     LaunchFailed      .       .      miss     miss     miss     .          halt      relaunch  halt      halt      relaunch
-     Exited            .       .      crash    crash    crash    crash      reap      reap      .         .         .
-     MemberDied        .       .      crash    crash    crash    crash      .         .         .         .         .
-     Vacated           .       .      .        .        .        .          halt      relaunch  halt      halt      relaunch
-     Lingered          .       .      .        .        .        .          hang      hang      hang      hang      hang
-     Sampled           .       .      .        .        .        .          .         .         .         .         .
-     Healthy           .       .      .        run      run      .          .         .         .         .         .
-     Unhealthy         .       .      .        .        .        crash      .         .         .         .         .
-     ModelMissing      .       .      crash    crash    crash    crash      .         .         .         .         .
-     PortTaken         .       .      .        crash    crash    crash      .         .         .         .         .
-     ListenerUnknown   .       .      .        .        .        .          .         .         .         .         .
-     Began             .       .      .        .        .        .          .         .         .         .         .
-     Progressed        .       .      .        .        .        .          .         .         .         .         .
-     Stands            .       .      .        .        .        .          .         .         .         .         .
-     Listens           .       .      probe    probe    probe    .          .         .         .         .         .
-     RestartDue        .       .      .        .        .        .          .         .         .         .         .
-     SilenceDue        .       .      ask      ask      crash    .          .         .         .         .         .
-     DrainDue          .       .      .        .        .        .          hasten    order     .         .         .
-     WindowDue         .       .      .        .        .        .          .         .         .         .         .
-     EndDue            .       .      .        .        .        .          .         .         .         .         .
-     ProcessActorLost  .       .      lose-up  lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
-    "                  ClearAt   ClearNow  ClearGive StuckAt   StuckNow  StuckGive SeekAt    SeekNow   SeekGive  Backoff
-     Start             want      .         want      want      .         want      want      .         want      launch
-     Ensure            .         .         .         .         .         .         .         .         .         .
-     StopGraceful      kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    halt
-     StopImmediate     kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    halt
-     Restart           want      .         want      want      .         want      want      .         want      launch
-     LoadSame          want      .         want      want      .         want      want      .         want      launch
-     LoadOther         want      .         want      want      .         want      want      .         want      launch
-     NeedSame          .         .         .         .         .         .         .         .         .         .
-     NeedOther         .         .         .         .         .         .         .         .         .         .
-     ShutDown          down-kill down-kill down-kill down-kill down-kill down-kill down-seek down-seek down-seek down-now
-     Drained           .         .         .         .         .         .         .         .         .         .
-     Adopted           .         .         .         .         .         .         clear     clear     clear     .
-     RemnantFound      .         .         .         .         .         .         clear     clear     clear     .
-     NothingFound      .         .         .         .         .         .         gone      launch    fail      .
-     LookFailed        .         .         .         .         .         .         .         .         .         .
-     Launched          .         .         .         .         .         .         .         .         .         .
-     LaunchFailed      .         .         .         .         .         .         .         .         .         .
-     Exited            .         .         .         .         .         .         .         .         .         .
-     MemberDied        .         .         .         .         .         .         .         .         .         .
-     Vacated           gone      launch    fail      gone      launch    fail      gone      launch    fail      .
-     Lingered          stuck     stuck     stuck     .         .         .         .         .         .         .
-     Sampled           .         .         .         .         .         .         .         .         .         .
-     Healthy           .         .         .         .         .         .         .         .         .         .
-     Unhealthy         .         .         .         .         .         .         .         .         .         .
-     ModelMissing      .         .         .         .         .         .         .         .         .         .
-     PortTaken         .         .         .         .         .         .         .         .         .         .
-     ListenerUnknown   .         .         .         .         .         .         .         .         .         .
-     Began             .         .         .         .         .         .         .         .         .         .
-     Progressed        .         .         .         .         .         .         .         .         .         .
-     Stands            .         .         .         .         .         .         .         .         .         .
-     Listens           .         .         .         .         .         .         .         .         .         .
-     RestartDue        want      .         .         want      .         .         want      .         .         launch
-     SilenceDue        .         .         .         .         .         .         .         .         .         .
-     DrainDue          .         .         .         .         .         .         .         .         .         .
-     WindowDue         .         .         .         .         .         .         .         .         .         .
-     EndDue            .         .         .         .         .         .         .         .         .         .
-     ProcessActorLost  seek      seek      seek      seek      seek      seek      look      look      look      .",
+    "                  LookIdle  LookRest  LookUp    LookAnew  LostIdle  LostRest  LostUp    LostAnew  HangIdle HangRest HangUp   HangAnew DarkIdle  DarkRest  DarkUp    DarkAnew  BlindIdle BlindRest BlindUp   BlindAnew
+     Start             want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     Ensure            want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     StopGraceful      rest      .         rest      rest      rest      .         rest      rest      rest     .        rest     rest     rest      .         rest      rest      rest      .         rest      rest
+     StopImmediate     rest      .         rest      rest      rest      .         rest      rest      hasten   hasten   hasten   hasten   rest      .         rest      rest      rest      .         rest      rest
+     Restart           anew      anew      anew      .         anew      anew      anew      .         anew     anew     anew     .        anew      anew      anew      .         anew      anew      anew      .
+     LoadSame          want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     LoadOther         want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     NeedSame          want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     NeedOther         want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait down     down     down     down     down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait
+     Drained           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Adopted           watch     remove    watch     remove    watch     remove    watch     remove    watch    remove   watch    remove   watch     remove    watch     remove    watch     remove    watch     remove
+     RemnantFound      remove    remove    remove    remove    remove    remove    remove    remove    remove   remove   remove   remove   remove    remove    remove    remove    remove    remove    remove    remove
+     NothingFound      halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch
+     LookFailed        blind     blind     blind     blind     blind     blind     blind     blind     blind    blind    blind    blind    .         .         .         .         .         .         .         .
+     Launched          .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     LaunchFailed      .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch .         .         .         .         halt      halt      relaunch  relaunch
+     Exited            .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     MemberDied        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Vacated           .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch .         .         .         .         halt      halt      relaunch  relaunch
+     Lingered          .         .         .         .         doubt     doubt     doubt     doubt     .        .        .        .        .         .         .         .         doubt     doubt     doubt     doubt
+     Sampled           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Healthy           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Unhealthy         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     ModelMissing      .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     PortTaken         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     ListenerUnknown   .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Began             .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Progressed        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Stands            .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Listens           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     RestartDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     SilenceDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     DrainDue          .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     WindowDue         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     EndDue            .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     ProcessActorLost  look      look      look      look      look      look      look      look      relook   relook   relook   relook   relook    relook    relook    relook    relook    relook    relook    relook",
+    "                  Stopped Failed Silent   Loading  Quiet    Doomed   Running    DrainRest DrainUp   EndIdle   EndRest   EndUp
+     Start             launch  launch .        .        .        .        .          want      .         want      want      .
+     Ensure            launch  .      .        .        .        .        .          want      .         want      want      .
+     StopGraceful      .       halt   end      end      end      end      drain      .         rest      rest      .         rest
+     StopImmediate     .       halt   end      end      end      end      end        hasten    hasten    hasten    hasten    hasten
+     Restart           launch  launch cycle    cycle    cycle    cycle    drain-up   want      .         want      want      .
+     LoadSame          launch  launch .        .        .        .        .          want      .         want      want      .
+     LoadOther         launch  launch cycle    cycle    cycle    cycle    drain-up   want      .         want      want      .
+     NeedSame          launch  .      .        .        .        .        .          want      .         want      want      .
+     NeedOther         launch  .      cycle    cycle    cycle    cycle    drain-up   want      .         want      want      .
+     ShutDown          down    down   down-end down-end down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
+     Drained           .       .      .        .        .        .        .          hasten    order     .         .         .
+     Adopted           .       .      .        .        .        .        .          .         .         .         .         .
+     RemnantFound      .       .      .        .        .        .        .          .         .         .         .         .
+     NothingFound      .       .      .        .        .        .        .          .         .         .         .         .
+     LookFailed        .       .      .        .        .        .        .          .         .         .         .         .
+     Launched          .       .      exists   .        .        .        .          .         .         .         .         .
+     LaunchFailed      .       .      miss     miss     miss     miss     .          halt      relaunch  halt      halt      relaunch
+     Exited            .       .      crash    crash    crash    crash    crash      reap      reap      .         .         .
+     MemberDied        .       .      crash    crash    crash    crash    crash      .         .         .         .         .
+     Vacated           .       .      .        .        .        .        .          halt      relaunch  halt      halt      relaunch
+     Lingered          .       .      .        .        .        .        .          hang      hang      hang      hang      hang
+     Sampled           .       .      .        .        .        .        .          .         .         .         .         .
+     Healthy           .       .      .        run      run      .        .          .         .         .         .         .
+     Unhealthy         .       .      .        .        .        .        crash      .         .         .         .         .
+     ModelMissing      .       .      crash    crash    crash    crash    crash      .         .         .         .         .
+     PortTaken         .       .      .        crash    crash    crash    crash      .         .         .         .         .
+     ListenerUnknown   .       .      .        .        .        .        .          .         .         .         .         .
+     Began             .       .      .        .        .        .        .          .         .         .         .         .
+     Progressed        .       .      .        .        .        .        .          .         .         .         .         .
+     Stands            .       .      .        .        .        .        .          .         .         .         .         .
+     Listens           .       .      probe    probe    probe    probe    .          .         .         .         .         .
+     RestartDue        .       .      .        .        .        .        .          .         .         .         .         .
+     SilenceDue        .       .      ask      ask      crash    ask      .          .         .         .         .         .
+     DrainDue          .       .      .        .        .        .        .          hasten    order     .         .         .
+     WindowDue         .       .      .        .        .        .        .          .         .         .         .         .
+     EndDue            .       .      .        .        .        .        .          .         .         .         .         .
+     ProcessActorLost  .       .      lose-up  lose-up  lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
+    "                  ClearAt   ClearNow  ClearGive StuckAt   StuckNow  StuckGive SeekAt    SeekNow   SeekGive  BlankAt   BlankNow  BlankGive Backoff
+     Start             want      .         want      want      .         want      want      .         want      want      .         want      launch
+     Ensure            .         .         .         .         .         .         .         .         .         .         .         .         .
+     StopGraceful      kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    unsure    unsure    unsure    halt
+     StopImmediate     kill      kill      kill      remove    remove    remove    unsure    unsure    unsure    unsure    unsure    unsure    halt
+     Restart           want      .         want      want      .         want      want      .         want      want      .         want      launch
+     LoadSame          want      .         want      want      .         want      want      .         want      want      .         want      launch
+     LoadOther         want      .         want      want      .         want      want      .         want      want      .         want      launch
+     NeedSame          .         .         .         .         .         .         .         .         .         .         .         .         .
+     NeedOther         .         .         .         .         .         .         .         .         .         .         .         .         .
+     ShutDown          down-kill down-kill down-kill down-kill down-kill down-kill down-seek down-seek down-seek down-seek down-seek down-seek down-now
+     Drained           .         .         .         .         .         .         .         .         .         .         .         .         .
+     Adopted           .         .         .         .         .         .         clear     clear     clear     clear     clear     clear     .
+     RemnantFound      .         .         .         .         .         .         clear     clear     clear     clear     clear     clear     .
+     NothingFound      .         .         .         .         .         .         gone      launch    fail      gone      launch    fail      .
+     LookFailed        .         .         .         .         .         .         blank     blank     blank     .         .         .         .
+     Launched          .         .         .         .         .         .         .         .         .         .         .         .         .
+     LaunchFailed      .         .         .         .         .         .         .         .         .         .         .         .         .
+     Exited            .         .         .         .         .         .         .         .         .         .         .         .         .
+     MemberDied        .         .         .         .         .         .         .         .         .         .         .         .         .
+     Vacated           gone      launch    fail      gone      launch    fail      gone      launch    fail      gone      launch    fail      .
+     Lingered          stuck     stuck     stuck     .         .         .         .         .         .         .         .         .         .
+     Sampled           .         .         .         .         .         .         .         .         .         .         .         .         .
+     Healthy           .         .         .         .         .         .         .         .         .         .         .         .         .
+     Unhealthy         .         .         .         .         .         .         .         .         .         .         .         .         .
+     ModelMissing      .         .         .         .         .         .         .         .         .         .         .         .         .
+     PortTaken         .         .         .         .         .         .         .         .         .         .         .         .         .
+     ListenerUnknown   .         .         .         .         .         .         .         .         .         .         .         .         .
+     Began             .         .         .         .         .         .         .         .         .         .         .         .         .
+     Progressed        .         .         .         .         .         .         .         .         .         .         .         .         .
+     Stands            .         .         .         .         .         .         .         .         .         .         .         .         .
+     Listens           .         .         .         .         .         .         .         .         .         .         .         .         .
+     RestartDue        want      .         .         want      .         .         want      .         .         want      .         .         launch
+     SilenceDue        .         .         .         .         .         .         .         .         .         .         .         .         .
+     DrainDue          .         .         .         .         .         .         .         .         .         .         .         .         .
+     WindowDue         .         .         .         .         .         .         .         .         .         .         .         .         .
+     EndDue            .         .         .         .         .         .         .         .         .         .         .         .         .
+     ProcessActorLost  seek      seek      seek      seek      seek      seek      look      look      look      seek      seek      seek      .",
 ];
 
 /// What a word of the table stands for.
@@ -143,17 +143,25 @@ fn meaning(word: &str) -> Meaning {
     };
     use ServiceState as S;
     use Situation::{
-        Backoff, ClearAt, ClearGive, ClearNow, DrainRest, DrainUp, EndIdle, EndRest, EndUp, Failed,
-        HangAnew, HangIdle, HangRest, HangUp, Loading, LookAnew, LookRest, LookUp, LostAnew,
-        LostIdle, LostRest, LostUp, Running, SeekAt, SeekGive, SeekNow, Silent, Stopped, StuckAt,
-        StuckGive, StuckNow,
+        Backoff, BlankAt, BlankGive, BlankNow, BlindAnew, BlindIdle, BlindRest, BlindUp, ClearAt,
+        ClearGive, ClearNow, DarkAnew, DarkIdle, DarkRest, DarkUp, DrainRest, DrainUp, EndIdle,
+        EndRest, EndUp, Failed, HangAnew, HangIdle, HangRest, HangUp, Loading, LookAnew, LookIdle,
+        LookRest, LookUp, LostAnew, LostIdle, LostRest, LostUp, Running, SeekAt, SeekGive, SeekNow,
+        Silent, Stopped, StuckAt, StuckGive, StuckNow,
     };
     let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
         "." => (&[], &[], &[]),
-        "want" => {
-            (&[], &[], &[LookUp, LostUp, HangUp, DrainUp, EndUp, ClearNow, StuckNow, SeekNow])
+        "want" => (
+            &[],
+            &[],
+            &[
+                LookUp, LostUp, HangUp, DarkUp, BlindUp, DrainUp, EndUp, ClearNow, StuckNow,
+                SeekNow, BlankNow,
+            ],
+        ),
+        "rest" => {
+            (&[], &[], &[LookRest, LostRest, HangRest, DarkRest, BlindRest, DrainRest, EndRest])
         }
-        "rest" => (&[], &[], &[LookRest, LostRest, HangRest, DrainRest, EndRest]),
         "hasten" => (&[], &[Stop], &[HangRest, EndRest]),
         "launch" => (&[S::Starting], &[Launch, Schedule], &[Silent]),
         "watch" => (&[S::Starting], &[Watch, Schedule], &[Loading]),
@@ -161,16 +169,26 @@ fn meaning(word: &str) -> Meaning {
         "halt" => (&[S::Stopped], &[], &[Stopped]),
         "relaunch" => (&[S::Stopped, S::Starting], &[Launch, Schedule], &[Silent]),
         "look" => (&[], &[Adopt], &[]),
-        "relook" => (&[], &[Adopt], &[LostIdle, LostRest, LostUp, LostAnew]),
+        "relook" => (
+            &[],
+            &[Adopt],
+            &[LookIdle, LookRest, LookUp, LookAnew, LostIdle, LostRest, LostUp, LostAnew],
+        ),
         "doubt" => (&[], &[], &[HangIdle, HangRest, HangUp, HangAnew]),
         "hang" => (&[S::Unknown], &[], &[HangIdle, HangRest, HangAnew]),
         "lose" => (&[S::Unknown], &[Disregard, Adopt], &[LostIdle, LostRest, LostAnew]),
         "lose-up" => (&[S::Unknown], &[Disregard, Adopt], &[LostUp]),
-        "unsure" => (&[S::Unknown], &[], &[LostRest]),
+        "unsure" => (&[S::Unknown], &[], &[LostRest, BlindRest]),
         "end" => (&[S::Stopping], &[Disregard, Stop], &[EndRest]),
         "cycle" => (&[S::Stopping], &[Disregard, Stop], &[EndUp]),
         "kill" => (&[S::Stopping], &[Stop], &[EndRest]),
-        "anew" => (&[], &[], &[LookAnew, LostAnew, HangAnew]),
+        "anew" => (&[], &[], &[LookAnew, LostAnew, HangAnew, DarkAnew, BlindAnew]),
+        "blind" => (
+            &[],
+            &[],
+            &[DarkIdle, DarkRest, DarkUp, DarkAnew, BlindIdle, BlindRest, BlindUp, BlindAnew],
+        ),
+        "blank" => (&[], &[], &[BlankAt, BlankNow, BlankGive]),
         "exists" => (&[], &[], &[Loading]),
         "run" => (&[S::Running], &[FinishLoading], &[Running]),
         "probe" => (&[], &[Probe], &[]),
@@ -186,11 +204,13 @@ fn meaning(word: &str) -> Meaning {
         "order" => (&[], &[Stop], &[EndRest, EndUp]),
         "reap" => (&[], &[Clear], &[EndRest, EndUp]),
         "stuck" => (&[], &[], &[StuckAt, StuckNow, StuckGive]),
-        "down-wait" => (&[], &[Schedule], &[LookRest, LostRest, DrainRest, EndRest]),
+        "down-wait" => {
+            (&[], &[Schedule], &[LookRest, LostRest, DarkRest, BlindRest, DrainRest, EndRest])
+        }
         "down-end" => (&[S::Stopping], &[Disregard, Stop, Schedule], &[EndRest]),
         "down-drain" => (&[S::Stopping], &[Disregard, Drain, Schedule, Schedule], &[DrainRest]),
         "down-kill" => (&[S::Stopping], &[Stop, Schedule], &[EndRest]),
-        "down-seek" => (&[S::Unknown], &[Schedule], &[LostRest]),
+        "down-seek" => (&[S::Unknown], &[Schedule], &[LostRest, BlindRest]),
         "down" => (&[], &[Schedule, End], &[HangRest, Stopped, Failed]),
         "down-now" => (&[S::Stopped], &[Schedule, End], &[Stopped]),
         unknown => panic!("the table has a word without a meaning: {unknown}"),

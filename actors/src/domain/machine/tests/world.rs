@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::script::{
     about, adopted, drained, exited, healthy, launch_failed, launched, lingered, loader,
-    model_missing, no, nothing_found, progress, remnant_found, sampled, unhealthy, vacated,
+    look_failed, model_missing, no, nothing_found, progress, remnant_found, sampled, unhealthy,
+    vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::input::{Effect, Input, Timer};
@@ -79,6 +80,8 @@ pub(super) enum Step {
     /// The last of it dies.
     Vanish(u64),
     Linger(u64),
+    /// The system does not let it look; it goes on.
+    FailToLook,
     /// The look ends, and finds what there is.
     Find(Fitness),
     PassCheck(u64),
@@ -201,6 +204,7 @@ impl World {
                 self.life(incarnation).ownership = Ownership::Lingering;
                 self.mail.push_back(lingered(incarnation));
             }
+            Step::FailToLook => self.mail.push_back(look_failed()),
             Step::Find(fitness) => self.find(fitness),
             Step::PassCheck(incarnation) => return Some(healthy(incarnation)),
             Step::FailCheck(incarnation) => return Some(unhealthy(incarnation)),

@@ -21,6 +21,7 @@ impl World {
         }
         // A look waits for a launch that was ordered before it.
         if self.looking && self.lives.values().all(|life| life.stage != Stage::Ordered) {
+            steps.push(Step::FailToLook);
             steps.extend([Step::Find(Fitness::Fit), Step::Find(Fitness::Unfit)]);
         }
         let due = self.timers.iter().enumerate().filter(|(_, (at, ..))| *at <= now);

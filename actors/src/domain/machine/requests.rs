@@ -151,7 +151,7 @@ impl Turn<'_> {
                 self.take_in_hand();
             }
             State::Stopping(_) | State::Stopped | State::Crashed(_) | State::Failed { .. } => {
-                self.start()
+                self.start();
             }
         }
     }

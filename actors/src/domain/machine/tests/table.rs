@@ -21,7 +21,7 @@ const TABLE: [&str; 3] = [
      NeedOther         want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
      ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait down     down     down     down     down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait
      Drained           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
-     Adopted           watch     remove    watch     remove    watch     remove    watch     remove    watch    remove   watch    remove   watch     remove    watch     remove    watch     remove    watch     remove
+     Adopted           watch     drain     watch     drain-up  watch     drain     watch     drain-up  watch    drain    watch    drain-up watch     drain     watch     drain-up  watch     drain     watch     drain-up
      RemnantFound      remove    remove    remove    remove    remove    remove    remove    remove    remove   remove   remove   remove   remove    remove    remove    remove    remove    remove    remove    remove
      NothingFound      halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch
      LookFailed        blind     blind     blind     blind     blind     blind     blind     blind     blind    blind    blind    blind    .         .         .         .         .         .         .         .

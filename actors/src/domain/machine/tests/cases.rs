@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    about, adopted, drained, ensure, exited, healthy, launch_failed, launched, lingered,
-    listener_unknown, load, load_by_program, loader, look_failed, member_died, model_missing, no,
-    noon, nothing_found, pid, port_taken, progress, remnant_found, restart, restart_due, sampled,
+    adopted, drained, ensure, exited, healthy, launch_failed, launched, lingered, listener_unknown,
+    load, load_by_program, loader, look_failed, member_died, model_missing, no, noon,
+    nothing_found, pid, port_taken, progress, remnant_found, restart, restart_due, sampled,
     silence_due, spec, start, stop, unhealthy, vacated,
 };
+use super::world::about;
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Exit, Phase};
 use crate::domain::health::HealthFailure;
@@ -172,14 +173,6 @@ fn state_in(situation: Situation) -> State {
     };
     let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
     let draining = Stage::Draining { phase: Phase::Serving, since: noon() };
-    let stuck = || Cleanup::Blocked(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
-    let unseen = || Cleanup::Unseen(Cause::new(Code::Unrecognised, "nobody can look"));
-    let now = Next::RestartNow(Origin::Restart);
-    let crashed = |cleanup, next| {
-        let cause = Cause::new(Code::EngineDied, "it died");
-        State::Crashed(Crashed { incarnation: no(1), cause, cleanup, next })
-    };
-    let limit = Cause::new(Code::RestartLimitReached, "too often");
     match situation {
         Situation::LookIdle => unknown(None, Then::AsFound),
         Situation::LookRest => unknown(None, Then::Rest),
@@ -202,7 +195,9 @@ fn state_in(situation: Situation) -> State {
         Situation::BlindUp => blind(Some(no(1)), UP),
         Situation::BlindAnew => blind(Some(no(1)), Then::Replace),
         Situation::Stopped => State::Stopped,
-        Situation::Failed => State::Failed { cause: limit },
+        Situation::Failed => {
+            State::Failed { cause: Cause::new(Code::RestartLimitReached, "too often") }
+        }
         Situation::Silent => State::Starting(starting(None)),
         Situation::Loading => State::Starting(starting(Some(pid(1)))),
         Situation::Quiet => {
@@ -224,6 +219,32 @@ fn state_in(situation: Situation) -> State {
         Situation::EndIdle => stopping(Stage::Ending, Then::AsFound),
         Situation::EndRest => stopping(Stage::Ending, Then::Rest),
         Situation::EndUp => stopping(Stage::Ending, UP),
+        Situation::ClearAt
+        | Situation::ClearNow
+        | Situation::ClearGive
+        | Situation::StuckAt
+        | Situation::StuckNow
+        | Situation::StuckGive
+        | Situation::SeekAt
+        | Situation::SeekNow
+        | Situation::SeekGive
+        | Situation::BlankAt
+        | Situation::BlankNow
+        | Situation::BlankGive
+        | Situation::Backoff => crashed_in(situation),
+    }
+}
+
+fn crashed_in(situation: Situation) -> State {
+    let stuck = || Cleanup::Blocked(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
+    let unseen = || Cleanup::Unseen(Cause::new(Code::Unrecognised, "nobody can look"));
+    let now = Next::RestartNow(Origin::Restart);
+    let crashed = |cleanup, next| {
+        let cause = Cause::new(Code::EngineDied, "it died");
+        State::Crashed(Crashed { incarnation: no(1), cause, cleanup, next })
+    };
+    let limit = Cause::new(Code::RestartLimitReached, "too often");
+    match situation {
         Situation::ClearAt => crashed(Cleanup::Underway, Next::RestartAt(noon().wall)),
         Situation::ClearNow => crashed(Cleanup::Underway, now),
         Situation::ClearGive => crashed(Cleanup::Underway, Next::GiveUp(limit)),
@@ -237,6 +258,7 @@ fn state_in(situation: Situation) -> State {
         Situation::BlankNow => crashed(unseen(), now),
         Situation::BlankGive => crashed(unseen(), Next::GiveUp(limit)),
         Situation::Backoff => crashed(Cleanup::Done, Next::RestartAt(noon().wall)),
+        other => panic!("{other:?} is no crash"),
     }
 }
 

@@ -8,7 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::script::{about, ensure, load, load_by_program, noon, restart, spec, start, stop};
+use super::script::{ensure, load, load_by_program, noon, restart, spec, start, stop};
+use super::world::about;
 use super::world::{OrphanOutcome, World};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};

@@ -376,32 +376,3 @@ pub(super) fn restart_due(incarnation: u64) -> Input {
 pub(super) fn silence_due(incarnation: u64) -> Input {
     Input::Due(Timer::Silence, no(incarnation))
 }
-
-/// The incarnation that a report or a timer is about. Commands are about none, and the answers to
-/// a look are about whatever there is.
-pub(super) fn about(input: &Input) -> Option<Incarnation> {
-    match input {
-        Input::Process(report) => match report {
-            ProcessReport::Launched { incarnation, .. }
-            | ProcessReport::LaunchFailed { incarnation, .. }
-            | ProcessReport::Exited { incarnation, .. }
-            | ProcessReport::MemberDied { incarnation, .. }
-            | ProcessReport::Vacated { incarnation, .. }
-            | ProcessReport::Lingered { incarnation, .. }
-            | ProcessReport::Sampled { incarnation, .. } => Some(*incarnation),
-            ProcessReport::Adopted { .. }
-            | ProcessReport::RemnantFound { .. }
-            | ProcessReport::NothingFound { .. }
-            | ProcessReport::LookFailed { .. } => None,
-        },
-        Input::Health(report) => Some(report.incarnation),
-        Input::Loader(report) => Some(report.incarnation),
-        Input::Due(Timer::Restart | Timer::Silence | Timer::Drain, incarnation)
-        | Input::Drained(incarnation) => Some(*incarnation),
-        // The supervisor's own timers are about no launch.
-        Input::Due(Timer::Window | Timer::End, _)
-        | Input::Request(..)
-        | Input::ShutDown
-        | Input::ProcessActorLost => None,
-    }
-}

@@ -137,17 +137,13 @@ struct Meaning {
 }
 
 fn meaning(word: &str) -> Meaning {
-    use Act::{
-        Adopt, Clear, Disregard, Drain, End, FinishLoading, Launch, Probe, Record, SampleWork,
-        Schedule, Stop, Watch,
-    };
+    use Act::{Adopt, Disregard, FinishLoading, Launch, Probe, SampleWork, Schedule, Stop, Watch};
     use ServiceState as S;
     use Situation::{
-        Backoff, BlankAt, BlankGive, BlankNow, BlindAnew, BlindIdle, BlindRest, BlindUp, ClearAt,
-        ClearGive, ClearNow, DarkAnew, DarkIdle, DarkRest, DarkUp, DrainRest, DrainUp, EndIdle,
-        EndRest, EndUp, Failed, HangAnew, HangIdle, HangRest, HangUp, Loading, LookAnew, LookIdle,
-        LookRest, LookUp, LostAnew, LostIdle, LostRest, LostUp, Running, SeekAt, SeekGive, SeekNow,
-        Silent, Stopped, StuckAt, StuckGive, StuckNow,
+        BlankAt, BlankGive, BlankNow, BlindAnew, BlindIdle, BlindRest, BlindUp, ClearNow, DarkAnew,
+        DarkIdle, DarkRest, DarkUp, DrainRest, DrainUp, EndIdle, EndRest, EndUp, HangAnew,
+        HangIdle, HangRest, HangUp, Loading, LookAnew, LookIdle, LookRest, LookUp, LostAnew,
+        LostIdle, LostRest, LostUp, Running, SeekNow, Silent, Stopped, StuckNow,
     };
     let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
         "." => (&[], &[], &[]),
@@ -193,6 +189,20 @@ fn meaning(word: &str) -> Meaning {
         "run" => (&[S::Running], &[FinishLoading], &[Running]),
         "probe" => (&[], &[Probe], &[]),
         "ask" => (&[], &[SampleWork, Schedule], &[]),
+        other => return meaning_of_an_end(other),
+    };
+    Meaning { path, effects, lands }
+}
+
+fn meaning_of_an_end(word: &str) -> Meaning {
+    use Act::{Adopt, Clear, Disregard, Drain, End, Record, Schedule, Stop};
+    use ServiceState as S;
+    use Situation::{
+        Backoff, BlindRest, ClearAt, ClearGive, ClearNow, DarkRest, DrainRest, DrainUp, EndRest,
+        EndUp, Failed, HangRest, LookRest, LostRest, SeekAt, SeekGive, SeekNow, Stopped, StuckAt,
+        StuckGive, StuckNow,
+    };
+    let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
         "crash" => (&[S::Crashed], &[Disregard, Clear, Record, Schedule, Schedule], &[ClearAt]),
         "miss" => (&[S::Crashed], &[Disregard, Record, Schedule, Schedule], &[Backoff]),
         "seek" => (&[], &[Adopt], &[SeekAt, SeekNow, SeekGive]),

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::script::{
-    about, adopted, drained, exited, healthy, launch_failed, launched, lingered, loader,
-    look_failed, model_missing, no, nothing_found, progress, remnant_found, sampled, unhealthy,
-    vacated,
+    adopted, drained, exited, healthy, launch_failed, launched, lingered, loader, look_failed,
+    model_missing, no, nothing_found, progress, remnant_found, sampled, unhealthy, vacated,
 };
 use crate::domain::cause::Code;
+use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, Input, Timer};
 use crate::domain::loading::LoadNews;
+use crate::domain::report::ProcessReport;
 
 mod outlook;
 
@@ -284,5 +285,34 @@ impl World {
 
     fn life(&mut self, incarnation: u64) -> &mut Life {
         self.lives.get_mut(&incarnation).expect("only what lives does something")
+    }
+}
+
+/// The incarnation that a report or a timer is about. Commands are about none, and the answers to
+/// a look are about whatever there is.
+pub(super) fn about(input: &Input) -> Option<Incarnation> {
+    match input {
+        Input::Process(report) => match report {
+            ProcessReport::Launched { incarnation, .. }
+            | ProcessReport::LaunchFailed { incarnation, .. }
+            | ProcessReport::Exited { incarnation, .. }
+            | ProcessReport::MemberDied { incarnation, .. }
+            | ProcessReport::Vacated { incarnation, .. }
+            | ProcessReport::Lingered { incarnation, .. }
+            | ProcessReport::Sampled { incarnation, .. } => Some(*incarnation),
+            ProcessReport::Adopted { .. }
+            | ProcessReport::RemnantFound { .. }
+            | ProcessReport::NothingFound { .. }
+            | ProcessReport::LookFailed { .. } => None,
+        },
+        Input::Health(report) => Some(report.incarnation),
+        Input::Loader(report) => Some(report.incarnation),
+        Input::Due(Timer::Restart | Timer::Silence | Timer::Drain, incarnation)
+        | Input::Drained(incarnation) => Some(*incarnation),
+        // The supervisor's own timers are about no launch.
+        Input::Due(Timer::Window | Timer::End, _)
+        | Input::Request(..)
+        | Input::ShutDown
+        | Input::ProcessActorLost => None,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Fitness, Life, Ownership, Stage, Step, World};
 use crate::domain::id::Incarnation;
 use crate::domain::machine::tests::cases::kind;
-use crate::domain::machine::tests::script::about;
+use crate::domain::machine::tests::world::about;
 
 impl World {
     /// Everything that may happen at `now`.

@@ -1,0 +1,156 @@
+//! The state of each situation.
+
+use super::*;
+
+pub(super) fn state_in(situation: Situation) -> State {
+    let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
+    let draining = Stage::Draining { phase: Phase::Serving, since: noon() };
+    match situation {
+        Situation::LookIdle
+        | Situation::LookRest
+        | Situation::LookUp
+        | Situation::LookAnew
+        | Situation::LostIdle
+        | Situation::LostRest
+        | Situation::LostUp
+        | Situation::LostAnew
+        | Situation::HangIdle
+        | Situation::HangRest
+        | Situation::HangUp
+        | Situation::HangAnew
+        | Situation::DarkIdle
+        | Situation::DarkRest
+        | Situation::DarkUp
+        | Situation::DarkAnew
+        | Situation::BlindIdle
+        | Situation::BlindRest
+        | Situation::BlindUp
+        | Situation::BlindAnew => unknown_in(situation),
+        Situation::Stopped => State::Stopped,
+        Situation::Failed => {
+            State::Failed { cause: Cause::new(Code::RestartLimitReached, "too often") }
+        }
+        Situation::Silent => State::Starting(starting(None)),
+        Situation::Loading => State::Starting(starting(Some(pid(1)))),
+        Situation::Quiet => quiet(),
+        Situation::Doomed => doomed(),
+        Situation::Running => {
+            let (incarnation, pid, since, model) = (no(1), pid(1), noon(), spec().model);
+            State::Running(Running { incarnation, model, pid, since, failures: 0 })
+        }
+        Situation::DrainRest => stopping(draining, Then::Rest),
+        Situation::DrainUp => stopping(draining, UP),
+        Situation::EndIdle => stopping(Stage::Ending, Then::AsFound),
+        Situation::EndRest => stopping(Stage::Ending, Then::Rest),
+        Situation::EndUp => stopping(Stage::Ending, UP),
+        Situation::ClearAt
+        | Situation::ClearNow
+        | Situation::ClearGive
+        | Situation::StuckAt
+        | Situation::StuckNow
+        | Situation::StuckGive
+        | Situation::SeekAt
+        | Situation::SeekNow
+        | Situation::SeekGive
+        | Situation::BlankAt
+        | Situation::BlankNow
+        | Situation::BlankGive
+        | Situation::Backoff => crashed_in(situation),
+    }
+}
+
+fn quiet() -> State {
+    let long_ago = Moment { monotonic: Duration::ZERO, ..noon() };
+    let (last_sign, silence) = (long_ago, Silence::Questioned);
+    let last_busy = last_sign;
+    State::Starting(Starting { last_sign, last_busy, silence, ..starting(Some(pid(1))) })
+}
+
+fn doomed() -> State {
+    let loss = Some(Box::new(Cause::new(Code::EngineDied, "it died")));
+    State::Starting(Starting { loss, ..starting(Some(pid(1))) })
+}
+
+fn unknown_in(situation: Situation) -> State {
+    let unknown =
+        |incarnation, then| State::Unknown(Unknown { incarnation, then, obstacle: Obstacle::None });
+    let blind = |incarnation, then| {
+        let obstacle = Obstacle::Unseen(Cause::new(Code::Unrecognised, "nobody can look"));
+        State::Unknown(Unknown { incarnation, then, obstacle })
+    };
+    let hanging = |then| {
+        let obstacle = Obstacle::Lingering(Cause::new(Code::EngineHung, "it outlives SIGKILL"));
+        State::Unknown(Unknown { incarnation: Some(no(1)), then, obstacle })
+    };
+    match situation {
+        Situation::LookIdle => unknown(None, Then::AsFound),
+        Situation::LookRest => unknown(None, Then::Rest),
+        Situation::LookUp => unknown(None, UP),
+        Situation::LookAnew => unknown(None, Then::Replace),
+        Situation::LostIdle => unknown(Some(no(1)), Then::AsFound),
+        Situation::LostRest => unknown(Some(no(1)), Then::Rest),
+        Situation::LostUp => unknown(Some(no(1)), UP),
+        Situation::LostAnew => unknown(Some(no(1)), Then::Replace),
+        Situation::HangIdle => hanging(Then::AsFound),
+        Situation::HangRest => hanging(Then::Rest),
+        Situation::HangUp => hanging(UP),
+        Situation::HangAnew => hanging(Then::Replace),
+        Situation::DarkIdle => blind(None, Then::AsFound),
+        Situation::DarkRest => blind(None, Then::Rest),
+        Situation::DarkUp => blind(None, UP),
+        Situation::DarkAnew => blind(None, Then::Replace),
+        Situation::BlindIdle => blind(Some(no(1)), Then::AsFound),
+        Situation::BlindRest => blind(Some(no(1)), Then::Rest),
+        Situation::BlindUp => blind(Some(no(1)), UP),
+        Situation::BlindAnew => blind(Some(no(1)), Then::Replace),
+        other => panic!("{other:?} is not unknown"),
+    }
+}
+
+fn crashed_in(situation: Situation) -> State {
+    let stuck = || Cleanup::Blocked(Cause::new(Code::Unrecognised, "it outlives SIGKILL"));
+    let unseen = || Cleanup::Unseen(Cause::new(Code::Unrecognised, "nobody can look"));
+    let now = Next::RestartNow(Origin::Restart);
+    let crashed = |cleanup, next| {
+        let cause = Cause::new(Code::EngineDied, "it died");
+        State::Crashed(Crashed { incarnation: no(1), cause, cleanup, next })
+    };
+    let limit = Cause::new(Code::RestartLimitReached, "too often");
+    match situation {
+        Situation::ClearAt => crashed(Cleanup::Underway, Next::RestartAt(noon().wall)),
+        Situation::ClearNow => crashed(Cleanup::Underway, now),
+        Situation::ClearGive => crashed(Cleanup::Underway, Next::GiveUp(limit)),
+        Situation::StuckAt => crashed(stuck(), Next::RestartAt(noon().wall)),
+        Situation::StuckNow => crashed(stuck(), now),
+        Situation::StuckGive => crashed(stuck(), Next::GiveUp(limit)),
+        Situation::SeekAt => crashed(Cleanup::Searching, Next::RestartAt(noon().wall)),
+        Situation::SeekNow => crashed(Cleanup::Searching, now),
+        Situation::SeekGive => crashed(Cleanup::Searching, Next::GiveUp(limit)),
+        Situation::BlankAt => crashed(unseen(), Next::RestartAt(noon().wall)),
+        Situation::BlankNow => crashed(unseen(), now),
+        Situation::BlankGive => crashed(unseen(), Next::GiveUp(limit)),
+        Situation::Backoff => crashed(Cleanup::Done, Next::RestartAt(noon().wall)),
+        other => panic!("{other:?} is no crash"),
+    }
+}
+
+fn starting(pid: Option<u32>) -> Starting {
+    Starting {
+        incarnation: no(1),
+        pid,
+        model: spec().model,
+        origin: Origin::Restart,
+        since: noon(),
+        first_output: FirstOutput::Awaited,
+        last_sign: noon(),
+        last_busy: noon(),
+        next_look: noon().monotonic,
+        silence: Silence::Borne,
+        work: (noon(), Work::default()),
+        loss: None,
+        progress: None,
+        misses: 0,
+        word: Word::Awaited,
+        last_failure: None,
+    }
+}

@@ -10,7 +10,8 @@
 //! - if a stranger lives who heads its session: it descends from him;
 //! - if a stranger lives who is its parent, and is younger than the launch, which such a one cannot
 //!   have inherited orphans from;
-//! - if its parent is in a namespace that encloses ours (Linux, `kernel/exit.c`, `find_new_reaper`).
+//! - if its parent, or the leader of its session, is in a namespace that encloses ours (Linux,
+//!   `kernel/exit.c`, `find_new_reaper`).
 //!
 //! What is left is undecided: a daemon that made itself a session, and whose parent has ended. A
 //! stranger may live for ever, and nothing that it does would tell. It is waited for, named once, and
@@ -109,7 +110,8 @@ impl Look<'_> {
 
     /// Of one whose descent is known.
     fn by_origin(&self, stat: &Stat, roster: &Roster) -> Result<Verdict, ScanError> {
-        let is_from_outside = stat.parent == 0;
+        // So is a session whose leader has no number here, and whoever is in it.
+        let is_from_outside = stat.parent == 0 || stat.session == 0;
         let is_stranger = is_from_outside
             || ourselves()?.contains(&stat.pid)
             || (stat.session != stat.pid && self.living_stranger(stat.session, roster)?.is_some())

@@ -119,9 +119,13 @@ async fn who_shows_nothing_in_the_session_of_a_stranger_is_one_at_once() {
     {
         return;
     }
+    if std::env::var_os(AGAIN).is_some() {
+        // Who heads the session that we were started in may have ended.
+        rustix::process::setsid().unwrap();
+    }
     let shy = Shy::begin("");
     shy.shows_nothing().await;
-    // By one look: nobody is waited for. Whoever runs us heads the session.
+    // By one look: nobody is waited for.
     assert_eq!(nobodys_tree().remaining(), Ok(Vec::new()));
 }
 

@@ -57,6 +57,15 @@ async fn crashes_in_a_row_leave_no_process_no_descriptor_no_file_and_a_gapless_j
     let living = place.census.shared_memory();
     are_gone(&segments.difference(&living).cloned().collect());
     assert!(zombies_of(supervisor).is_empty(), "{:#?}", zombies_of(supervisor));
+    // They are looked at once a second.
+    let logs = || fs::read_dir(place.state().join("logs")).unwrap().count();
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+    for _ in 0..200 {
+        if logs() == (cycles + 1).min(10) {
+            break;
+        }
+        looks.tick().await;
+    }
 
     vllmd.signal(Signal::TERM);
     let finished = vllmd.end().await;
@@ -77,8 +86,7 @@ async fn crashes_in_a_row_leave_no_process_no_descriptor_no_file_and_a_gapless_j
     assert_eq!((entered("crashed"), entered("running")), (cycles, cycles + 1));
     let restarts = fs::read_to_string(place.state().join("restarts.jsonl")).unwrap();
     assert_eq!(restarts.lines().count(), cycles);
-    let logs = fs::read_dir(place.state().join("logs")).unwrap().count();
-    assert_eq!(logs, (cycles + 1).min(10));
+    assert_eq!(logs(), (cycles + 1).min(10));
 }
 
 /// What a supervisor holds at a moment when its service runs.

@@ -16,8 +16,8 @@ use crate::domain::report::Work;
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Running, Silence, Stage, Starting,
-    State, Stopping, Then, Unknown, Word,
+    Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running, Silence, Stage,
+    Starting, State, Stopping, Then, Unknown, Word,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};

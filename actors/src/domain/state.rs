@@ -240,11 +240,22 @@ pub enum Stage {
     Draining {
         /// How far it has come, as far as is known, which decides how it takes a SIGTERM.
         phase: Phase,
-        /// Since when.
-        since: Moment,
+        /// Until when, on the monotonic clock.
+        until: Duration,
+        /// Whether a standstill of ours may still put that off.
+        postponement: Postponement,
     },
     /// It has been told to end, and what is left of it is being killed.
     Ending,
+}
+
+/// Whether what we slept through may be waited for once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Postponement {
+    /// It may.
+    Left,
+    /// It has been.
+    Used,
 }
 
 /// What follows once nothing is left.

@@ -96,6 +96,7 @@ impl ApiServer {
         }
         self.start_helpers().expect("a pipe can be made");
         self.wait_for_engine(&mut stops).await?;
+        self.ask_engine().await?;
         Ok(socket)
     }
 
@@ -166,6 +167,28 @@ impl ApiServer {
                         return Err(Ending::Exit(1));
                     }
                 },
+            }
+        }
+    }
+
+    /// What can be asked of the engine is asked before anything is served. One that has left in order
+    /// by then never answers, and the front waits for it for ever (vLLM 0.32, observed after a SIGTERM
+    /// of an engine that loaded).
+    async fn ask_engine(&mut self) -> Result<(), Ending> {
+        self.engine.tell_all(Order::Describe).await;
+        loop {
+            match self.engine.next().await {
+                Report::Answered(Answer::Described) => return Ok(()),
+                Report::Answered(_) => {}
+                Report::Exited { status, .. } if status.success() => {
+                    self.log.print(transcript::ENGINE_DEAD);
+                    freeze();
+                }
+                Report::Exited { status, .. } => {
+                    let failed = [("failed", failed_processes(status))];
+                    self.log.print_with(transcript::API_FAILED_TO_START, &failed);
+                    return Err(Ending::Exit(1));
+                }
             }
         }
     }

@@ -93,12 +93,15 @@ impl EngineCore {
         let mut api_server_lives = true;
         loop {
             tokio::select! {
+                // A stop of which it took note while it started comes before all else.
+                biased;
                 signal = self.stops.next() => return self.shut_down(signal).await,
                 report = self.workers.next() => match report {
                     Report::Answered(answer) => self.pass_on(answer).await,
                     Report::Exited { rank, status } => return self.worker_died(rank, status).await,
                 },
                 order = self.ear.hear(), if api_server_lives => match order {
+                    Some(Order::Describe) => self.mouth.say(&Answer::Described).await,
                     Some(order) => self.workers.tell_all(order).await,
                     None => api_server_lives = false,
                 },

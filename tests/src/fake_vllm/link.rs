@@ -19,6 +19,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 pub(super) enum Order {
     /// To a worker that has loaded its weights.
     WarmUp,
+    /// To an engine that is ready: say what can be asked of it.
+    Describe,
     /// One request for `tokens` tokens.
     Complete { number: u64, tokens: u32 },
 }
@@ -30,6 +32,8 @@ pub(super) enum Answer {
     Loaded { segment: PathBuf },
     /// From a worker or the engine: requests can come.
     Ready,
+    /// From the engine: what can be asked of it.
+    Described,
     /// The text for a request.
     Completed { number: u64, text: String },
 }

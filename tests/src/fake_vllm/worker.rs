@@ -103,7 +103,7 @@ impl Worker {
                 () = &mut hang => freeze(),
                 order = self.ear.hear() => match order {
                     None => return self.orphaned(),
-                    Some(Order::WarmUp) => {}
+                    Some(Order::WarmUp | Order::Describe) => {}
                     Some(Order::Complete { .. }) if self.plan.has(Quirk::DiesOnFirstRequest) => {
                         self.log.print(transcript::WORKER_RAISED);
                         return ExitCode::FAILURE;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{CommandError, Obstacle, Stage, State, Stopping, Then, Turn, Unknown};
+use super::timers::STANDSTILL;
+use super::{CommandError, Obstacle, Postponement, Stage, State, Stopping, Then, Turn, Unknown};
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
@@ -14,7 +15,12 @@ pub(super) enum Ending {
     /// It has not been asked to end.
     No,
     /// It ends once what was to be stopped is stopped.
-    Asked,
+    Asked {
+        /// When, if nothing is over by then, on the monotonic clock.
+        due: Duration,
+        /// Whether a standstill of ours may still put that off.
+        postponement: Postponement,
+    },
     /// It has been told that it may.
     Told,
 }
@@ -26,22 +32,46 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// How long after the grace period the supervisor ends though something outlives SIGKILL.
 const END_MARGIN: Duration = Duration::from_secs(15);
 
+/// Whether we stood still when this was due.
+fn is_late(now: Duration, due: Duration) -> bool {
+    now.saturating_sub(due) > STANDSTILL
+}
+
 impl Turn<'_> {
     /// Lets the requests that run end, for as long as the grace period lasts.
     pub(super) fn drain(&mut self, incarnation: Incarnation, phase: Phase, then: Then) {
-        let stage = Stage::Draining { phase, since: self.now };
+        let (timer, after) = (Timer::Drain, self.machine.spec.grace);
+        let (until, postponement) = (self.now.monotonic.saturating_add(after), Postponement::Left);
+        let stage = Stage::Draining { phase, until, postponement };
         self.enter(State::Stopping(Stopping { incarnation, stage, then }), None);
         self.effect(Effect::Disregard);
         self.effect(Effect::Drain { incarnation });
-        let (timer, after) = (Timer::Drain, self.machine.spec.grace);
         self.effect(Effect::Schedule { timer, incarnation, after });
+    }
+
+    /// The requests have had their time, unless we slept through it, and they perhaps with us.
+    pub(super) fn drain_due(&mut self, incarnation: Incarnation) {
+        let (now, after) = (self.now.monotonic, self.machine.spec.grace);
+        let State::Stopping(stopping) = &mut self.machine.state else { return };
+        match stopping.stage {
+            Stage::Draining { phase, until, postponement: Postponement::Left }
+                if stopping.incarnation == incarnation && is_late(now, until) =>
+            {
+                let (until, postponement) = (now.saturating_add(after), Postponement::Used);
+                stopping.stage = Stage::Draining { phase, until, postponement };
+                self.effect(Effect::Schedule { timer: Timer::Drain, incarnation, after });
+                self.put_off_end();
+            }
+            Stage::Draining { .. } | Stage::Ending => self.drained(incarnation),
+        }
     }
 
     /// Nothing runs any more, or is waited for no longer.
     pub(super) fn drained(&mut self, incarnation: Incarnation) {
-        let Some((phase, since)) = self.draining(incarnation) else { return };
-        let whole = self.machine.spec.grace;
-        let grace = whole.saturating_sub(self.now.since(since)).max(LEAST_GRACE.min(whole));
+        let Some((phase, until)) = self.draining(incarnation) else { return };
+        let (now, whole) = (self.now.monotonic, self.machine.spec.grace);
+        let left = if is_late(now, until) { whole } else { until.saturating_sub(now) };
+        let grace = left.max(LEAST_GRACE.min(whole));
         self.effect(Effect::Stop { incarnation, mode: StopMode::Graceful, phase, grace });
     }
 
@@ -52,13 +82,14 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends the drain of this launch, if it is being drained; returns in which phase, and since when.
-    fn draining(&mut self, of: Incarnation) -> Option<(Phase, super::Moment)> {
+    /// Ends the drain of this launch, if it is being drained; returns in which phase, and until when
+    /// it was to be.
+    fn draining(&mut self, of: Incarnation) -> Option<(Phase, Duration)> {
         let State::Stopping(stopping) = &mut self.machine.state else { return None };
         match stopping.stage {
-            Stage::Draining { phase, since } if stopping.incarnation == of => {
+            Stage::Draining { phase, until, .. } if stopping.incarnation == of => {
                 stopping.stage = Stage::Ending;
-                Some((phase, since))
+                Some((phase, until))
             }
             Stage::Draining { .. } | Stage::Ending => None,
         }
@@ -70,7 +101,7 @@ impl Turn<'_> {
         if self.machine.ending != Ending::No {
             return;
         }
-        self.machine.ending = Ending::Asked;
+        self.await_end(Postponement::Left);
         self.disappoint(&CommandError::SupervisorEnded);
         match (self.machine.spec.on_exit, &mut self.machine.state) {
             (ExitPolicy::Detach, State::Unknown(Unknown { then, .. })) if then.is_up() => {
@@ -83,16 +114,56 @@ impl Turn<'_> {
                 self.stop(StopMode::Graceful);
             }
         }
-        let after = self.machine.spec.grace.saturating_add(END_MARGIN);
-        let (timer, incarnation) = (Timer::End, self.machine.incarnation);
+        self.schedule_end();
+    }
+
+    /// Counts the time that the way down may take from now on.
+    fn await_end(&mut self, postponement: Postponement) {
+        let due = self.now.monotonic.saturating_add(self.way_down());
+        self.machine.ending = Ending::Asked { due, postponement };
+    }
+
+    fn schedule_end(&mut self) {
+        let (timer, incarnation, after) = (Timer::End, self.machine.incarnation, self.way_down());
         self.effect(Effect::Schedule { timer, incarnation, after });
     }
 
-    /// The way down has taken as long as it may.
+    fn way_down(&self) -> Duration {
+        self.machine.spec.grace.saturating_add(END_MARGIN)
+    }
+
+    /// What is on its way down begins it anew, after a standstill of ours.
+    fn put_off_end(&mut self) {
+        match self.machine.ending {
+            Ending::Asked { postponement: Postponement::Left, .. } => {
+                self.await_end(Postponement::Used);
+                self.schedule_end();
+            }
+            Ending::Asked { postponement: Postponement::Used, .. } | Ending::No | Ending::Told => {}
+        }
+    }
+
+    /// The way down has taken as long as it may, unless we slept through it.
     pub(super) fn end_due(&mut self) {
-        if self.machine.ending == Ending::Asked {
-            self.machine.ending = Ending::Told;
-            self.effect(Effect::End);
+        let now = self.now.monotonic;
+        match self.machine.ending {
+            // It has been put off meanwhile.
+            Ending::Asked { due, .. } if now < due => {}
+            Ending::Asked { due, postponement: Postponement::Left } if is_late(now, due) => {
+                self.put_off_end();
+            }
+            Ending::Asked { .. } => self.end_now(),
+            Ending::No | Ending::Told => {}
+        }
+    }
+
+    fn end_now(&mut self) {
+        match self.machine.ending {
+            Ending::Asked { .. } => {
+                self.machine.ending = Ending::Told;
+                self.effect(Effect::End);
+            }
+            Ending::No | Ending::Told => {}
         }
     }
 
@@ -110,7 +181,7 @@ impl Turn<'_> {
             State::Stopping(_) | State::Crashed(_) => false,
         };
         if ready {
-            self.end_due();
+            self.end_now();
         }
     }
 }

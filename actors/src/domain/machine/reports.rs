@@ -1,5 +1,6 @@
 //! What is the case: every report and every timer in every state.
 
+use super::timers::EXPLAINED_WITHIN;
 use super::{
     Cleanup, CommandError, Crashed, Goal, Next, Obstacle, Origin, Running, Stage, Starting, State,
     Stopping, Then, Turn, Unknown,
@@ -202,8 +203,10 @@ impl Turn<'_> {
         match &mut self.machine.state {
             // One that fails to load ends by itself, or is ended by the front, which then says why.
             State::Starting(starting) if !is_from_outside(exit, starting.origin) => {
-                if ends_vllm(role) {
+                // The first is the cause; the others follow from it.
+                if ends_vllm(role) && starting.loss.is_none() {
                     starting.loss = Some(Box::new(cause));
+                    self.look_after(EXPLAINED_WITHIN, incarnation);
                 }
             }
             State::Starting(_) | State::Running(_) => {

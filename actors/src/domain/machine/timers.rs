@@ -15,6 +15,11 @@ const BUSY_FACTOR: u32 = 4;
 /// frozen cgroup), and vLLM's silence meanwhile is ours. A look that late judges nobody.
 pub(super) const STANDSTILL: Duration = Duration::from_secs(1);
 
+/// How long the main process may take to say why, once a process that it needs has ended while it
+/// loads. vLLM notices within five seconds (0.32, observed), and may do neither: after a SIGTERM its
+/// engine loads to the end, ends in order, and leaves a front that waits for it.
+pub(super) const EXPLAINED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long before it is judged a silent load is asked for the last time. What is waiting to be
 /// heard is heard by then, and a check that is not answered at once does not matter.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
@@ -24,7 +29,7 @@ impl Turn<'_> {
         match timer {
             Timer::Restart => self.restart_due(incarnation),
             Timer::Silence => self.silence_due(incarnation),
-            Timer::Drain => self.drained(incarnation),
+            Timer::Drain => self.drain_due(incarnation),
             Timer::Window => self.schedule_window(),
             Timer::End => self.end_due(),
         }
@@ -45,7 +50,7 @@ impl Turn<'_> {
         self.look_after(timeout / 4, incarnation);
     }
 
-    fn look_after(&mut self, after: Duration, incarnation: Incarnation) {
+    pub(super) fn look_after(&mut self, after: Duration, incarnation: Incarnation) {
         let due = self.now.monotonic + after;
         if let Some(starting) = self.current_starting(incarnation) {
             starting.next_look = due;
@@ -78,8 +83,12 @@ impl Turn<'_> {
         if late > STANDSTILL {
             starting.last_sign.monotonic += late;
             starting.last_busy.monotonic += late;
+            let pause = if starting.loss.is_some() { EXPLAINED_WITHIN } else { limit / 4 };
             self.effect(Effect::SampleWork { incarnation });
-            return self.schedule_silence(incarnation, limit);
+            return self.look_after(pause, incarnation);
+        }
+        if let Some(cause) = starting.loss.take() {
+            return self.fail(incarnation, *cause, Cleanup::Underway);
         }
         let quiet = now.since(starting.last_sign);
         let works =
@@ -96,8 +105,7 @@ impl Turn<'_> {
                 self.look_after(LAST_WORD_WITHIN.min(limit / 4), incarnation);
             }
             Silence::Questioned => {
-                let loss = starting.loss.take().map(|cause| *cause);
-                let cause = loss.unwrap_or_else(|| stalled(starting, quiet, limit, option));
+                let cause = stalled(starting, quiet, limit, option);
                 self.fail(incarnation, cause, Cleanup::Underway);
             }
         }

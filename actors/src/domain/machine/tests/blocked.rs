@@ -1,14 +1,24 @@
 //! What is left, or cannot be looked at, stands in the way: whoever waits is told.
 
 use super::script::{
-    Script, answered, asks, launched, lingered, look_failed, no, nothing_found, remnant_found,
-    restart_due,
+    Script, launched, lingered, look_failed, no, nothing_found, remnant_found, restart_due,
 };
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
 use crate::domain::input::{Effect, Input, Request, StopMode};
 use crate::domain::report::ProcessReport;
 use crate::domain::state::ServiceState;
+use crate::domain::ticket::Ticket;
+
+/// A request with a ticket of its own.
+pub(super) fn asks(ticket: u64, request: Request) -> Input {
+    Input::Request(Ticket::new(ticket), request)
+}
+
+/// Whose requests an input answers.
+pub(super) fn answered(s: &mut Script, input: Input) -> Vec<u64> {
+    s.on(input).answers.into_iter().map(|(ticket, _)| ticket.get()).collect()
+}
 
 #[test]
 fn who_waits_for_a_start_that_failed_for_good_is_told_though_something_lingers() {

@@ -63,6 +63,7 @@ fn the_way_down_has_a_deadline_of_its_own() {
             let shut_down = s.on(Input::ShutDown);
             let ended = ends(&shut_down.effects);
             assert!(ended || shut_down.scheduled(Timer::End).is_some(), "{situation:?}");
+            s.wait(25);
             let at_the_deadline = s.on(Input::Due(Timer::End, s.machine.incarnation()));
             assert_eq!(ends(&at_the_deadline.effects), !ended, "{situation:?}");
         }

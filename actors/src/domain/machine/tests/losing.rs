@@ -1,9 +1,10 @@
 //! When our own process actor dies: what it held is found again, or not, and what was wished for
 //! still is.
 
+use super::blocked::{answered, asks};
 use super::script::{
-    Script, adopted, answered, asks, healthy, launch_failed, launched, nothing_found, port_taken,
-    restart_due, start, vacated,
+    Script, adopted, healthy, launch_failed, launched, nothing_found, port_taken, restart_due,
+    start, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::input::{Input, Request};

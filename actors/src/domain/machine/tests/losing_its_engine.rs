@@ -22,9 +22,24 @@ fn no_check_passes_once_the_engine_has_died_while_loading() {
         s.on(member_died(1, Role::EngineCore, exit));
         s.on(healthy(1));
         assert_eq!(s.state(), ServiceState::Starting, "{exit:?}");
-        s.wait_in_silence(42);
-        assert_eq!(s.last_error(), Some(Code::EngineDied), "if the front never says why");
+        // The front, which goes on talking, never says why.
+        s.on(loader(1, LoadNews::Listens));
+        s.wait_in_silence(9);
+        assert_eq!(s.state(), ServiceState::Starting, "{exit:?}");
+        s.wait_in_silence(2);
+        assert_eq!(s.last_error(), Some(Code::EngineDied), "{exit:?}");
     }
+}
+
+#[test]
+fn the_first_death_of_a_load_is_its_cause_whatever_follows() {
+    let mut s = Script::starting();
+    s.on(member_died(1, Role::Worker, Exit::Code(7)));
+    s.wait_in_silence(8);
+    s.on(member_died(1, Role::EngineCore, Exit::Code(1)));
+    s.wait_in_silence(3);
+    let said = s.machine.last_error().map(|cause| cause.summary.clone()).unwrap_or_default();
+    assert!(said.starts_with("worker"), "{said}");
 }
 
 #[test]

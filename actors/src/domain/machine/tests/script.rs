@@ -249,16 +249,6 @@ pub(super) fn load_by_program(name: &str) -> Input {
     request(Request::Load { model: model(name), asker: Asker::Program })
 }
 
-/// A request with a ticket of its own.
-pub(super) fn asks(ticket: u64, request: Request) -> Input {
-    Input::Request(Ticket::new(ticket), request)
-}
-
-/// Whose requests an input answers.
-pub(super) fn answered(s: &mut Script, input: Input) -> Vec<u64> {
-    s.on(input).answers.into_iter().map(|(ticket, _)| ticket.get()).collect()
-}
-
 pub(super) fn drained(incarnation: u64) -> Input {
     Input::Drained(no(incarnation))
 }

@@ -1,8 +1,8 @@
 //! When it is we who stood still (SIGSTOP, a suspended machine, a frozen cgroup): what we did not
 //! hear meanwhile says nothing of vLLM.
 
-use super::script::{Script, healthy, loader, silence_due};
-use crate::domain::input::{Effect, Timer};
+use super::script::{Script, drained, healthy, loader, no, silence_due, stop};
+use crate::domain::input::{Effect, Input, StopMode, Timer};
 use crate::domain::loading::LoadNews;
 use crate::domain::state::ServiceState;
 
@@ -57,4 +57,49 @@ fn what_was_said_before_the_last_look_counts_though_it_is_heard_after_the_questi
     s.wait_in_silence(40);
     s.on(loader(1, LoadNews::Began));
     assert!(s.wait_in_silence(399).is_empty());
+}
+
+#[test]
+fn a_standstill_of_ours_does_not_use_up_the_way_down() {
+    let mut s = Script::running();
+    s.on(Input::ShutDown);
+    s.wait(60);
+    let end = s.on(Input::Due(Timer::End, no(1)));
+    assert!(!end.effects.contains(&Effect::End), "{end:?}");
+    assert!(end.scheduled(Timer::End).is_some(), "{end:?}");
+    s.wait(60);
+    let end = s.on(Input::Due(Timer::End, no(1)));
+    assert!(end.effects.contains(&Effect::End), "it is put off once: {end:?}");
+}
+
+#[test]
+fn a_standstill_of_ours_does_not_use_up_the_drain() {
+    let mut s = Script::running();
+    s.on(Input::ShutDown);
+    s.wait(20);
+    let due = s.on(Input::Due(Timer::Drain, no(1)));
+    assert!(!orders_stop(&due.effects), "{due:?}");
+    // The way down waits for it: 15 s more than the drain may take.
+    s.wait(5);
+    assert!(s.on(Input::Due(Timer::End, no(1))).is_nothing());
+    s.wait(60);
+    let due = s.on(Input::Due(Timer::Drain, no(1)));
+    assert!(orders_stop(&due.effects), "it is put off once: {due:?}");
+}
+
+fn orders_stop(effects: &[Effect]) -> bool {
+    effects.iter().any(|it| matches!(it, Effect::Stop { .. }))
+}
+
+#[test]
+fn a_standstill_while_draining_leaves_the_grace_alone() {
+    let mut s = Script::running();
+    s.on(stop(StopMode::Graceful));
+    s.wait(60);
+    let due = s.on(drained(1));
+    let grace = due.effects.iter().find_map(|it| match it {
+        Effect::Stop { grace, .. } => Some(grace.as_secs()),
+        _ => None,
+    });
+    assert_eq!(grace, Some(10));
 }

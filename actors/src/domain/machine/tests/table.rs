@@ -80,7 +80,7 @@ const TABLE: [&str; 3] = [
      Stands            .       .      .        .        .        .        .          .         .         .         .         .
      Listens           .       .      probe    probe    probe    probe    .          .         .         .         .         .
      RestartDue        .       .      .        .        .        .        .          .         .         .         .         .
-     SilenceDue        .       .      ask      ask      crash    ask      .          .         .         .         .         .
+     SilenceDue        .       .      ask      ask      crash    crash    .          .         .         .         .         .
      DrainDue          .       .      .        .        .        .        .          hasten    order     .         .         .
      WindowDue         .       .      .        .        .        .        .          .         .         .         .         .
      EndDue            .       .      .        .        .        .        .          .         .         .         .         .

@@ -4,7 +4,8 @@ use super::*;
 
 pub(super) fn state_in(situation: Situation) -> State {
     let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
-    let draining = Stage::Draining { phase: Phase::Serving, since: noon() };
+    let (until, postponement) = (noon().monotonic, Postponement::Left);
+    let draining = Stage::Draining { phase: Phase::Serving, until, postponement };
     match situation {
         Situation::LookIdle
         | Situation::LookRest

@@ -65,7 +65,8 @@ fn find_vllm_on(path: &OsStr, config: &Config) -> Result<Vec<String>, Cause> {
     }
     let python = programs("python3", &directories).find(|python| has_vllm(Path::new(python)));
     match python {
-        Some(python) => Ok(vec![python, "-m".to_owned(), MODULE.to_owned()]),
+        // `-P`: no module called so in the working directory is run instead (Python 3.11).
+        Some(python) => Ok([&*python, "-P", "-m", MODULE].map(str::to_owned).into()),
         None => Err(Cause::new(
             Code::VllmNotFound,
             "there is no `vllm` on the PATH, and no `python3` that has it",

@@ -50,7 +50,7 @@ impl Machine {
 
     /// The words that run the server as a module of this Python.
     fn module(&self, python: &str) -> Vec<String> {
-        vec![self.text(python), "-m".to_owned(), MODULE.to_owned()]
+        [&*self.text(python), "-P", "-m", MODULE].map(str::to_owned).into()
     }
 }
 

@@ -218,10 +218,8 @@ impl ColdLauncher {
             launch.tree.begun_at(claimed);
         }
         let main_is_alive = launch.tree.main_is_alive();
-        if !main_is_alive
-            && launch.tree.remaining_in_the_end()?.is_empty()
-            && launch.traces.remove().is_empty()
-        {
+        if !main_is_alive && launch.tree.remaining_in_the_end()?.is_empty() {
+            launch.traces.remove();
             return Ok(nothing());
         }
         self.guard_found(&record, &launch.tree);

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, CWD, Mode, OFlags, access, fstat, mkdirat, openat};
@@ -148,7 +148,26 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         }
     }
     // Links in it are not followed.
-    fs::remove_dir_all(path).or_else(absent_or)
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            // Caches of modules and trees of builds may be read only.
+            make_writable(path)?;
+            fs::remove_dir_all(path).or_else(absent_or)
+        }
+        removed => removed.or_else(absent_or),
+    }
+}
+
+/// Lets us write in each directory of a tree that nobody else uses any more.
+fn make_writable(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn absent_or(error: io::Error) -> io::Result<()> {
@@ -157,7 +176,7 @@ fn absent_or(error: io::Error) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

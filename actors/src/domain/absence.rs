@@ -56,16 +56,6 @@ pub enum Leftover {
         /// Its path.
         name: String,
     },
-    /// A socket.
-    Socket {
-        /// Its path.
-        path: String,
-    },
-    /// A directory of short-lived files.
-    Scratch {
-        /// Its path.
-        path: String,
-    },
 }
 
 impl fmt::Display for Leftover {
@@ -73,8 +63,6 @@ impl fmt::Display for Leftover {
         match self {
             Self::Process { pid, name } => write!(f, "process {pid} ({name})"),
             Self::Segment { name } => write!(f, "shared memory {name}"),
-            Self::Socket { path } => write!(f, "socket {path}"),
-            Self::Scratch { path } => write!(f, "directory {path}"),
         }
     }
 }

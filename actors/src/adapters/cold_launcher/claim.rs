@@ -14,7 +14,7 @@ use crate::adapters::process_record::{ProcessRecord, RecordFile};
 use crate::adapters::process_tree::{ProcessTree, StartError};
 use crate::adapters::state_directory::StateDirectory;
 use crate::adapters::{scratch, system_error};
-use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
+use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::Work;
@@ -93,7 +93,7 @@ impl Launch {
         self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
         let proof = self.tree.sweep()?;
         self.written.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Proof::of(Ok(self.traces.remove()))?;
+        self.traces.remove();
         self.tree.dismiss_guardian();
         Ok(proof)
     }
@@ -230,17 +230,16 @@ pub(super) struct Traces {
 }
 
 impl Traces {
-    /// Returns what could not be removed. The record goes last: it is how the rest is found.
-    pub(super) fn remove(&self) -> Vec<Leftover> {
+    /// The record goes last: it is how the rest is found. Files that cannot be removed are no reason
+    /// to launch nothing any more; they are named.
+    pub(super) fn remove(&self) {
         if let Some(scratch) = &self.scratch
             && let Err(error) = scratch::remove(scratch)
         {
             let path = scratch.display().to_string();
-            tracing::warn!(%error, path, "leftovers stay behind");
-            return vec![Leftover::Scratch { path }];
+            tracing::warn!(%error, path, "short-lived files of vLLM stay behind: remove them by hand");
         }
         self.record.remove(&self.marker);
-        Vec::new()
     }
 }
 

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, fchmod, openat, unlinkat};
 use rustix::io::{Errno, write};
 use rustix::process::{Signal, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
@@ -34,7 +34,7 @@ const LIMIT_MS: u64 = 30_000;
 const QUIET_MS: u64 = 500;
 
 /// How deep a directory is emptied.
-const DEPTH: u32 = 8;
+const DEPTH: u32 = 32;
 
 /// Stands guard until the supervisor is dead, clears, and exits. Unwinding out of here would go on
 /// as a second supervisor; `extern "C"` makes it an abort.
@@ -211,6 +211,8 @@ fn remove_tree(parent: impl AsFd, name: &CStr, depth: u32) {
     if let Ok(directory) = openat(&parent, name, flags, Mode::empty())
         && depth > 0
     {
+        // Caches of modules and trees of builds may be read only.
+        fchmod(&directory, Mode::RWXU).ok();
         let mut buffer = [MaybeUninit::uninit(); 2048];
         let mut entries = RawDir::new(&directory, &mut buffer);
         while let Some(Ok(entry)) = entries.next() {

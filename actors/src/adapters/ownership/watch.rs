@@ -172,7 +172,6 @@ struct Watch {
     watched: Weak<Watched>,
     /// How many had been entered at the last look, and when that last changed.
     growth: (u64, Instant),
-    looked: Option<Instant>,
     read_maps: Option<Instant>,
     /// Whose map is read next.
     turn: usize,
@@ -181,7 +180,7 @@ struct Watch {
 impl Watch {
     fn begin(watched: Weak<Watched>) -> Self {
         let growth = (0, Instant::now());
-        Self { watched, growth, looked: None, read_maps: None, turn: 0 }
+        Self { watched, growth, read_maps: None, turn: 0 }
     }
 
     fn run(mut self) {
@@ -238,7 +237,6 @@ impl Watch {
             self.growth = (roster.entered(), Instant::now());
             watched.tell_guardian(&roster);
         }
-        self.looked = Some(Instant::now());
         let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
         drop(roster);
         watched.keep_guarded();

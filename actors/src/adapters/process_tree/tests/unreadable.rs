@@ -176,3 +176,20 @@ async fn who_hides_everything_and_is_another_users_is_a_stranger() {
     until("it shows nothing", || Stat::of(shy.0.id()).is_err()).await;
     assert_eq!(nobodys_tree().remaining_in_the_end(), Ok(Vec::new()));
 }
+
+#[tokio::test]
+async fn a_directory_in_which_nobody_may_write_goes_with_its_launch() {
+    let name = "a_directory_in_which_nobody_may_write_goes_with_its_launch";
+    if !is_run_as(As::User(65507), name) {
+        return;
+    }
+    let parent = tempfile::tempdir().unwrap();
+    let (scratch, cache) = (parent.path().join("vllmd-x"), parent.path().join("vllmd-x/a/cache"));
+    std::fs::create_dir_all(&cache).unwrap();
+    std::fs::write(cache.join("file"), "").unwrap();
+    for directory in [&cache, &parent.path().join("vllmd-x/a")] {
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    crate::adapters::scratch::remove(&scratch).unwrap();
+    assert!(!scratch.exists());
+}

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{ActorRef, DerivedActorRef, RpcReplyPort};
 use tokio::sync::{broadcast, oneshot, watch};
+use tokio::time::timeout;
 use vllm_supervisor_actors::domain::event::Event;
 use vllm_supervisor_actors::domain::id::Sequence;
 use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
@@ -17,6 +19,10 @@ use vllm_supervisor_actors::root::{Answer, Command, Link, RootMessage, Snapshot}
 use crate::config::NamesOfProcess;
 use crate::error::CommandError;
 use crate::subscription::{EventStream, LoadStream};
+
+/// How long the last event may be waited for after the actors have ended: a guard's sweep takes less
+/// than that unless a look at the system hangs.
+const LAST_EVENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A supervisor. Clones are the same supervisor.
 ///
@@ -235,12 +241,18 @@ impl SupervisorHandle {
 
     /// Ends the supervisor, and returns when it has ended and the journal is written. vLLM is
     /// stopped first, or left running, as configured (`lifecycle.stop_on_exit`).
+    ///
+    /// Where the system does not answer what is left of vLLM, its guard is waited for ten seconds
+    /// beyond the end of the actors.
     pub async fn shutdown(self) {
         // One that has ended already needs no telling.
         self.shared.root.send_message(Command::Shutdown.into()).ok();
-        let mut snapshot = self.shared.snapshot.clone();
-        while snapshot.changed().await.is_ok() {}
         self.shared.root.wait(None).await.ok();
+        let mut snapshot = self.shared.snapshot.clone();
+        let all_told = async { while snapshot.changed().await.is_ok() {} };
+        if timeout(LAST_EVENT_WITHIN, all_told).await.is_err() {
+            tracing::error!("vLLM is still being killed; it is not waited for");
+        }
         self.shared.journal.closed().await;
     }
 
@@ -270,4 +282,57 @@ async fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<(), CommandError>
 fn parse(text: &str) -> Result<ModelId, CommandError> {
     let invalid = |reason| CommandError::InvalidModel { text: text.to_owned(), reason };
     NamesOfProcess::model(text).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::{Actor, ActorProcessingErr};
+    use tokio::time::Instant;
+    use vllm_supervisor_actors::testing::journal::MemoryJournal;
+
+    use super::*;
+
+    /// A root that ends when it is told to.
+    struct Obedient;
+
+    #[ractor::actor(message = RootMessage, state = (), arguments = ())]
+    impl Obedient {
+        async fn pre_start(
+            &self,
+            _myself: ActorRef<RootMessage>,
+            _arguments: (),
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            myself: ActorRef<RootMessage>,
+            _message: RootMessage,
+            _state: &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            myself.stop(None);
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_at_the_system_that_hangs_holds_up_no_end_for_ever() {
+        let (root, _) = Actor::spawn(None, Obedient, ()).await.unwrap();
+        // Kept, as by a guard whose sweep does not come back.
+        let present = Snapshot::initial(ModelId::new("org/model").unwrap(), 3);
+        let (_guard, snapshot) = watch::channel(present);
+        let handle = SupervisorHandle::new(Connection {
+            root,
+            link: None,
+            snapshot,
+            events: broadcast::Sender::new(1).downgrade(),
+            journal: Arc::<MemoryJournal>::default(),
+            base_url: String::new(),
+            first_event: Sequence::NONE,
+        });
+        let asked = Instant::now();
+        handle.shutdown().await;
+        assert!(asked.elapsed() >= LAST_EVENT_WITHIN, "{:?}", asked.elapsed());
+    }
 }

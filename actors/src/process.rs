@@ -187,8 +187,9 @@ impl ProcessState {
                 self.await_deaths(myself);
             }
             Found::Remnant { incarnation, claim, head } => {
+                let pid = head.as_ref().map(|head| head.pid());
                 self.hold(incarnation, claim, head);
-                self.report(ProcessReport::RemnantFound { incarnation });
+                self.report(ProcessReport::RemnantFound { incarnation, pid });
             }
         }
         if let Some(order) = then_stop {

@@ -82,8 +82,8 @@ pub struct RootState {
     children: Children,
     /// Judges the models that are asked for.
     models: Arc<dyn ModelNames>,
-    /// Why it ends, once it is to.
-    reason: EndReason,
+    /// Why it ends, once it is to: what was said first.
+    reason: Option<EndReason>,
 }
 
 #[ractor::actor(message = RootMessage, state = RootState, arguments = RootArgs)]
@@ -100,7 +100,7 @@ impl RootSupervisor {
         let children = Children::start(&myself, &args, publisher.clone()).await?;
         let models = Arc::clone(&args.adapters.models);
         let service = Service::new(args.spec, args.resume, publisher);
-        Ok(RootState { service, children, models, reason: EndReason::ShutDown })
+        Ok(RootState { service, children, models, reason: None })
     }
 
     async fn post_start(
@@ -221,7 +221,10 @@ impl RootState {
     fn run(&mut self, myself: &ActorRef<RootMessage>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::End => tell(myself, RootMessage::WindDown { reason: self.reason }),
+                Effect::End => {
+                    let reason = self.reason.unwrap_or(EndReason::ShutDown);
+                    tell(myself, RootMessage::WindDown { reason });
+                }
                 effect => self.children.run(myself, effect, &self.service),
             }
         }
@@ -229,7 +232,7 @@ impl RootState {
 
     fn shut_down(&mut self, myself: &ActorRef<RootMessage>, reason: EndReason) {
         info!(reason = reason.as_str(), "the supervisor is to end");
-        self.reason = reason;
+        self.reason.get_or_insert(reason);
         self.take(myself, Input::ShutDown);
     }
 

@@ -31,16 +31,31 @@ const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 /// Supervises as the configuration says.
 pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit {
     let progress = Progress::for_output(output);
-    let Resolved { config, file, origins } = match Resolved::load(sources) {
-        Ok(resolved) => resolved,
-        Err(error) => return misconfigured(&Complaint::of_config(&error)),
-    };
     let stderr = match Stderr::open(log_format, progress.clone()) {
         Ok(stderr) => stderr,
-        Err(error) => return failed(&error),
+        Err(error) => {
+            screen::tell(Complaint::of_error(&error));
+            return Exit::Failure;
+        }
     };
-    if let Err(complaint) = log::install(log_format, &stderr) {
-        return misconfigured(&[complaint]);
+    let exit = run_with(sources, output, log_format, progress, &stderr);
+    stderr.flush();
+    exit
+}
+
+fn run_with(
+    sources: &Sources,
+    output: Output,
+    log_format: Output,
+    progress: Progress,
+    stderr: &Stderr,
+) -> Exit {
+    let Resolved { config, file, origins } = match Resolved::load(sources) {
+        Ok(resolved) => resolved,
+        Err(error) => return misconfigured(stderr, &Complaint::of_config(&error)),
+    };
+    if let Err(complaint) = log::install(log_format, stderr) {
+        return misconfigured(stderr, &[complaint]);
     }
     if let Some(file) = file {
         stderr.tell(format_args!("configured by {}", file.display()));
@@ -57,23 +72,24 @@ pub(super) fn run(sources: &Sources, output: Output, log_format: Output) -> Exit
                 Done::AtOnce(_) => LAST_GRACE,
             };
             runtime.shutdown_timeout(grace);
-            stderr.flush();
             match done {
-                Done::AtLeisure(exit) => exit.unwrap_or_else(|error| failed(&error)),
+                Done::AtLeisure(exit) => exit.unwrap_or_else(|error| failed(stderr, &error)),
                 Done::AtOnce(exit) => exit,
             }
         }
-        Err(error) => failed(&error),
+        Err(error) => failed(stderr, &error),
     }
 }
 
-fn misconfigured(complaints: &[Complaint]) -> Exit {
-    complaints.iter().for_each(screen::tell);
+fn misconfigured(stderr: &Stderr, complaints: &[Complaint]) -> Exit {
+    for complaint in complaints {
+        stderr.complain(complaint);
+    }
     Exit::Misconfigured
 }
 
-fn failed(error: &io::Error) -> Exit {
-    screen::tell(Complaint::of_error(error));
+fn failed(stderr: &Stderr, error: &io::Error) -> Exit {
+    stderr.complain(&Complaint::of_error(error));
     Exit::Failure
 }
 

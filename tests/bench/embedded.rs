@@ -16,6 +16,10 @@ use crate::figure::{Figure, Unit};
 const SUBSCRIBERS: usize = 1000;
 const QUESTIONS: usize = 10_000;
 
+/// How old the victims are at least. A real one takes seconds to serve; births are looked for every
+/// 100 ms meanwhile, and a process that nobody has seen yet is not missed.
+const AGE: Duration = Duration::from_millis(250);
+
 async fn scenario(plan: &Plan, loads_in: Duration) -> Scenario {
     let server = Server::fake(&plan.fake_vllm, &fake_vllm().loads_in(loads_in));
     Scenario::configure(server, |config| {
@@ -25,7 +29,8 @@ async fn scenario(plan: &Plan, loads_in: Duration) -> Scenario {
     .await
 }
 
-/// From `kill(2)` to the event in a subscriber of the same process.
+/// From `kill(2)` to the event in a subscriber of the same process; of processes that have served for
+/// a quarter of a second.
 pub(crate) async fn death_to_event(plan: &Plan) -> Vec<Figure> {
     let mut figures = Vec::new();
     for victim in [Victim::ApiServer, Victim::EngineCore, Victim::Worker] {
@@ -35,6 +40,7 @@ pub(crate) async fn death_to_event(plan: &Plan) -> Vec<Figure> {
             scenario.start_service().await;
             let mut events = scenario.handle().subscribe();
             let pid = scenario.process(victim).pid;
+            tokio::time::sleep(AGE).await;
             let killed = Instant::now();
             kill_process(pid, Signal::KILL).ok();
             enters(&mut events, ServiceState::Crashed).await;

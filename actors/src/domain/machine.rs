@@ -241,7 +241,6 @@ impl Turn<'_> {
     fn watch(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         self.enter(self.starting(incarnation, Some(pid), model, Origin::Found), None);
-        self.answer(|goal| (*goal == Goal::Down).then_some(Err(CommandError::Started)));
         self.effect(Effect::Watch { incarnation });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }

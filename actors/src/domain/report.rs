@@ -85,6 +85,8 @@ pub enum ProcessReport {
     RemnantFound {
         /// The launch it was.
         incarnation: Incarnation,
+        /// The pid of its main process, if that lives: it may have requests in hand.
+        pid: Option<u32>,
     },
     /// No earlier supervisor left anything.
     NothingFound {

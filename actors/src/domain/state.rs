@@ -319,6 +319,15 @@ impl Then {
         }
     }
 
+    /// The same for a supervisor that ends and leaves vLLM running: nothing is launched any more, and
+    /// what was to be ended is ended.
+    pub(super) fn once_detached(self) -> Self {
+        match self {
+            Self::AsFound | Self::Launch(_) => Self::AsFound,
+            Self::Rest | Self::Replace => Self::Rest,
+        }
+    }
+
     /// Whether it leads to a launch.
     pub fn is_up(self) -> bool {
         match self {
@@ -330,8 +339,9 @@ impl Then {
     /// What follows now that an operator wants it up.
     pub(super) fn asked_for(self) -> Self {
         match self {
-            Self::AsFound | Self::Rest | Self::Launch(_) => Self::Launch(Origin::Asked),
-            Self::Replace => Self::Replace,
+            Self::AsFound | Self::Launch(_) => Self::Launch(Origin::Asked),
+            // Whoever stopped it meant what is there.
+            Self::Rest | Self::Replace => Self::Replace,
         }
     }
 }

@@ -50,9 +50,6 @@ pub enum CommandError {
     /// Somebody stopped the service meanwhile.
     #[error("the service was stopped meanwhile")]
     Stopped,
-    /// Somebody started the service again before it was down.
-    #[error("the service was started again before it was down")]
-    Started,
     /// Somebody switched to another model meanwhile.
     #[error("the service was switched to {to} meanwhile")]
     Superseded {
@@ -94,7 +91,6 @@ impl CommandError {
                 Some(cause)
             }
             Self::Stopped
-            | Self::Started
             | Self::Superseded { .. }
             | Self::InvalidModel { .. }
             | Self::SupervisorEnded => None,

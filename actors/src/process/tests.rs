@@ -226,7 +226,8 @@ async fn a_stop_while_looking_clears_the_remnant_that_was_found() {
 
     scene.launcher.answer_searches();
 
-    assert_eq!(scene.next().await, ProcessReport::RemnantFound { incarnation: FIRST });
+    let pid = Some(process.pid());
+    assert_eq!(scene.next().await, ProcessReport::RemnantFound { incarnation: FIRST, pid });
     scene.vacates(FIRST).await;
     assert!(!process.is_alive());
 }

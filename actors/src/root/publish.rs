@@ -4,6 +4,7 @@
 //! of their own and beyond the end of the root: numbering and publishing are one act, and the last
 //! event is told when nobody is left who could tell another.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ractor::DerivedActorRef;
@@ -94,7 +95,7 @@ impl Publisher {
 
     fn tell(&self, book: &mut Book, event: Arc<Event>) {
         log(&event);
-        book.subscribers.retain(|actor| actor.send_message(Arc::clone(&event)).is_ok());
+        book.subscribers.retain(|actor| is_told(actor, &event));
         // No subscriber is no error: the journal has it.
         drop(self.events.send(event));
     }
@@ -116,6 +117,12 @@ impl Drop for Publisher {
             self.add(&mut book, last);
         }
     }
+}
+
+/// An event becomes the subscriber's own message by code of its own, which may panic.
+fn is_told(subscriber: &DerivedActorRef<Arc<Event>>, event: &Arc<Event>) -> bool {
+    let send = AssertUnwindSafe(|| subscriber.send_message(Arc::clone(event)));
+    matches!(catch_unwind(send), Ok(Ok(())))
 }
 
 fn log(event: &Event) {

@@ -35,7 +35,7 @@ pub(super) struct Service {
     ticket: Ticket,
     /// Whether the end has been published.
     ended: bool,
-    launch: Option<LaunchKind>,
+    launch: Option<(Incarnation, LaunchKind)>,
     health: Option<(Incarnation, HealthNote)>,
     listed_models: Vec<String>,
     gpus: GpuView,
@@ -179,8 +179,14 @@ impl Service {
     fn note_launch(&mut self, effects: &[Effect]) {
         for effect in effects {
             match effect {
-                Effect::Launch { .. } => self.launch = Some(LaunchKind::Cold),
-                Effect::Watch { .. } => self.launch = Some(LaunchKind::Adopted),
+                Effect::Launch { incarnation, .. } => {
+                    self.launch = Some((*incarnation, LaunchKind::Cold));
+                }
+                // One that we launched is found again after the loss of a process actor.
+                Effect::Watch { incarnation } if self.is_known(*incarnation) => {}
+                Effect::Watch { incarnation } => {
+                    self.launch = Some((*incarnation, LaunchKind::Adopted));
+                }
                 Effect::Adopt
                 | Effect::FinishLoading { .. }
                 | Effect::Probe { .. }
@@ -194,6 +200,10 @@ impl Service {
                 | Effect::Record(_) => {}
             }
         }
+    }
+
+    fn is_known(&self, incarnation: Incarnation) -> bool {
+        self.launch.is_some_and(|(known, _)| known == incarnation)
     }
 
     pub(super) fn answer_snapshot(&self, reply: RpcReplyPort<Snapshot>) {
@@ -224,7 +234,7 @@ impl Service {
             pid: state.pid(),
             incarnation: machine.incarnation(),
             running_since,
-            launch: self.launch.filter(|_| state.pid().is_some()),
+            launch: self.launch.map(|(_, kind)| kind).filter(|_| state.pid().is_some()),
             last_health_check: health.map(|(_, note)| note.clone()),
             listed_models: running_since.map_or_else(Vec::new, |_| self.listed_models.clone()),
             restarts: self.restarts(now),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::sandbox::low_ports_are_reserved;
 
@@ -141,6 +142,22 @@ async fn all_mistakes_are_reported_at_once() {
     assert_eq!(finished.code, Some(2));
     finished.complains_of(&["--model", "vllm.port", "tensor_parallel_size", "lifecycle.mode"]);
     assert_eq!(finished.stderr.matches("error[VLM-").count(), 4, "{finished:#?}");
+}
+
+#[tokio::test]
+async fn with_log_records_in_json_mistakes_are_json_as_well() {
+    let mut place = Workplace::new(fake_vllm());
+    let words = ["run", "--model", "a b", "--port", "0", "--log-format", "json"];
+    let misconfigured = place.vllmd(&words).await;
+    place.set("VLLMD_LOG", "root=loud");
+    let misfiltered = place.vllmd(&["run", "--model", "org/tiny", "--log-format", "json"]).await;
+    for (finished, complaints) in [(misconfigured, 2), (misfiltered, 1)] {
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        let records = finished.stderr.lines().map(serde_json::from_str::<Value>);
+        let records: Vec<Value> = records.map(|record| record.expect("a JSON object")).collect();
+        assert_eq!(records.len(), complaints, "{records:#?}");
+        assert!(records.iter().all(|record| record["level"] == "ERROR"), "{records:#?}");
+    }
 }
 
 #[tokio::test]

@@ -134,7 +134,9 @@ impl Segments {
     pub(super) fn hear(&mut self) {
         let Some(births) = &self.births else { return };
         let began = Instant::now();
-        for change in births.changes() {
+        let changes = births.changes();
+        let is_news = !changes.is_empty();
+        for change in changes {
             match change {
                 Change::Appeared(name) => self.note(name),
                 Change::Vanished(name) => {
@@ -147,7 +149,9 @@ impl Segments {
         if self.strange.is_empty() {
             self.due = None;
         }
-        self.rest_after(began);
+        if is_news {
+            self.rest_after(began);
+        }
     }
 
     fn forget(&mut self, is_gone: impl Fn(&str, FileId) -> bool) {

@@ -104,11 +104,11 @@ impl Turn<'_> {
         self.await_end(Postponement::Left);
         self.disappoint(&CommandError::SupervisorEnded);
         match (self.machine.spec.on_exit, &mut self.machine.state) {
-            (ExitPolicy::Detach, State::Unknown(Unknown { then, .. })) if then.is_up() => {
-                *then = Then::AsFound;
+            (ExitPolicy::Detach, State::Unknown(Unknown { then, .. })) => {
+                *then = then.once_detached();
             }
             (_, State::Stopped | State::Failed { .. })
-            | (ExitPolicy::Detach, State::Starting(_) | State::Running(_) | State::Unknown(_)) => {}
+            | (ExitPolicy::Detach, State::Starting(_) | State::Running(_)) => {}
             (ExitPolicy::Detach, State::Stopping(stopping)) => stopping.then = Then::Rest,
             (ExitPolicy::Detach, State::Crashed(_)) | (ExitPolicy::Stop, _) => {
                 self.stop(StopMode::Graceful);

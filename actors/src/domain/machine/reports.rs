@@ -10,7 +10,7 @@ use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Exit, Phase, diagnose};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
-use crate::domain::input::{Effect, StopMode};
+use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::report::{ProcessReport, Role};
 use crate::domain::spec::ModelId;
 
@@ -20,7 +20,9 @@ impl Turn<'_> {
             ProcessReport::Adopted { incarnation, pid, model } => {
                 self.adopted(incarnation, pid, model);
             }
-            ProcessReport::RemnantFound { incarnation } => self.remnant_found(incarnation),
+            ProcessReport::RemnantFound { incarnation, pid } => {
+                self.remnant_found(incarnation, pid);
+            }
             ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
             ProcessReport::LookFailed { error } => self.look_failed(&error),
             ProcessReport::Launched { incarnation, pid } => self.launched(incarnation, pid),
@@ -91,19 +93,31 @@ impl Turn<'_> {
         }
     }
 
-    fn remnant_found(&mut self, incarnation: Incarnation) {
+    fn remnant_found(&mut self, incarnation: Incarnation, pid: Option<u32>) {
         let State::Unknown(Unknown { then, .. }) = self.machine.state else {
             return self.clear_found(incarnation);
         };
-        self.dismantle(incarnation, then);
+        match pid {
+            Some(_) => self.retire(incarnation, then),
+            None => self.dismantle(incarnation, then),
+        }
     }
 
     /// What was left of a crash when the process actor died has been found.
     fn clear_found(&mut self, incarnation: Incarnation) {
         let State::Crashed(crashed) = &mut self.machine.state else { return };
-        if crashed.cleanup.is_sought() {
-            crashed.cleanup = Cleanup::Underway;
-            self.effect(Effect::Clear { incarnation });
+        if !crashed.cleanup.is_sought() {
+            return;
+        }
+        crashed.cleanup = Cleanup::Underway;
+        // Where the record is lost, a search may find it by another number.
+        let is_renamed = std::mem::replace(&mut crashed.incarnation, incarnation) != incarnation;
+        let next = crashed.next.clone();
+        self.machine.incarnation = self.machine.incarnation.max(incarnation);
+        self.effect(Effect::Clear { incarnation });
+        if let (true, Next::RestartAt(at)) = (is_renamed, next) {
+            let after = at.duration_since(self.now.wall).unwrap_or_default();
+            self.effect(Effect::Schedule { timer: Timer::Restart, incarnation, after });
         }
     }
 
@@ -321,7 +335,7 @@ impl Turn<'_> {
 }
 
 /// Whether this is no end that vLLM gives a process of its own while it loads: that is an exit, or
-/// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`). Of what was found running no exit is ever known.
+/// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`). Of what another process started no exit is known.
 fn is_from_outside(exit: Exit, origin: Origin) -> bool {
     const SIGTERM: i32 = 15;
     match exit {

@@ -10,6 +10,7 @@ use crate::gpu_monitor::GpuMonitorMessage;
 use crate::health::HealthMessage;
 use crate::model_loader::ModelLoaderMessage;
 use crate::process::{Epoch, ProcessMessage, ProcessNews};
+use crate::root::Snapshot;
 
 #[tokio::test(start_paused = true)]
 async fn a_gpu_monitor_that_dies_is_replaced_and_goes_on() {
@@ -230,6 +231,22 @@ async fn a_fourth_death_within_a_minute_ends_the_supervisor_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ends_the_supervisor_first_is_why_it_ends() {
+    let (mut harness, process) = running(ExitPolicy::Stop).await;
+    process.ignore_sigterm();
+    for _ in 0..3 {
+        harness.replace::<ModelLoaderMessage>().await;
+    }
+    harness.child::<ModelLoaderMessage>().kill();
+    harness.wait_for(Stopping).await;
+
+    harness.send(Command::Shutdown.into());
+
+    harness.wait_for_end().await;
+    assert_eq!(why_it_ended(&harness), Some(EndReason::ActorsDied));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gpu_monitor_that_dies_too_often_stays_dead_and_the_service_goes_on() {
     let (harness, process) = running(ExitPolicy::Stop).await;
     for _ in 0..3 {
@@ -318,7 +335,9 @@ fn why_it_ended(harness: &Harness) -> Option<EndReason> {
 }
 
 async fn adopted_again(harness: &Harness) {
-    harness.wait_until(|s| s.launch == Some(LaunchKind::Adopted) && s.state == Running).await;
+    let is_back = |s: &Snapshot| s.state == Running && harness.path().contains(&Unknown);
+    let snapshot = harness.wait_until(is_back).await;
+    assert_eq!(snapshot.launch, Some(LaunchKind::Cold), "we started it ourselves");
 }
 
 fn goes_on_undisturbed(harness: &Harness, process: &ScriptedProcess) {

@@ -255,3 +255,17 @@ fn newcomers_do_not_cut_short_the_rest_after_a_look() {
     let (births, due) = segments.births();
     assert!(births.is_none() && due.is_some_and(|due| due > rest));
 }
+
+#[test]
+fn where_nothing_appears_nobody_is_woken() {
+    let directory = tempfile::tempdir().unwrap();
+    let births = Births::of(directory.path().to_str().unwrap()).unwrap();
+    let mut segments = Segments { births: Some(Arc::new(births)), ..Segments::default() };
+    segments.hear();
+    let (births, due) = segments.births();
+    assert!(births.is_some() && due.is_none());
+    fs::write(directory.path().join("one"), "").unwrap();
+    segments.hear();
+    let (births, due) = segments.births();
+    assert!(births.is_none() && due.is_some(), "it rests after it has looked");
+}

@@ -2,7 +2,7 @@
 
 use super::script::{
     Script, adopted, drained, ensure, exited, healthy, launched, load, model, no, nothing_found,
-    remnant_found, restart_due, start, stop, unauthorised, vacated,
+    remnant_found, restart_due, start, stop, stranger_found, unauthorised, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::{Exit, Phase};
@@ -64,6 +64,18 @@ fn a_remnant_is_cleared_away_before_anything_is_launched() {
     let mut s = Script::unknown();
     s.on(start());
     assert_eq!(s.on(remnant_found(7)).path, [ServiceState::Stopping]);
+    assert_eq!(s.on(vacated(7)).launched(), Some(8));
+}
+
+#[test]
+fn one_of_other_settings_may_answer_its_requests_before_it_is_stopped() {
+    let mut s = Script::unknown();
+    s.on(start());
+    let found = s.on(stranger_found(7)).effects;
+    assert!(found.contains(&Effect::Drain { incarnation: no(7) }), "{found:?}");
+    assert!(!found.iter().any(|it| matches!(it, Effect::Stop { .. })), "{found:?}");
+    let effects = s.on(drained(7)).effects;
+    assert!(matches!(effects[..], [Effect::Stop { .. }]), "{effects:?}");
     assert_eq!(s.on(vacated(7)).launched(), Some(8));
 }
 

@@ -82,15 +82,18 @@ fn whoever_waits_learns_of_a_stop_at_once() {
     assert_eq!(s.ask(SECOND, STOP), [(FIRST, Err(CommandError::Stopped))]);
 }
 
-/// It was to be found and stopped; then somebody wanted it after all, and it was found serving.
+/// What is there when it is found was to be stopped, so it is stopped first.
 #[test]
-fn a_stop_that_a_start_has_overtaken_is_told_so() {
+fn a_stop_and_a_start_of_what_is_still_looked_for_are_both_answered_by_what_they_ask() {
     let mut s = Script::running();
     s.on(Input::ProcessActorLost);
     assert_eq!(s.ask(FIRST, STOP), []);
     assert_eq!(s.ask(SECOND, Request::Start), []);
-    assert_eq!(s.hear(adopted(1, "org/a")), [(FIRST, Err(CommandError::Started))]);
-    assert_eq!(s.hear(healthy(1)), [(SECOND, Ok(()))]);
+    assert_eq!(s.hear(adopted(1, "org/a")), []);
+    s.hear(drained(1));
+    assert_eq!(s.hear(vacated(1)), [(FIRST, Ok(()))]);
+    s.hear(launched(2));
+    assert_eq!(s.hear(healthy(2)), [(SECOND, Ok(()))]);
 }
 
 #[test]

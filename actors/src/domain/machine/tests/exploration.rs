@@ -188,7 +188,6 @@ impl Node {
             (Goal::Down, Ok(())) => was_down,
             (Goal::Up, Ok(())) => serves(None),
             (Goal::Serving(model), Ok(())) => serves(Some(model)),
-            (Goal::Down, Err(CommandError::Started)) => self.state() == ServiceState::Starting,
             (_, Err(CommandError::StillAlive(_))) => self.machine.blocked().is_some(),
             (Goal::Up | Goal::Serving(_), Err(CommandError::Failed(_))) => has_given_up,
             (Goal::Up | Goal::Serving(_), Err(CommandError::Stopped)) => matches!(

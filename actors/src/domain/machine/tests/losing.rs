@@ -1,13 +1,16 @@
 //! When our own process actor dies: what it held is found again, or not, and what was wished for
 //! still is.
 
+use std::time::Duration;
+
 use super::blocked::{answered, asks};
 use super::script::{
-    Script, adopted, healthy, launch_failed, launched, nothing_found, port_taken, restart_due,
-    start, vacated,
+    Script, adopted, drained, healthy, launch_failed, launched, no, nothing_found, port_taken,
+    remnant_found, restart, restart_due, spec, start, stop, vacated,
 };
 use crate::domain::cause::Code;
-use crate::domain::input::{Input, Request};
+use crate::domain::input::{Effect, Input, Request, StopMode, Timer};
+use crate::domain::spec::{ExitPolicy, ServiceSpec};
 use crate::domain::state::ServiceState;
 
 #[test]
@@ -59,6 +62,53 @@ fn a_restart_is_not_answered_by_the_same_incarnation_found_again() {
     s.on(vacated(1));
     s.on(launched(2));
     assert!(answered(&mut s, healthy(2)).contains(&7));
+}
+
+/// What was told to end may be about to do so.
+#[test]
+fn what_was_told_to_end_is_not_kept_whatever_is_wished_for_meanwhile() {
+    let mut s = Script::running();
+    s.on(asks(7, Request::Stop(StopMode::Graceful)));
+    s.on(Input::ProcessActorLost);
+    s.on(stop(StopMode::Graceful));
+    s.on(start());
+    assert_eq!(s.on(adopted(1, "org/a")).path, [ServiceState::Stopping]);
+    assert_eq!(s.on(vacated(1)).launched(), Some(2));
+}
+
+#[test]
+fn what_was_told_to_end_is_ended_by_a_supervisor_that_would_leave_it_running() {
+    let mut s = Script::with(ServiceSpec { on_exit: ExitPolicy::Detach, ..spec() });
+    for input in [nothing_found(), start(), launched(1), healthy(1), restart()] {
+        s.on(input);
+    }
+    s.on(Input::ProcessActorLost);
+    s.on(Input::ShutDown);
+    assert_eq!(s.on(adopted(1, "org/a")).path, [ServiceState::Stopping]);
+    s.on(drained(1));
+    assert_eq!(s.on(vacated(1)).effects, [Effect::End]);
+}
+
+#[test]
+fn what_is_found_by_another_number_keeps_no_restart_back() {
+    for due_first in [true, false] {
+        let mut s = Script::crashed();
+        s.on(Input::ProcessActorLost);
+        if due_first {
+            s.on(restart_due(1));
+        }
+        let found = s.on(remnant_found(4));
+        assert!(found.effects.contains(&Effect::Clear { incarnation: no(4) }));
+        let cleared = s.on(vacated(4));
+        let launched = if due_first {
+            cleared
+        } else {
+            let (due, delay) = (found.scheduled(Timer::Restart), Duration::from_secs(2));
+            assert_eq!((due, cleared.launched()), (Some(delay), None));
+            s.on(restart_due(4))
+        };
+        assert_eq!(launched.launched(), Some(5));
+    }
 }
 
 #[test]

@@ -308,8 +308,15 @@ pub(super) fn adopted(incarnation: u64, name: &str) -> Input {
     Input::Process(ProcessReport::Adopted { incarnation: no(incarnation), pid, model })
 }
 
+/// Without its main process.
 pub(super) fn remnant_found(incarnation: u64) -> Input {
-    Input::Process(ProcessReport::RemnantFound { incarnation: no(incarnation) })
+    Input::Process(ProcessReport::RemnantFound { incarnation: no(incarnation), pid: None })
+}
+
+/// With its main process, but of other settings.
+pub(super) fn stranger_found(incarnation: u64) -> Input {
+    let pid = Some(pid(incarnation));
+    Input::Process(ProcessReport::RemnantFound { incarnation: no(incarnation), pid })
 }
 
 pub(super) fn nothing_found() -> Input {

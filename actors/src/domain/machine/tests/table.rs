@@ -10,15 +10,15 @@ use crate::domain::state::ServiceState;
 /// In the columns of situations, what each row's input does; the words are those of [`meaning`].
 const TABLE: [&str; 3] = [
     "                  LookIdle  LookRest  LookUp    LookAnew  LostIdle  LostRest  LostUp    LostAnew  HangIdle HangRest HangUp   HangAnew DarkIdle  DarkRest  DarkUp    DarkAnew  BlindIdle BlindRest BlindUp   BlindAnew
-     Start             want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
-     Ensure            want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     Start             want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
+     Ensure            want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
      StopGraceful      rest      .         rest      rest      rest      .         rest      rest      rest     .        rest     rest     rest      .         rest      rest      rest      .         rest      rest
      StopImmediate     rest      .         rest      rest      rest      .         rest      rest      hasten   hasten   hasten   hasten   rest      .         rest      rest      rest      .         rest      rest
      Restart           anew      anew      anew      .         anew      anew      anew      .         anew     anew     anew     .        anew      anew      anew      .         anew      anew      anew      .
-     LoadSame          want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
-     LoadOther         want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
-     NeedSame          want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
-     NeedOther         want      want      .         .         want      want      .         .         want     want     .        .        want      want      .         .         want      want      .         .
+     LoadSame          want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
+     LoadOther         want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
+     NeedSame          want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
+     NeedOther         want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
      ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait down     down     down     down     down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait
      Drained           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      Adopted           watch     drain     watch     drain-up  watch     drain     watch     drain-up  watch    drain    watch    drain-up watch     drain     watch     drain-up  watch     drain     watch     drain-up

@@ -17,6 +17,7 @@ mod secret;
 mod section;
 mod sources;
 mod suggest;
+mod telltale;
 mod trust;
 mod validate;
 

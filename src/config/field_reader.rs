@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::file::Lines;
 use super::problem::{Problem, SECTION};
-use super::secret::is_named_like_a_secret;
 use super::section::{Expected, Field, HumanDuration, Seconds, Unknown};
+use super::telltale::is_named_like_a_secret;
 use super::{Config, Origin, schema, suggest};
 
 /// Where a value was found: what an operator would change.

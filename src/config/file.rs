@@ -10,8 +10,8 @@ use serde_json::{Number, Value};
 use serde_saphyr::Spanned;
 
 use super::problem::{Problem, SECTION};
-use super::secret::looks_like_a_secret;
 use super::sources::Sources;
+use super::telltale::looks_like_a_secret;
 use super::trust;
 
 /// The file's lines, from 1, by key below the section: `gpu.monitor`, `extra_args[0]`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use vllm_supervisor_actors::domain::cause::Code;
 
-use super::secret::looks_like_a_secret;
+use super::telltale::looks_like_a_secret;
 
 /// The path of the configuration section in the file; keys are reported below it.
 pub(super) const SECTION: &str = "providers.vllm";

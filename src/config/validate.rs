@@ -10,7 +10,7 @@ use vllm_supervisor_actors::domain::cause::Code;
 use super::field_reader::where_a_secret_belongs;
 use super::model_reference::ModelReferenceError;
 use super::problem::Problem;
-use super::secret::{is_named_like_a_secret, looks_like_a_secret};
+use super::telltale::{is_named_like_a_secret, looks_like_a_secret};
 use super::{Config, LifecycleMode, Logs, Secrets, reserved};
 
 /// Added to any instant of this machine, a month cannot overflow; nobody means to wait longer.

@@ -12,6 +12,7 @@ pub mod log_tail;
 pub mod nvml;
 pub mod orphans;
 mod ownership;
+mod pause;
 mod proc_fs;
 mod process_record;
 mod process_tree;

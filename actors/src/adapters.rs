@@ -4,6 +4,7 @@
 //! supervisor together.
 
 pub mod cold_launcher;
+mod directory;
 mod guardian;
 pub mod http_probe;
 pub mod journal;

@@ -402,6 +402,30 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_moved_away_stays_ours_until_what_is_in_its_place_can_be_held() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (parent.path().join("state"), parent.path().join("elsewhere"));
+        let state = StateDirectory::open(&path).unwrap();
+        let former = state.present().now();
+        fs::rename(&path, &elsewhere).unwrap();
+        let other = StateDirectory::open(&path).unwrap();
+
+        let refused = state.restore().unwrap_err();
+
+        assert!(matches!(refused, StateDirectoryError::InUse { .. }), "{refused}");
+        assert!(Arc::ptr_eq(&state.present().now(), &former));
+        let second = StateDirectory::open(&elsewhere).unwrap_err();
+        assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
+        drop(other);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while state.restore().is_err() {
+            assert!(tokio::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(!Arc::ptr_eq(&state.present().now(), &former));
+    }
+
+    #[test]
     fn a_number_is_kept_unless_it_cannot_be_understood() {
         let directory = tempfile::tempdir().unwrap();
         let id = || {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, Stat, accessat, fstat, mkdirat, openat, stat,
@@ -19,9 +19,11 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use crate::domain::id::Incarnation;
 
+mod held;
 mod identity;
 mod lock;
 
+pub use held::HeldDirectory;
 use identity::Identity;
 pub use lock::Holder;
 
@@ -36,38 +38,12 @@ pub struct StateDirectory {
     hold: Mutex<Hold>,
 }
 
-/// The directory that is held now, wherever its name leads: what its supervisor writes is written
-/// there, and goes to another one only when that one is held.
-///
-/// It is not the hold: who reads a journal may outlive its supervisor, and is in nobody's way.
-#[derive(Clone, Debug)]
-pub struct HeldDirectory(Arc<Mutex<Arc<Directory>>>);
-
-impl HeldDirectory {
-    pub(super) fn new(directory: Directory) -> Self {
-        Self(Arc::new(Mutex::new(Arc::new(directory))))
-    }
-
-    /// The directory. The same one is the same `Arc`.
-    pub(super) fn now(&self) -> Arc<Directory> {
-        Arc::clone(&self.lock())
-    }
-
-    fn replace(&self, directory: Directory) {
-        *self.lock() = Arc::new(directory);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<Directory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// That a directory is ours.
 #[derive(Debug)]
 struct Hold {
     identity: Identity,
     /// Locked; the kernel unlocks it when we end, however we end.
-    _lock: OwnedFd,
+    lock: Arc<OwnedFd>,
 }
 
 /// Why a state directory cannot be used.
@@ -108,7 +84,7 @@ impl StateDirectory {
     /// be used.
     pub fn open(path: &Path) -> Result<Self, StateDirectoryError> {
         let (directory, hold) = hold(path, None)?;
-        let present = HeldDirectory::new(directory);
+        let present = HeldDirectory::new(directory, &hold.lock);
         Ok(Self { path: path.to_owned(), present, hold: Mutex::new(hold) })
     }
 
@@ -191,8 +167,7 @@ impl StateDirectory {
             Ok(_) | Err(Errno::NOENT) => {
                 tracing::warn!(path = %self.path.display(), "the state directory is not where it was; the one there is used from now on");
                 let (directory, hold) = hold(&self.path, Some(&held.identity))?;
-                // Whoever writes is told of it before anybody else can take hold of the former.
-                self.present.replace(directory);
+                self.present.replace(directory, &hold.lock);
                 *held = hold;
             }
             Err(error) => return Err(unusable(error)),
@@ -219,7 +194,7 @@ fn hold(path: &Path, known: Option<&Identity>) -> Result<(Directory, Hold), Stat
     make_logs(&directory).map_err(|error| unusable(error.into()))?;
     let lock = lock::take(&directory).map_err(|error| cannot_lock(path, error))?;
     let identity = Identity::of(&directory, known).map_err(|error| unusable(error.into()))?;
-    Ok((Directory::of(directory, path), Hold { identity, _lock: lock }))
+    Ok((Directory::of(directory, path), Hold { identity, lock: Arc::new(lock) }))
 }
 
 /// Opens a directory in which only we and root can write.
@@ -417,12 +392,21 @@ mod tests {
         let second = StateDirectory::open(&elsewhere).unwrap_err();
         assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
         drop(other);
+        let share = state.present().share();
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         while state.restore().is_err() {
             assert!(tokio::time::Instant::now() < deadline);
             std::thread::yield_now();
         }
         assert!(!Arc::ptr_eq(&state.present().now(), &former));
+        // Whoever still writes there is not joined by another supervisor.
+        let second = StateDirectory::open(&elsewhere).unwrap_err();
+        assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
+        drop(share);
+        while StateDirectory::open(&elsewhere).is_err() {
+            assert!(tokio::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
     }
 
     #[test]

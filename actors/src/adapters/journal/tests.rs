@@ -335,7 +335,13 @@ fn open_in(directory: &TempDir) -> (FileJournal, Resume) {
 }
 
 fn held(directory: &TempDir) -> HeldDirectory {
-    HeldDirectory::new(opened(directory))
+    unlocked(directory.path())
+}
+
+/// A directory that nobody else opens.
+fn unlocked(path: &std::path::Path) -> HeldDirectory {
+    let lock = Arc::new(tempfile::tempfile().unwrap().into());
+    HeldDirectory::new(Directory::open(path).unwrap(), &lock)
 }
 
 fn opened(directory: &TempDir) -> Directory {

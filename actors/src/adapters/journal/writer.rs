@@ -254,7 +254,8 @@ impl Writer {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        self.follow()?;
+        let share = self.held.share();
+        self.follow(&share.directory)?;
         // One that fails does not keep the others back.
         let reserved = self.reserve_ahead();
         let restarts = self.restarts.drain();
@@ -268,17 +269,16 @@ impl Writer {
     /// for its events, and ours for others, so neither is to be told for the other: numbering goes
     /// on behind both, what still waits with one of its numbers is given up, and readers of this
     /// life see its part as missing. Numbers that were given cannot be changed any more.
-    fn follow(&mut self) -> io::Result<()> {
-        let directory = self.held.now();
-        if Arc::ptr_eq(&directory, &self.directory) {
+    fn follow(&mut self, directory: &Arc<Directory>) -> io::Result<()> {
+        if Arc::ptr_eq(directory, &self.directory) {
             return Ok(());
         }
-        let there = opening::open(&directory, &self.codec).map_err(io::Error::other)?;
+        let there = opening::open(directory, &self.codec).map_err(io::Error::other)?;
         tracing::warn!(path = %directory.path().display(), "the journal goes on in the state directory that is held now");
         let foreign = there.resume.sequence;
         self.shared.go_on_behind(foreign);
-        self.shared.go_home(Home { directory: Arc::clone(&directory), foreign });
-        self.directory = directory;
+        self.shared.go_home(Home { directory: Arc::clone(directory), foreign });
+        self.directory = Arc::clone(directory);
         self.events.go_on_in(there.events, there.events_end, there.written);
         self.events.give_up_through(foreign);
         let restarts = self.restarts.written;

@@ -139,7 +139,7 @@ async fn in_the_directory_of_another_that_has_ended_no_number_is_given_again() {
     // Whoever comes next goes on behind both.
     let Place { parent, state, journal } = place;
     drop((journal, state));
-    let next = HeldDirectory::new(Directory::open(&parent.path().join("state")).unwrap());
+    let next = unlocked(&parent.path().join("state"));
     let (_, resume) = FileJournal::open(&next, Box::new(Words)).unwrap();
     assert_eq!(resume, super::numbers(6, 9));
 }
@@ -209,7 +209,7 @@ async fn an_end_in_a_directory_that_is_held_only_since_leaves_no_number_to_be_gi
     place.restore();
     let Place { parent, state, journal } = place;
     drop((journal, state));
-    let next = HeldDirectory::new(Directory::open(&parent.path().join("state")).unwrap());
+    let next = unlocked(&parent.path().join("state"));
     let (_, resume) = FileJournal::open(&next, Box::new(Words)).unwrap();
     assert_eq!(resume, super::numbers(3, 1));
 }

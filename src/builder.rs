@@ -200,7 +200,7 @@ impl SupervisorBuilder {
         let api_key = config.secrets.vllm_api_key.clone().filter(|key| !key.is_blank());
         let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
-        let (journal, resume) = FileJournal::open(state.path(), Box::new(JsonLines))?;
+        let (journal, resume) = FileJournal::open(state.present(), Box::new(JsonLines))?;
         let (address, marker_prefix) = (recipe.address, recipe.marker_prefix.clone());
         let launcher = ColdLauncher::new(recipe, Arc::clone(&state));
         let listeners = ProcListeners::new(address, launcher.members());

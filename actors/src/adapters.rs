@@ -4,6 +4,7 @@
 //! supervisor together.
 
 pub mod cold_launcher;
+mod directory;
 mod guardian;
 pub mod http_probe;
 pub mod journal;
@@ -12,6 +13,7 @@ pub mod log_tail;
 pub mod nvml;
 pub mod orphans;
 mod ownership;
+mod pause;
 mod proc_fs;
 mod process_record;
 mod process_tree;

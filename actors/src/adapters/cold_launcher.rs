@@ -3,9 +3,8 @@
 //! What it makes of a launch (log, scratch directory, record) it also removes, once nothing of the
 //! launch is alive. The log stays; `log_tail` keeps the logs within bounds.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -15,6 +14,7 @@ use rustix::io::Errno;
 
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::listener::Members;
+use super::log_tail::LaunchLog;
 use super::ownership::{Held, on_own_thread, probe};
 use super::proc_fs;
 use super::process_record::{ProcessRecord, RecordError, RecordFile};
@@ -111,7 +111,7 @@ impl ColdLauncher {
             start: Mutex::default(),
             written: Mutex::new(Some(record.clone())),
             state: Arc::clone(&self.state),
-            log: self.state.log_of(record.incarnation),
+            log: LaunchLog::of(&self.state, record.incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces: Traces {
                 marker: record.marker.clone(),
@@ -151,8 +151,9 @@ impl ColdLauncher {
         // Written before the launch as well: whoever finds it can look for the marker.
         self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
         scratch.make().map_err(|error| cannot_write(&scratch.path, &error))?;
-        let unwritable = |error| cannot_write(&launch.log, &error);
-        let log = open_log(&launch.log).map_err(unwritable)?;
+        let path = launch.log.path();
+        let unwritable = |error| cannot_write(&path, &error);
+        let log = launch.log.begin().map_err(unwritable)?;
         let mut command = child_command::vllm(&self.recipe, model, scratch);
         command
             .stdout(log.try_clone().map_err(unwritable)?)
@@ -296,15 +297,6 @@ impl ColdLauncher {
 
 fn nothing() -> Found {
     Proof::of(Ok(Vec::new())).map(Found::Nothing).expect("nothing is left where nothing is")
-}
-
-fn open_log(path: &Path) -> io::Result<File> {
-    // Neither through a link nor into a FIFO.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600).custom_flags(flags).open(path)?;
-    // Appending, so that whoever shortens the file makes room at once.
-    OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// Held by a number alone, a process could be another one by the time it is signalled.

@@ -10,10 +10,14 @@
 //! A thread of its own writes, so that a slow disk holds up nobody. Every line of the events has a
 //! number, and numbers are never given twice (`numbers.rs`): whatever is lost, by a crash, a full
 //! disk or age, is a hole in the numbers that readers see. The format is the codec's.
+//!
+//! It is written and read in the directory that the supervisor holds, wherever its name leads by
+//! now, and in another one when that one is held: what stands at the name meanwhile may be another
+//! supervisor's.
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +25,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use super::directory::Directory;
+use super::state_directory::HeldDirectory;
 use crate::domain::event::Event;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::CrashRecord;
@@ -83,6 +89,12 @@ pub struct JournalError {
     pub source: io::Error,
 }
 
+impl JournalError {
+    fn of(directory: &Directory, name: &str, source: io::Error) -> Self {
+        Self { path: directory.path().join(name), source }
+    }
+}
+
 /// Where numbering stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct ResumePoint {
@@ -93,7 +105,6 @@ struct ResumePoint {
 /// See the module.
 #[derive(Debug)]
 pub struct FileJournal {
-    directory: PathBuf,
     codec: Arc<dyn JournalCodec>,
     shared: Arc<Shared>,
     /// Closed when the thread has ended.
@@ -104,10 +115,20 @@ pub struct FileJournal {
 #[derive(Debug)]
 struct Shared {
     inbox: Mutex<Inbox>,
+    home: Mutex<Home>,
     /// Numbers up to here are reserved.
     reserved: AtomicU64,
     /// Entries that were written, or tried at least once.
     handled: watch::Sender<u64>,
+}
+
+/// Where the journal is written, and read.
+#[derive(Clone, Debug)]
+struct Home {
+    directory: Arc<Directory>,
+    /// Numbers up to here stand there for events of another supervisor, and were given for others
+    /// in this life; 0 where what is written there is all one history.
+    foreign: u64,
 }
 
 /// Under one lock, so that numbers arrive in their order.
@@ -140,6 +161,20 @@ impl Shared {
 
     fn given(&self) -> u64 {
         self.inbox().given
+    }
+
+    /// No number up to this one is given any more.
+    fn go_on_behind(&self, number: u64) {
+        let mut inbox = self.inbox();
+        inbox.given = inbox.given.max(number);
+    }
+
+    fn home(&self) -> Home {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn go_home(&self, home: Home) {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = home;
     }
 
     /// Numbers an event, and sends it to the thread.
@@ -183,18 +218,20 @@ impl Inbox {
 }
 
 impl FileJournal {
-    /// Opens the journal in this directory, and tells where its numbering stands. Only the end of
-    /// the latest file is read, however much there is.
+    /// Opens the journal in the directory that is held, and tells where its numbering stands. Only
+    /// the end of the latest file is read, however much there is.
     ///
     /// # Errors
     ///
     /// [`JournalError`] when a file cannot be used, or no numbers be reserved.
     pub fn open(
-        directory: &Path,
+        held: &HeldDirectory,
         codec: Box<dyn JournalCodec>,
     ) -> Result<(Self, Resume), JournalError> {
         let codec = Arc::from(codec);
-        let opened = opening::open(directory, &codec)?;
+        let directory = held.now();
+        let mut opened = opening::open(&directory, &codec)?;
+        let reserved = opened.reserve()?;
         let (entries, inbox) = mpsc::sync_channel(ENTRIES_WAITING);
         let shared = Arc::new(Shared {
             inbox: Mutex::new(Inbox {
@@ -203,23 +240,24 @@ impl FileJournal {
                 sent: 0,
                 entries: Some(entries),
             }),
-            reserved: AtomicU64::new(opened.reserved.sequence),
+            home: Mutex::new(Home { directory: Arc::clone(&directory), foreign: 0 }),
+            reserved: AtomicU64::new(reserved.sequence),
             handled: watch::Sender::new(0),
         });
         let resume = Resume {
             sequence: Sequence::new(opened.resume.sequence),
             incarnation: Incarnation::new(opened.resume.incarnation),
         };
-        let writer = opened.writer(&shared, &codec);
+        let writer = opened.writer(held, reserved, &shared, &codec);
         let (alive, ended) = mpsc::channel();
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let run = move || {
             writer.run(&inbox);
             drop(alive);
         };
-        thread.spawn(run).map_err(|source| JournalError { path: directory.to_owned(), source })?;
-        let ended = Mutex::new(ended);
-        Ok((Self { directory: directory.to_owned(), codec, shared, ended }, resume))
+        let failed = |source| JournalError { path: directory.path().to_owned(), source };
+        thread.spawn(run).map_err(failed)?;
+        Ok((Self { codec, shared, ended: Mutex::new(ended) }, resume))
     }
 }
 
@@ -241,16 +279,16 @@ impl Journal for FileJournal {
 
     fn events(&self, from: Sequence) -> Box<dyn PastEvents> {
         let codec = Arc::clone(&self.codec);
-        Box::new(past::FileEvents::new(&self.directory, codec, Arc::clone(&self.shared), from))
+        Box::new(past::FileEvents::new(codec, Arc::clone(&self.shared), from))
     }
 
     /// The last 1000 records, as far as they lie in the last 8 MiB.
     fn history(&self) -> Pending<'_, Vec<CrashRecord>> {
-        let (directory, codec) = (self.directory.clone(), Arc::clone(&self.codec));
-        let flushed = self.shared.flushed();
+        let (shared, codec) = (Arc::clone(&self.shared), Arc::clone(&self.codec));
+        let flushed = shared.flushed();
         Box::pin(async move {
             flushed.await;
-            past::blocking(move || history::read(&directory, &*codec)).await
+            past::blocking(move || history::read(&shared.home().directory, &*codec)).await
         })
     }
 

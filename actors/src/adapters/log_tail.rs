@@ -7,21 +7,24 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
-use super::state_directory::StateDirectory;
+use super::directory::Directory;
+use super::state_directory::{LOGS, StateDirectory, log_name};
 use crate::domain::id::Incarnation;
 use crate::ports::{LineSource, Output, Pending};
 
 mod cutting;
 mod framer;
 mod keeper;
+mod writing;
 
 use framer::Framer;
 use keeper::Keeper;
@@ -63,7 +66,7 @@ impl LogFiles {
     /// When the thread that keeps them within bounds cannot be started.
     pub fn new(state: Arc<StateDirectory>, bounds: LogBounds) -> io::Result<Self> {
         let present = Arc::default();
-        let keeper = Keeper::start(state.path().join("logs"), bounds, Arc::clone(&present))?;
+        let keeper = Keeper::start(state.present().clone(), bounds, Arc::clone(&present))?;
         Ok(Self { state, present, _keeper: keeper })
     }
 }
@@ -71,14 +74,52 @@ impl LogFiles {
 impl Output for LogFiles {
     fn lines(&self, incarnation: Incarnation) -> Box<dyn LineSource> {
         self.present.store(incarnation.get(), Ordering::Relaxed);
-        Box::new(FileLines::new(self.state.log_of(incarnation)))
+        Box::new(FileLines::new(LaunchLog::of(&self.state, incarnation)))
+    }
+}
+
+/// The log of a launch, in the state directory that was held when the launch was claimed or found.
+#[derive(Clone, Debug)]
+pub(super) struct LaunchLog {
+    directory: Arc<Directory>,
+    /// Below that directory.
+    name: String,
+}
+
+impl LaunchLog {
+    pub(super) fn of(state: &StateDirectory, incarnation: Incarnation) -> Self {
+        let name = format!("{LOGS}/{}", log_name(incarnation));
+        Self { directory: state.present().now(), name }
+    }
+
+    /// Where it was then, for those who read of it.
+    pub(super) fn path(&self) -> PathBuf {
+        self.directory.path().join(&self.name)
+    }
+
+    fn open(&self) -> io::Result<File> {
+        self.directory.open_file(&self.name, OFlags::RDONLY)
+    }
+
+    /// The last lines, oldest first, blank ones left out.
+    pub(super) fn last_lines(&self, count: usize) -> io::Result<Vec<String>> {
+        let mut file = self.open()?;
+        let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        bytes.push(b'\n');
+        let mut lines = Framer::default().push(&bytes);
+        lines.retain(|line| !line.trim().is_empty());
+        let surplus = lines.len().saturating_sub(count);
+        Ok(lines.split_off(surplus))
     }
 }
 
 /// One log, followed.
 #[derive(Debug)]
 struct FileLines {
-    path: PathBuf,
+    log: LaunchLog,
     /// Begun with the first question.
     reader: Option<Reader>,
 }
@@ -93,24 +134,24 @@ struct Reader {
 }
 
 impl FileLines {
-    fn new(path: PathBuf) -> Self {
-        Self { path, reader: None }
+    fn new(log: LaunchLog) -> Self {
+        Self { log, reader: None }
     }
 
     fn reader(&mut self) -> io::Result<&mut Reader> {
         match &mut self.reader {
             Some(reader) => Ok(reader),
-            empty @ None => Ok(empty.insert(Reader::start(self.path.clone())?)),
+            empty @ None => Ok(empty.insert(Reader::start(self.log.clone())?)),
         }
     }
 }
 
 impl Reader {
-    fn start(path: PathBuf) -> io::Result<Self> {
+    fn start(log: LaunchLog) -> io::Result<Self> {
         let (batches, lines) = mpsc::channel(1);
         let (alive, ended) = channel();
         let follow = move || {
-            let mut log = Log::new(path);
+            let mut log = Log::new(log);
             while !batches.is_closed() {
                 match log.read() {
                     Ok(news) if !news.is_empty() => {
@@ -153,7 +194,7 @@ impl LineSource for FileLines {
 /// A log that is being read.
 #[derive(Debug)]
 struct Log {
-    path: PathBuf,
+    source: LaunchLog,
     /// Opened once it exists.
     file: Option<File>,
     /// Where the next byte to be read is.
@@ -164,15 +205,15 @@ struct Log {
 }
 
 impl Log {
-    fn new(path: PathBuf) -> Self {
-        Self { path, file: None, position: 0, chunk: 0, framer: Framer::default() }
+    fn new(source: LaunchLog) -> Self {
+        Self { source, file: None, position: 0, chunk: 0, framer: Framer::default() }
     }
 
     fn read(&mut self) -> io::Result<Vec<String>> {
         self.chunk = 0;
         let (mut file, most) = match self.file.take() {
             Some(file) => (file, LAG_BYTES),
-            None => (File::open(&self.path)?, LEAD_BYTES),
+            None => (self.source.open()?, LEAD_BYTES),
         };
         let length = file.metadata()?.len();
         if length < self.position {
@@ -198,26 +239,12 @@ impl Log {
 
     fn jump(&mut self, file: &mut File, to: u64) -> io::Result<()> {
         let passed_over = to.saturating_sub(self.position);
-        tracing::debug!(passed_over, path = %self.path.display(), "a part of vLLM's log is not read");
+        tracing::debug!(passed_over, path = %self.source.path().display(), "a part of vLLM's log is not read");
         file.seek(SeekFrom::Start(to))?;
         self.position = to;
         self.framer = if to == 0 { Framer::default() } else { Framer::within_a_line() };
         Ok(())
     }
-}
-
-/// The last lines of a file, oldest first, blank ones left out.
-pub(super) fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
-    let mut file = File::open(path)?;
-    let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    bytes.push(b'\n');
-    let mut lines = Framer::default().push(&bytes);
-    lines.retain(|line| !line.trim().is_empty());
-    let surplus = lines.len().saturating_sub(count);
-    Ok(lines.split_off(surplus))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::system_error::if_present;
 use crate::domain::absence::{Obstacle, ScanError};
 
 /// Bytes of the list of processes that are read at a time: some twenty of them.
@@ -178,18 +179,18 @@ pub(super) fn open_files(
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Option<Vec<OpenFile>>, ScanError> {
     let directory = path(pid, "fd");
-    let Some(entries) = absent_or(fs::read_dir(&directory), &directory)? else { return Ok(None) };
+    let Some(entries) = of_process(fs::read_dir(&directory), &directory)? else { return Ok(None) };
     let mut files = Vec::new();
     for entry in entries {
-        let Some(entry) = absent_or(entry, &directory)? else { continue };
+        let Some(entry) = of_process(entry, &directory)? else { continue };
         let link = entry.path();
         // It may be closed at any moment.
-        let Some(target) = absent_or(fs::read_link(&link), &directory)? else { continue };
+        let Some(target) = of_process(fs::read_link(&link), &directory)? else { continue };
         let Some(path) = target.to_str().filter(|path| is_wanted(path)) else { continue };
         if path.ends_with(" (deleted)") {
             continue;
         }
-        let metadata = absent_or(fs::metadata(&link), &directory)?;
+        let metadata = of_process(fs::metadata(&link), &directory)?;
         files.extend(metadata.map(|metadata| OpenFile { path: path.to_owned(), metadata }));
     }
     Ok(Some(files))
@@ -199,7 +200,7 @@ pub(super) fn open_files(
 pub(super) fn owner(pid: u32) -> Result<Option<u32>, ScanError> {
     use std::os::unix::fs::MetadataExt;
     let path = format!("/proc/{pid}");
-    absent_or(fs::metadata(&path).map(|metadata| metadata.uid()), &path)
+    of_process(fs::metadata(&path).map(|metadata| metadata.uid()), &path)
 }
 
 /// Names this boot of the machine: a pid and start time from another one mean nothing.
@@ -227,23 +228,18 @@ fn path(pid: u32, file: &str) -> String {
 
 fn read(pid: u32, file: &str) -> Result<Option<Vec<u8>>, ScanError> {
     let path = path(pid, file);
-    absent_or(fs::read(&path), &path)
+    of_process(fs::read(&path), &path)
 }
 
-fn absent_or<T>(result: io::Result<T>, path: &str) -> Result<Option<T>, ScanError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        // Opening the file of one that is gone says the first, reading it the second.
-        Err(error) if is_one_of(&error, &[Errno::NOENT, Errno::SRCH]) => Ok(None),
-        Err(error) if is_one_of(&error, &[Errno::ACCESS, Errno::PERM]) => {
-            Err(ScanError::refused(path, &error))
+/// `None` where there is no such process.
+fn of_process<T>(result: io::Result<T>, path: &str) -> Result<Option<T>, ScanError> {
+    // Opening the file of one that is gone says the first, reading it the second.
+    if_present(result, &[Errno::NOENT, Errno::SRCH]).map_err(|error| {
+        match Errno::from_io_error(&error) {
+            Some(Errno::ACCESS | Errno::PERM) => ScanError::refused(path, &error),
+            _ => ScanError::new(path, &error),
         }
-        Err(error) => Err(ScanError::new(path, &error)),
-    }
-}
-
-fn is_one_of(error: &io::Error, numbers: &[Errno]) -> bool {
-    Errno::from_io_error(error).is_some_and(|number| numbers.contains(&number))
+    })
 }
 
 #[cfg(test)]
@@ -299,13 +295,13 @@ mod tests {
         // Above every number that Linux gives (PID_MAX_LIMIT).
         assert_eq!(Stat::of(5_000_000), Ok(None));
         for number in [Errno::NOENT, Errno::SRCH] {
-            assert_eq!(absent_or::<()>(Err(number.into()), "/proc/7/stat"), Ok(None));
+            assert_eq!(of_process::<()>(Err(number.into()), "/proc/7/stat"), Ok(None));
         }
         for number in [Errno::MFILE, Errno::NFILE, Errno::ACCESS, Errno::PERM, Errno::IO] {
-            let error = absent_or::<()>(Err(number.into()), "/proc/7/stat").unwrap_err();
+            let error = of_process::<()>(Err(number.into()), "/proc/7/stat").unwrap_err();
             assert_eq!(error.looked_at, "/proc/7/stat");
         }
-        assert!(absent_or::<()>(Err(Errno::NOMEM.into()), "/proc/7/stat").is_err());
+        assert!(of_process::<()>(Err(Errno::NOMEM.into()), "/proc/7/stat").is_err());
     }
 
     #[test]

@@ -4,14 +4,14 @@
 //! be the first would start a second vLLM beside the one that nobody could read of.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, fsync, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fsync, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use super::directory::{self, Directory};
 use super::proc_fs;
 use crate::domain::id::Incarnation;
 
@@ -137,22 +137,8 @@ impl RecordFile {
     /// Replaces what is written, as a whole, and returns when it would survive a power failure.
     pub(super) fn write(&self, record: &ProcessRecord) -> io::Result<()> {
         let directory = self.open_directory()?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || openat(&directory, DRAFT, flags, Mode::RUSR | Mode::WUSR);
-        let draft = match create() {
-            Err(Errno::EXIST) => {
-                // Left by a supervisor that was killed amid this.
-                unlinkat(&directory, DRAFT, AtFlags::empty())?;
-                create()?
-            }
-            draft => draft?,
-        };
-        let mut draft = File::from(draft);
-        draft.write_all(record.to_json().to_string().as_bytes())?;
-        draft.sync_all()?;
-        renameat(&directory, DRAFT, &directory, NAME)?;
-        Ok(fsync(&directory)?)
+        let text = record.to_json().to_string();
+        directory::replace(&directory, NAME, DRAFT, text.as_bytes())
     }
 
     /// What is written; `None` if nothing is, and only then.
@@ -213,9 +199,8 @@ impl RecordFile {
         Ok(fsync(&directory)?)
     }
 
-    fn open_directory(&self) -> io::Result<std::os::fd::OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(openat(CWD, self.directory.as_os_str().as_bytes(), flags, Mode::empty())?)
+    fn open_directory(&self) -> io::Result<Directory> {
+        Directory::open(&self.directory)
     }
 }
 
@@ -224,7 +209,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use rustix::fs::mknodat;
+    use rustix::fs::{CWD, mknodat};
 
     use super::*;
 

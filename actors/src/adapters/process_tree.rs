@@ -15,17 +15,18 @@ use super::guardian::Guardian;
 use super::ownership::{
     Cgroup, Depth, Held, Marked, Older, Ownership, Roster, Segments, Spare, Watched, watch,
 };
+use super::pause::pause;
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::Work;
 use crate::ports::{Death, DeathSource, Pending};
 
-mod pause;
 mod reserve;
+mod waiting;
 
-use pause::{pause, wait_for_one};
 use reserve::Reserve;
+use waiting::wait_for_one;
 
 /// The variable that marks a launch.
 pub(super) const MARKER: &str = "VLLMD_INSTANCE";

@@ -11,8 +11,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, CWD, Mode, OFlags, access, fstat, mkdirat, openat};
+use rustix::io::Errno;
 
 use super::proc_fs;
+use super::system_error::if_present;
 
 /// What every name begins with.
 const PREFIX: &str = "vllmd-";
@@ -139,23 +141,24 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     let is_named_so =
         path.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()));
     let us = rustix::process::geteuid().as_raw();
-    match fs::symlink_metadata(path) {
-        Err(error) => return absent_or(error),
-        Ok(data) if is_named_so && data.is_dir() && data.uid() == us => {}
-        Ok(_) => {
+    match if_present(fs::symlink_metadata(path), &[Errno::NOENT])? {
+        None => return Ok(()),
+        Some(data) if is_named_so && data.is_dir() && data.uid() == us => {}
+        Some(_) => {
             tracing::warn!(path = %path.display(), "a directory that is not as it was made is left");
             return Ok(());
         }
     }
     // Links in it are not followed.
-    match fs::remove_dir_all(path) {
+    let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             // Caches of modules and trees of builds may be read only.
             make_writable(path)?;
-            fs::remove_dir_all(path).or_else(absent_or)
+            fs::remove_dir_all(path)
         }
-        removed => removed.or_else(absent_or),
-    }
+        removed => removed,
+    };
+    if_present(removed, &[Errno::NOENT]).map(drop)
 }
 
 /// Lets us write in each directory of a tree that nobody else uses any more.
@@ -168,10 +171,6 @@ fn make_writable(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn absent_or(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]

@@ -5,39 +5,45 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, Stat, accessat, fstat, mkdirat, openat, stat,
 };
 use rustix::io::Errno;
 
+use super::directory::Directory;
 use crate::domain::id::Incarnation;
 
+mod held;
 mod identity;
 mod lock;
 
+pub use held::HeldDirectory;
 use identity::Identity;
 pub use lock::Holder;
+
+/// Where in a state directory vLLM's output is kept.
+pub(super) const LOGS: &str = "logs";
 
 /// A state directory, held for as long as this lives.
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
-    held: Mutex<Held>,
+    present: HeldDirectory,
+    hold: Mutex<Hold>,
 }
 
-/// The directory itself, wherever its name leads by now.
+/// That a directory is ours.
 #[derive(Debug)]
-struct Held {
-    directory: OwnedFd,
+struct Hold {
     identity: Identity,
     /// Locked; the kernel unlocks it when we end, however we end.
-    _lock: OwnedFd,
+    lock: Arc<OwnedFd>,
 }
 
 /// Why a state directory cannot be used.
@@ -77,7 +83,9 @@ impl StateDirectory {
     /// [`StateDirectoryError`] if another supervisor holds it, others may write to it, or it cannot
     /// be used.
     pub fn open(path: &Path) -> Result<Self, StateDirectoryError> {
-        Ok(Self { path: path.to_owned(), held: Mutex::new(hold(path, None)?) })
+        let (directory, hold) = hold(path, None)?;
+        let present = HeldDirectory::new(directory, &hold.lock);
+        Ok(Self { path: path.to_owned(), present, hold: Mutex::new(hold) })
     }
 
     /// Who holds the directory, without taking hold of it or making anything; `None` if there is no
@@ -108,9 +116,14 @@ impl StateDirectory {
         lock::holder(&directory).map(Some).map_err(|error| cannot_lock(path, error))
     }
 
-    /// The directory.
+    /// The directory's name, which may lead elsewhere until [`StateDirectory::restore`].
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The directory itself.
+    pub fn present(&self) -> &HeldDirectory {
+        &self.present
     }
 
     /// What no other state directory has, and this one keeps.
@@ -125,7 +138,7 @@ impl StateDirectory {
     }
 
     fn identity(&self) -> Identity {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).identity.clone()
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner).identity.clone()
     }
 
     /// Where vLLM's output of a launch is.
@@ -133,7 +146,8 @@ impl StateDirectory {
         log_file(&self.path, incarnation)
     }
 
-    /// Makes the directory anew, and takes hold of it, if it was removed or replaced.
+    /// Makes the directory anew, and takes hold of it, if it was removed, moved or replaced. Until
+    /// then, and if another supervisor holds what is there now, the former one stays ours.
     ///
     /// # Errors
     ///
@@ -143,16 +157,18 @@ impl StateDirectory {
             path: self.path.clone(),
             source: error.into(),
         };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = fstat(&held.directory).map_err(unusable)?;
+        let mut held = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = self.present.now();
+        let ours = fstat(&directory).map_err(unusable)?;
         match stat(self.path.as_os_str().as_bytes()) {
             Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
-                make_logs(&held.directory).map_err(unusable)?;
+                make_logs(&directory).map_err(unusable)?;
             }
             Ok(_) | Err(Errno::NOENT) => {
-                tracing::warn!(path = %self.path.display(), "the state directory was removed; it is made anew");
-                let identity = held.identity.clone();
-                *held = hold(&self.path, Some(&identity))?;
+                tracing::warn!(path = %self.path.display(), "the state directory is not where it was; the one there is used from now on");
+                let (directory, hold) = hold(&self.path, Some(&held.identity))?;
+                self.present.replace(directory, &hold.lock);
+                *held = hold;
             }
             Err(error) => return Err(unusable(error)),
         }
@@ -162,10 +178,15 @@ impl StateDirectory {
 
 /// Where vLLM's output of a launch is, below a state directory.
 pub fn log_file(state_directory: &Path, incarnation: Incarnation) -> PathBuf {
-    state_directory.join(format!("logs/vllm-{incarnation}.log"))
+    state_directory.join(LOGS).join(log_name(incarnation))
 }
 
-fn hold(path: &Path, known: Option<&Identity>) -> Result<Held, StateDirectoryError> {
+/// What vLLM's output of a launch is called among the logs.
+pub(super) fn log_name(incarnation: Incarnation) -> String {
+    format!("vllm-{incarnation}.log")
+}
+
+fn hold(path: &Path, known: Option<&Identity>) -> Result<(Directory, Hold), StateDirectoryError> {
     let unusable =
         |source: io::Error| StateDirectoryError::Unusable { path: path.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
@@ -173,7 +194,7 @@ fn hold(path: &Path, known: Option<&Identity>) -> Result<Held, StateDirectoryErr
     make_logs(&directory).map_err(|error| unusable(error.into()))?;
     let lock = lock::take(&directory).map_err(|error| cannot_lock(path, error))?;
     let identity = Identity::of(&directory, known).map_err(|error| unusable(error.into()))?;
-    Ok(Held { directory, identity, _lock: lock })
+    Ok((Directory::of(directory, path), Hold { identity, lock: Arc::new(lock) }))
 }
 
 /// Opens a directory in which only we and root can write.
@@ -216,17 +237,18 @@ fn problem_of(stat: &Stat) -> Option<&'static str> {
     (stat.st_mode & 0o022 != 0).then_some("others may write to it; take that away (`chmod go-w`)")
 }
 
-fn make_logs(directory: &OwnedFd) -> Result<(), Errno> {
-    match mkdirat(directory, "logs", Mode::RWXU) {
+fn make_logs(directory: impl AsFd) -> Result<(), Errno> {
+    let directory = directory.as_fd();
+    match mkdirat(directory, LOGS, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error),
     }
     trust_logs(directory)
 }
 
-fn trust_logs(directory: &OwnedFd) -> Result<(), Errno> {
+fn trust_logs(directory: impl AsFd) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let logs = fstat(openat(directory, "logs", flags, Mode::empty())?)?;
+    let logs = fstat(openat(directory, LOGS, flags, Mode::empty())?)?;
     if problem_of(&logs).is_some() { Err(Errno::PERM) } else { Ok(()) }
 }
 
@@ -352,6 +374,39 @@ mod tests {
         let second = StateDirectory::open(&path).unwrap_err();
         assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
         assert_eq!(fs::read_to_string(path.join("id")).unwrap().trim(), state.id());
+    }
+
+    #[test]
+    fn one_that_was_moved_away_stays_ours_until_what_is_in_its_place_can_be_held() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (parent.path().join("state"), parent.path().join("elsewhere"));
+        let state = StateDirectory::open(&path).unwrap();
+        let former = state.present().now();
+        fs::rename(&path, &elsewhere).unwrap();
+        let other = StateDirectory::open(&path).unwrap();
+
+        let refused = state.restore().unwrap_err();
+
+        assert!(matches!(refused, StateDirectoryError::InUse { .. }), "{refused}");
+        assert!(Arc::ptr_eq(&state.present().now(), &former));
+        let second = StateDirectory::open(&elsewhere).unwrap_err();
+        assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
+        drop(other);
+        let share = state.present().share();
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        while state.restore().is_err() {
+            assert!(tokio::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(!Arc::ptr_eq(&state.present().now(), &former));
+        // Whoever still writes there is not joined by another supervisor.
+        let second = StateDirectory::open(&elsewhere).unwrap_err();
+        assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
+        drop(share);
+        while StateDirectory::open(&elsewhere).is_err() {
+            assert!(tokio::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
     }
 
     #[test]

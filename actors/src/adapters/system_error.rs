@@ -1,10 +1,13 @@
-//! What the system's refusals mean for a launch: which code, and whether trying again can help.
+//! What the system's refusals mean: that something is not there, or, for a launch, which code and
+//! whether trying again can help.
 //!
 //! At a restart the configuration has been good before. What comes and goes by itself is never
 //! called invalid, and never ends a service for good.
 
 use std::io;
 use std::path::Path;
+
+use rustix::io::Errno;
 
 use crate::domain::cause::{Cause, Code, RetryClass};
 
@@ -26,6 +29,18 @@ const TABLE: &[(i32, Code, RetryClass)] = &[
     // An interface that is down comes up again, with its address.
     (libc::EADDRNOTAVAIL, Code::InvalidConfiguration, RetryClass::Transient),
 ];
+
+/// `None` where the system says by one of these that there is no such thing. Any other error stays
+/// one: it is not known what is there.
+pub(super) fn if_present<T>(result: io::Result<T>, absent: &[Errno]) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if Errno::from_io_error(&error).is_some_and(|it| absent.contains(&it)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
 
 /// The code and the class of an error. Whatever is not in the table passes: descriptors, memory
 /// and processes run out and are given back, disks are remounted, directories made again.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::adapters::log_tail;
+use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::process_record::{ProcessRecord, RecordFile};
 use crate::adapters::process_tree::{ProcessTree, StartError};
@@ -34,7 +34,7 @@ pub(super) struct Launch {
     /// What was written of it, for the next supervisor.
     pub(super) written: Mutex<Option<ProcessRecord>>,
     pub(super) state: Arc<StateDirectory>,
-    pub(super) log: PathBuf,
+    pub(super) log: LaunchLog,
     pub(super) secrets: Vec<Secret>,
     pub(super) traces: Traces,
 }
@@ -99,7 +99,7 @@ impl Launch {
     }
 
     fn last_lines(&self) -> Vec<String> {
-        let lines = log_tail::last_lines(&self.log, LAST_LINES).unwrap_or_default();
+        let lines = self.log.last_lines(LAST_LINES).unwrap_or_default();
         lines.into_iter().map(|line| redact(&line, &self.secrets)).collect()
     }
 }

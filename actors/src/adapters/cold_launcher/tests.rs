@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -124,6 +125,20 @@ async fn the_marker_cannot_be_configured_away() {
     let process = stage.launch("exec sleep 600").await;
     until("it carries its marker", || carries_marker(process.pid(), &stage.recipe.marker_prefix))
         .await;
+}
+
+#[tokio::test]
+async fn a_log_is_locked_until_nothing_of_its_launch_writes_to_it() {
+    let stage = Stage::set();
+    let process = stage.launch("sleep 600 & echo $!").await;
+    ended(&*process.head).await;
+    let log = File::open(stage.state.log_of(FIRST)).unwrap();
+    let take = || flock(&log, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(take(), Err(Errno::WOULDBLOCK));
+
+    assert_eq!(process.claim.sweep().await, gone());
+
+    until("it is free", || take().is_ok()).await;
 }
 
 #[tokio::test]

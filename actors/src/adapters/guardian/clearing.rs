@@ -5,8 +5,9 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, fchmod, openat, unlinkat};
 use rustix::io::{Errno, write};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -15,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Orders;
 use super::looking::{Look, Row, hold, is_resource_tracker, look, stat_field};
 use super::shared_memory::SharedMemory;
+use crate::adapters::pause::pause;
 
 /// What `ps` and `pkill` are told.
 const NAME: &CStr = c"llm-guardian";
@@ -138,11 +140,6 @@ fn now_ms() -> u64 {
     milliseconds.cast_unsigned()
 }
 
-fn pause_ms(milliseconds: i64) {
-    let time = Timespec { tv_sec: 0, tv_nsec: milliseconds.wrapping_mul(1_000_000) };
-    poll(&mut [], Some(&time)).ok();
-}
-
 fn end_the_launch(orders: &mut Orders) {
     let began = now_ms();
     let mut segments = SharedMemory::noted(orders);
@@ -175,7 +172,7 @@ fn end_the_launch(orders: &mut Orders) {
         }
         looks = looks.saturating_add(1);
         if looks > LOOKS_THAT_STOP {
-            pause_ms(10);
+            pause(Duration::from_millis(10));
         }
     }
     segments.unlink(orders);

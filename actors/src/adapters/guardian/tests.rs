@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::super::ownership::Segments;
+use super::super::pause::pause;
 use super::super::proc_fs::{self, Stat, random_uuid};
 use super::*;
 
@@ -353,6 +354,6 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
         assert!(Instant::now() < deadline, "never: {what}");
-        poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 5_000_000 })).unwrap();
+        pause(Duration::from_millis(5));
     }
 }

@@ -1,26 +1,26 @@
 //! Reads the latest restarts.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::path::Path;
 
 use super::JournalCodec;
 use super::lines::Lines;
-use super::segments::{SEGMENT_BYTES, older_restarts, restarts};
+use super::segments::{OLDER_RESTARTS, RESTARTS, SEGMENT_BYTES, open_to_read};
+use crate::adapters::directory::Directory;
 use crate::domain::input::CrashRecord;
 
 /// Most restarts that are told.
 pub(super) const RECORDS: usize = 1000;
 
 /// The latest restarts, oldest first. A file that cannot be read is an error in the log.
-pub(super) fn read(directory: &Path, codec: &dyn JournalCodec) -> Vec<CrashRecord> {
+pub(super) fn read(directory: &Directory, codec: &dyn JournalCodec) -> Vec<CrashRecord> {
     let mut records = VecDeque::new();
-    for path in [older_restarts(directory), restarts(directory)] {
-        match read_file(&path, codec, &mut records) {
+    for name in [OLDER_RESTARTS, RESTARTS] {
+        match read_file(directory, name, codec, &mut records) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
+                let path = directory.path().join(name);
                 tracing::error!(%error, path = %path.display(), "restarts cannot be read");
             }
         }
@@ -30,11 +30,12 @@ pub(super) fn read(directory: &Path, codec: &dyn JournalCodec) -> Vec<CrashRecor
 
 /// The end of the file: one of an earlier version has no bound.
 fn read_file(
-    path: &Path,
+    directory: &Directory,
+    name: &str,
     codec: &dyn JournalCodec,
     records: &mut VecDeque<CrashRecord>,
 ) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = open_to_read(directory, name)?;
     let start = file.metadata()?.len().saturating_sub(2 * SEGMENT_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut lines = Lines::of(file);

@@ -8,10 +8,14 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::segments::{is_removed, open};
+use super::segments::{Access, open};
 use super::{JournalError, ResumePoint};
+use crate::adapters::directory::Directory;
+
+/// The file's name.
+pub(super) const NUMBERS: &str = "numbers";
 
 /// How many numbers are reserved at a time.
 pub(super) const BLOCK: u64 = 1000;
@@ -22,7 +26,7 @@ const DIGITS: usize = 20;
 /// The file, open.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    path: PathBuf,
+    directory: Arc<Directory>,
     file: File,
 }
 
@@ -38,11 +42,10 @@ pub(super) enum Kept {
 }
 
 impl Numbers {
-    pub(super) fn open(directory: &Path) -> Result<(Self, Kept), JournalError> {
-        let path = directory.join("numbers");
-        let failed = |source| JournalError { path: path.clone(), source };
-        let file = open(&path, super::segments::Access::Anywhere).map_err(failed)?;
-        let numbers = Self { path: path.clone(), file };
+    pub(super) fn open(directory: &Arc<Directory>) -> Result<(Self, Kept), JournalError> {
+        let failed = |source| JournalError::of(directory, NUMBERS, source);
+        let file = open(directory, NUMBERS, Access::Anywhere).map_err(failed)?;
+        let numbers = Self { directory: Arc::clone(directory), file };
         let kept = numbers.read().map_err(failed)?;
         Ok((numbers, kept))
     }
@@ -64,7 +67,7 @@ impl Numbers {
     /// A file that was removed is made anew, where its directory is there.
     pub(super) fn keep(&mut self, point: ResumePoint) -> io::Result<()> {
         if self.are_removed()? {
-            self.file = open(&self.path, super::segments::Access::Anywhere)?;
+            self.file = open(&self.directory, NUMBERS, Access::Anywhere)?;
         }
         let text = format!("{:020} {:020}\n", point.sequence, point.incarnation);
         self.file.write_all_at(text.as_bytes(), 0)?;
@@ -73,7 +76,7 @@ impl Numbers {
 
     /// Whether nobody will find the file again.
     pub(super) fn are_removed(&self) -> io::Result<bool> {
-        is_removed(&self.file)
+        Ok(!self.directory.is_named(NUMBERS, &self.file)?)
     }
 }
 

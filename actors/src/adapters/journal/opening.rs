@@ -1,43 +1,45 @@
 //! Finds out where an existing journal's numbering stands, at a bounded cost.
 
-use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::lines::Lines;
+use super::numbers::NUMBERS;
 use super::numbers::{BLOCK, Kept, Numbers};
-use super::segments::{LastLine, Segment, active, full_segments};
+use super::segments::{EVENTS, LastLine, Segment, full_segments, open_to_read};
 use super::writer::{Ahead, Holds, Lane, Outage, Writer};
 use super::{JournalCodec, JournalError, ResumePoint, Shared, plausible};
+use crate::adapters::directory::Directory;
+use crate::adapters::state_directory::HeldDirectory;
 
 /// How much of the end of the latest file is read.
 const TAIL_BYTES: u64 = 256 * 1024;
 
 /// A journal whose files are open.
 pub(super) struct Opened {
-    events: Segment,
-    events_end: LastLine,
-    restarts: Segment,
-    restarts_end: LastLine,
-    numbers: Numbers,
+    directory: Arc<Directory>,
+    pub(super) events: Segment,
+    pub(super) events_end: LastLine,
+    pub(super) restarts: Segment,
+    pub(super) restarts_end: LastLine,
+    pub(super) numbers: Numbers,
+    /// What the numbers' file says.
+    pub(super) kept: Kept,
     /// The last event that is written.
-    written: u64,
+    pub(super) written: u64,
     /// Where numbering goes on from.
     pub(super) resume: ResumePoint,
-    /// Up to where it may go at once.
-    pub(super) reserved: ResumePoint,
 }
 
-/// Opens the files, and reserves the first numbers.
+/// Opens the files. What they hold stays as it is.
 pub(super) fn open(
-    directory: &Path,
+    directory: &Arc<Directory>,
     codec: &Arc<dyn JournalCodec>,
 ) -> Result<Opened, JournalError> {
-    let failed = |source| JournalError { path: directory.to_owned(), source };
+    let failed = |source| JournalError { path: directory.path().to_owned(), source };
     let events = Segment::of_events(directory)?;
     let restarts = Segment::of_restarts(directory)?;
-    let (mut numbers, kept) = Numbers::open(directory)?;
+    let (numbers, kept) = Numbers::open(directory)?;
     let (tail, events_end) = events.tail(TAIL_BYTES)?;
     let (_, restarts_end) = restarts.tail(1)?;
     let mut written = highest(tail.lines(), &**codec);
@@ -47,17 +49,22 @@ pub(super) fn open(
     }
     let nothing_known = written == ResumePoint::default() && !matches!(kept, Kept::Upto(_));
     if nothing_known {
-        let path = active(directory);
-        let scanned = scan(&path, &**codec);
-        written = scanned.map_err(|source| JournalError { path, source })?;
+        let scanned = scan(directory, &**codec);
+        written = scanned.map_err(|source| JournalError::of(directory, EVENTS, source))?;
     }
     let resume = resume(written, kept, events_end);
-    let reserved = ResumePoint { sequence: resume.sequence + BLOCK, ..resume };
-    numbers
-        .keep(reserved)
-        .map_err(|source| JournalError { path: directory.join("numbers"), source })?;
-    let written = written.sequence;
-    Ok(Opened { events, events_end, restarts, restarts_end, numbers, written, resume, reserved })
+    let (directory, written) = (Arc::clone(directory), written.sequence);
+    Ok(Opened {
+        directory,
+        events,
+        events_end,
+        restarts,
+        restarts_end,
+        numbers,
+        kept,
+        written,
+        resume,
+    })
 }
 
 /// Numbers that may have been given are not given again, whether or not they were written.
@@ -87,8 +94,8 @@ fn raise(highest: ResumePoint, line: &str, codec: &dyn JournalCodec) -> ResumePo
 }
 
 /// The highest numbers of a file whose end has none: of an earlier version, or rubbish.
-fn scan(path: &Path, codec: &dyn JournalCodec) -> io::Result<ResumePoint> {
-    let mut lines = Lines::of(File::open(path)?);
+fn scan(directory: &Directory, codec: &dyn JournalCodec) -> io::Result<ResumePoint> {
+    let mut lines = Lines::of(open_to_read(directory, EVENTS)?);
     let mut highest = ResumePoint::default();
     while let Some(line) = lines.next_line()? {
         highest = raise(highest, &line, codec);
@@ -97,20 +104,34 @@ fn scan(path: &Path, codec: &dyn JournalCodec) -> io::Result<ResumePoint> {
 }
 
 impl Opened {
+    /// Reserves the first numbers, and tells up to which.
+    pub(super) fn reserve(&mut self) -> Result<ResumePoint, JournalError> {
+        let reserved = ResumePoint { sequence: self.resume.sequence + BLOCK, ..self.resume };
+        let kept = self.numbers.keep(reserved);
+        kept.map_err(|source| JournalError::of(&self.directory, NUMBERS, source))?;
+        self.kept = Kept::Upto(reserved);
+        Ok(reserved)
+    }
+
     pub(super) fn writer(
         self,
+        held: &HeldDirectory,
+        reserved: ResumePoint,
         shared: &Arc<Shared>,
         codec: &Arc<dyn JournalCodec>,
-    ) -> Writer<Segment> {
+    ) -> Writer {
         let lane =
             |sink, holds, written, end| Lane::new(sink, Arc::clone(codec), holds, written, end);
         Writer {
+            held: held.clone(),
+            directory: self.directory,
             shared: Arc::clone(shared),
             codec: Arc::clone(codec),
             events: lane(self.events, Holds::Events, self.written, self.events_end),
             restarts: lane(self.restarts, Holds::Restarts, 0, self.restarts_end),
             numbers: self.numbers,
-            reserved: self.reserved,
+            kept: self.kept,
+            reserved,
             incarnation: self.resume.incarnation,
             outage: Outage::No,
             ahead: Ahead::Block,

@@ -1,6 +1,5 @@
 //! The past, as the port tells it: read where it may block, and not before it is written.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::reader::{Found, Reader};
@@ -10,7 +9,6 @@ use crate::ports::{Page, PastEvents, Pending};
 
 /// See the module.
 pub(super) struct FileEvents {
-    directory: PathBuf,
     codec: Arc<dyn JournalCodec>,
     shared: Arc<Shared>,
     /// The next number wanted.
@@ -20,14 +18,8 @@ pub(super) struct FileEvents {
 }
 
 impl FileEvents {
-    pub(super) fn new(
-        directory: &Path,
-        codec: Arc<dyn JournalCodec>,
-        shared: Arc<Shared>,
-        from: Sequence,
-    ) -> Self {
-        let (directory, wanted) = (directory.to_owned(), from.get());
-        Self { directory, codec, shared, wanted, reader: None }
+    pub(super) fn new(codec: Arc<dyn JournalCodec>, shared: Arc<Shared>, from: Sequence) -> Self {
+        Self { codec, shared, wanted: from.get(), reader: None }
     }
 }
 
@@ -38,9 +30,9 @@ impl PastEvents for FileEvents {
         let flushed = shared.flushed();
         Box::pin(async move {
             flushed.await;
-            let mut reader = self.reader.take().unwrap_or_else(|| {
-                Reader::new(&self.directory, Arc::clone(&self.codec), self.wanted)
-            });
+            let reader = self.reader.take();
+            let mut reader =
+                reader.unwrap_or_else(|| Reader::new(Arc::clone(&self.codec), self.wanted));
             let (reader, found) = blocking(move || {
                 let found = read(&mut reader, &shared);
                 (reader, found)
@@ -59,9 +51,10 @@ impl PastEvents for FileEvents {
 /// A file that cannot be read is passed over: what it holds is missing, and is told to be.
 fn read(reader: &mut Reader, shared: &Shared) -> Found {
     let before = reader.wanted();
-    reader.next_page(|| shared.given()).unwrap_or_else(|error| {
+    let home = shared.home();
+    reader.next_page(&home, || shared.given()).unwrap_or_else(|error| {
         tracing::error!(%error, "a part of the journal cannot be read");
-        reader.skip();
+        reader.skip(&home);
         if reader.wanted() > before { Found::Events(Vec::new()) } else { Found::End }
     })
 }

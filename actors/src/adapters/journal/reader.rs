@@ -1,14 +1,12 @@
 //! Reads the journal back, a page at a time, while it is written.
 
-use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lines::Lines;
-use super::segments::{active, full_segments};
-use super::{JournalCodec, plausible};
+use super::segments::{EVENTS, full_segments, open_to_read};
+use super::{Home, JournalCodec, plausible};
+use crate::adapters::directory::Directory;
 use crate::domain::event::Event;
 
 /// Most events of a page.
@@ -32,7 +30,6 @@ pub(super) enum Found {
 /// A place in the journal.
 #[derive(Debug)]
 pub(super) struct Reader {
-    directory: PathBuf,
     codec: Arc<dyn JournalCodec>,
     /// The next number wanted: what is below was told, or is not there.
     wanted: u64,
@@ -44,11 +41,13 @@ struct Place {
     lines: Lines,
     /// The last number by its name; `None` for the file that is written.
     last: Option<u64>,
+    /// Numbers up to here stand for events of another history.
+    foreign: u64,
 }
 
 impl Reader {
-    pub(super) fn new(directory: &Path, codec: Arc<dyn JournalCodec>, from: u64) -> Self {
-        Self { directory: directory.to_owned(), codec, wanted: from.max(1), place: None }
+    pub(super) fn new(codec: Arc<dyn JournalCodec>, from: u64) -> Self {
+        Self { codec, wanted: from.max(1), place: None }
     }
 
     /// The next number wanted.
@@ -56,13 +55,13 @@ impl Reader {
         self.wanted
     }
 
-    /// The next few events. Lines with a number above the last that is `given` are not ours. It is
-    /// asked anew for each that is higher: more may be given, and written, while a page is read, and
-    /// what is read is not read again.
-    pub(super) fn next_page(&mut self, given: impl Fn() -> u64) -> io::Result<Found> {
+    /// The next few events of the journal that is written `home`. Lines with a number above the last
+    /// that is `given` are not ours. It is asked anew for each that is higher: more may be given, and
+    /// written, while a page is read, and what is read is not read again.
+    pub(super) fn next_page(&mut self, home: &Home, given: impl Fn() -> u64) -> io::Result<Found> {
         let place = match &mut self.place {
             Some(place) => place,
-            empty @ None => match find(&self.directory, self.wanted)? {
+            empty @ None => match find(home, self.wanted)? {
                 Some(place) => empty.insert(place),
                 None => return Ok(Found::End),
             },
@@ -71,11 +70,12 @@ impl Reader {
         let enough = place.lines.read() + PAGE_BYTES;
         while events.len() < PAGE_EVENTS && place.lines.read() < enough {
             let Some(line) = place.lines.next_line()? else {
-                let at_the_end = events.is_empty() && self.is_written()?;
+                let at_the_end = events.is_empty() && self.is_written(&home.directory)?;
                 return Ok(if at_the_end { Found::End } else { self.turn(events) });
             };
             let number = self.codec.numbers(&line).map(|(sequence, _)| sequence.get());
-            let is_wanted = |number: u64| number >= self.wanted && number <= given();
+            let is_wanted =
+                |number: u64| number >= self.wanted && number > place.foreign && number <= given();
             if let Some(number) = number.and_then(plausible).filter(|number| is_wanted(*number))
                 && let Some(event) = self.codec.read_event(&line)
             {
@@ -87,14 +87,9 @@ impl Reader {
     }
 
     /// Whether the present file is the one that is written.
-    fn is_written(&self) -> io::Result<bool> {
-        let Some(Place { lines, last: None }) = &self.place else { return Ok(false) };
-        let (ours, there) = (lines.file().metadata()?, fs::metadata(active(&self.directory)));
-        match there {
-            Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+    fn is_written(&self, directory: &Directory) -> io::Result<bool> {
+        let Some(Place { lines, last: None, .. }) = &self.place else { return Ok(false) };
+        directory.is_named(EVENTS, lines.file())
     }
 
     /// Leaves a file that has no more, if it is not the one that is written.
@@ -112,8 +107,8 @@ impl Reader {
     }
 
     /// Goes on behind a file that cannot be read; readers see what it held as missing.
-    pub(super) fn skip(&mut self) {
-        let next = full_segments(&self.directory).ok().and_then(|segments| {
+    pub(super) fn skip(&mut self, home: &Home) {
+        let next = full_segments(&home.directory).ok().and_then(|segments| {
             segments.into_iter().map(|(last, _)| last).find(|last| *last >= self.wanted)
         });
         self.wanted = next.map_or(self.wanted, |last| last + 1);
@@ -122,16 +117,17 @@ impl Reader {
 }
 
 /// The file with this number: the first full one that goes so far, else the one being written.
-fn find(directory: &Path, wanted: u64) -> io::Result<Option<Place>> {
+fn find(home: &Home, wanted: u64) -> io::Result<Option<Place>> {
+    let (directory, foreign) = (&home.directory, home.foreign);
     for _ in 0..ATTEMPTS {
-        let (path, last) = match full_with(directory, wanted)? {
-            Some((last, path)) => (path, Some(last)),
-            None => (active(directory), None),
+        let (name, last) = match full_with(directory, wanted)? {
+            Some((last, name)) => (name, Some(last)),
+            None => (EVENTS.to_owned(), None),
         };
-        match File::open(path) {
+        match open_to_read(directory, &name) {
             // A file that became full since holds what we want, and not the new one.
             Ok(_) if last.is_none() && full_with(directory, wanted)?.is_some() => {}
-            Ok(file) => return Ok(Some(Place { lines: Lines::of(file), last })),
+            Ok(file) => return Ok(Some(Place { lines: Lines::of(file), last, foreign })),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -139,6 +135,6 @@ fn find(directory: &Path, wanted: u64) -> io::Result<Option<Place>> {
     Ok(None)
 }
 
-fn full_with(directory: &Path, wanted: u64) -> io::Result<Option<(u64, PathBuf)>> {
+fn full_with(directory: &Directory, wanted: u64) -> io::Result<Option<(u64, String)>> {
     Ok(full_segments(directory)?.into_iter().find(|(last, _)| *last >= wanted))
 }

@@ -3,15 +3,16 @@
 //! A full file is renamed to `events-<number of its last event>.jsonl`. The oldest go when there
 //! are too many.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use super::JournalError;
 use super::writer::{Outage, Sink};
+use crate::adapters::directory::Directory;
 
 /// A file of this size is full.
 pub(super) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -28,37 +29,24 @@ pub(super) enum Access {
     Anywhere,
 }
 
-/// Opens a regular file, or makes it (mode 0600). Nothing else is followed or waited for: not a
-/// link, not a pipe.
-pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    match access {
-        Access::AtEnd => options.append(true),
-        Access::Anywhere => options.write(true),
+/// Opens a file, or makes it.
+pub(super) fn open(directory: &Directory, name: &str, access: Access) -> io::Result<File> {
+    let append = match access {
+        Access::AtEnd => OFlags::APPEND,
+        Access::Anywhere => OFlags::empty(),
     };
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let file =
-        options.read(true).create(true).mode(0o600).custom_flags(flags.cast_signed()).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
-    }
+    directory.open_file(name, OFlags::RDWR | OFlags::CREATE | append)
 }
 
-/// Whether a file that is open has no name any more: nobody will find what is written to it.
-pub(super) fn is_removed(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.nlink() == 0)
+/// Opens a file that is there.
+pub(super) fn open_to_read(directory: &Directory, name: &str) -> io::Result<File> {
+    directory.open_file(name, OFlags::RDONLY)
 }
 
 /// The full files of a directory, oldest first, by the number of their last event.
-pub(super) fn full_segments(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut segments = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let last = entry.file_name().to_str().and_then(last_of);
-        segments.extend(last.map(|last| (last, entry.path())));
-    }
+pub(super) fn full_segments(directory: &Directory) -> io::Result<Vec<(u64, String)>> {
+    let names = directory.names()?.into_iter();
+    let mut segments: Vec<_> = names.filter_map(|name| Some((last_of(&name)?, name))).collect();
     segments.sort();
     Ok(segments)
 }
@@ -68,20 +56,14 @@ fn last_of(name: &str) -> Option<u64> {
     super::plausible(digits.parse().ok()?)
 }
 
-/// The file that is written, below a directory.
-pub(super) fn active(directory: &Path) -> PathBuf {
-    directory.join("events.jsonl")
-}
+/// The file of events that is written.
+pub(super) const EVENTS: &str = "events.jsonl";
 
-/// The restarts, below a directory.
-pub(super) fn restarts(directory: &Path) -> PathBuf {
-    directory.join("restarts.jsonl")
-}
+/// The restarts.
+pub(super) const RESTARTS: &str = "restarts.jsonl";
 
-/// The restarts before those, below a directory.
-pub(super) fn older_restarts(directory: &Path) -> PathBuf {
-    directory.join("restarts-old.jsonl")
-}
+/// The restarts before those.
+pub(super) const OLDER_RESTARTS: &str = "restarts-old.jsonl";
 
 /// What becomes of a full file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +77,10 @@ enum Turn {
 /// A file that is written, and gives way to a new one when it is full.
 #[derive(Debug)]
 pub(super) struct Segment {
-    directory: PathBuf,
-    path: PathBuf,
+    directory: Arc<Directory>,
+    name: &'static str,
+    /// What it is called while it is begun.
+    fresh: &'static str,
     file: File,
     turn: Turn,
     /// Whether the last attempt to begin a new file failed.
@@ -105,24 +89,28 @@ pub(super) struct Segment {
 
 impl Segment {
     /// The file of events.
-    pub(super) fn of_events(directory: &Path) -> Result<Self, JournalError> {
-        Self::open(directory, active(directory), Turn::Numbered)
+    pub(super) fn of_events(directory: &Arc<Directory>) -> Result<Self, JournalError> {
+        Self::open(directory, (EVENTS, "events.new"), Turn::Numbered)
     }
 
     /// The file of restarts.
-    pub(super) fn of_restarts(directory: &Path) -> Result<Self, JournalError> {
-        Self::open(directory, restarts(directory), Turn::Replaced)
+    pub(super) fn of_restarts(directory: &Arc<Directory>) -> Result<Self, JournalError> {
+        Self::open(directory, (RESTARTS, "restarts.new"), Turn::Replaced)
     }
 
-    fn open(directory: &Path, path: PathBuf, turn: Turn) -> Result<Self, JournalError> {
-        let file = open(&path, Access::AtEnd)
-            .map_err(|source| JournalError { path: path.clone(), source })?;
-        Ok(Self { directory: directory.to_owned(), path, file, turn, turning: Outage::No })
+    fn open(
+        directory: &Arc<Directory>,
+        (name, fresh): (&'static str, &'static str),
+        turn: Turn,
+    ) -> Result<Self, JournalError> {
+        let file = open(directory, name, Access::AtEnd)
+            .map_err(|source| JournalError::of(directory, name, source))?;
+        Ok(Self { directory: Arc::clone(directory), name, fresh, file, turn, turning: Outage::No })
     }
 
     /// The end of the file, at most this much, whole lines only; and whether its last line is torn.
     pub(super) fn tail(&self, most: u64) -> Result<(String, LastLine), JournalError> {
-        self.read_tail(most).map_err(|source| JournalError { path: self.path.clone(), source })
+        self.read_tail(most).map_err(|source| JournalError::of(&self.directory, self.name, source))
     }
 
     fn read_tail(&self, most: u64) -> io::Result<(String, LastLine)> {
@@ -135,31 +123,35 @@ impl Segment {
         Ok((String::from_utf8_lossy(&bytes[..whole]).into_owned(), last_line))
     }
 
-    fn turn(&mut self, last: u64) -> io::Result<()> {
+    /// Begins a new file, and tells how that ends.
+    fn turn(&mut self, last: u64) -> io::Result<Option<LastLine>> {
         let full = match self.turn {
-            Turn::Numbered => self.directory.join(format!("events-{last:020}.jsonl")),
-            Turn::Replaced => older_restarts(&self.directory),
+            Turn::Numbered => format!("events-{last:020}.jsonl"),
+            Turn::Replaced => OLDER_RESTARTS.to_owned(),
         };
         // Nothing of ours has been added since: the next event gives it a name of its own.
-        if self.turn == Turn::Numbered && fs::symlink_metadata(&full).is_ok() {
-            return Ok(());
+        if self.turn == Turn::Numbered && self.directory.stat(&full)?.is_some() {
+            return Ok(None);
         }
         // The new file first: without room for it everything stays as it is.
-        let fresh = self.path.with_extension("new");
-        let file = open(&fresh, Access::AtEnd)?;
-        fs::rename(&self.path, full)?;
-        fs::rename(&fresh, &self.path)?;
+        let file = open(&self.directory, self.fresh, Access::AtEnd)?;
+        self.directory.rename(self.name, &full)?;
+        self.directory.rename(self.fresh, self.name)?;
         self.file = file;
-        if self.turn == Turn::Numbered { self.prune() } else { Ok(()) }
+        if self.turn == Turn::Numbered {
+            self.prune()?;
+        }
+        Ok(Some(self.read_tail(1)?.1))
     }
 
     /// Removes the oldest full files. The newest stays, whatever its size.
     fn prune(&self) -> io::Result<()> {
         let mut kept = 0;
-        for (index, (_, path)) in full_segments(&self.directory)?.into_iter().rev().enumerate() {
-            kept += fs::symlink_metadata(&path)?.size();
+        for (index, (_, name)) in full_segments(&self.directory)?.into_iter().rev().enumerate() {
+            let size = self.directory.stat(&name)?.map_or(0, |stat| stat.st_size.cast_unsigned());
+            kept += size;
             if index > 0 && kept > FULL_SEGMENTS_BYTES {
-                fs::remove_file(&path)?;
+                self.directory.remove(&name)?;
             }
         }
         Ok(())
@@ -181,17 +173,23 @@ impl Sink for Segment {
     }
 
     /// Where no new file can be begun, the present one grows to twice its size, and no further.
-    fn make_ready(&mut self, last: u64) -> io::Result<()> {
-        if is_removed(&self.file)? {
-            self.file = open(&self.path, Access::AtEnd)?;
-            tracing::warn!(path = %self.path.display(), "a file of the journal was removed; it is made anew");
+    fn make_ready(&mut self, last: u64) -> io::Result<Option<LastLine>> {
+        let mut other = None;
+        if !self.directory.is_named(self.name, &self.file)? {
+            self.file = open(&self.directory, self.name, Access::AtEnd)?;
+            other = Some(self.read_tail(1)?.1);
+            let path = self.directory.path().join(self.name);
+            tracing::warn!(path = %path.display(), "a file of the journal was taken away; it is made anew");
         }
         let length = self.file.metadata()?.len();
         if length < SEGMENT_BYTES {
-            return Ok(());
+            return Ok(other);
         }
         match (self.turn(last), self.turning) {
-            (Ok(()), _) => self.turning = Outage::No,
+            (Ok(turned), _) => {
+                self.turning = Outage::No;
+                other = turned.or(other);
+            }
             (Err(error), _) if length >= 2 * SEGMENT_BYTES => return Err(error),
             (Err(_), Outage::Told) => {}
             (Err(error), Outage::No) => {
@@ -199,6 +197,6 @@ impl Sink for Segment {
                 tracing::error!(%error, "the journal cannot begin a new file");
             }
         }
-        Ok(())
+        Ok(other)
     }
 }

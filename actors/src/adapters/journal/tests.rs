@@ -12,6 +12,7 @@ use crate::domain::spec::ModelId;
 use crate::ports::{OrphanOutcome, Page};
 
 mod failing;
+mod following;
 mod reading;
 
 #[test]
@@ -150,7 +151,7 @@ fn what_cannot_be_a_file_of_the_journal_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(name);
         fs::create_dir(&path).unwrap();
-        let error = FileJournal::open(directory.path(), Box::new(Words)).unwrap_err();
+        let error = FileJournal::open(&held(&directory), Box::new(Words)).unwrap_err();
         assert_eq!(error.path, path);
 
         fs::remove_dir(&path).unwrap();
@@ -162,12 +163,12 @@ fn what_cannot_be_a_file_of_the_journal_is_named() {
             0,
         )
         .unwrap();
-        let error = FileJournal::open(directory.path(), Box::new(Words)).unwrap_err();
+        let error = FileJournal::open(&held(&directory), Box::new(Words)).unwrap_err();
         assert_eq!(error.path, path);
 
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), &path).unwrap();
-        let error = FileJournal::open(directory.path(), Box::new(Words)).unwrap_err();
+        let error = FileJournal::open(&held(&directory), Box::new(Words)).unwrap_err();
         assert_eq!(error.path, path);
     }
 }
@@ -330,7 +331,21 @@ fn copy_of(directory: &TempDir) -> TempDir {
 }
 
 fn open_in(directory: &TempDir) -> (FileJournal, Resume) {
-    FileJournal::open(directory.path(), Box::new(Words)).unwrap()
+    FileJournal::open(&held(directory), Box::new(Words)).unwrap()
+}
+
+fn held(directory: &TempDir) -> HeldDirectory {
+    unlocked(directory.path())
+}
+
+/// A directory that nobody else opens.
+fn unlocked(path: &std::path::Path) -> HeldDirectory {
+    let lock = Arc::new(tempfile::tempfile().unwrap().into());
+    HeldDirectory::new(Directory::open(path).unwrap(), &lock)
+}
+
+fn opened(directory: &TempDir) -> Directory {
+    Directory::open(directory.path()).unwrap()
 }
 
 fn events_of(directory: &TempDir) -> PathBuf {

@@ -11,8 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
 use super::numbers::{BLOCK, Kept, Numbers};
-use super::segments::LastLine;
-use super::{Entry, JournalCodec, ResumePoint, Shared};
+use super::segments::{LastLine, Segment};
+use super::{Entry, Home, JournalCodec, ResumePoint, Shared, opening};
+use crate::adapters::directory::Directory;
+use crate::adapters::state_directory::HeldDirectory;
 use crate::domain::id::Sequence;
 
 /// How long until what could not be written is tried again.
@@ -26,9 +28,9 @@ pub(super) trait Sink: Send {
     /// As [`io::Write::write`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Sees to it that what is written now is found again: in a new file if the present one is full
-    /// or was removed. `last` is the number of its last event.
-    fn make_ready(&mut self, last: u64) -> io::Result<()>;
+    /// Sees to it that what is written now is found again: in another file if the present one is full
+    /// or was taken away. Tells how that one ends. `last` is the number of the last event.
+    fn make_ready(&mut self, last: u64) -> io::Result<Option<LastLine>>;
 }
 
 /// A line to be written.
@@ -57,6 +59,8 @@ pub(super) struct Lane<S> {
     waiting_bytes: usize,
     /// The last number written, or told to be missing.
     written: u64,
+    /// Numbers up to here are not written any more: they stand for other events there.
+    foreign: u64,
     /// How the file ends.
     last_line: LastLine,
 }
@@ -69,10 +73,23 @@ impl<S: Sink> Lane<S> {
         written: u64,
         last_line: LastLine,
     ) -> Self {
-        Self { sink, codec, holds, waiting: VecDeque::new(), waiting_bytes: 0, written, last_line }
+        Self {
+            sink,
+            codec,
+            holds,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            written,
+            foreign: 0,
+            last_line,
+        }
     }
 
     pub(super) fn push(&mut self, number: u64, text: String) {
+        if number <= self.foreign {
+            tracing::error!(number, "an event is lost: the journal has another with its number");
+            return;
+        }
         self.waiting_bytes += text.len();
         self.waiting.push_back(Line { number, text });
         // The latest is what a diagnosis needs.
@@ -95,13 +112,32 @@ impl<S: Sink> Lane<S> {
         Ok(())
     }
 
+    /// Goes on in another file, which ends so, behind this number.
+    fn go_on_in(&mut self, sink: S, last_line: LastLine, written: u64) {
+        (self.sink, self.last_line, self.written) = (sink, last_line, written);
+    }
+
+    /// Gives up what waits with a number up to this one.
+    fn give_up_through(&mut self, foreign: u64) {
+        self.foreign = foreign;
+        let before = self.waiting.len();
+        self.waiting.retain(|line| line.number > foreign);
+        self.waiting_bytes = self.waiting.iter().map(|line| line.text.len()).sum();
+        let lost = before - self.waiting.len();
+        if lost > 0 {
+            tracing::error!(lost, "events are lost: the journal has others with their numbers");
+        }
+    }
+
     /// Lines that wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     fn write_next(&mut self, line: &Line) -> io::Result<()> {
-        self.sink.make_ready(self.written)?;
+        if let Some(last_line) = self.sink.make_ready(self.written)? {
+            self.last_line = last_line;
+        }
         let missing = line.number.saturating_sub(self.written.saturating_add(1));
         if missing > 0 {
             let last = line.number - 1;
@@ -138,13 +174,19 @@ impl<S: Sink> Lane<S> {
 }
 
 /// What the thread works with.
-pub(super) struct Writer<S> {
+pub(super) struct Writer {
+    /// What is held now, to which the journal goes over.
+    pub(super) held: HeldDirectory,
+    /// Where it is written.
+    pub(super) directory: Arc<Directory>,
     pub(super) shared: Arc<Shared>,
     pub(super) codec: Arc<dyn JournalCodec>,
-    pub(super) events: Lane<S>,
-    pub(super) restarts: Lane<S>,
+    pub(super) events: Lane<Segment>,
+    pub(super) restarts: Lane<Segment>,
     pub(super) numbers: Numbers,
-    /// What the numbers' file says.
+    /// What their file says, unless another supervisor has taken the journal over.
+    pub(super) kept: Kept,
+    /// The numbers up to which none is given anew by whoever comes after us.
     pub(super) reserved: ResumePoint,
     /// The highest incarnation seen.
     pub(super) incarnation: u64,
@@ -171,7 +213,7 @@ pub(super) enum Outage {
     Told,
 }
 
-impl<S: Sink> Writer<S> {
+impl Writer {
     /// Writes until the journal is dropped.
     pub(super) fn run(mut self, inbox: &Receiver<Entry>) {
         let mut taken = 0;
@@ -212,10 +254,38 @@ impl<S: Sink> Writer<S> {
     }
 
     fn write(&mut self) -> io::Result<()> {
+        let share = self.held.share();
+        self.follow(&share.directory)?;
         // One that fails does not keep the others back.
         let reserved = self.reserve_ahead();
         let restarts = self.restarts.drain();
         self.events.drain().and(restarts).and(reserved)
+    }
+
+    /// Goes over to the directory that is held now, if that is another one: the former was removed,
+    /// moved or replaced.
+    ///
+    /// What stands in it was written by another supervisor, which has ended. Its numbers were given
+    /// for its events, and ours for others, so neither is to be told for the other: numbering goes
+    /// on behind both, what still waits with one of its numbers is given up, and readers of this
+    /// life see its part as missing. Numbers that were given cannot be changed any more.
+    fn follow(&mut self, directory: &Arc<Directory>) -> io::Result<()> {
+        if Arc::ptr_eq(directory, &self.directory) {
+            return Ok(());
+        }
+        let there = opening::open(directory, &self.codec).map_err(io::Error::other)?;
+        tracing::warn!(path = %directory.path().display(), "the journal goes on in the state directory that is held now");
+        let foreign = there.resume.sequence;
+        self.shared.go_on_behind(foreign);
+        self.shared.go_home(Home { directory: Arc::clone(directory), foreign });
+        self.directory = Arc::clone(directory);
+        self.events.go_on_in(there.events, there.events_end, there.written);
+        self.events.give_up_through(foreign);
+        let restarts = self.restarts.written;
+        self.restarts.go_on_in(there.restarts, there.restarts_end, restarts);
+        (self.numbers, self.kept, self.reserved) = (there.numbers, there.kept, there.resume);
+        self.incarnation = self.incarnation.max(there.resume.incarnation);
+        Ok(())
     }
 
     fn reserve_ahead(&mut self) -> io::Result<()> {
@@ -237,18 +307,14 @@ impl<S: Sink> Writer<S> {
     fn reserve(&mut self, sequence: u64) -> io::Result<()> {
         let point = ResumePoint { sequence, incarnation: self.incarnation };
         self.numbers.keep(point)?;
-        self.reserved = point;
+        (self.kept, self.reserved) = (Kept::Upto(point), point);
         self.shared.reserved.store(sequence, Ordering::Relaxed);
         Ok(())
     }
 
     /// Keeps the numbers as they stand, unless another supervisor has taken the journal over.
     fn keep_numbers(&mut self) -> io::Result<()> {
-        if self.numbers.read()? == Kept::Upto(self.reserved) {
-            self.reserve(self.shared.given())
-        } else {
-            Ok(())
-        }
+        if self.numbers.read()? == self.kept { self.reserve(self.shared.given()) } else { Ok(()) }
     }
 
     fn note(&mut self, outcome: io::Result<()>) {

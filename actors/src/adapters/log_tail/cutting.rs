@@ -6,13 +6,14 @@
 //! how much was written. A file system without holes has its file written anew in place, as
 //! logrotate's `copytruncate` does; what vLLM writes in that instant is lost.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
+
+use crate::adapters::directory::Directory;
 
 /// Holes begin and end at multiples of this: larger than the blocks of usual file systems.
 const BLOCK_BYTES: u64 = 64 * 1024;
@@ -24,13 +25,11 @@ const HEAD_BYTES: u64 = 1024 * 1024;
 const MARK_BYTES: usize = 128;
 
 /// Cuts the log if it takes more room than `most`; then about half of that is left.
-pub(super) fn cut(path: &Path, most: u64) -> io::Result<()> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).custom_flags(flags.cast_signed()).open(path)?;
+pub(super) fn cut(logs: &Directory, name: &str, most: u64) -> io::Result<()> {
+    let file = logs.open_file(name, OFlags::RDWR)?;
     let metadata = file.metadata()?;
     // What stat(2) calls blocks is 512 bytes everywhere on Linux.
-    if !metadata.is_file() || metadata.blocks().saturating_mul(512) <= most {
+    if metadata.blocks().saturating_mul(512) <= most {
         return Ok(());
     }
     let middle = Middle::of(metadata.len(), most);
@@ -44,7 +43,7 @@ pub(super) fn cut(path: &Path, most: u64) -> io::Result<()> {
         middle.end - middle.start,
     ) {
         Ok(()) => file.write_all_at(&mark(middle.end - middle.start), middle.start),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => rewrite(path, &file, middle),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => rewrite(logs, name, &file, middle),
         Err(error) => Err(error.into()),
     }
 }
@@ -73,7 +72,7 @@ fn mark(bytes: u64) -> Vec<u8> {
     mark
 }
 
-fn rewrite(path: &Path, file: &File, middle: Middle) -> io::Result<()> {
+fn rewrite(logs: &Directory, name: &str, file: &File, middle: Middle) -> io::Result<()> {
     let mut tail = Vec::new();
     let mut position = middle.end;
     let mut chunk = vec![0; 64 * 1024];
@@ -87,7 +86,7 @@ fn rewrite(path: &Path, file: &File, middle: Middle) -> io::Result<()> {
         }
     }
     // Appended, as vLLM's own lines are, so neither overwrites the other.
-    let mut appending = OpenOptions::new().append(true).open(path)?;
+    let mut appending = logs.open_file(name, OFlags::WRONLY | OFlags::APPEND)?;
     file.set_len(middle.start)?;
     let mut text = mark(middle.end - middle.start);
     text.append(&mut tail);
@@ -95,7 +94,7 @@ fn rewrite(path: &Path, file: &File, middle: Middle) -> io::Result<()> {
 }
 
 #[cfg(test)]
-pub(super) fn cut_without_holes(path: &Path, most: u64) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    rewrite(path, &file, Middle::of(file.metadata()?.len(), most))
+pub(super) fn cut_without_holes(logs: &Directory, name: &str, most: u64) -> io::Result<()> {
+    let file = logs.open_file(name, OFlags::RDWR)?;
+    rewrite(logs, name, &file, Middle::of(file.metadata()?.len(), most))
 }

@@ -3,15 +3,20 @@
 //! It lives as long as the supervisor, whatever vLLM is doing. A vLLM that is left running is not
 //! watched until the next supervisor comes.
 
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
 use super::cutting::cut;
+use super::writing::take;
+use crate::adapters::directory::Directory;
+use crate::adapters::state_directory::{HeldDirectory, LOGS};
+use crate::adapters::system_error::if_present;
 
 /// How often the logs are looked at.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +26,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct LogBounds {
     /// The room on the disk that the log of one launch may take, in bytes.
     pub max_bytes: u64,
-    /// Of how many launches the logs are kept, the present one included.
+    /// Of how many launches the logs are kept, the present one included. One that is still written
+    /// is kept in any case.
     pub keep: usize,
 }
 
@@ -34,7 +40,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn start(
-        directory: PathBuf,
+        state: HeldDirectory,
         bounds: LogBounds,
         present: Arc<AtomicU64>,
     ) -> io::Result<Self> {
@@ -42,7 +48,9 @@ impl Keeper {
         let watch = move || {
             let mut told = None;
             loop {
-                let outcome = keep(&directory, bounds, present.load(Ordering::Relaxed));
+                let present = present.load(Ordering::Relaxed);
+                let logs = state.now().below(LOGS);
+                let outcome = logs.and_then(|logs| keep(&logs, bounds, present));
                 let outcome = outcome.map_err(|error| error.kind());
                 if let Err(kind) = outcome
                     && told != Some(kind)
@@ -63,32 +71,36 @@ impl Keeper {
 
 /// Removes logs that are too old, and cuts those that are too long. One that cannot be cut does not
 /// keep the others from it. None is removed before it is known which launch is the `present` one.
-pub(super) fn keep(directory: &Path, bounds: LogBounds, present: u64) -> io::Result<()> {
+pub(super) fn keep(logs: &Directory, bounds: LogBounds, present: u64) -> io::Result<()> {
     let most = if present == 0 { usize::MAX } else { bounds.keep };
     let mut outcome = Ok(());
-    for (index, (_, path)) in logs(directory, present)?.into_iter().rev().enumerate() {
-        let kept = if index < most { cut(&path, bounds.max_bytes) } else { fs::remove_file(&path) };
+    for (index, (_, name)) in latest_first(logs, present)?.into_iter().enumerate() {
+        let kept = if index < most {
+            cut(logs, &name, bounds.max_bytes)
+        } else {
+            remove(logs, &name, bounds.max_bytes)
+        };
         // It was removed by somebody else: fine.
-        outcome = outcome.and(kept.or_else(|error| match error.kind() {
-            ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        }));
+        outcome = outcome.and(if_present(kept, &[Errno::NOENT]).map(drop));
     }
     outcome
 }
 
-/// The logs by their launches, oldest first.
-fn logs(directory: &Path, present: u64) -> io::Result<Vec<(Age, PathBuf)>> {
-    let mut logs = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let launch = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.strip_prefix("vllm-")?.strip_suffix(".log")?.parse().ok());
-        logs.extend(launch.map(|launch| (Age::of(launch, present), entry.path())));
-    }
-    logs.sort();
+/// Removes a log, unless it is written still: then its room is bounded.
+fn remove(logs: &Directory, name: &str, max_bytes: u64) -> io::Result<()> {
+    let log = logs.open_file(name, OFlags::RDWR)?;
+    if take(&log)? { logs.remove(name) } else { cut(logs, name, max_bytes) }
+}
+
+/// The logs by their launches.
+fn latest_first(logs: &Directory, present: u64) -> io::Result<Vec<(Age, String)>> {
+    let age_of = |name: &str| {
+        let launch = name.strip_prefix("vllm-")?.strip_suffix(".log")?.parse().ok()?;
+        Some(Age::of(launch, present))
+    };
+    let names = logs.names()?.into_iter();
+    let mut logs: Vec<_> = names.filter_map(|name| Some((age_of(&name)?, name))).collect();
+    logs.sort_by(|one, other| other.cmp(one));
     Ok(logs)
 }
 
@@ -98,11 +110,17 @@ enum Age {
     /// It has a number that was not given yet: numbering has begun anew since, with a new journal.
     Former(u64),
     Ours(u64),
+    /// That of the present launch, whatever numbers others have.
+    Present,
 }
 
 impl Age {
     fn of(launch: u64, present: u64) -> Self {
-        // The next one may have been begun already.
-        if launch > present.saturating_add(1) { Self::Former(launch) } else { Self::Ours(launch) }
+        match launch {
+            launch if launch == present => Self::Present,
+            // The next one may have been begun already.
+            launch if launch > present.saturating_add(1) => Self::Former(launch),
+            launch => Self::Ours(launch),
+        }
     }
 }

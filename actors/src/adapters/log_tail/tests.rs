@@ -4,12 +4,37 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use super::cutting::{cut, cut_without_holes};
 use super::keeper::keep;
 use super::*;
 
 const MIB: u64 = 1024 * 1024;
+
+fn open(path: &Path) -> Directory {
+    Directory::open(path).unwrap()
+}
+
+fn log_at(path: &Path) -> LaunchLog {
+    let name = name_of(path);
+    LaunchLog { directory: Arc::new(open(path.parent().unwrap())), name }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+fn last_lines_of(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    log_at(path).last_lines(count)
+}
+
+fn cut(path: &Path, most: u64) -> io::Result<()> {
+    cutting::cut(&open(path.parent().unwrap()), &name_of(path), most)
+}
+
+fn cut_without_holes(path: &Path, most: u64) -> io::Result<()> {
+    cutting::cut_without_holes(&open(path.parent().unwrap()), &name_of(path), most)
+}
 
 fn appending(path: &Path) -> File {
     fs::OpenOptions::new().create(true).append(true).open(path).unwrap()
@@ -40,7 +65,7 @@ fn lines_of(path: &Path) -> BTreeSet<u64> {
 async fn a_file_is_followed_from_before_it_exists() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
-    let mut lines = FileLines::new(path.clone());
+    let mut lines = FileLines::new(log_at(&path));
     let mut file = fs::File::create(&path).unwrap();
     writeln!(file, "first").unwrap();
     assert_eq!(lines.next_lines().await, ["first"]);
@@ -57,7 +82,7 @@ async fn a_long_log_is_read_from_a_bounded_distance_before_its_end() {
     file.set_len(1024 * MIB).unwrap();
     flood(&mut file, 0..10_000);
 
-    let mut lines = FileLines::new(path);
+    let mut lines = FileLines::new(log_at(&path));
     let first = lines.next_lines().await;
 
     let number: u64 = first[0].trim().parse().unwrap();
@@ -74,7 +99,7 @@ async fn nothing_is_read_on_while_lines_are_not_taken_and_a_flood_is_passed_over
     let path = directory.path().join("log");
     let mut file = appending(&path);
     flood(&mut file, 0..1);
-    let mut lines = FileLines::new(path);
+    let mut lines = FileLines::new(log_at(&path));
     assert_eq!(lines.next_lines().await.len(), 1);
     flood(&mut file, 1..500_000);
     let mut batches = 0;
@@ -95,7 +120,7 @@ async fn a_file_that_was_shortened_is_read_from_its_start() {
     let path = directory.path().join("log");
     let mut file = appending(&path);
     flood(&mut file, 0..3);
-    let mut lines = FileLines::new(path);
+    let mut lines = FileLines::new(log_at(&path));
     assert_eq!(lines.next_lines().await.len(), 3);
     file.set_len(0).unwrap();
     writeln!(file, "anew").unwrap();
@@ -108,7 +133,7 @@ async fn a_line_of_a_hundred_megabytes_is_one_short_line() {
     let path = directory.path().join("log");
     let mut file = appending(&path);
     writeln!(file, "before").unwrap();
-    let mut lines = FileLines::new(path);
+    let mut lines = FileLines::new(log_at(&path));
     assert_eq!(lines.next_lines().await, ["before"]);
     for _ in 0..100 {
         file.write_all(&vec![b'x'; 1024 * 1024]).unwrap();
@@ -126,7 +151,7 @@ async fn a_line_of_a_hundred_megabytes_is_one_short_line() {
 #[test]
 fn a_reader_that_is_dropped_ends_its_thread() {
     let directory = tempfile::tempdir().unwrap();
-    let reader = Reader::start(directory.path().join("log")).unwrap();
+    let reader = Reader::start(log_at(&directory.path().join("log"))).unwrap();
     let Reader { lines: mut batches, _alive: alive } = reader;
     drop(alive);
     assert_eq!(batches.blocking_recv(), None);
@@ -137,7 +162,7 @@ fn the_last_lines_are_those_before_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     fs::write(&path, "a\nb\n\nc\nd").unwrap();
-    assert_eq!(last_lines(&path, 2).unwrap(), ["c", "d"]);
+    assert_eq!(last_lines_of(&path, 2).unwrap(), ["c", "d"]);
 }
 
 #[test]
@@ -168,7 +193,7 @@ fn a_log_that_is_cut_keeps_its_beginning_and_its_end_and_says_what_is_missing() 
         let bytes = fs::read(&path).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         assert_eq!(text.matches("bytes of this log were dropped here]").count(), 1);
-        assert_eq!(last_lines(&path, 1).unwrap()[0].trim(), "40000");
+        assert_eq!(last_lines_of(&path, 1).unwrap()[0].trim(), "40000");
     }
 }
 
@@ -180,7 +205,7 @@ fn a_flood_stays_within_the_bound_and_loses_nothing_of_its_end() {
     let bounds = LogBounds { max_bytes: MIB, keep: 10 };
     for round in 0..20 {
         flood(&mut file, round * 10_000..(round + 1) * 10_000);
-        keep(directory.path(), bounds, 0).unwrap();
+        keep(&open(directory.path()), bounds, 0).unwrap();
         assert!(room(&path) <= MIB, "{} bytes in round {round}", room(&path));
         assert!(has_line(&path, (round + 1) * 10_000 - 5000), "round {round}");
     }
@@ -195,7 +220,7 @@ fn the_logs_of_the_latest_launches_are_kept() {
         fs::write(log(launch), "").unwrap();
     }
     fs::write(directory.path().join("notes"), "").unwrap();
-    keep(directory.path(), LogBounds { max_bytes: MIB, keep: 3 }, 100).unwrap();
+    keep(&open(directory.path()), LogBounds { max_bytes: MIB, keep: 3 }, 100).unwrap();
     let kept: Vec<_> = [1, 2, 9, 10, 11, 100].into_iter().filter(|of| log(*of).exists()).collect();
     assert_eq!(kept, [10, 11, 100]);
     assert!(directory.path().join("notes").exists());
@@ -210,11 +235,66 @@ fn the_log_of_the_present_launch_is_kept_though_numbers_have_begun_anew() {
     for launch in [1, 2, 8, 9] {
         fs::write(log(launch), "").unwrap();
     }
-    keep(directory.path(), bounds, 0).unwrap();
+    keep(&open(directory.path()), bounds, 0).unwrap();
     assert_eq!(kept(), [1, 2, 8, 9], "nobody knows yet which is the present one");
     // The log of the next launch may be there before anybody asks for it.
-    keep(directory.path(), bounds, 1).unwrap();
+    keep(&open(directory.path()), bounds, 1).unwrap();
     assert_eq!(kept(), [1, 2]);
+}
+
+#[test]
+fn a_log_that_a_launch_writes_is_kept_whatever_numbers_others_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = |launch: u64| directory.path().join(format!("vllm-{launch}.log"));
+    let bounds = LogBounds { max_bytes: MIB, keep: 1 };
+    // The first was adopted; the second has a number that was given before.
+    for (written, present) in [(5, 5), (7, 5)] {
+        for launch in [4, 5, 6, 7, 8] {
+            fs::write(log(launch), "old").unwrap();
+        }
+        let output = log_at(&log(written)).begin().unwrap();
+        // As a process of the launch has it.
+        let inherited = output.try_clone().unwrap();
+        drop(output);
+        keep(&open(directory.path()), bounds, present).unwrap();
+        assert!(log(written).exists(), "{written} is written");
+        assert!(log(present).exists(), "{present} is the present one");
+
+        drop(inherited);
+
+        fs::write(log(9), "").unwrap();
+        until("it goes when nobody writes it any more and another is present", || {
+            keep(&open(directory.path()), bounds, 9).unwrap();
+            !log(written).exists()
+        });
+    }
+}
+
+/// Another test's child may hold a descriptor between its fork and its exec.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_log_that_is_begun_while_an_old_one_with_its_name_goes_is_the_one_that_has_the_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vllm-2.log");
+    fs::write(&path, "old").unwrap();
+    let old = fs::File::open(&path).unwrap();
+    assert!(writing::take(&old).unwrap());
+    let log = log_at(&path);
+    let begun = std::thread::spawn(move || log.begin().unwrap());
+
+    fs::remove_file(&path).unwrap();
+    drop(old);
+
+    let begun = begun.join().unwrap();
+    assert!(open(directory.path()).is_named("vllm-2.log", &begun).unwrap());
+    assert_eq!(begun.metadata().unwrap().len(), 0);
 }
 
 #[test]
@@ -223,7 +303,7 @@ fn a_log_that_had_to_be_opened_again_is_read_on_from_where_it_was() {
     let path = directory.path().join("log");
     let mut file = appending(&path);
     writeln!(file, "first").unwrap();
-    let mut log = Log::new(path);
+    let mut log = Log::new(log_at(&path));
     assert_eq!(log.read().unwrap(), ["first"]);
     // As a read that fails leaves it.
     log.file = None;
@@ -237,6 +317,6 @@ fn a_link_among_the_logs_is_not_followed() {
     let elsewhere = directory.path().join("elsewhere");
     flood(&mut appending(&elsewhere), 0..40_000);
     std::os::unix::fs::symlink(&elsewhere, directory.path().join("vllm-1.log")).unwrap();
-    assert!(keep(directory.path(), LogBounds { max_bytes: MIB, keep: 10 }, 0).is_err());
+    assert!(keep(&open(directory.path()), LogBounds { max_bytes: MIB, keep: 10 }, 0).is_err());
     assert!(has_line(&elsewhere, 20_000));
 }

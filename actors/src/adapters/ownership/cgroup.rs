@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 use tokio::time::Instant;
 
+use crate::adapters::pause::pause;
+use crate::adapters::system_error::if_present;
 use crate::domain::absence::ScanError;
 
 /// How long everybody may take to come to a halt; who waits for a device does not.
@@ -77,7 +78,7 @@ impl Cgroup {
     pub(in crate::adapters) fn find(marker: &str) -> Result<Option<Self>, ScanError> {
         let Some(above) = place_of("self")? else { return Ok(None) };
         let path = above.join(format!("{NAME}{marker}"));
-        Ok(absent_or(fs::metadata(&path), &path)?.map(|_| Self::at(path)))
+        Ok(in_group(fs::metadata(&path), &path)?.map(|_| Self::at(path)))
     }
 
     /// Whether this process is in it, or in a group below.
@@ -113,9 +114,9 @@ impl Cgroup {
         let mut groups = vec![self.path.clone()];
         while let Some(group) = groups.pop() {
             let list = group.join("cgroup.procs");
-            let text = absent_or(fs::read_to_string(&list), &list)?.unwrap_or_default();
+            let text = in_group(fs::read_to_string(&list), &list)?.unwrap_or_default();
             pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-            let Some(entries) = absent_or(fs::read_dir(&group), &group)? else { continue };
+            let Some(entries) = in_group(fs::read_dir(&group), &group)? else { continue };
             for entry in entries {
                 let entry = entry.map_err(|error| ScanError::new(path_of(&group), &error))?;
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -136,7 +137,7 @@ impl Cgroup {
     /// `None` if there is no such group any more, which nobody can live in then.
     fn event(&self, name: &str) -> Result<Option<bool>, ScanError> {
         let path = self.path.join("cgroup.events");
-        let Some(text) = absent_or(fs::read_to_string(&path), &path)? else { return Ok(None) };
+        let Some(text) = in_group(fs::read_to_string(&path), &path)? else { return Ok(None) };
         let mut values = text.lines().filter_map(|line| line.split_once(' '));
         Ok(values.find(|(key, _)| *key == name).map(|(_, value)| value != "0"))
     }
@@ -208,7 +209,7 @@ fn remove_forgotten(above: &Path) {
 fn place_of(process: &str) -> Result<Option<PathBuf>, ScanError> {
     const MOUNTS: &str = "/proc/self/mountinfo";
     let list = PathBuf::from(format!("/proc/{process}/cgroup"));
-    let Some(cgroups) = absent_or(fs::read_to_string(&list), &list)? else { return Ok(None) };
+    let Some(cgroups) = in_group(fs::read_to_string(&list), &list)? else { return Ok(None) };
     let mounts = fs::read_to_string(MOUNTS).map_err(|error| ScanError::new(MOUNTS, &error))?;
     Ok(mounted(&cgroups, &mounts))
 }
@@ -224,29 +225,15 @@ fn mounted(cgroups: &str, mounts: &str) -> Option<PathBuf> {
     })
 }
 
-fn absent_or<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, ScanError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        // A group that was removed while it is read says the second, a process the third.
-        Err(error)
-            if matches!(
-                Errno::from_io_error(&error),
-                Some(Errno::NOENT | Errno::NODEV | Errno::SRCH)
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(ScanError::new(path_of(path), &error)),
-    }
+/// `None` where there is no such group, or no such process any more.
+fn in_group<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, ScanError> {
+    // A group that was removed while it is read says the second, a process the third.
+    if_present(result, &[Errno::NOENT, Errno::NODEV, Errno::SRCH])
+        .map_err(|error| ScanError::new(path_of(path), &error))
 }
 
 fn path_of(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn pause(time: Duration) {
-    // Interrupted, it is shorter, which is no harm.
-    poll(&mut [], Timespec::try_from(time).ok().as_ref()).ok();
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@
 //! namespace, or have been given to a new one.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fsync, openat, renameat, unlinkat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
-use crate::adapters::proc_fs;
+use crate::adapters::{directory, proc_fs};
 
 const NAME: &str = "id";
 const DRAFT: &str = "id.draft";
@@ -36,7 +36,8 @@ impl Identity {
             Some(known) => known.clone(),
             None => Self { id: proc_fs::random_uuid().map_err(|it| errno(&it))?, is_new: true },
         };
-        write(directory, &identity.id)?;
+        let text = format!("{}\n", identity.id);
+        directory::replace(directory, NAME, DRAFT, text.as_bytes()).map_err(|it| errno(&it))?;
         Ok(identity)
     }
 }
@@ -56,19 +57,6 @@ fn read(directory: &OwnedFd) -> Result<Option<String>, Errno> {
     let id = String::from_utf8(text).unwrap_or_default().trim().to_owned();
     let is_id = id.len() >= 32 && id.bytes().all(|it| it.is_ascii_hexdigit() || it == b'-');
     Ok(is_id.then_some(id))
-}
-
-fn write(directory: &OwnedFd, id: &str) -> Result<(), Errno> {
-    match unlinkat(directory, DRAFT, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error),
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut draft = File::from(openat(directory, DRAFT, flags, Mode::RUSR | Mode::WUSR)?);
-    draft.write_all(format!("{id}\n").as_bytes()).map_err(|it| errno(&it))?;
-    draft.sync_all().map_err(|it| errno(&it))?;
-    renameat(directory, DRAFT, directory, NAME)?;
-    fsync(directory)
 }
 
 fn errno(error: &std::io::Error) -> Errno {

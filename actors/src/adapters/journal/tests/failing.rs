@@ -27,8 +27,8 @@ impl Sink for &mut Disk {
         Ok(length)
     }
 
-    fn make_ready(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
+    fn make_ready(&mut self, _: u64) -> io::Result<Option<LastLine>> {
+        Ok(None)
     }
 }
 
@@ -128,37 +128,15 @@ fn restarts_that_are_lost_are_counted_without_a_public_number() {
     assert_eq!(disk.text(), "gap 2 \nrestart 9\n");
 }
 
-#[tokio::test]
-async fn a_directory_that_was_removed_and_made_anew_is_written_into_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let (journal, _) = open_in(&directory);
-    tell(&journal, 1);
-    journal.flushed().await;
-    fs::remove_dir_all(directory.path()).unwrap();
-    tell(&journal, 1);
-    journal.flushed().await;
-    assert!(!directory.path().exists(), "it is made by whoever knows how");
-    fs::create_dir(directory.path()).unwrap();
-
-    tell(&journal, 1);
-    journal.flushed().await;
-
-    assert!(text(&directory).ends_with("event 2 1\nevent 3 1\n"), "{}", text(&directory));
-    // No number is given twice, though it ends without a word.
-    fs::remove_file(directory.path().join("events.jsonl")).unwrap();
-    let (_, resume) = open_in(&directory);
-    assert!(resume.sequence.get() >= 3, "{resume:?}");
-}
-
 #[test]
 fn a_file_that_cannot_give_way_to_a_new_one_grows_to_twice_its_size_and_no_further() {
     let directory = tempfile::tempdir().unwrap();
-    let mut segment = Segment::of_events(directory.path()).unwrap();
+    let mut segment = Segment::of_events(&Arc::new(opened(&directory))).unwrap();
     let in_the_way = directory.path().join("events.new");
     fs::create_dir(&in_the_way).unwrap();
     let piece = vec![b'x'; 1024 * 1024];
     let mut written = 0;
-    while let Ok(()) = segment.make_ready(1) {
+    while segment.make_ready(1).is_ok() {
         written += segment.write(&piece).unwrap() as u64;
         assert!(written <= 2 * SEGMENT_BYTES + piece.len() as u64);
     }

@@ -10,15 +10,19 @@ use super::super::segments::{FULL_SEGMENTS_BYTES, SEGMENT_BYTES, full_segments};
 use super::*;
 
 /// Everything that a reader tells of the files of a directory.
-fn read_all(directory: &Path, from: u64, through: u64) -> Vec<Event> {
-    let mut reader = Reader::new(directory, Arc::new(Words), from);
+fn read_all(directory: &TempDir, from: u64, through: u64) -> Vec<Event> {
+    let mut reader = Reader::new(Arc::new(Words), from);
     let mut events = Vec::new();
     loop {
-        match reader.next_page(|| through).unwrap() {
+        match reader.next_page(&home(directory), || through).unwrap() {
             Found::Events(more) => events.extend(more),
             Found::End => return events,
         }
     }
+}
+
+fn home(directory: &TempDir) -> Home {
+    Home { directory: Arc::new(opened(directory)), foreign: 0 }
 }
 
 fn segment(directory: &TempDir, last: u64, text: &[u8]) {
@@ -44,7 +48,7 @@ fn events_are_told_in_order_from_any_number_across_files() {
     let directory = tempfile::tempdir().unwrap();
     let last = long(&directory);
     for from in [0, 1, 2, 999, 1000, 1001, 2500, 3000, 3001, 3500, 3501] {
-        let told = sequences(&read_all(directory.path(), from, last));
+        let told = sequences(&read_all(&directory, from, last));
         assert_eq!(told, (from.max(1)..=last).collect::<Vec<_>>());
     }
 }
@@ -53,7 +57,7 @@ fn events_are_told_in_order_from_any_number_across_files() {
 fn numbers_that_were_not_given_are_not_believed() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(events_of(&directory), "event 1 1\nevent 999 1\nevent 2 1\n").unwrap();
-    assert_eq!(sequences(&read_all(directory.path(), 1, 2)), [1, 2]);
+    assert_eq!(sequences(&read_all(&directory, 1, 2)), [1, 2]);
 }
 
 #[test]
@@ -62,8 +66,8 @@ fn events_that_are_given_while_a_page_is_read_are_not_passed_over() {
     fs::write(events_of(&directory), "event 1 1\nevent 2 1\nevent 3 1\n").unwrap();
     // Each line is there before it is looked at, and its number is given by then.
     let given = Cell::new(0);
-    let mut reader = Reader::new(directory.path(), Arc::new(Words), 1);
-    let found = reader.next_page(|| given.replace(given.get() + 1) + 1).unwrap();
+    let mut reader = Reader::new(Arc::new(Words), 1);
+    let found = reader.next_page(&home(&directory), || given.replace(given.get() + 1) + 1).unwrap();
     let Found::Events(events) = found else { panic!("nothing is told") };
     assert_eq!(sequences(&events), [1, 2, 3]);
 }
@@ -74,7 +78,7 @@ fn numbers_that_come_twice_or_late_are_told_once() {
     segment(&directory, 4, b"event 1 1\nevent 2 1\nevent 2 1\nevent 4 1\nevent 3 1\n");
     segment(&directory, 5, b"event 4 1\nevent 5 1\n");
     fs::write(events_of(&directory), "event 5 1\nevent 6 1\n").unwrap();
-    assert_eq!(sequences(&read_all(directory.path(), 1, 6)), [1, 2, 4, 5, 6]);
+    assert_eq!(sequences(&read_all(&directory, 1, 6)), [1, 2, 4, 5, 6]);
 }
 
 #[tokio::test]
@@ -125,7 +129,7 @@ async fn a_page_that_nobody_waited_for_is_told_again() {
 async fn the_journal_stays_within_its_bound_and_a_reader_within_it_sees_no_hole() {
     let directory = tempfile::tempdir().unwrap();
     let codec = Padded(32 * 1024);
-    let (journal, _) = FileJournal::open(directory.path(), Box::new(codec)).unwrap();
+    let (journal, _) = FileJournal::open(&held(&directory), Box::new(codec)).unwrap();
     let total = (FULL_SEGMENTS_BYTES + 3 * SEGMENT_BYTES) / (32 * 1024);
     let mut past = journal.events(Sequence::NONE);
     let (mut told, mut holes, mut next) = (0, 0, 1);
@@ -168,7 +172,7 @@ async fn a_journal_of_one_large_file_of_an_earlier_version_is_read_on() {
     tell(&journal, 1);
     journal.flushed().await;
 
-    assert_eq!(full_segments(directory.path()).unwrap().len(), 1);
+    assert_eq!(full_segments(&opened(&directory)).unwrap().len(), 1);
     assert_eq!(text(&directory), "event 400001 1\n");
     assert_eq!(sequences(&all(&journal, 399_999).await), [399_999, 400_000, 400_001]);
 }
@@ -256,7 +260,7 @@ proptest! {
         if let Some(bytes) = numbers {
             fs::write(directory.path().join("numbers"), bytes).unwrap();
         }
-        let before = sequences(&read_all(directory.path(), 0, 1 << 40));
+        let before = sequences(&read_all(&directory, 0, 1 << 40));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
 
         let (journal, resume) = open_in(&directory);

@@ -33,7 +33,9 @@ use crate::domain::input::CrashRecord;
 use crate::domain::machine::Resume;
 use crate::ports::{Journal, Orphaned, PastEvents, Pending};
 
+mod files;
 mod history;
+mod lane;
 mod lines;
 mod numbers;
 mod opening;
@@ -41,6 +43,8 @@ mod past;
 mod reader;
 mod segments;
 mod writer;
+
+use writer::Writer;
 
 /// Entries that may wait for the thread. Thousands are never due unless the disk stands still.
 const ENTRIES_WAITING: usize = 4096;
@@ -248,7 +252,7 @@ impl FileJournal {
             sequence: Sequence::new(opened.resume.sequence),
             incarnation: Incarnation::new(opened.resume.incarnation),
         };
-        let writer = opened.writer(held, reserved, &shared, &codec);
+        let writer = Writer::of(opened, held, reserved, &shared, &codec);
         let (alive, ended) = mpsc::channel();
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let run = move || {

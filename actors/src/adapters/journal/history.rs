@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 
 use super::JournalCodec;
+use super::files::open_to_read;
 use super::lines::Lines;
-use super::segments::{OLDER_RESTARTS, RESTARTS, SEGMENT_BYTES, open_to_read};
+use super::segments::{OLDER_RESTARTS, RESTARTS, SEGMENT_BYTES};
 use crate::adapters::directory::Directory;
 use crate::domain::input::CrashRecord;
 

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::segments::{Access, open};
+use super::files::{Access, open};
 use super::{JournalError, ResumePoint};
 use crate::adapters::directory::Directory;
 

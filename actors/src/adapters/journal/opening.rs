@@ -3,21 +3,20 @@
 use std::io;
 use std::sync::Arc;
 
+use super::files::open_to_read;
+use super::lane::LastLine;
 use super::lines::Lines;
-use super::numbers::NUMBERS;
-use super::numbers::{BLOCK, Kept, Numbers};
-use super::segments::{EVENTS, LastLine, Segment, full_segments, open_to_read};
-use super::writer::{Ahead, Holds, Lane, Outage, Writer};
-use super::{JournalCodec, JournalError, ResumePoint, Shared, plausible};
+use super::numbers::{BLOCK, Kept, NUMBERS, Numbers};
+use super::segments::{EVENTS, Segment, full_segments};
+use super::{JournalCodec, JournalError, ResumePoint, plausible};
 use crate::adapters::directory::Directory;
-use crate::adapters::state_directory::HeldDirectory;
 
 /// How much of the end of the latest file is read.
 const TAIL_BYTES: u64 = 256 * 1024;
 
 /// A journal whose files are open.
 pub(super) struct Opened {
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     pub(super) events: Segment,
     pub(super) events_end: LastLine,
     pub(super) restarts: Segment,
@@ -111,30 +110,5 @@ impl Opened {
         kept.map_err(|source| JournalError::of(&self.directory, NUMBERS, source))?;
         self.kept = Kept::Upto(reserved);
         Ok(reserved)
-    }
-
-    pub(super) fn writer(
-        self,
-        held: &HeldDirectory,
-        reserved: ResumePoint,
-        shared: &Arc<Shared>,
-        codec: &Arc<dyn JournalCodec>,
-    ) -> Writer {
-        let lane =
-            |sink, holds, written, end| Lane::new(sink, Arc::clone(codec), holds, written, end);
-        Writer {
-            held: held.clone(),
-            directory: self.directory,
-            shared: Arc::clone(shared),
-            codec: Arc::clone(codec),
-            events: lane(self.events, Holds::Events, self.written, self.events_end),
-            restarts: lane(self.restarts, Holds::Restarts, 0, self.restarts_end),
-            numbers: self.numbers,
-            kept: self.kept,
-            reserved,
-            incarnation: self.resume.incarnation,
-            outage: Outage::No,
-            ahead: Ahead::Block,
-        }
     }
 }

@@ -3,8 +3,9 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use super::files::open_to_read;
 use super::lines::Lines;
-use super::segments::{EVENTS, full_segments, open_to_read};
+use super::segments::{EVENTS, full_segments};
 use super::{Home, JournalCodec, plausible};
 use crate::adapters::directory::Directory;
 use crate::domain::event::Event;

@@ -8,10 +8,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
-
 use super::JournalError;
-use super::writer::{Outage, Sink};
+use super::files::{Access, open};
+use super::lane::{LastLine, Outage, Sink};
 use crate::adapters::directory::Directory;
 
 /// A file of this size is full.
@@ -19,29 +18,6 @@ pub(super) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What full files may hold together; with the one being written, 64 MiB.
 pub(super) const FULL_SEGMENTS_BYTES: u64 = 15 * SEGMENT_BYTES;
-
-/// How a file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    /// At its end.
-    AtEnd,
-    /// Anywhere.
-    Anywhere,
-}
-
-/// Opens a file, or makes it.
-pub(super) fn open(directory: &Directory, name: &str, access: Access) -> io::Result<File> {
-    let append = match access {
-        Access::AtEnd => OFlags::APPEND,
-        Access::Anywhere => OFlags::empty(),
-    };
-    directory.open_file(name, OFlags::RDWR | OFlags::CREATE | append)
-}
-
-/// Opens a file that is there.
-pub(super) fn open_to_read(directory: &Directory, name: &str) -> io::Result<File> {
-    directory.open_file(name, OFlags::RDONLY)
-}
 
 /// The full files of a directory, oldest first, by the number of their last event.
 pub(super) fn full_segments(directory: &Directory) -> io::Result<Vec<(u64, String)>> {
@@ -156,15 +132,6 @@ impl Segment {
         }
         Ok(())
     }
-}
-
-/// How a file ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LastLine {
-    /// With the end of a line, or it is empty.
-    Whole,
-    /// Within a line.
-    Torn,
 }
 
 impl Sink for Segment {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::super::segments::{LastLine, SEGMENT_BYTES, Segment};
-use super::super::writer::{Holds, Lane, Sink};
+use super::super::lane::{Holds, Lane, LastLine, Sink};
+use super::super::segments::{SEGMENT_BYTES, Segment};
 use super::*;
 
 /// A disk that takes as many bytes as it is told to, then is full.

@@ -238,12 +238,19 @@ fn session_of(roster: &Roster) -> Result<Option<u32>, ScanError> {
     Ok((!is_taken).then_some(number))
 }
 
-/// We, our parent, its parent, and so on.
+/// We, our parent, its parent, and so on, up to one that we may not look at (proc(5), `hidepid`).
+///
+/// That one is another user's, or we could: it can be neither found nor signalled. Beyond it nobody of
+/// a launch of ours can be, who would be older than we are; and of another's only if that launch had
+/// started us by way of a program like sudo.
 pub(super) fn ourselves() -> Result<BTreeSet<u32>, ScanError> {
     let mut us = BTreeSet::new();
     let mut next = std::process::id();
     while next != 0 && us.insert(next) {
-        next = Stat::of(next)?.map_or(0, |stat| stat.parent);
+        next = match Stat::of(next) {
+            Err(error) if proc_fs::is_refusal(&error) => 0,
+            stat => stat?.map_or(0, |stat| stat.parent),
+        };
     }
     Ok(us)
 }

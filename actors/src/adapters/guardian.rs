@@ -40,6 +40,7 @@ use super::proc_fs;
 use super::process_tree::MARKER;
 
 mod clearing;
+mod files;
 mod looking;
 mod shared_memory;
 

@@ -124,7 +124,7 @@ impl Look<'_> {
     /// Of one that shows nothing at all, as with `hidepid=1`.
     fn by_session(&self, pid: u32) -> Result<Verdict, ScanError> {
         match session_of(pid) {
-            Ok(session) if self.session == Some(session) => Ok(Verdict::Member),
+            Ok(session) if self.session.number() == Some(session) => Ok(Verdict::Member),
             Ok(_) => Ok(Verdict::Undecided),
             Err(Errno::SRCH) => Ok(Verdict::Stranger),
             Err(error) => Err(ScanError::new("getsid(2)", &error)),

@@ -230,11 +230,14 @@ impl Watch {
         let mut roster = watched.roster();
         roster.bury();
         let depth = if self.pause() == LOADING_PAUSE { Depth::Newcomers } else { Depth::Glance };
+        let origin = roster.origin();
         if let Err(error) = watched.ownership.members(&mut roster, depth) {
             tracing::debug!(%error, "not all of vLLM's processes could be looked at");
         }
         if roster.entered() != self.growth.0 {
             self.growth = (roster.entered(), Instant::now());
+            watched.tell_guardian(&roster);
+        } else if roster.origin() != origin {
             watched.tell_guardian(&roster);
         }
         let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -48,9 +49,9 @@ pub fn fresh_marker_prefix() -> io::Result<String> {
     proc_fs::random_uuid()
 }
 
-/// The main process of a vLLM that an earlier supervisor left running with this port, by what it
+/// The main process of a vLLM that an earlier supervisor left running at this address, by what it
 /// has written in its state directory.
-pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
+pub fn left_running(state_directory: &Path, address: SocketAddr) -> Option<u32> {
     let record = match RecordFile::in_directory(state_directory).read() {
         Ok(record) => record?,
         Err(error) => {
@@ -59,8 +60,10 @@ pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
         }
     };
     let boot_id = proc_fs::boot_id().ok()?;
-    let port = ["--port".to_owned(), port.to_string()];
-    if !record.settings.windows(2).any(|pair| pair == port) {
+    let has = |flag: &str, value: String| {
+        record.settings.windows(2).any(|pair| pair == [flag.to_owned(), value.clone()])
+    };
+    if !has("--host", address.ip().to_string()) || !has("--port", address.port().to_string()) {
         return None;
     }
     let (pid, start_time) = record.main.filter(|_| record.boot_id == boot_id)?;

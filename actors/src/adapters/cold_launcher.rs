@@ -23,7 +23,7 @@ use super::process_tree::{MARKER, ProcessTree};
 use super::scratch::{self, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
-use crate::domain::absence::{Proof, ScanError};
+use crate::domain::absence::{Obstacle, Proof, ScanError};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
 use crate::domain::spec::{ExitPolicy, ModelId};
@@ -38,7 +38,7 @@ mod search;
 pub use address::{AddressFault, can_be_listened_at};
 use claim::{ColdClaim, Launch, Start, Traces};
 pub use recipe::LaunchRecipe;
-use search::Lack;
+use search::{Reason, Sought};
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -210,9 +210,12 @@ impl ColdLauncher {
     fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
         let record = match self.record.read() {
             Ok(Some(record)) => record,
-            Ok(None) => return self.look_by_state(Lack::Missing),
+            Ok(None) => return self.look_by_state(Reason::NoRecord),
             Err(error) => return self.look_without_record(&error),
         };
+        if has_another_owner(&Sought::of_launch(&self.state, &record.marker)?)? {
+            return self.look_by_state(Reason::NoRecord);
+        }
         // Pids of another boot mean nothing; the marker is unique all the same.
         let boot_id = proc_fs::boot_id()?;
         let main = record.main.filter(|_| record.boot_id == boot_id);
@@ -221,9 +224,13 @@ impl ColdLauncher {
             launch.tree.begun_at(claimed);
         }
         let main_is_alive = launch.tree.main_is_alive();
-        if !main_is_alive && launch.tree.remaining_in_the_end()?.is_empty() {
-            launch.traces.remove();
-            return Ok(nothing());
+        if !main_is_alive {
+            let remaining = launch.tree.remaining_in_the_end();
+            if remaining.map_err(|error| self.with_a_way_out(error))?.is_empty() {
+                launch.traces.remove();
+                // An old record, restored from a backup, may stand for a launch after it.
+                return self.look_by_state(Reason::NoRecord);
+            }
         }
         self.guard_found(&record, &launch.tree);
         if main_is_alive {
@@ -248,7 +255,7 @@ impl ColdLauncher {
             return Err(ScanError::new(path, source));
         }
         tracing::error!(%error, path, "the record of an earlier launch cannot be read");
-        let found = self.look_by_state(Lack::Unreadable)?;
+        let found = self.look_by_state(Reason::UnreadableRecord)?;
         match found {
             Found::Nothing(_) => self.set_record_aside(),
             Found::Ready { .. } | Found::Remnant { .. } => {}
@@ -256,14 +263,25 @@ impl ColdLauncher {
         Ok(found)
     }
 
+    /// Of a process that may be a stranger's nobody can say more than whoever operates the machine.
+    fn with_a_way_out(&self, error: ScanError) -> ScanError {
+        if error.obstacle != Obstacle::Undecided {
+            return error;
+        }
+        let path = self.record.path();
+        let said = format!("{}, or remove {} if it is not", error.said, path.display());
+        ScanError { said, ..error }
+    }
+
     /// By what all launches of this directory carry: there may be more than one.
-    fn look_by_state(&self, lack: Lack) -> Result<Found, ScanError> {
-        let state = search::variables(&self.state, lack)?;
-        let all = ProcessTree::of_all(&state, None)?;
+    fn look_by_state(&self, reason: Reason) -> Result<Found, ScanError> {
+        let sought = Sought::of_state(&self.state, reason)?;
+        has_another_owner(&sought)?;
+        let all = ProcessTree::of_all(sought.marked(), None)?;
         if all.remaining_in_the_end()?.is_empty() {
             return Ok(nothing());
         }
-        let (marker, incarnation) = search::launch_of_any(&all.members()?, &state)?;
+        let (marker, incarnation) = sought.launch_of_any(&all.members()?)?;
         let record = ProcessRecord {
             boot_id: proc_fs::boot_id()?,
             incarnation,
@@ -273,7 +291,8 @@ impl ColdLauncher {
             settings: Vec::new(),
             scratch: None,
         };
-        let launch = self.launch(&record, ProcessTree::of_all(&state, Some(&record.marker))?);
+        let launch =
+            self.launch(&record, ProcessTree::of_all(sought.marked(), Some(&record.marker))?);
         launch.tree.members()?;
         self.guard_found(&record, &launch.tree);
         let claim = Arc::new(ColdClaim::found(launch));
@@ -295,6 +314,19 @@ impl ColdLauncher {
             Err(error) => tracing::error!(%error, "the unreadable record stays where it is"),
         }
     }
+}
+
+/// Whether another supervisor, who is alive, owns some of it, which is left alone.
+fn has_another_owner(sought: &Sought) -> Result<bool, ScanError> {
+    let pids = sought.owned_by_another()?;
+    if !pids.is_empty() {
+        tracing::warn!(
+            ?pids,
+            "a vLLM of another supervisor, who is alive, is left alone: our state directory is a copy \
+             of that one's, or has taken its place"
+        );
+    }
+    Ok(!pids.is_empty())
 }
 
 fn nothing() -> Found {

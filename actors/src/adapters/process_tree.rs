@@ -81,15 +81,14 @@ impl ProcessTree {
         Ok(tree)
     }
 
-    /// All launches that carry one of these variables (`NAME=value`), one of which may be known to
-    /// have this marker, for whoever cannot know how many there are.
+    /// All launches that are marked so, one of which may be known to have this marker, for whoever
+    /// cannot know how many there are.
     ///
     /// # Errors
     ///
     /// What could not be looked at.
-    pub(super) fn of_all(variables: &[Vec<u8>], marker: Option<&str>) -> Result<Self, ScanError> {
+    pub(super) fn of_all(marked: Marked, marker: Option<&str>) -> Result<Self, ScanError> {
         let cgroup = marker.map_or(Ok(None), Cgroup::find)?;
-        let marked = Marked::by_any(variables.to_vec());
         Self::new(Ownership::by(cgroup, marked), Segments::default())
     }
 

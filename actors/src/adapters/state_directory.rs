@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, Stat, accessat, fstat, mkdirat, openat, stat,
@@ -21,7 +21,7 @@ use crate::domain::id::Incarnation;
 mod identity;
 mod lock;
 
-use identity::Identity;
+pub(super) use identity::Identity;
 pub use lock::Holder;
 
 /// A state directory, held for as long as this lives.
@@ -37,7 +37,7 @@ struct Held {
     directory: OwnedFd,
     identity: Identity,
     /// Locked; the kernel unlocks it when we end, however we end.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// Why a state directory cannot be used.
@@ -113,19 +113,34 @@ impl StateDirectory {
         &self.path
     }
 
-    /// What no other state directory has, and this one keeps.
-    pub(super) fn id(&self) -> String {
-        self.identity().id
+    /// By what it is known.
+    pub(super) fn identity(&self) -> Identity {
+        self.held().identity.clone()
     }
 
-    /// Whether it had no number of its own before we came: what an earlier supervisor left is not
-    /// known by it then.
-    pub(super) fn is_new(&self) -> bool {
-        self.identity().is_new
+    /// The name of our lock in `/proc/locks`, which no other lock has while we live.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(super) fn lock_name(&self) -> io::Result<String> {
+        lock::name_of(&self.held().lock)
     }
 
-    fn identity(&self) -> Identity {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).identity.clone()
+    /// The names of all locks of flock(2) that are held there, ours apart: among them is that of each
+    /// supervisor that lives, wherever its directory is by now.
+    ///
+    /// # Errors
+    ///
+    /// What the system said: somebody may hold one.
+    pub(super) fn other_locks(&self) -> io::Result<Vec<String>> {
+        let (ours, mut all) = (self.lock_name()?, lock::all_held()?);
+        all.retain(|lock| *lock != ours);
+        Ok(all)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where vLLM's output of a launch is.
@@ -143,7 +158,7 @@ impl StateDirectory {
             path: self.path.clone(),
             source: error.into(),
         };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         let ours = fstat(&held.directory).map_err(unusable)?;
         match stat(self.path.as_os_str().as_bytes()) {
             Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
@@ -173,7 +188,7 @@ fn hold(path: &Path, known: Option<&Identity>) -> Result<Held, StateDirectoryErr
     make_logs(&directory).map_err(|error| unusable(error.into()))?;
     let lock = lock::take(&directory).map_err(|error| cannot_lock(path, error))?;
     let identity = Identity::of(&directory, known).map_err(|error| unusable(error.into()))?;
-    Ok(Held { directory, identity, _lock: lock })
+    Ok(Held { directory, identity, lock })
 }
 
 /// Opens a directory in which only we and root can write.
@@ -351,17 +366,16 @@ mod tests {
         assert!(path.join("logs").is_dir());
         let second = StateDirectory::open(&path).unwrap_err();
         assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
-        assert_eq!(fs::read_to_string(path.join("id")).unwrap().trim(), state.id());
+        assert_eq!(
+            fs::read_to_string(path.join("id")).unwrap().lines().next(),
+            Some(&*state.identity().id)
+        );
     }
 
     #[test]
     fn a_number_is_kept_unless_it_cannot_be_understood() {
         let directory = tempfile::tempdir().unwrap();
-        let id = || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = openat(CWD, directory.path(), flags, Mode::empty()).unwrap();
-            Identity::of(&fd, None)
-        };
+        let id = || identity_in(directory.path());
         let first = id().unwrap();
         assert!(first.is_new);
         assert_eq!(id(), Ok(Identity { is_new: false, ..first.clone() }));
@@ -370,5 +384,45 @@ mod tests {
         fs::remove_file(directory.path().join("id")).unwrap();
         symlink("/dev/zero", directory.path().join("id")).unwrap();
         assert_eq!(id(), Err(Errno::LOOP));
+    }
+
+    fn identity_in(path: &Path) -> Result<Identity, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Identity::of(&openat(CWD, path, flags, Mode::empty()).unwrap(), None)
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_keeps_its_number_and_a_copy_gets_its_own() {
+        let parent = tempfile::tempdir().unwrap();
+        let [first, moved, copy] = ["first", "moved", "copy"].map(|it| parent.path().join(it));
+        fs::create_dir(&first).unwrap();
+        let number = identity_in(&first).unwrap().id;
+        fs::rename(&first, &moved).unwrap();
+        let known = Identity { id: number.clone(), is_new: false, former: None };
+        assert_eq!(identity_in(&moved), Ok(known.clone()));
+
+        fs::create_dir(&copy).unwrap();
+        fs::copy(moved.join("id"), copy.join("id")).unwrap();
+        let own = identity_in(&copy).unwrap();
+        assert!(own.is_new && own.id != number);
+        assert_eq!(own.former, Some(number.clone()));
+        assert_eq!(identity_in(&copy), Ok(Identity { id: own.id, is_new: false, former: None }));
+        assert_eq!(identity_in(&moved), Ok(known.clone()));
+
+        // As it was written before it was said where.
+        fs::write(moved.join("id"), format!("{number}\n")).unwrap();
+        assert_eq!(identity_in(&moved), Ok(known));
+    }
+
+    #[test]
+    fn the_lock_of_another_is_seen_though_its_directory_was_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let [ours, other] = ["ours", "other"].map(|it| parent.path().join(it));
+        let (ours, held) =
+            (StateDirectory::open(&ours).unwrap(), StateDirectory::open(&other).unwrap());
+        fs::remove_dir_all(&other).unwrap();
+        let locks = ours.other_locks().unwrap();
+        assert!(locks.contains(&held.lock_name().unwrap()), "{locks:?}");
+        assert!(!locks.contains(&ours.lock_name().unwrap()), "{locks:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::adapters::log_tail;
 use crate::adapters::ownership::on_own_thread;
-use crate::adapters::process_record::{ProcessRecord, RecordFile};
+use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
 use crate::adapters::process_tree::{ProcessTree, StartError};
 use crate::adapters::state_directory::StateDirectory;
 use crate::adapters::{scratch, system_error};
@@ -74,16 +74,21 @@ impl Launch {
         Ok(pid)
     }
 
-    /// Writes the record again if somebody has removed it, or the whole directory: vLLM outlives us.
+    /// Writes the record again if it is not there as it was written, be it that it was removed, with
+    /// the whole directory, or replaced by another or spoiled: vLLM outlives us.
     fn keep_record(&self) {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(record) = &*written else { return };
-        if !matches!(self.traces.record.read(), Ok(None)) {
-            return;
-        }
-        tracing::warn!("the record of the running vLLM was removed; it is written again");
+        let file = &self.traces.record;
+        let aside = match file.read() {
+            Ok(Some(there)) if there == *record => return,
+            // A directory could not be replaced.
+            Err(RecordError::NotAFile) => file.set_aside().map(drop),
+            Ok(_) | Err(_) => Ok(()),
+        };
+        tracing::warn!("the record of the running vLLM was lost; it is written again");
         let restored = self.state.restore().map_err(io::Error::other);
-        if let Err(error) = restored.and_then(|()| self.traces.record.write(record)) {
+        if let Err(error) = restored.and(aside).and_then(|()| file.write(record)) {
             tracing::error!(%error, "the next supervisor has to search for vLLM");
         }
     }

@@ -75,6 +75,18 @@ fn look(lock: &OwnedFd) -> io::Result<Holder> {
     Ok(Holder::Unknown { why })
 }
 
+/// How the list names the lock that is held by this descriptor.
+pub(super) fn name_of(lock: &OwnedFd) -> io::Result<String> {
+    file_in_locks(lock)
+}
+
+/// The files that somebody holds a lock of, as the list names them. A lock is listed for as long as
+/// its holder lives, whether its file still has a name or not.
+pub(super) fn all_held() -> io::Result<Vec<String>> {
+    let locks = fs::read_to_string("/proc/locks")?;
+    Ok(locks.lines().filter_map(|line| Some(held_in(line)?.1.to_owned())).collect())
+}
+
 /// How the list names an open file: by the numbers of its file system and its inode, which on some
 /// file systems (btrfs, overlayfs) are not those of stat(2).
 fn file_in_locks(file: &OwnedFd) -> io::Result<String> {
@@ -99,15 +111,19 @@ fn device_of(mount: &str, mounts: &str) -> Option<String> {
     Some(format!("{:02x}:{:02x}", major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
 }
 
-/// Who holds a lock of this file, by a line of the list: `1: FLOCK  ADVISORY  WRITE 707 00:1c:9 0 EOF`.
-/// Whoever waits for one has an arrow behind the number.
+/// Who holds a lock of this file, by a line of the list.
 fn holder_in(line: &str, file: &str) -> Option<u32> {
+    held_in(line).filter(|(_, held)| *held == file).map(|(pid, _)| pid)
+}
+
+/// The holder and the file of a lock, by a line of the list:
+/// `1: FLOCK  ADVISORY  WRITE 707 00:1c:9 0 EOF`. Whoever waits for one has an arrow behind the number.
+fn held_in(line: &str) -> Option<(u32, &str)> {
     let mut words = line.split_whitespace().skip(1);
     if words.next()? != "FLOCK" {
         return None;
     }
-    let pid = words.nth(2)?.parse().ok()?;
-    (words.next()? == file).then_some(pid)
+    Some((words.nth(2)?.parse().ok()?, words.next()?))
 }
 
 #[cfg(test)]

@@ -178,7 +178,11 @@ mod tests {
 
     #[test]
     fn the_request_has_the_number_that_the_kernel_knows() {
+        // _IOWR(PIDFS_IOCTL_MAGIC, 11, 64 bytes), with the directions as most machines number them.
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+        assert_eq!(GET_INFO, 0xC040_FF0B);
         assert_eq!(std::mem::size_of::<Info>(), 64);
+        assert_eq!(std::mem::offset_of!(Info, exit_code), 60);
     }
 
     #[test]

@@ -348,8 +348,8 @@ fn processes_can_be_held() -> Result<(), Cause> {
         let said = format!("{call} fails, without which no process can be owned: {error}");
         let cause = Cause::new(Code::Unrecognised, said);
         match error {
-            // A sandbox, or a kernel before Linux 5.3: it will say the same the next time.
-            Errno::PERM | Errno::NOSYS | Errno::ACCESS => {
+            // A sandbox, or a kernel before Linux 5.4: it will say the same the next time.
+            Errno::PERM | Errno::NOSYS | Errno::ACCESS | Errno::INVAL => {
                 Cause { retry: RetryClass::Permanent, ..cause }
             }
             _ => cause,

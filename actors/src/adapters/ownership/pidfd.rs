@@ -138,7 +138,13 @@ fn exit_of(status: i32) -> Exit {
 pub(in crate::adapters) fn probe() -> Result<(), (&'static str, Errno)> {
     let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
     let us = us.map_err(|error| ("pidfd_open(2)", error))?;
-    signal_nothing(&us).map_err(|error| ("pidfd_send_signal(2)", error))
+    signal_nothing(&us).map_err(|error| ("pidfd_send_signal(2)", error))?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(us.as_fd()), options) {
+        // We are no child of ours.
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
+        Err(error) => Err(("waitid(2) for a pidfd", error)),
+    }
 }
 
 /// Asks whether a signal could be sent (kill(2), signal 0).

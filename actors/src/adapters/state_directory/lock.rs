@@ -10,9 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
-/// The pid namespace in which no process is hidden (`PROC_PID_INIT_INO` of Linux,
-/// `include/linux/proc_ns.h`).
-const OF_THE_WHOLE_MACHINE: &str = "pid:[4026531836]";
+use crate::adapters::proc_fs;
 
 /// Who holds a state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +65,7 @@ fn look(lock: &OwnedFd) -> io::Result<Holder> {
         return Ok(Holder::Process { pid });
     }
     // The list leaves out whoever is in no pid namespace of ours.
-    let namespace = fs::read_link("/proc/self/ns/pid")?;
-    if namespace.as_os_str() == OF_THE_WHOLE_MACHINE {
+    if proc_fs::is_in_first_pid_namespace()? {
         return Ok(Holder::Nobody);
     }
     let why = "processes outside this container cannot be seen".to_owned();

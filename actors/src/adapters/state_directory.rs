@@ -1,7 +1,8 @@
 //! The directory where a supervisor keeps what outlives it: one supervisor at a time.
 //!
 //! Whoever can write there decides what is adopted and what is killed, so a directory that others
-//! may write is not used, and links that lead elsewhere are not followed.
+//! may write is not used, and a link in its place, or in place of what is kept in it, is not followed.
+//! Of the directories above it nothing is asked, and links among them are followed.
 
 use std::fs;
 use std::io;

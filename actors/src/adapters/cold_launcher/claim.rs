@@ -114,18 +114,18 @@ impl Launch {
 pub(super) struct ColdClaim {
     launch: Arc<Launch>,
     /// Whether dropping it leaves nobody without an owner.
-    is_settled: AtomicBool,
+    is_disarmed: AtomicBool,
 }
 
 impl ColdClaim {
     /// A claim that sweeps when it is dropped.
     pub(super) fn armed(launch: Arc<Launch>) -> Self {
-        Self { launch, is_settled: AtomicBool::new(false) }
+        Self { launch, is_disarmed: AtomicBool::new(false) }
     }
 
     /// A claim to what somebody else started.
     pub(super) fn found(launch: Arc<Launch>) -> Self {
-        Self { launch, is_settled: AtomicBool::new(true) }
+        Self { launch, is_disarmed: AtomicBool::new(true) }
     }
 
     pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
@@ -155,14 +155,14 @@ impl Claim for ColdClaim {
     fn sweep_blocking(&self) -> Result<Proof, Doubt> {
         let swept = self.launch.sweep();
         // Who asked knows what is left, and need not wait for a second sweep.
-        self.is_settled.store(true, Ordering::Relaxed);
+        self.is_disarmed.store(true, Ordering::Relaxed);
         swept
     }
 
     fn release(&self) {
         self.launch.keep_record();
         self.launch.tree.dismiss_guardian();
-        self.is_settled.store(true, Ordering::Relaxed);
+        self.is_disarmed.store(true, Ordering::Relaxed);
     }
 
     fn deaths(&self) -> Box<dyn DeathSource> {
@@ -185,7 +185,7 @@ impl Claim for ColdClaim {
 
 impl Drop for ColdClaim {
     fn drop(&mut self) {
-        let is_over = self.launch.tree.is_swept() || self.is_settled.load(Ordering::Relaxed);
+        let is_over = self.launch.tree.is_swept() || self.is_disarmed.load(Ordering::Relaxed);
         if is_over {
             return;
         }

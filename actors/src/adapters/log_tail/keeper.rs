@@ -96,13 +96,17 @@ fn logs(directory: &Path, present: u64) -> io::Result<Vec<(Age, PathBuf)>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Age {
     /// It has a number that was not given yet: numbering has begun anew since, with a new journal.
-    Former(u64),
-    Ours(u64),
+    OfEarlierJournal(u64),
+    OfThisJournal(u64),
 }
 
 impl Age {
     fn of(launch: u64, present: u64) -> Self {
         // The next one may have been begun already.
-        if launch > present.saturating_add(1) { Self::Former(launch) } else { Self::Ours(launch) }
+        if launch > present.saturating_add(1) {
+            Self::OfEarlierJournal(launch)
+        } else {
+            Self::OfThisJournal(launch)
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat};
 use rustix::io::Errno;
 
 use crate::adapters::proc_fs;
@@ -74,7 +74,14 @@ fn look(lock: &OwnedFd) -> io::Result<Holder> {
 
 /// How the list names the lock that is held by this descriptor.
 pub(super) fn name_of(lock: &OwnedFd) -> io::Result<String> {
-    file_in_locks(lock)
+    // Below a changed root (chroot(2)) its mount may not be listed.
+    file_in_locks(lock).or_else(|_| name_by_stat(lock))
+}
+
+/// The same, where the numbers of stat(2) are those of the list.
+fn name_by_stat(file: &OwnedFd) -> io::Result<String> {
+    let stat = fstat(file)?;
+    Ok(format!("{:02x}:{:02x}:{}", major(stat.st_dev), minor(stat.st_dev), stat.st_ino))
 }
 
 /// The files that somebody holds a lock of, as the list names them. A lock is listed for as long as
@@ -149,5 +156,12 @@ mod tests {
         assert_eq!(device_of("2", mounts).as_deref(), Some("00:29"));
         assert_eq!(device_of("22", mounts).as_deref(), Some("fe:00"));
         assert_eq!(device_of("1", mounts), None);
+    }
+
+    #[test]
+    fn a_lock_is_named_alike_where_its_mount_is_not_listed() {
+        // The numbers of tmpfs are the same everywhere.
+        let file: OwnedFd = tempfile::tempfile_in("/dev/shm").unwrap().into();
+        assert_eq!(name_by_stat(&file).unwrap(), file_in_locks(&file).unwrap());
     }
 }

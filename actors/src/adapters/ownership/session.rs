@@ -318,9 +318,9 @@ impl<'a> Look<'a> {
 
 /// We, our parent, its parent, and so on, up to one that we may not look at (proc(5), `hidepid`).
 ///
-/// That one is another user's, or we could: it can be neither found nor signalled. Beyond it nobody of
-/// a launch of ours can be, who would be older than we are; and of another's only if that launch had
-/// started us by way of a program like sudo.
+/// That one is another user's, or hides itself: it shows no mark, and nobody finds it. Beyond it there is
+/// nobody of a launch of ours, who would be younger than we are; and of another's only if we were started
+/// out of that launch, by way of a program like sudo.
 pub(super) fn ourselves() -> Result<BTreeSet<u32>, ScanError> {
     let mut us = BTreeSet::new();
     let mut next = std::process::id();

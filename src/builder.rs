@@ -190,7 +190,7 @@ impl SupervisorBuilder {
         if let Err(fault) = can_be_listened_at(address)
             && let Some(problem) = address_problem(&config, &fault)
             // A vLLM that has the address can be adopted, though nobody else may have it any more.
-            && left_running(&config.state_dir, config.port).is_none()
+            && left_running(&config.state_dir, address).is_none()
         {
             return Err(ConfigError::of(problem).into());
         }

@@ -10,6 +10,7 @@ pub mod http_probe;
 pub mod journal;
 pub mod listener;
 pub mod log_tail;
+mod marks;
 pub mod nvml;
 pub mod orphans;
 mod ownership;

@@ -63,7 +63,7 @@ fn look_at(resolved: &Resolved) -> Vec<Check> {
 fn look_at_port(resolved: &Resolved, holder: Option<&Option<Holder>>) -> Result<String, Complaint> {
     let config = &resolved.config;
     let address = SocketAddr::new(config.host, config.port);
-    match (can_be_listened_at(address), left_running(&config.state_dir, config.port)) {
+    match (can_be_listened_at(address), left_running(&config.state_dir, address)) {
         (Ok(()), _) => Ok(format!("{address} is free")),
         (Err(_), Some(pid)) => Ok(match holder {
             Some(Some(Holder::Process { pid: supervisor })) => {

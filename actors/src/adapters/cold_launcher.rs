@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -15,14 +16,15 @@ use rustix::io::Errno;
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::listener::Members;
 use super::log_tail::LaunchLog;
+use super::marks::MARKER;
 use super::ownership::{Held, on_own_thread, probe};
 use super::proc_fs;
 use super::process_record::{ProcessRecord, RecordError, RecordFile};
-use super::process_tree::{MARKER, ProcessTree};
+use super::process_tree::ProcessTree;
 use super::scratch::{self, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
-use crate::domain::absence::{Proof, ScanError};
+use crate::domain::absence::{Obstacle, Proof, ScanError};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
 use crate::domain::spec::{ExitPolicy, ModelId};
@@ -37,7 +39,7 @@ mod search;
 pub use address::{AddressFault, can_be_listened_at};
 use claim::{ColdClaim, Launch, Start, Traces};
 pub use recipe::LaunchRecipe;
-use search::Lack;
+use search::{Reason, Sought};
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -48,9 +50,9 @@ pub fn fresh_marker_prefix() -> io::Result<String> {
     proc_fs::random_uuid()
 }
 
-/// The main process of a vLLM that an earlier supervisor left running with this port, by what it
+/// The main process of a vLLM that an earlier supervisor left running at this address, by what it
 /// has written in its state directory.
-pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
+pub fn left_running(state_directory: &Path, address: SocketAddr) -> Option<u32> {
     let record = match RecordFile::in_directory(state_directory).read() {
         Ok(record) => record?,
         Err(error) => {
@@ -59,8 +61,10 @@ pub fn left_running(state_directory: &Path, port: u16) -> Option<u32> {
         }
     };
     let boot_id = proc_fs::boot_id().ok()?;
-    let port = ["--port".to_owned(), port.to_string()];
-    if !record.settings.windows(2).any(|pair| pair == port) {
+    let has = |flag: &str, value: String| {
+        record.settings.windows(2).any(|pair| pair == [flag.to_owned(), value.clone()])
+    };
+    if !has("--host", address.ip().to_string()) || !has("--port", address.port().to_string()) {
         return None;
     }
     let (pid, start_time) = record.main.filter(|_| record.boot_id == boot_id)?;
@@ -208,9 +212,12 @@ impl ColdLauncher {
     fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
         let record = match self.record.read() {
             Ok(Some(record)) => record,
-            Ok(None) => return self.look_by_state(Lack::Missing),
+            Ok(None) => return self.look_by_state(Reason::NoRecord),
             Err(error) => return self.look_without_record(&error),
         };
+        if has_another_owner(&Sought::of_launch(&self.state, &record.marker)?)? {
+            return self.look_by_state(Reason::NoRecord);
+        }
         // Pids of another boot mean nothing; the marker is unique all the same.
         let boot_id = proc_fs::boot_id()?;
         let main = record.main.filter(|_| record.boot_id == boot_id);
@@ -219,9 +226,13 @@ impl ColdLauncher {
             launch.tree.begun_at(claimed);
         }
         let main_is_alive = launch.tree.main_is_alive();
-        if !main_is_alive && launch.tree.remaining_in_the_end()?.is_empty() {
-            launch.traces.remove();
-            return Ok(nothing());
+        if !main_is_alive {
+            let remaining = launch.tree.remaining_in_the_end();
+            if remaining.map_err(|error| self.with_a_way_out(error))?.is_empty() {
+                launch.traces.remove();
+                // An old record, restored from a backup, may stand for a launch after it.
+                return self.look_by_state(Reason::NoRecord);
+            }
         }
         self.guard_found(&record, &launch.tree);
         if main_is_alive {
@@ -246,7 +257,7 @@ impl ColdLauncher {
             return Err(ScanError::new(path, source));
         }
         tracing::error!(%error, path, "the record of an earlier launch cannot be read");
-        let found = self.look_by_state(Lack::Unreadable)?;
+        let found = self.look_by_state(Reason::UnreadableRecord)?;
         match found {
             Found::Nothing(_) => self.set_record_aside(),
             Found::Ready { .. } | Found::Remnant { .. } => {}
@@ -254,14 +265,25 @@ impl ColdLauncher {
         Ok(found)
     }
 
+    /// Of a process that may be a stranger's nobody can say more than whoever operates the machine.
+    fn with_a_way_out(&self, error: ScanError) -> ScanError {
+        if error.obstacle != Obstacle::Undecided {
+            return error;
+        }
+        let path = self.record.path();
+        let said = format!("{}, or remove {} if it is not", error.said, path.display());
+        ScanError { said, ..error }
+    }
+
     /// By what all launches of this directory carry: there may be more than one.
-    fn look_by_state(&self, lack: Lack) -> Result<Found, ScanError> {
-        let state = search::variables(&self.state, lack)?;
-        let all = ProcessTree::of_all(&state, None)?;
+    fn look_by_state(&self, reason: Reason) -> Result<Found, ScanError> {
+        let sought = Sought::of_state(&self.state, reason)?;
+        has_another_owner(&sought)?;
+        let all = ProcessTree::of_all(sought.marked(), None)?;
         if all.remaining_in_the_end()?.is_empty() {
             return Ok(nothing());
         }
-        let (marker, incarnation) = search::launch_of_any(&all.members()?, &state)?;
+        let (marker, incarnation) = sought.launch_of_any(&all.members()?)?;
         let record = ProcessRecord {
             boot_id: proc_fs::boot_id()?,
             incarnation,
@@ -271,7 +293,8 @@ impl ColdLauncher {
             settings: Vec::new(),
             scratch: None,
         };
-        let launch = self.launch(&record, ProcessTree::of_all(&state, Some(&record.marker))?);
+        let launch =
+            self.launch(&record, ProcessTree::of_all(sought.marked(), Some(&record.marker))?);
         launch.tree.members()?;
         self.guard_found(&record, &launch.tree);
         let claim = Arc::new(ColdClaim::found(launch));
@@ -295,6 +318,19 @@ impl ColdLauncher {
     }
 }
 
+/// Whether another supervisor, who is alive, owns some of it, which is left alone.
+fn has_another_owner(sought: &Sought) -> Result<bool, ScanError> {
+    let pids = sought.owned_by_another()?;
+    if !pids.is_empty() {
+        tracing::warn!(
+            ?pids,
+            "a vLLM of another supervisor, who is alive, is left alone: our state directory is a copy \
+             of that one's, or has taken its place"
+        );
+    }
+    Ok(!pids.is_empty())
+}
+
 fn nothing() -> Found {
     Proof::of(Ok(Vec::new())).map(Found::Nothing).expect("nothing is left where nothing is")
 }
@@ -305,8 +341,8 @@ fn processes_can_be_held() -> Result<(), Cause> {
         let said = format!("{call} fails, without which no process can be owned: {error}");
         let cause = Cause::new(Code::Unrecognised, said);
         match error {
-            // A sandbox, or a kernel before Linux 5.3: it will say the same the next time.
-            Errno::PERM | Errno::NOSYS | Errno::ACCESS => {
+            // A sandbox, or a kernel before Linux 5.4: it will say the same the next time.
+            Errno::PERM | Errno::NOSYS | Errno::ACCESS | Errno::INVAL => {
                 Cause { retry: RetryClass::Permanent, ..cause }
             }
             _ => cause,

@@ -35,11 +35,12 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use super::marks::MARKER;
 use super::ownership::{FileId, Older};
 use super::proc_fs;
-use super::process_tree::MARKER;
 
 mod clearing;
+mod files;
 mod looking;
 mod shared_memory;
 

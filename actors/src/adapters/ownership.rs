@@ -20,6 +20,7 @@ mod roster;
 mod segments;
 mod session;
 mod thread;
+mod undecided;
 mod watch;
 
 pub(super) use cgroup::Cgroup;
@@ -27,7 +28,7 @@ pub(super) use older::{FileId, Older, SharedFile};
 pub(super) use pidfd::{Held, probe};
 pub(super) use roster::{Member, Roster};
 pub(super) use segments::Segments;
-pub(super) use session::{Depth, Marked};
+pub(super) use session::{Depth, Marked, Session};
 pub(super) use thread::on_own_thread;
 pub(super) use watch::{Watched, watch};
 

@@ -103,10 +103,18 @@ pub(super) fn each_pid(mut visit: impl FnMut(u32)) -> Result<(), ScanError> {
 /// Whether all processes of the machine can be seen here: we are in its first pid namespace, and
 /// `/proc` hides nobody (proc(5), `hidepid`).
 pub(super) fn shows_everybody() -> bool {
-    // The kernel gives this number to the first one (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
-    let is_first = fs::read_link("/proc/self/ns/pid")
-        .is_ok_and(|namespace| namespace.as_os_str() == "pid:[4026531836]");
-    is_first && fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| !hides_some(&mounts))
+    is_in_first_pid_namespace().unwrap_or(false)
+        && fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| !hides_some(&mounts))
+}
+
+/// Whether we are in the pid namespace that encloses all others.
+///
+/// # Errors
+///
+/// What the system said.
+pub(super) fn is_in_first_pid_namespace() -> io::Result<bool> {
+    // The kernel gives this number to it (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+    Ok(fs::read_link("/proc/self/ns/pid")?.as_os_str() == "pid:[4026531836]")
 }
 
 /// Whether a mount at `/proc` in this list (`/proc/self/mountinfo`) hides processes.
@@ -201,6 +209,13 @@ pub(super) fn owner(pid: u32) -> Result<Option<u32>, ScanError> {
     use std::os::unix::fs::MetadataExt;
     let path = format!("/proc/{pid}");
     of_process(fs::metadata(&path).map(|metadata| metadata.uid()), &path)
+}
+
+/// Whether another user runs it, who has not got it from us. The directory itself tells, whatever its
+/// process hides (Linux, `fs/proc/base.c`, `task_dump_owner`), and with `hidepid=1` as well.
+pub(super) fn is_of_another_user(pid: u32) -> Result<bool, ScanError> {
+    let us = rustix::process::geteuid().as_raw();
+    Ok(owner(pid)?.is_none_or(|owner| owner != us))
 }
 
 /// Names this boot of the machine: a pid and start time from another one mean nothing.

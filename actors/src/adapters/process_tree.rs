@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use super::guardian::Guardian;
+use super::marks::MARKER;
 use super::ownership::{
     Cgroup, Depth, Held, Marked, Older, Ownership, Roster, Segments, Spare, Watched, watch,
 };
@@ -27,9 +28,6 @@ mod waiting;
 
 use reserve::Reserve;
 use waiting::wait_for_one;
-
-/// The variable that marks a launch.
-pub(super) const MARKER: &str = "VLLMD_INSTANCE";
 
 /// How long the resource tracker of Python's `multiprocessing` may take to remove the shared memory
 /// of those it outlived. It ends by itself; killed, it would leave to us what nobody has mapped.
@@ -82,15 +80,14 @@ impl ProcessTree {
         Ok(tree)
     }
 
-    /// All launches that carry one of these variables (`NAME=value`), one of which may be known to
-    /// have this marker, for whoever cannot know how many there are.
+    /// All launches that are marked so, one of which may be known to have this marker, for whoever
+    /// cannot know how many there are.
     ///
     /// # Errors
     ///
     /// What could not be looked at.
-    pub(super) fn of_all(variables: &[Vec<u8>], marker: Option<&str>) -> Result<Self, ScanError> {
+    pub(super) fn of_all(marked: Marked, marker: Option<&str>) -> Result<Self, ScanError> {
         let cgroup = marker.map_or(Ok(None), Cgroup::find)?;
-        let marked = Marked::by_any(variables.to_vec());
         Self::new(Ownership::by(cgroup, marked), Segments::default())
     }
 

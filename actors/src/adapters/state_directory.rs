@@ -1,7 +1,8 @@
 //! The directory where a supervisor keeps what outlives it: one supervisor at a time.
 //!
 //! Whoever can write there decides what is adopted and what is killed, so a directory that others
-//! may write is not used, and links that lead elsewhere are not followed.
+//! may write is not used, and a link in its place, or in place of what is kept in it, is not followed.
+//! Of the directories above it nothing is asked, and links among them are followed.
 
 use std::fs;
 use std::io;
@@ -9,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, Mode, OFlags, Stat, accessat, fstat, mkdirat, openat, stat,
@@ -24,7 +25,7 @@ mod identity;
 mod lock;
 
 pub use held::HeldDirectory;
-use identity::Identity;
+pub(super) use identity::Identity;
 pub use lock::Holder;
 
 /// Where in a state directory vLLM's output is kept.
@@ -126,19 +127,34 @@ impl StateDirectory {
         &self.present
     }
 
-    /// What no other state directory has, and this one keeps.
-    pub(super) fn id(&self) -> String {
-        self.identity().id
+    /// By what it is known.
+    pub(super) fn identity(&self) -> Identity {
+        self.hold().identity.clone()
     }
 
-    /// Whether it had no number of its own before we came: what an earlier supervisor left is not
-    /// known by it then.
-    pub(super) fn is_new(&self) -> bool {
-        self.identity().is_new
+    /// The name of our lock in `/proc/locks`, which no other lock has while we live.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(super) fn lock_name(&self) -> io::Result<String> {
+        lock::name_of(&self.hold().lock)
     }
 
-    fn identity(&self) -> Identity {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner).identity.clone()
+    /// The names of all locks of flock(2) that are held there, ours apart: among them is that of each
+    /// supervisor that lives, wherever its directory is by now.
+    ///
+    /// # Errors
+    ///
+    /// What the system said: somebody may hold one.
+    pub(super) fn other_locks(&self) -> io::Result<Vec<String>> {
+        let (ours, mut all) = (self.lock_name()?, lock::all_held()?);
+        all.retain(|lock| *lock != ours);
+        Ok(all)
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where vLLM's output of a launch is.
@@ -157,7 +173,7 @@ impl StateDirectory {
             path: self.path.clone(),
             source: error.into(),
         };
-        let mut held = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.hold();
         let directory = self.present.now();
         let ours = fstat(&directory).map_err(unusable)?;
         match stat(self.path.as_os_str().as_bytes()) {
@@ -373,7 +389,10 @@ mod tests {
         assert!(path.join("logs").is_dir());
         let second = StateDirectory::open(&path).unwrap_err();
         assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
-        assert_eq!(fs::read_to_string(path.join("id")).unwrap().trim(), state.id());
+        assert_eq!(
+            fs::read_to_string(path.join("id")).unwrap().lines().next(),
+            Some(&*state.identity().id)
+        );
     }
 
     #[test]
@@ -412,11 +431,7 @@ mod tests {
     #[test]
     fn a_number_is_kept_unless_it_cannot_be_understood() {
         let directory = tempfile::tempdir().unwrap();
-        let id = || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = openat(CWD, directory.path(), flags, Mode::empty()).unwrap();
-            Identity::of(&fd, None)
-        };
+        let id = || identity_in(directory.path());
         let first = id().unwrap();
         assert!(first.is_new);
         assert_eq!(id(), Ok(Identity { is_new: false, ..first.clone() }));
@@ -425,5 +440,45 @@ mod tests {
         fs::remove_file(directory.path().join("id")).unwrap();
         symlink("/dev/zero", directory.path().join("id")).unwrap();
         assert_eq!(id(), Err(Errno::LOOP));
+    }
+
+    fn identity_in(path: &Path) -> Result<Identity, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Identity::of(&openat(CWD, path, flags, Mode::empty()).unwrap(), None)
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_keeps_its_number_and_a_copy_gets_its_own() {
+        let parent = tempfile::tempdir().unwrap();
+        let [first, moved, copy] = ["first", "moved", "copy"].map(|it| parent.path().join(it));
+        fs::create_dir(&first).unwrap();
+        let number = identity_in(&first).unwrap().id;
+        fs::rename(&first, &moved).unwrap();
+        let known = Identity { id: number.clone(), is_new: false, former: None };
+        assert_eq!(identity_in(&moved), Ok(known.clone()));
+
+        fs::create_dir(&copy).unwrap();
+        fs::copy(moved.join("id"), copy.join("id")).unwrap();
+        let own = identity_in(&copy).unwrap();
+        assert!(own.is_new && own.id != number);
+        assert_eq!(own.former, Some(number.clone()));
+        assert_eq!(identity_in(&copy), Ok(Identity { id: own.id, is_new: false, former: None }));
+        assert_eq!(identity_in(&moved), Ok(known.clone()));
+
+        // As it was written before it was said where.
+        fs::write(moved.join("id"), format!("{number}\n")).unwrap();
+        assert_eq!(identity_in(&moved), Ok(known));
+    }
+
+    #[test]
+    fn the_lock_of_another_is_seen_though_its_directory_was_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let [ours, other] = ["ours", "other"].map(|it| parent.path().join(it));
+        let (ours, held) =
+            (StateDirectory::open(&ours).unwrap(), StateDirectory::open(&other).unwrap());
+        fs::remove_dir_all(&other).unwrap();
+        let locks = ours.other_locks().unwrap();
+        assert!(locks.contains(&held.lock_name().unwrap()), "{locks:?}");
+        assert!(!locks.contains(&ours.lock_name().unwrap()), "{locks:?}");
     }
 }

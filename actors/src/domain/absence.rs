@@ -7,7 +7,10 @@ use thiserror::Error;
 
 /// Something could not be looked at, so whatever it would have shown may exist.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("cannot look at {looked_at}: {said}")]
+#[error("{}{looked_at}: {said}", match obstacle {
+    Obstacle::Refused | Obstacle::Failed => "cannot look at ",
+    Obstacle::Undecided => "",
+})]
 pub struct ScanError {
     /// What was looked at: a path, or the name of a system call.
     pub looked_at: String,
@@ -25,6 +28,8 @@ pub enum Obstacle {
     Refused,
     /// It failed: no descriptor or memory was free, a disk is broken, a kernel is different.
     Failed,
+    /// It was seen, and nothing shows whether it belongs to the launch.
+    Undecided,
 }
 
 impl ScanError {
@@ -37,6 +42,11 @@ impl ScanError {
     /// The same, of what we may not look at.
     pub fn refused(looked_at: impl Into<String>, said: &impl fmt::Display) -> Self {
         Self { obstacle: Obstacle::Refused, ..Self::new(looked_at, said) }
+    }
+
+    /// The same, of what was seen, and may belong or not: who it is, and why that cannot be told.
+    pub fn undecided(looked_at: impl Into<String>, said: &impl fmt::Display) -> Self {
+        Self { obstacle: Obstacle::Undecided, ..Self::new(looked_at, said) }
     }
 }
 
@@ -130,5 +140,7 @@ mod tests {
         assert_eq!(said, "process 7 (python), shared memory /dev/shm/psm_1 left");
         let unseen = Doubt::Unseen(ScanError::new("/proc", &"Too many open files"));
         assert_eq!(unseen.to_string(), "cannot look at /proc: Too many open files");
+        let undecided = ScanError::undecided("process 7 (sleep)", &"nobody knows whose it is");
+        assert_eq!(undecided.to_string(), "process 7 (sleep): nobody knows whose it is");
     }
 }

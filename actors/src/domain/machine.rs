@@ -16,8 +16,8 @@ use crate::domain::report::Work;
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running, Silence, Stage,
-    Starting, State, Stopping, Then, Unknown, Word,
+    Announcement, Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running,
+    Silence, Stage, Starting, State, Stopping, Then, Unknown,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
@@ -267,7 +267,7 @@ impl Turn<'_> {
             loss: None,
             progress: None,
             misses: 0,
-            word: Word::Awaited,
+            announcement: Announcement::Awaited,
             last_failure: None,
         })
     }

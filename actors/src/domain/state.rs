@@ -163,7 +163,7 @@ pub struct Starting {
     /// Checks in a row that reached the server and did not find the model there.
     pub misses: u32,
     /// Whether the server has said that it listens.
-    pub word: Word,
+    pub announcement: Announcement,
     /// What the last check saw.
     pub last_failure: Option<Box<HealthFailure>>,
 }
@@ -181,11 +181,11 @@ pub enum Origin {
 
 /// Whether a server has said that it listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum Announcement {
     /// Not yet.
     Awaited,
     /// It listens, or is about to.
-    Listens,
+    Made,
 }
 
 /// Whether a launch has written anything yet.

@@ -24,12 +24,12 @@ pub(super) struct Publisher {
     journal: Arc<dyn Journal>,
     events: broadcast::Sender<Arc<Event>>,
     snapshots: watch::Sender<Snapshot>,
-    book: Mutex<Book>,
+    published: Mutex<Published>,
 }
 
 /// Under one lock, so that everybody hears events in the order of their numbers.
 #[derive(Debug)]
-struct Book {
+struct Published {
     /// The number of the last event.
     sequence: Sequence,
     /// Actors that are told.
@@ -45,8 +45,8 @@ impl Publisher {
         snapshots: watch::Sender<Snapshot>,
         sequence: Sequence,
     ) -> Self {
-        let book = Mutex::new(Book { sequence, subscribers: Vec::new(), last: None });
-        Self { journal, events, snapshots, book }
+        let published = Mutex::new(Published { sequence, subscribers: Vec::new(), last: None });
+        Self { journal, events, snapshots, published }
     }
 
     pub(super) fn journal(&self) -> &Arc<dyn Journal> {
@@ -54,48 +54,48 @@ impl Publisher {
     }
 
     pub(super) fn subscribe(&self, subscriber: DerivedActorRef<Arc<Event>>) {
-        self.book().subscribers.push(subscriber);
+        self.published().subscribers.push(subscriber);
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of the last event.
     pub(super) fn sequence(&self) -> Sequence {
-        self.book().sequence
+        self.published().sequence
     }
 
     /// Publishes what happened and what is now so, made for the number of the last event.
     pub(super) fn publish(&self, events: Vec<Event>, present: impl FnOnce(Sequence) -> Snapshot) {
-        let mut book = self.book();
+        let mut published = self.published();
         let events: Vec<_> = events.into_iter().map(|event| self.journal.event(event)).collect();
         if let Some(event) = events.last() {
-            book.sequence = event.sequence;
+            published.sequence = event.sequence;
         }
-        self.snapshots.send_replace(present(book.sequence));
+        self.snapshots.send_replace(present(published.sequence));
         for event in events {
-            self.tell(&mut book, event);
+            self.tell(&mut published, event);
         }
     }
 
     /// Publishes the last present, and keeps the last event until nobody can tell another.
     pub(super) fn conclude(&self, last: Event, present: impl FnOnce(Sequence) -> Snapshot) {
-        let mut book = self.book();
-        book.last = Some(last);
-        self.snapshots.send_replace(present(book.sequence));
+        let mut published = self.published();
+        published.last = Some(last);
+        self.snapshots.send_replace(present(published.sequence));
     }
 
     /// Publishes an event that changes nothing but the history.
-    fn add(&self, book: &mut Book, event: Arc<Event>) {
-        book.sequence = event.sequence;
+    fn add(&self, published: &mut Published, event: Arc<Event>) {
+        published.sequence = event.sequence;
         self.snapshots.send_modify(|present| present.sequence = event.sequence);
-        self.tell(book, event);
+        self.tell(published, event);
     }
 
-    fn tell(&self, book: &mut Book, event: Arc<Event>) {
+    fn tell(&self, published: &mut Published, event: Arc<Event>) {
         log(&event);
-        book.subscribers.retain(|actor| is_told(actor, &event));
+        published.subscribers.retain(|actor| is_told(actor, &event));
         // No subscriber is no error: the journal has it.
         drop(self.events.send(event));
     }
@@ -103,18 +103,18 @@ impl Publisher {
 
 impl OrphanLog for Publisher {
     fn orphaned(&self, ended: &Orphaned) {
-        let mut book = self.book();
+        let mut published = self.published();
         let event = self.journal.orphaned(ended);
-        self.add(&mut book, event);
+        self.add(&mut published, event);
     }
 }
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        let mut book = self.book();
-        if let Some(last) = book.last.take() {
+        let mut published = self.published();
+        if let Some(last) = published.last.take() {
             let last = self.journal.event(last);
-            self.add(&mut book, last);
+            self.add(&mut published, last);
         }
     }
 }

@@ -18,13 +18,13 @@ use crate::testing::process::ScriptedProcess;
 /// of its own that is alive.
 #[derive(Debug)]
 pub struct ScriptedLauncher {
-    book: Arc<Mutex<Book>>,
+    world: Arc<Mutex<World>>,
     search: watch::Sender<Search>,
 }
 
 /// What is known of the launches.
 #[derive(Debug, Default)]
-struct Book {
+struct World {
     /// Those of earlier supervisors first.
     processes: Vec<ScriptedProcess>,
     launches: Vec<Incarnation>,
@@ -52,34 +52,34 @@ enum Search {
 
 impl Default for ScriptedLauncher {
     fn default() -> Self {
-        Self { book: Arc::default(), search: watch::Sender::new(Search::Answered) }
+        Self { world: Arc::default(), search: watch::Sender::new(Search::Answered) }
     }
 }
 
 impl ScriptedLauncher {
     /// A process that an earlier supervisor left running.
     pub fn leave(&self, incarnation: Incarnation, model: ModelId) -> ScriptedProcess {
-        self.book().begin(incarnation, model)
+        self.world().begin(incarnation, model)
     }
 
     /// The next launch fails; several failures queue up.
     pub fn refuse_next(&self, cause: Cause) {
-        self.book().mishaps.push_back(Mishap::Refusal(cause));
+        self.world().mishaps.push_back(Mishap::Refusal(cause));
     }
 
     /// The next launch takes until its process may start; it queues up with the failures.
     pub fn hold_next_start(&self) {
-        self.book().mishaps.push_back(Mishap::HeldStart);
+        self.world().mishaps.push_back(Mishap::HeldStart);
     }
 
     /// The next launch fails after it was begun; it queues up with the failures.
     pub fn fail_next_start(&self, cause: Cause) {
-        self.book().mishaps.push_back(Mishap::FailedStart(cause));
+        self.world().mishaps.push_back(Mishap::FailedStart(cause));
     }
 
     /// The next launch panics; it queues up with the failures.
     pub fn panic_next(&self) {
-        self.book().mishaps.push_back(Mishap::Panic);
+        self.world().mishaps.push_back(Mishap::Panic);
     }
 
     /// Whoever searches waits for [`Self::answer_searches`].
@@ -99,7 +99,7 @@ impl ScriptedLauncher {
 
     /// The launches that were asked for, those that failed included.
     pub fn launches(&self) -> Vec<Incarnation> {
-        self.book().launches.clone()
+        self.world().launches.clone()
     }
 
     /// The process that began last.
@@ -108,40 +108,40 @@ impl ScriptedLauncher {
     ///
     /// When there has been none.
     pub fn last(&self) -> ScriptedProcess {
-        self.book().processes.last().expect("nothing has been launched").clone()
+        self.world().processes.last().expect("nothing has been launched").clone()
     }
 
     /// How many processes are alive, wholly or in part.
     pub fn alive(&self) -> usize {
-        self.book().alive()
+        self.world().alive()
     }
 
     /// How many have been alive at the same time, at most.
     pub fn most_alive(&self) -> usize {
-        self.book().most_alive
+        self.world().most_alive
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        open(&self.book)
+    fn world(&self) -> MutexGuard<'_, World> {
+        open(&self.world)
     }
 }
 
 impl Launcher for ScriptedLauncher {
     fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
         let mishap = {
-            let mut book = self.book();
-            book.launches.push(incarnation);
-            book.mishaps.pop_front()
+            let mut world = self.world();
+            world.launches.push(incarnation);
+            world.mishaps.pop_front()
         };
         match mishap {
-            None => Ok(Arc::new(self.book().begin(incarnation, model.clone()))),
+            None => Ok(Arc::new(self.world().begin(incarnation, model.clone()))),
             Some(Mishap::HeldStart) => {
-                let process = self.book().begin(incarnation, model.clone());
+                let process = self.world().begin(incarnation, model.clone());
                 process.hold_start();
                 Ok(Arc::new(process))
             }
             Some(Mishap::FailedStart(cause)) => {
-                let process = self.book().begin(incarnation, model.clone());
+                let process = self.world().begin(incarnation, model.clone());
                 process.fail_start(cause);
                 Ok(Arc::new(process))
             }
@@ -151,12 +151,12 @@ impl Launcher for ScriptedLauncher {
     }
 
     fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {
-        let (book, model) = (Arc::clone(&self.book), model.clone());
+        let (world, model) = (Arc::clone(&self.world), model.clone());
         let mut search = self.search.subscribe();
         Box::pin(async move {
             match search.wait_for(|search| *search != Search::Held).await.map(|it| it.clone()) {
                 Ok(Search::Failed(error)) => Err(error),
-                Ok(Search::Answered | Search::Held) => Ok(open(&book).find(&model)),
+                Ok(Search::Answered | Search::Held) => Ok(open(&world).find(&model)),
                 // The launcher is gone, and with it whoever could answer.
                 Err(_) => std::future::pending().await,
             }
@@ -164,11 +164,11 @@ impl Launcher for ScriptedLauncher {
     }
 }
 
-fn open(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
+fn open(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Book {
+impl World {
     fn begin(&mut self, incarnation: Incarnation, model: ModelId) -> ScriptedProcess {
         let process = ScriptedProcess::begin(self.processes.len(), incarnation, model);
         self.processes.push(process.clone());

@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::ownership::on_own_thread;
-use crate::adapters::process_record::{ProcessRecord, RecordFile};
+use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
 use crate::adapters::process_tree::{ProcessTree, StartError};
 use crate::adapters::state_directory::StateDirectory;
 use crate::adapters::{scratch, system_error};
@@ -74,16 +74,21 @@ impl Launch {
         Ok(pid)
     }
 
-    /// Writes the record again if somebody has removed it, or the whole directory: vLLM outlives us.
+    /// Writes the record again if it is not there as it was written, be it that it was removed, with
+    /// the whole directory, or replaced by another or spoiled: vLLM outlives us.
     fn keep_record(&self) {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(record) = &*written else { return };
-        if !matches!(self.traces.record.read(), Ok(None)) {
-            return;
-        }
-        tracing::warn!("the record of the running vLLM was removed; it is written again");
+        let file = &self.traces.record;
+        let aside = match file.read() {
+            Ok(Some(there)) if there == *record => return,
+            // A directory could not be replaced.
+            Err(RecordError::NotAFile) => file.set_aside().map(drop),
+            Ok(_) | Err(_) => Ok(()),
+        };
+        tracing::warn!("the record of the running vLLM was lost; it is written again");
         let restored = self.state.restore().map_err(io::Error::other);
-        if let Err(error) = restored.and_then(|()| self.traces.record.write(record)) {
+        if let Err(error) = restored.and(aside).and_then(|()| file.write(record)) {
             tracing::error!(%error, "the next supervisor has to search for vLLM");
         }
     }
@@ -109,18 +114,18 @@ impl Launch {
 pub(super) struct ColdClaim {
     launch: Arc<Launch>,
     /// Whether dropping it leaves nobody without an owner.
-    is_settled: AtomicBool,
+    is_disarmed: AtomicBool,
 }
 
 impl ColdClaim {
     /// A claim that sweeps when it is dropped.
     pub(super) fn armed(launch: Arc<Launch>) -> Self {
-        Self { launch, is_settled: AtomicBool::new(false) }
+        Self { launch, is_disarmed: AtomicBool::new(false) }
     }
 
     /// A claim to what somebody else started.
     pub(super) fn found(launch: Arc<Launch>) -> Self {
-        Self { launch, is_settled: AtomicBool::new(true) }
+        Self { launch, is_disarmed: AtomicBool::new(true) }
     }
 
     pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
@@ -150,14 +155,14 @@ impl Claim for ColdClaim {
     fn sweep_blocking(&self) -> Result<Proof, Doubt> {
         let swept = self.launch.sweep();
         // Who asked knows what is left, and need not wait for a second sweep.
-        self.is_settled.store(true, Ordering::Relaxed);
+        self.is_disarmed.store(true, Ordering::Relaxed);
         swept
     }
 
     fn release(&self) {
         self.launch.keep_record();
         self.launch.tree.dismiss_guardian();
-        self.is_settled.store(true, Ordering::Relaxed);
+        self.is_disarmed.store(true, Ordering::Relaxed);
     }
 
     fn deaths(&self) -> Box<dyn DeathSource> {
@@ -180,7 +185,7 @@ impl Claim for ColdClaim {
 
 impl Drop for ColdClaim {
     fn drop(&mut self) {
-        let is_over = self.launch.tree.is_swept() || self.is_settled.load(Ordering::Relaxed);
+        let is_over = self.launch.tree.is_swept() || self.is_disarmed.load(Ordering::Relaxed);
         if is_over {
             return;
         }

@@ -198,6 +198,18 @@ async fn a_port_that_somebody_holds_is_vlm_005_and_nothing_is_started() {
 }
 
 #[tokio::test]
+async fn what_is_left_running_is_known_by_its_whole_address() {
+    let mut stage = Stage::set();
+    let words = ["--host", "127.0.0.2", "--port", "8000"];
+    stage.recipe.after_model = words.map(str::to_owned).to_vec();
+    let process = stage.launch("exec sleep 600").await;
+    let left = |address: &str| left_running(stage.state.path(), address.parse().unwrap());
+    assert_eq!(left("127.0.0.2:8000"), Some(process.pid()));
+    assert_eq!(left("127.0.0.1:8000"), None);
+    assert_eq!(left("127.0.0.2:8001"), None);
+}
+
+#[tokio::test]
 async fn a_launch_that_fails_does_not_forget_the_one_before() {
     let mut stage = Stage::set();
     let process = stage.launch("exec sleep 600").await;

@@ -6,11 +6,11 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, StatxFlags, openat, readlinkat_raw, statx};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, read};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::super::ownership::FileId;
+use super::super::ownership::Session;
 use super::{Orders, written};
 
 /// A process, as far as it matters here.
@@ -21,13 +21,15 @@ pub(super) struct Row {
     session: u32,
     pub(super) start_time: u64,
     pub(super) is_member: bool,
+    /// It only waits to be reaped.
+    has_ended: bool,
 }
 
 /// `/proc/<pid>/<file>`, on the stack.
-struct ProcPath([u8; 48]);
+pub(super) struct ProcPath([u8; 48]);
 
 impl ProcPath {
-    fn new(pid: u32, file: &[u8]) -> Self {
+    pub(super) fn new(pid: u32, file: &[u8]) -> Self {
         let mut path = [0; 48];
         let digits = digits(pid);
         let parts: [&[u8]; 4] = [b"/proc/", trimmed(&digits), b"/", file];
@@ -38,17 +40,17 @@ impl ProcPath {
         Self(path)
     }
 
-    fn open(&self) -> Result<OwnedFd, Errno> {
+    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
         self.open_with(OFlags::RDONLY | OFlags::CLOEXEC)
     }
 
-    fn open_with(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_with(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = CStr::from_bytes_until_nul(&self.0).map_err(|_| Errno::INVAL)?;
         openat(CWD, path, flags, Mode::empty())
     }
 }
 
-fn digits(mut number: u32) -> [u8; 10] {
+pub(super) fn digits(mut number: u32) -> [u8; 10] {
     let mut digits = [b'0'; 10];
     for digit in digits.iter_mut().rev() {
         *digit = b'0'.wrapping_add((number % 10) as u8);
@@ -57,7 +59,7 @@ fn digits(mut number: u32) -> [u8; 10] {
     digits
 }
 
-fn trimmed(digits: &[u8]) -> &[u8] {
+pub(super) fn trimmed(digits: &[u8]) -> &[u8] {
     let zeros = digits.iter().take(digits.len().saturating_sub(1)).take_while(|it| **it == b'0');
     digits.get(zeros.count()..).unwrap_or_default()
 }
@@ -83,12 +85,12 @@ fn start_of<'a>(pid: u32, file: &[u8], buffer: &'a mut [u8]) -> Result<Option<&'
 
 /// Opening the file of one that is gone says the first, reading it the second. Whatever else is said
 /// means that somebody may live there.
-fn is_absence(error: Errno) -> bool {
+pub(super) fn is_absence(error: Errno) -> bool {
     matches!(error, Errno::NOENT | Errno::SRCH)
 }
 
 /// It belongs to somebody else.
-fn is_refusal(error: Errno) -> bool {
+pub(super) fn is_refusal(error: Errno) -> bool {
     matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
@@ -96,7 +98,7 @@ pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len().max(1)).any(|window| window == part)
 }
 
-fn number(text: &[u8]) -> u64 {
+pub(super) fn number(text: &[u8]) -> u64 {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
     digits.fold(0_u64, |sum, digit| {
         sum.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')))
@@ -111,18 +113,21 @@ pub(super) fn stat_field(stat: &[u8], field: usize) -> Option<&[u8]> {
     fields.split(|byte| *byte == b' ').nth(field.checked_sub(3)?)
 }
 
-/// Its row; none if it has ended. One whose first thread has ended alone shows the letter of a zombie,
-/// and runs.
-pub(super) fn row_of(pid: u32) -> Result<Option<Row>, Errno> {
+/// Its row; none if it has ended.
+fn row_of(pid: u32) -> Result<Option<Row>, Errno> {
+    Ok(row_of_any(pid)?.filter(|row| !row.has_ended))
+}
+
+/// Its row, dead or alive. One whose first thread has ended alone shows the letter of a zombie, and
+/// runs.
+fn row_of_any(pid: u32) -> Result<Option<Row>, Errno> {
     let mut buffer = [0; 1024];
     let Some(stat) = start_of(pid, b"stat", &mut buffer)? else { return Ok(None) };
     let field = |field| stat_field(stat, field).ok_or(Errno::INVAL);
     let small = |at| u32::try_from(number(field(at)?)).map_err(|_| Errno::INVAL);
-    if matches!(field(3)?, b"Z" | b"X") && small(20)? <= 1 {
-        return Ok(None);
-    }
+    let has_ended = matches!(field(3)?, b"Z" | b"X") && small(20)? <= 1;
     let (parent, session, start_time) = (small(4)?, small(6)?, number(field(22)?));
-    Ok(Some(Row { pid, parent, session, start_time, is_member: false }))
+    Ok(Some(Row { pid, parent, session, start_time, is_member: false, has_ended }))
 }
 
 /// Holds the process of this row, and no other.
@@ -149,7 +154,7 @@ pub(super) fn each_process(visit: impl FnMut(u32)) -> Result<(), Errno> {
 }
 
 /// Calls for every entry whose name is a number.
-fn each_number(directory: OwnedFd, mut visit: impl FnMut(u32)) -> Result<(), Errno> {
+pub(super) fn each_number(directory: OwnedFd, mut visit: impl FnMut(u32)) -> Result<(), Errno> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut entries = RawDir::new(directory, &mut buffer);
     while let Some(entry) = entries.next() {
@@ -176,7 +181,9 @@ pub(super) struct Look {
 pub(super) fn look(orders: &mut Orders) -> Look {
     let mut rows = std::mem::take(&mut orders.rows);
     let me = rustix::process::getpid().as_raw_pid().cast_unsigned();
-    let (mut used, mut is_whole) = (0_usize, true);
+    let session = session_of(orders);
+    let (mut used, mut is_whole) = (0_usize, session.is_ok());
+    let session = session.unwrap_or(Session::Nobodys);
     let looked = each_process(|pid| {
         let row = match row_of(pid) {
             Ok(row) => row.filter(|_| pid != me),
@@ -187,10 +194,8 @@ pub(super) fn look(orders: &mut Orders) -> Look {
             }
         };
         let Some(mut row) = row else { return };
-        let is_member = match is_noted(orders, row) {
-            Ok(false) => carries_marker(orders, pid),
-            noted => noted,
-        };
+        let is_member =
+            if is_noted(orders, session, row) { Ok(true) } else { carries_marker(orders, pid) };
         is_whole &= is_member.is_ok();
         row.is_member = is_member.unwrap_or_default();
         if let Some(slot) = rows.get_mut(used) {
@@ -198,25 +203,50 @@ pub(super) fn look(orders: &mut Orders) -> Look {
             used = used.saturating_add(1);
         }
     });
-    mark_descendants(rows.get_mut(..used).unwrap_or_default());
+    let seen = rows.get_mut(..used).unwrap_or_default();
+    mark_descendants(seen);
+    mark_leaderless(orders, session, seen);
     orders.rows = rows;
     Look { used, is_whole: is_whole && looked.is_ok() }
 }
 
-/// Named by the supervisor, or in the session of the main process.
-fn is_noted(orders: &Orders, row: Row) -> Result<bool, Errno> {
+/// Pid and start time of the main process; zeros if none was named.
+fn main_of(orders: &Orders) -> (u64, u64) {
+    written(&orders.notes().processes).next().unwrap_or_default()
+}
+
+/// As the supervisor tells it (`ownership/session.rs`), except that a doubt kills nobody.
+fn session_of(orders: &Orders) -> Result<Session, Errno> {
+    let (pid, start_time) = main_of(orders);
+    let number = u32::try_from(pid).unwrap_or_default();
+    if number == 0 {
+        return Ok(Session::Nobodys);
+    }
+    match row_of_any(number) {
+        Ok(None) => Ok(Session::Leaderless(number)),
+        Ok(Some(leader)) if leader.start_time == start_time => Ok(Session::Led(number)),
+        Ok(Some(_)) => Ok(Session::Nobodys),
+        Err(error) if is_refusal(error) => Ok(Session::Nobodys),
+        Err(error) => Err(error),
+    }
+}
+
+/// Named by the supervisor, or in the session that the main process leads.
+fn is_noted(orders: &Orders, session: Session, row: Row) -> bool {
     let mut noted = written(&orders.notes().processes);
-    let main = noted.clone().next().unwrap_or_default();
-    if noted.any(|it| it == (u64::from(row.pid), row.start_time)) {
-        return Ok(true);
+    noted.any(|it| it == (u64::from(row.pid), row.start_time))
+        || (session == Session::Led(row.session) && row.start_time >= main_of(orders).1)
+}
+
+/// Whoever is with a member in the session of a main process that has ended is one too.
+fn mark_leaderless(orders: &Orders, session: Session, rows: &mut [Row]) {
+    let began = main_of(orders).1;
+    let is_inside =
+        |row: &Row| session == Session::Leaderless(row.session) && row.start_time >= began;
+    if rows.iter().any(|row| row.is_member && is_inside(row)) {
+        rows.iter_mut().filter(|row| is_inside(row)).for_each(|row| row.is_member = true);
+        mark_descendants(rows);
     }
-    if main.0 == 0 || u64::from(row.session) != main.0 || row.start_time < main.1 {
-        return Ok(false);
-    }
-    // The session's number is ours while anybody is in it. Whoever took it over heads it himself,
-    // and began at another time than the main process.
-    let head = row_of(row.session)?;
-    Ok(head.is_none_or(|head| head.start_time == main.1 && main.1 != 0))
 }
 
 /// Whether the marker stands in its environment, which may be of any length.
@@ -268,121 +298,4 @@ fn mark_descendants(rows: &mut [Row]) {
             return;
         }
     }
-}
-
-/// What came of looking into a process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Glance {
-    Seen,
-    /// It has ended.
-    Gone,
-    /// It belongs to somebody else.
-    Refused,
-}
-
-fn glance(looked: Result<(), Errno>) -> Result<Glance, Errno> {
-    match looked {
-        Ok(()) => Ok(Glance::Seen),
-        Err(error) if is_absence(error) => Ok(Glance::Gone),
-        Err(error) if is_refusal(error) => Ok(Glance::Refused),
-        Err(error) => Err(error),
-    }
-}
-
-/// Calls with each file that lies in `/dev/shm` itself and that the process has mapped.
-pub(super) fn each_segment(
-    pid: u32,
-    buffer: &mut [u8],
-    mut visit: impl FnMut(FileId),
-) -> Result<Glance, Errno> {
-    glance(each_map(pid, buffer, |line| {
-        if is_of_segment(line) {
-            file_of(line).into_iter().for_each(&mut visit);
-        }
-    }))
-}
-
-/// Calls with each file that the process has mapped, wherever it sees it.
-pub(super) fn each_used_file(
-    pid: u32,
-    buffer: &mut [u8],
-    mut visit: impl FnMut(FileId),
-) -> Result<Glance, Errno> {
-    glance(each_map(pid, buffer, |line| file_of(line).into_iter().for_each(&mut visit)))
-}
-
-/// Calls with each file that the process has open.
-pub(super) fn each_open_file(pid: u32, mut visit: impl FnMut(FileId)) -> Result<Glance, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let (path, mut failure) = (ProcPath::new(pid, b"fd"), None);
-    let looked = path.open_with(flags).and_then(|directory| {
-        let links = path.open_with(flags)?;
-        each_number(directory, |descriptor| match open_file(&links, descriptor) {
-            Ok(id) => id.into_iter().for_each(&mut visit),
-            // Closed meanwhile.
-            Err(error) if is_absence(error) => {}
-            Err(error) => failure = Some(error),
-        })
-    });
-    glance(looked.and(failure.map_or(Ok(()), Err)))
-}
-
-/// The file that a descriptor refers to, if it has a path. A server of files is not asked.
-fn open_file(links: &OwnedFd, descriptor: u32) -> Result<Option<FileId>, Errno> {
-    let mut name = [0; 11];
-    let digits = digits(descriptor);
-    for (to, from) in name.iter_mut().take(10).zip(trimmed(&digits)) {
-        *to = *from;
-    }
-    let name = CStr::from_bytes_until_nul(&name).map_err(|_| Errno::INVAL)?;
-    let mut target = [0; 1];
-    readlinkat_raw(links, name, &mut target)?;
-    if target != *b"/" {
-        return Ok(None);
-    }
-    let file = statx(links, name, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
-    let device = (file.stx_dev_major, file.stx_dev_minor);
-    Ok(Some(FileId { device, inode: file.stx_ino }))
-}
-
-/// Calls with each line of what the process has mapped.
-fn each_map(pid: u32, buffer: &mut [u8], mut visit: impl FnMut(&[u8])) -> Result<(), Errno> {
-    let file = ProcPath::new(pid, b"maps").open()?;
-    let mut kept = 0_usize;
-    loop {
-        let count = match read(&file, buffer.get_mut(kept..).unwrap_or_default()) {
-            Ok(0) => return Ok(()),
-            Ok(count) => count,
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error),
-        };
-        let length = kept.saturating_add(count);
-        let text = buffer.get(..length).unwrap_or_default();
-        let whole =
-            text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
-        text.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n').for_each(&mut visit);
-        kept = length.saturating_sub(whole);
-        buffer.copy_within(whole..length, 0);
-    }
-}
-
-/// Whether a line of maps speaks of a file that lies in `/dev/shm` itself. The sixth field begins
-/// with the first slash, since none before holds one.
-fn is_of_segment(line: &[u8]) -> bool {
-    let path = line.iter().position(|byte| *byte == b'/').and_then(|at| line.get(at..));
-    let name = path.and_then(|path| path.strip_prefix(b"/dev/shm/"));
-    name.is_some_and(|name| !name.contains(&b'/') && !name.ends_with(b" (deleted)"))
-}
-
-/// The file that a line of maps speaks of: device and inode are its fourth and fifth field.
-fn file_of(line: &[u8]) -> Option<FileId> {
-    let mut fields = line.split(|byte| *byte == b' ').skip(3);
-    let mut device = fields.next()?.split(|byte| *byte == b':');
-    let mut hexadecimal = || {
-        let text = std::str::from_utf8(device.next()?).ok()?;
-        u32::from_str_radix(text, 16).ok()
-    };
-    let device = (hexadecimal()?, hexadecimal()?);
-    let inode = number(fields.next()?);
-    (inode != 0).then_some(FileId { device, inode })
 }

@@ -8,7 +8,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::super::ownership::{FileId, SharedFile};
-use super::looking::{Glance, each_open_file, each_process, each_segment, each_used_file};
+use super::files::{Glance, each_open_file, each_segment, each_used_file};
+use super::looking::each_process;
 use super::{Orders, device_of, written};
 
 /// Who of the living may have some of it.

@@ -84,6 +84,33 @@ fn the_session_of_the_main_process_is_ended_though_nobody_in_it_carries_the_mark
 }
 
 #[test]
+fn a_session_whose_leader_has_ended_is_left_alone_unless_a_member_is_in_it() {
+    for with_a_member in [false, true] {
+        let stage = Stage::set();
+        let script =
+            "sleep 600 & if [ -n \"$MEMBER\" ]; then VLLMD_INSTANCE=$MEMBER sleep 600 & fi";
+        let mut leader = command("setsid");
+        leader.args(["sh", "-c", script]);
+        if with_a_member {
+            leader.env("MEMBER", &stage.marker);
+        }
+        let began = proc_fs::start_time_now();
+        let leader = stage.spawn(&mut leader);
+        stage.reap(leader);
+        let inside = || processes().into_iter().filter(|stat| stat.session == leader).count();
+        until("they run", || inside() == 1 + usize::from(with_a_member));
+        let guardian = stage.guardian();
+        guardian.note(&[(leader, began)]);
+
+        stage.kill_the_supervisor();
+
+        until("the guardian has ended", || !is_alive(guardian.pid()));
+        assert_eq!(inside(), usize::from(!with_a_member));
+        kill(processes().iter().filter(|stat| stat.session == leader).map(|stat| stat.pid));
+    }
+}
+
+#[test]
 fn a_dismissed_guardian_ends_nothing_and_leaves_no_zombie() {
     let stage = Stage::set();
     let vllm = stage.start("exec sleep 600");
@@ -277,6 +304,12 @@ impl Stage {
         pid
     }
 
+    /// Waits for the end of one that was spawned: its number is free.
+    fn reap(&self, pid: u32) {
+        let mut started = self.started.lock().unwrap();
+        started.iter_mut().find(|child| child.id() == pid).unwrap().wait().unwrap();
+    }
+
     /// Starts a script that carries the marker.
     fn start(&self, script: &str) -> u32 {
         self.spawn(command("sh").args(["-c", script]).env(MARKER, &self.marker))
@@ -315,10 +348,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.kill_the_supervisor();
-        for pid in self.members().into_iter().chain(self.children_of_members()) {
-            let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-            rustix::process::kill_process(pid, Signal::KILL).ok();
-        }
+        kill(self.members().into_iter().chain(self.children_of_members()));
         for child in self.started.lock().unwrap().iter_mut() {
             child.kill().ok();
             child.wait().ok();
@@ -329,6 +359,13 @@ impl Drop for Stage {
 #[expect(clippy::disallowed_methods, reason = "processes to look at")]
 fn command(program: &str) -> Command {
     Command::new(program)
+}
+
+fn kill(pids: impl Iterator<Item = u32>) {
+    for pid in pids {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).ok();
+    }
 }
 
 fn is_alive(pid: u32) -> bool {

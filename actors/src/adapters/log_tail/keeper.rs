@@ -108,8 +108,8 @@ fn latest_first(logs: &Directory, present: u64) -> io::Result<Vec<(Age, String)>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Age {
     /// It has a number that was not given yet: numbering has begun anew since, with a new journal.
-    Former(u64),
-    Ours(u64),
+    OfEarlierJournal(u64),
+    OfThisJournal(u64),
     /// That of the present launch, whatever numbers others have.
     Present,
 }
@@ -119,8 +119,8 @@ impl Age {
         match launch {
             launch if launch == present => Self::Present,
             // The next one may have been begun already.
-            launch if launch > present.saturating_add(1) => Self::Former(launch),
-            launch => Self::Ours(launch),
+            launch if launch > present.saturating_add(1) => Self::OfEarlierJournal(launch),
+            launch => Self::OfThisJournal(launch),
         }
     }
 }

@@ -18,19 +18,12 @@
 //! taken for a stranger: that of the launch there would have to be one that hid itself, left its
 //! session, and lost its parent, all between two looks.
 
-use std::collections::BTreeMap;
-
 use rustix::io::Errno;
-use tokio::time::{Duration, Instant};
 
 use super::roster::Roster;
 use super::session::{Look, ourselves};
-use crate::adapters::proc_fs::{self, Stat};
+use crate::adapters::proc_fs::Stat;
 use crate::domain::absence::ScanError;
-
-/// How long to wait for one that is undecided: it may show itself or end, as the child of an sshd
-/// does that has yet to execute a shell. Shorter than a question may take.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether one who hides belongs.
 enum Verdict {
@@ -40,48 +33,12 @@ enum Verdict {
     Undecided,
 }
 
-/// Those who are undecided.
-#[derive(Debug, Default)]
-pub(super) struct Undecided(BTreeMap<u32, Known>);
-
-/// Who is undecided, and since when that is known.
-#[derive(Debug)]
-struct Known {
-    start_time: u64,
-    since: Instant,
-    /// Set when it is named.
-    is_named: bool,
-}
-
-impl Undecided {
-    /// Whether this one has been waited for long enough.
-    fn is_given_up(&mut self, pid: u32, start_time: u64, error: &ScanError) -> bool {
-        let fresh = || Known { start_time, since: Instant::now(), is_named: false };
-        let known = self.0.entry(pid).or_insert_with(fresh);
-        if known.start_time != start_time {
-            *known = fresh();
-        }
-        let is_over = known.since.elapsed() >= PATIENCE;
-        if is_over && !std::mem::replace(&mut known.is_named, true) {
-            tracing::warn!(pid, %error, "it cannot be told whether this process is vLLM's; it is left alone");
-        }
-        is_over
-    }
-}
-
-/// Whether another user runs it, who has not got it from us. The directory itself tells, whatever its
-/// process hides (Linux, `fs/proc/base.c`, `task_dump_owner`), and with `hidepid=1` as well.
-pub(super) fn is_of_another_user(pid: u32) -> Result<bool, ScanError> {
-    let us = rustix::process::geteuid().as_raw();
-    Ok(proc_fs::owner(pid)?.is_none_or(|owner| owner != us))
-}
-
 impl Look<'_> {
     /// Says of each who hides whether it is a stranger, once it is known who belongs.
     pub(super) fn judge_hidden(&mut self, roster: &mut Roster) {
         let hidden = std::mem::take(&mut self.hidden);
         let strangers = &self.strangers;
-        roster.undecided.0.retain(|pid, _| hidden.contains_key(pid) || strangers.contains(pid));
+        roster.undecided.keep(|pid| hidden.contains_key(&pid) || strangers.contains(&pid));
         for (pid, error) in hidden {
             if self.found.contains(&pid) {
                 continue;
@@ -124,7 +81,7 @@ impl Look<'_> {
     /// Of one that shows nothing at all, as with `hidepid=1`.
     fn by_session(&self, pid: u32) -> Result<Verdict, ScanError> {
         match session_of(pid) {
-            Ok(session) if self.session == Some(session) => Ok(Verdict::Member),
+            Ok(session) if self.session.number() == Some(session) => Ok(Verdict::Member),
             Ok(_) => Ok(Verdict::Undecided),
             Err(Errno::SRCH) => Ok(Verdict::Stranger),
             Err(error) => Err(ScanError::new("getsid(2)", &error)),

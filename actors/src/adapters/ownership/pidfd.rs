@@ -138,7 +138,13 @@ fn exit_of(status: i32) -> Exit {
 pub(in crate::adapters) fn probe() -> Result<(), (&'static str, Errno)> {
     let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
     let us = us.map_err(|error| ("pidfd_open(2)", error))?;
-    signal_nothing(&us).map_err(|error| ("pidfd_send_signal(2)", error))
+    signal_nothing(&us).map_err(|error| ("pidfd_send_signal(2)", error))?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(us.as_fd()), options) {
+        // We are no child of ours.
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
+        Err(error) => Err(("waitid(2) for a pidfd", error)),
+    }
 }
 
 /// Asks whether a signal could be sent (kill(2), signal 0).
@@ -178,7 +184,11 @@ mod tests {
 
     #[test]
     fn the_request_has_the_number_that_the_kernel_knows() {
+        // _IOWR(PIDFS_IOCTL_MAGIC, 11, 64 bytes), with the directions as most machines number them.
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+        assert_eq!(GET_INFO, 0xC040_FF0B);
         assert_eq!(std::mem::size_of::<Info>(), 64);
+        assert_eq!(std::mem::offset_of!(Info, exit_code), 60);
     }
 
     #[test]

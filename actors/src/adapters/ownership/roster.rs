@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
-use super::hidden::Undecided;
 use super::pidfd::Held;
+use super::undecided::Undecided;
 use crate::adapters::proc_fs::{self, Stat};
 use crate::domain::absence::{Leftover, ScanError};
 use crate::domain::diagnosis::Exit;
@@ -87,13 +87,18 @@ impl Roster {
         self.begun
     }
 
-    pub(super) fn origin(&self) -> Option<(u32, u64)> {
+    pub(in crate::adapters) fn origin(&self) -> Option<(u32, u64)> {
         self.origin
+    }
+
+    /// Nobody is left in the session of the main process: whoever has its number now is a stranger.
+    pub(super) fn lose_session(&mut self) {
+        self.origin = None;
     }
 
     /// Nobody is left: the main process is reaped, and its session counts no more.
     pub(in crate::adapters) fn dissolve(&mut self) {
-        self.origin = None;
+        self.lose_session();
         if let Some(head) = &self.head {
             head.reap();
         }

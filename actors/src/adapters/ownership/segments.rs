@@ -30,7 +30,7 @@ const PLACE: &str = "/dev/shm";
 const QUESTIONS: u32 = 9;
 
 /// The most names of others that are remembered.
-const MOST_STRANGE: usize = 1024;
+const MOST_UNCLAIMED: usize = 1024;
 
 /// To be woken takes a while, too.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
@@ -54,7 +54,7 @@ pub(in crate::adapters) struct Segments {
     seen: BTreeMap<String, Seen>,
     births: Option<Arc<Births>>,
     /// What has appeared since, and was seen with nobody of the launch so far.
-    strange: BTreeSet<String>,
+    unclaimed: BTreeSet<String>,
     /// How often whose they are was asked since the last one appeared.
     asked: u32,
     /// When that is to be asked again.
@@ -140,13 +140,13 @@ impl Segments {
             match change {
                 Change::Appeared(name) => self.note(name),
                 Change::Vanished(name) => {
-                    self.strange.remove(&name);
+                    self.unclaimed.remove(&name);
                     self.forget(|seen, _| seen == name);
                 }
                 Change::Missed => self.note_all(),
             }
         }
-        if self.strange.is_empty() {
+        if self.unclaimed.is_empty() {
             self.due = None;
         }
         if is_news {
@@ -166,7 +166,7 @@ impl Segments {
         match all() {
             Ok(all) => {
                 let there: BTreeMap<_, _> = all.iter().map(|(name, id)| (&**name, *id)).collect();
-                self.strange.retain(|name| there.contains_key(&**name));
+                self.unclaimed.retain(|name| there.contains_key(&**name));
                 // One that cannot be looked at now is there all the same.
                 self.forget(|name, id| {
                     there.get(name).is_none_or(|now| now.is_ok_and(|now| now != id))
@@ -185,7 +185,7 @@ impl Segments {
     }
 
     fn note(&mut self, name: String) {
-        if self.strange.len() < MOST_STRANGE && self.strange.insert(name) {
+        if self.unclaimed.len() < MOST_UNCLAIMED && self.unclaimed.insert(name) {
             (self.asked, self.due) = (0, self.not_before.max(Some(Instant::now())));
         }
     }
@@ -198,14 +198,14 @@ impl Segments {
             if let Err(error) = kept {
                 tracing::debug!(%error, "vLLM's shared memory could not be looked at");
             }
-            if self.strange.is_empty() {
+            if self.unclaimed.is_empty() {
                 break;
             }
         }
         self.rest_after(began);
         let pause = Duration::from_millis(1 << self.asked.min(QUESTIONS));
         self.asked += 1;
-        let goes_on = self.asked < QUESTIONS && !self.strange.is_empty();
+        let goes_on = self.asked < QUESTIONS && !self.unclaimed.is_empty();
         self.due = self.not_before.max(Some(Instant::now() + pause)).filter(|_| goes_on);
     }
 
@@ -242,7 +242,7 @@ impl Segments {
         if self.older.lists(name, id) {
             return;
         }
-        self.strange.remove(name);
+        self.unclaimed.remove(name);
         let before = self.seen.remove(name).filter(|before| before.id == id);
         if before.is_none() {
             self.news = News::Untold;
@@ -285,7 +285,7 @@ impl Segments {
                 }
             }
         }
-        if let Err(error) = self.name_the_strange() {
+        if let Err(error) = self.name_the_unclaimed() {
             tracing::debug!(%error, "whose shared memory is could not be looked at");
         }
         Ok(left)
@@ -293,10 +293,10 @@ impl Segments {
 
     /// Whoever made them may have been one of the launch that died before anybody looked: they are
     /// not known to be ours, so they stay, and are named.
-    fn name_the_strange(&mut self) -> Result<(), ScanError> {
+    fn name_the_unclaimed(&mut self) -> Result<(), ScanError> {
         self.hear();
         let mut ownerless = BTreeMap::new();
-        for name in std::mem::take(&mut self.strange) {
+        for name in std::mem::take(&mut self.unclaimed) {
             let file = present(&name)?.filter(SharedFile::can_be_ours);
             ownerless.extend(file.map(|file| (file.id, (name, file))));
         }

@@ -5,13 +5,16 @@
 //! member heads descends from him. Of those who show no environment `hidden` tells.
 //!
 //! The kernel gives the session's number to nobody else while anybody is in it (Linux, `kernel/pid.c`,
-//! `free_pid`), so it counts unless another process has it: then nobody is left. A process that is
-//! older than the main process, or than the claim, does not belong, whatever it looks like; neither do we, nor anybody we
-//! descend from.
+//! `free_pid`). So nobody is left once another process has it, or nobody is seen in it, and it counts no
+//! more. Where its leader has ended, that may have been the main process, or a stranger that was given
+//! the number in between, as a daemon's first process is: it counts if one in it is known otherwise, and
+//! is a doubt if none is.
+//!
+//! A process that is older than the main process, or than the claim, does not belong, whatever it looks
+//! like; neither do we, nor anybody we descend from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::hidden::is_of_another_user;
 use super::pidfd::Held;
 use super::roster::Roster;
 use crate::adapters::proc_fs::{self, Stat};
@@ -34,6 +37,8 @@ pub(in crate::adapters) enum Depth {
 pub(in crate::adapters) struct Marked {
     /// `NAME=value` each, one of which is in the environment of each unless it took it out.
     variables: Vec<Vec<u8>>,
+    /// The same, one of which is in the environment of whoever is another's all the same.
+    of_others: Vec<Vec<u8>>,
 }
 
 impl Marked {
@@ -42,7 +47,11 @@ impl Marked {
     }
 
     pub(in crate::adapters) fn by_any(variables: Vec<Vec<u8>>) -> Self {
-        Self { variables }
+        Self { variables, of_others: Vec::new() }
+    }
+
+    pub(in crate::adapters) fn but_none_of(self, of_others: Vec<Vec<u8>>) -> Self {
+        Self { of_others, ..self }
     }
 
     /// Enters whoever belongs, and takes out who has died.
@@ -52,7 +61,7 @@ impl Marked {
     /// it. Only where numbers begin anew does that not hold.
     pub(super) fn look(&self, roster: &mut Roster, depth: Depth) -> Result<(), ScanError> {
         roster.bury();
-        let session = session_of(roster)?;
+        let session = Session::of(roster)?;
         let latest = proc_fs::latest_pid()?;
         let mut look = Look::begin(self, session, roster.begun());
         proc_fs::each_pid(|pid| look.at(pid, roster, depth))?;
@@ -61,6 +70,7 @@ impl Marked {
         }
         look.reap_adopted();
         look.add_descendants(roster);
+        look.judge_session(roster);
         look.judge_hidden(roster);
         let Look { candidates, mut found, mut strangers, mut flaw, .. } = look;
         if !found.is_empty() {
@@ -86,9 +96,11 @@ impl Marked {
         if environment.is_empty() {
             return Ok(Mark::NoneYet);
         }
-        let is_ours = |variable: &[u8]| self.variables.iter().any(|it| it == variable);
-        let ours = proc_fs::has_variable(&environment, is_ours);
-        Ok(if ours { Mark::Ours } else { Mark::Another })
+        let carries = |one_of: &[Vec<u8>]| {
+            proc_fs::has_variable(&environment, |it| one_of.iter().any(|one| one == it))
+        };
+        let is_ours = carries(&self.variables) && !carries(&self.of_others);
+        Ok(if is_ours { Mark::Ours } else { Mark::Another })
     }
 }
 
@@ -104,14 +116,47 @@ enum Mark {
 
 impl Mark {
     fn of_refused(pid: u32, error: ScanError) -> Result<Self, ScanError> {
-        Ok(if is_of_another_user(pid)? { Self::Another } else { Self::Hidden(error) })
+        Ok(if proc_fs::is_of_another_user(pid)? { Self::Another } else { Self::Hidden(error) })
+    }
+}
+
+/// Whose the session is that has the number of the main process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::adapters) enum Session {
+    /// Nobody's of the launch.
+    Nobodys,
+    /// Of the launch: the main process has its number, dead or alive.
+    Led(u32),
+    /// Of the launch, or of a stranger: whoever had the number has ended.
+    Leaderless(u32),
+}
+
+impl Session {
+    fn of(roster: &mut Roster) -> Result<Self, ScanError> {
+        let Some((number, start_time)) = roster.origin() else { return Ok(Self::Nobodys) };
+        match Stat::of(number) {
+            Ok(None) => return Ok(Self::Leaderless(number)),
+            Ok(Some(leader)) if leader.start_time == start_time => return Ok(Self::Led(number)),
+            Ok(Some(_)) => {}
+            Err(error) if proc_fs::is_refusal(&error) && proc_fs::is_of_another_user(number)? => {}
+            Err(error) => return Err(error),
+        }
+        roster.lose_session();
+        Ok(Self::Nobodys)
+    }
+
+    pub(super) fn number(self) -> Option<u32> {
+        match self {
+            Self::Nobodys => None,
+            Self::Led(number) | Self::Leaderless(number) => Some(number),
+        }
     }
 }
 
 /// What one look has shown.
 pub(super) struct Look<'a> {
     marked: &'a Marked,
-    pub(super) session: Option<u32>,
+    pub(super) session: Session,
     /// Whoever is older does not belong.
     pub(super) begun: u64,
     pub(super) candidates: BTreeMap<u32, Stat>,
@@ -123,7 +168,7 @@ pub(super) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn begin(marked: &'a Marked, session: Option<u32>, begun: u64) -> Self {
+    fn begin(marked: &'a Marked, session: Session, begun: u64) -> Self {
         Self {
             marked,
             session,
@@ -161,10 +206,17 @@ impl<'a> Look<'a> {
         if stat.is_zombie() {
             // Its parent may never reap it.
             self.strangers.insert(pid);
-        } else if self.session == Some(stat.session) {
+        } else if self.session == Session::Led(stat.session) {
             self.found.insert(pid);
         } else {
-            self.judge(pid, self.marked.is_marked(pid));
+            let mark = match self.marked.is_marked(pid) {
+                // That it carries no marker is not all: see `judge_session`.
+                Ok(Mark::Another) if self.session == Session::Leaderless(stat.session) => {
+                    Ok(Mark::NoneYet)
+                }
+                mark => mark,
+            };
+            self.judge(pid, mark);
         }
         self.candidates.insert(pid, stat);
     }
@@ -211,10 +263,44 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// Says whose a session is whose leader has ended, once it is known who else belongs.
+    fn judge_session(&mut self, roster: &mut Roster) {
+        let Session::Leaderless(number) = self.session else { return };
+        let living = self.candidates.values().filter(|it| !it.is_zombie());
+        let inside: Vec<&Stat> = living.filter(|it| it.session == number).collect();
+        // We make no launch a session of ours.
+        if inside.iter().any(|stat| stat.pid == std::process::id()) {
+            return roster.lose_session();
+        }
+        let is_known = |stat: &&Stat| {
+            let known = roster.member(stat.pid);
+            self.found.contains(&stat.pid)
+                || known.is_some_and(|member| member.held.start_time == stat.start_time)
+        };
+        if inside.iter().any(is_known) {
+            let pids: Vec<u32> = inside.iter().map(|stat| stat.pid).collect();
+            self.found.extend(pids);
+            self.add_descendants(roster);
+            return;
+        }
+        if let Some(stat) = inside.first() {
+            let who = format!("process {} ({})", stat.pid, stat.name);
+            let said = format!(
+                "it is in session {number}, which was vLLM's and whose leader has ended, and shows \
+                 nothing of vLLM; end it if it is vLLM's"
+            );
+            return self.flawed_by(ScanError::undecided(who, &said));
+        }
+        let all_are_seen = self.hidden.keys().all(|pid| self.candidates.contains_key(pid));
+        if all_are_seen && self.flaw.is_none() {
+            roster.lose_session();
+        }
+    }
+
     /// Waits for the dead of the session that have become our children, as happens where the
     /// supervisor is process 1 of a container.
     fn reap_adopted(&self) {
-        let session = self.session;
+        let session = self.session.number();
         let dead = self.candidates.values().filter(|stat| {
             stat.is_zombie()
                 && session == Some(stat.session)
@@ -229,21 +315,19 @@ impl<'a> Look<'a> {
     }
 }
 
-fn session_of(roster: &Roster) -> Result<Option<u32>, ScanError> {
-    let Some((number, start_time)) = roster.origin() else { return Ok(None) };
-    let is_taken = match Stat::of(number) {
-        Err(error) if proc_fs::is_refusal(&error) && is_of_another_user(number)? => true,
-        stat => stat?.is_some_and(|stat| stat.start_time != start_time),
-    };
-    Ok((!is_taken).then_some(number))
-}
-
-/// We, our parent, its parent, and so on.
+/// We, our parent, its parent, and so on, up to one that we may not look at (proc(5), `hidepid`).
+///
+/// That one is another user's, or hides itself: it shows no mark, and nobody finds it. Beyond it there is
+/// nobody of a launch of ours, who would be younger than we are; and of another's only if we were started
+/// out of that launch, by way of a program like sudo.
 pub(super) fn ourselves() -> Result<BTreeSet<u32>, ScanError> {
     let mut us = BTreeSet::new();
     let mut next = std::process::id();
     while next != 0 && us.insert(next) {
-        next = Stat::of(next)?.map_or(0, |stat| stat.parent);
+        next = match Stat::of(next) {
+            Err(error) if proc_fs::is_refusal(&error) => 0,
+            stat => stat?.map_or(0, |stat| stat.parent),
+        };
     }
     Ok(us)
 }

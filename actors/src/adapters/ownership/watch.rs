@@ -42,6 +42,20 @@ pub(in crate::adapters) struct Watched {
     segments: Mutex<Segments>,
     /// Who ends all of it if we are killed.
     guardian: Mutex<Option<Guardian>>,
+    /// Why there is none that lives, as it was told.
+    unguarded: Mutex<Told>,
+}
+
+/// What was told last, so that it is told once, however often it is found.
+#[derive(Debug, Default)]
+struct Told(Option<String>);
+
+impl Told {
+    fn is_news(&mut self, said: String) -> bool {
+        let is_news = self.0.as_ref() != Some(&said);
+        self.0 = Some(said);
+        is_news
+    }
 }
 
 impl Watched {
@@ -51,8 +65,8 @@ impl Watched {
         segments: Segments,
     ) -> Self {
         let (roster, segments) = (Mutex::new(roster), Mutex::new(segments));
-        let (head, guardian) = (OnceLock::new(), Mutex::default());
-        Self { ownership, roster, head, segments, guardian }
+        let (head, guardian, unguarded) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Self { ownership, roster, head, segments, guardian, unguarded }
     }
 
     /// Enters the main process, which stays the one.
@@ -80,14 +94,19 @@ impl Watched {
     /// Puts another guardian in the place of one that was killed.
     fn keep_guarded(&self) {
         let mut guardian = self.guardian();
+        let mut unguarded = self.unguarded.lock().unwrap_or_else(PoisonError::into_inner);
         match guardian.as_ref().map(Guardian::successor) {
             None | Some(Ok(None)) => return,
             Some(Ok(successor)) => *guardian = successor,
             Some(Err(error)) => {
-                tracing::warn!(%error, "the guardian of vLLM is dead, and has no successor yet");
+                if unguarded.is_news(error.to_string()) {
+                    tracing::warn!(%error, "the guardian of vLLM is dead, and has no successor yet");
+                }
                 return;
             }
         }
+        *unguarded = Told::default();
+        drop(unguarded);
         drop(guardian);
         tracing::warn!("the guardian of vLLM was killed; another one guards it now");
         self.segments().tell_anew();
@@ -230,11 +249,14 @@ impl Watch {
         let mut roster = watched.roster();
         roster.bury();
         let depth = if self.pause() == LOADING_PAUSE { Depth::Newcomers } else { Depth::Glance };
+        let origin = roster.origin();
         if let Err(error) = watched.ownership.members(&mut roster, depth) {
             tracing::debug!(%error, "not all of vLLM's processes could be looked at");
         }
         if roster.entered() != self.growth.0 {
             self.growth = (roster.entered(), Instant::now());
+            watched.tell_guardian(&roster);
+        } else if roster.origin() != origin {
             watched.tell_guardian(&roster);
         }
         let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();
@@ -262,5 +284,17 @@ impl Watch {
             }
         }
         watched.tell_segments();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_told_once_until_it_changes() {
+        let mut told = Told::default();
+        let is_news = ["a", "a", "b", "a", "a"].map(|said| told.is_news(said.to_owned()));
+        assert_eq!(is_news, [true, false, true, true, false]);
     }
 }

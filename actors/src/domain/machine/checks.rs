@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cleanup, Running, State, Turn, Word};
+use super::{Announcement, Cleanup, Running, State, Turn};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
@@ -60,7 +60,7 @@ impl Turn<'_> {
             HealthFailure::ListenerUnknown { .. } => {
                 let now = self.now;
                 if let Some(starting) = self.current_starting(incarnation)
-                    && starting.word == Word::Listens
+                    && starting.announcement == Announcement::Made
                 {
                     starting.last_sign = now;
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FirstOutput, Turn, Word};
+use super::{Announcement, FirstOutput, Turn};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
@@ -50,7 +50,7 @@ impl Turn<'_> {
             }
             LoadNews::Stands(progress) => self.emit(EventKind::LoadProgressed { progress }),
             LoadNews::Listens => {
-                starting.word = Word::Listens;
+                starting.announcement = Announcement::Made;
                 self.effect(Effect::Probe { incarnation });
             }
         }

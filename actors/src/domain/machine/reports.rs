@@ -335,7 +335,8 @@ impl Turn<'_> {
 }
 
 /// Whether this is no end that vLLM gives a process of its own while it loads: that is an exit, or
-/// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`). Of what another process started no exit is known.
+/// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`). Of what was found running the exit may be unknown,
+/// since another is its parent; it is then taken for one from outside.
 fn is_from_outside(exit: Exit, origin: Origin) -> bool {
     const SIGTERM: i32 = 15;
     match exit {

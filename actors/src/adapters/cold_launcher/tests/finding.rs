@@ -41,14 +41,102 @@ async fn a_vllm_whose_state_directory_was_removed_is_found_by_where_that_was() {
     let process = stage.launch("exec sleep 600").await;
     stage.shows_its_marker(&process).await;
     let path = stage.state.path().to_owned();
+    let pid = stage.leave(process);
     fs::remove_dir_all(&path).unwrap();
     stage.state = Arc::new(StateDirectory::open(&path).unwrap());
 
-    let found = find(&stage, "exec sleep 600").await;
+    let found = find_in_the_end(&stage.launcher("exec sleep 600")).await;
 
     let Found::Remnant { claim, .. } = found else { panic!("{found:?}, and it lives") };
     assert_eq!(claim.sweep().await, gone());
-    assert!(!is_alive(process.pid()));
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn a_vllm_whose_supervisor_lives_is_left_alone_though_its_state_directory_was_removed() {
+    let stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    stage.shows_its_marker(&process).await;
+    fs::remove_dir_all(stage.state.path()).unwrap();
+    let in_its_place = Arc::new(StateDirectory::open(stage.state.path()).unwrap());
+
+    let found = stage.launcher_at(&in_its_place, "exec sleep 600").find(&model()).await.unwrap();
+
+    assert!(matches!(found, Found::Nothing(_)), "{found:?}");
+    assert!(is_alive(process.pid()));
+}
+
+#[tokio::test]
+async fn a_copy_of_the_state_directory_finds_a_vllm_once_its_supervisor_has_ended() {
+    for is_on_record in [true, false] {
+        let mut stage = Stage::set();
+        let process = stage.launch("exec sleep 600").await;
+        stage.shows_its_marker(&process).await;
+        let copy = stage.directory.path().join("copy");
+        copy_files(stage.state.path(), &copy);
+        if !is_on_record {
+            fs::remove_file(copy.join("process.json")).unwrap();
+        }
+        let copy = Arc::new(StateDirectory::open(&copy).unwrap());
+        let launcher = stage.launcher_at(&copy, "exec sleep 600");
+
+        let found = launcher.find(&model()).await.unwrap();
+        assert!(matches!(found, Found::Nothing(_)), "{found:?}");
+        assert!(is_alive(process.pid()) && !stage.leaves_no_traces());
+
+        let pid = stage.leave(process);
+        stage.state = Arc::clone(&copy);
+        let (Found::Ready { claim, .. } | Found::Remnant { claim, .. }) =
+            find_in_the_end(&launcher).await
+        else {
+            panic!("it lives");
+        };
+        assert_eq!(claim.sweep().await, gone());
+        assert!(!is_alive(pid));
+    }
+}
+
+#[tokio::test]
+async fn a_vllm_is_found_behind_the_record_of_one_before_it_that_is_gone() {
+    let stage = Stage::set();
+    let launcher = stage.launcher("exec sleep 600");
+    let first = stage.launch_by(&launcher, FIRST).await;
+    let record = fs::read(stage.record().path()).unwrap();
+    assert_eq!(first.claim.sweep().await, gone());
+    let second = stage.launch_by(&launcher, SECOND).await;
+    until("it shows its marker", || carries_marker(second.pid(), &stage.marker(SECOND))).await;
+    fs::write(stage.record().path(), record).unwrap();
+
+    let found = find(&stage, "exec sleep 600").await;
+
+    let Found::Remnant { incarnation, claim, .. } = found else { panic!("{found:?}") };
+    assert_eq!(incarnation, SECOND);
+    assert_eq!(claim.sweep().await, gone());
+    assert!(!is_alive(second.pid()));
+}
+
+#[tokio::test]
+async fn a_vllm_that_is_released_is_on_record_whatever_became_of_its_record() {
+    let spoils: [fn(&Path, &RecordFile); 4] = [
+        |path, _| fs::remove_file(path).unwrap(),
+        |path, _| fs::write(path, "{").unwrap(),
+        |path, _| fs::remove_file(path).and_then(|()| fs::create_dir(path)).unwrap(),
+        |_, file| {
+            let record = file.read().unwrap().unwrap();
+            file.write(&ProcessRecord { marker: "another-1".to_owned(), ..record }).unwrap();
+        },
+    ];
+    for spoil in spoils {
+        let stage = Stage::set();
+        let process = stage.launch("exec sleep 600").await;
+        spoil(&stage.record().path(), &stage.record());
+
+        process.claim.release();
+
+        let record = stage.record().read().unwrap().unwrap();
+        assert_eq!(record.marker, stage.marker(FIRST));
+        assert_eq!(record.main.map(|main| main.0), Some(process.pid()));
+    }
 }
 
 #[tokio::test]
@@ -251,4 +339,24 @@ async fn somebody_else_with_the_same_pid_is_not_taken_for_ours() {
 /// What the next supervisor finds, which would launch this script.
 async fn find(stage: &Stage, script: &str) -> Found {
     stage.launcher(script).find(&model()).await.unwrap()
+}
+
+/// Another test's child may hold the lock of a state directory between its fork and its exec.
+async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let found = launcher.find(&model()).await.unwrap();
+        if !matches!(found, Found::Nothing(_)) || Instant::now() >= deadline {
+            return found;
+        }
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }

@@ -8,6 +8,8 @@ pub(super) struct Stage {
     pub(super) state: Arc<StateDirectory>,
     pub(super) recipe: LaunchRecipe,
     pub(super) launched: std::sync::Mutex<Vec<Arc<dyn Claim>>>,
+    /// What nobody owns any more.
+    left: std::sync::Mutex<Vec<Held>>,
 }
 
 impl Stage {
@@ -28,16 +30,19 @@ impl Stage {
         };
         fs::create_dir(directory.path().join("scratch")).unwrap();
         let state = Arc::new(StateDirectory::open(&directory.path().join("state")).unwrap());
-        Self { directory, state, recipe, launched: std::sync::Mutex::default() }
+        let (launched, left) = (std::sync::Mutex::default(), std::sync::Mutex::default());
+        Self { directory, state, recipe, launched, left }
     }
 
     /// A launcher of this script, as a supervisor has it; made again, it is that of the next one.
     pub(super) fn launcher(&self, script: &str) -> ColdLauncher {
+        self.launcher_at(&self.state, script)
+    }
+
+    /// The same, of a supervisor with this state directory.
+    pub(super) fn launcher_at(&self, state: &Arc<StateDirectory>, script: &str) -> ColdLauncher {
         let before_model = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        ColdLauncher::new(
-            LaunchRecipe { before_model, ..self.recipe.clone() },
-            Arc::clone(&self.state),
-        )
+        ColdLauncher::new(LaunchRecipe { before_model, ..self.recipe.clone() }, Arc::clone(state))
     }
 
     /// A launcher of what the recipe says.
@@ -66,6 +71,17 @@ impl Stage {
         let cause = claim.start().await.unwrap_err();
         assert_eq!(claim.sweep().await, gone());
         cause
+    }
+
+    /// As if the supervisor had ended and left it running. Returns its number.
+    pub(super) fn leave(&self, process: Launched) -> u32 {
+        let pid = process.pid();
+        let start_time = Stat::of(pid).unwrap().unwrap().start_time;
+        self.left.lock().unwrap().extend(Held::open(pid, start_time).unwrap());
+        process.claim.release();
+        drop(process);
+        self.launched.lock().unwrap().clear();
+        pid
     }
 
     /// Until then it may be amid its exec.
@@ -102,6 +118,9 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        for held in &*self.left.lock().unwrap() {
+            held.send(rustix::process::Signal::KILL);
+        }
         let launched = std::mem::take(&mut *self.launched.lock().unwrap());
         for process in launched {
             let swept = process.sweep_blocking();

@@ -45,7 +45,7 @@ impl Segment {
     }
 
     fn is_strange_to(&self, segments: &Segments) -> bool {
-        segments.strange.contains(self.name())
+        segments.unclaimed.contains(self.name())
     }
 
     fn lose_owner(&mut self) {

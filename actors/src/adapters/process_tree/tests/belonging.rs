@@ -1,6 +1,49 @@
 //! Who belongs by session, by marker, and by cgroup.
 
 use super::*;
+use crate::domain::absence::Obstacle;
+
+/// A process without a marker in a session whose leader has ended.
+struct Leaderless {
+    session: u32,
+    began: u64,
+    pid: u32,
+}
+
+impl Leaderless {
+    /// With another one in it that carries this marker, if one is given.
+    #[expect(clippy::disallowed_methods, reason = "processes to look at")]
+    fn begin(marker: Option<&str>) -> Self {
+        let script = "env -u VLLMD_INSTANCE sleep 600 >&2 & echo $$ $!; \
+                      if [ -n \"$VLLMD_INSTANCE\" ]; then sleep 600 >&2 & fi";
+        let mut command = Command::new("setsid");
+        command.args(["/bin/sh", "-c", script]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        if let Some(marker) = marker {
+            command.env(MARKER, marker);
+        }
+        let began = proc_fs::start_time_now();
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let (session, pid) = said.trim().split_once(' ').unwrap();
+        let (session, pid) = (session.parse().unwrap(), pid.parse().unwrap());
+        Self { session, began, pid }
+    }
+}
+
+impl Drop for Leaderless {
+    fn drop(&mut self) {
+        for pid in proc_fs::pids().unwrap() {
+            let is_inside =
+                Stat::of(pid).is_ok_and(|it| it.is_some_and(|it| it.session == self.session));
+            if is_inside
+                && let Ok(Some(held)) = Held::open(pid, Stat::of(pid).unwrap().unwrap().start_time)
+            {
+                held.send(Signal::KILL);
+            }
+        }
+    }
+}
 
 #[tokio::test]
 async fn who_has_lost_the_marker_is_found_by_the_session() {
@@ -43,6 +86,57 @@ async fn the_session_counts_for_the_next_supervisor_too_after_the_main_process_h
     let (number, start_time) = stranger.tree.main().unwrap();
     let next = ProcessTree::of_other(Some((number, start_time - 1)), "another").unwrap();
     assert_eq!(next.remaining_in_the_end(), Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_session_whose_leader_has_ended_is_a_doubt_unless_somebody_in_it_is_known() {
+    // As a daemon begins, which may have been given the number of a main process that is gone.
+    let daemon = Leaderless::begin(None);
+    let marker = proc_fs::random_uuid().unwrap();
+    let found = ProcessTree::of_other(Some((daemon.session, daemon.began)), &marker).unwrap();
+
+    let doubt = found.sweep().unwrap_err();
+
+    let Doubt::Unseen(error) = &doubt else { panic!("{doubt:?}") };
+    assert_eq!(error.obstacle, Obstacle::Undecided);
+    assert!(doubt.to_string().contains(&format!("process {} (sleep)", daemon.pid)), "{doubt}");
+    assert!(stat(daemon.pid).is_some_and(|stat| !stat.is_zombie()), "a stranger was killed");
+}
+
+#[tokio::test]
+async fn a_session_whose_leader_has_ended_counts_if_somebody_in_it_carries_the_marker() {
+    let marker = proc_fs::random_uuid().unwrap();
+    let launch = Leaderless::begin(Some(&marker));
+    let found = ProcessTree::of_other(Some((launch.session, launch.began)), &marker).unwrap();
+    assert_eq!(found.remaining_in_the_end().unwrap().len(), 2);
+    swept(&found);
+    assert!(stat(launch.pid).is_none_or(|stat| stat.is_zombie()), "it lives");
+}
+
+#[tokio::test]
+async fn a_session_is_a_strangers_for_good_once_it_was_seen_to_be_one() {
+    let stranger = Planted::ungrouped("sleep 600 & exec sleep 600");
+    until("both run", || stranger.pids().len() == 2).await;
+    let (number, start_time) = stranger.tree.main().unwrap();
+    let tree = ProcessTree::of_other(Some((number, start_time - 1)), "another").unwrap();
+    assert_eq!(tree.remaining_in_the_end(), Ok(Vec::new()));
+
+    // The leader goes, and whom it has started stays.
+    stranger.tree.signal_main(Signal::KILL);
+    in_time(stranger.tree.ended()).await;
+    stranger.tree.watched.head().unwrap().reap();
+
+    assert_eq!(tree.remaining_in_the_end(), Ok(Vec::new()));
+    assert_eq!(stranger.pids().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_counts_no_more_once_nobody_was_seen_in_it() {
+    let planted = Planted::ungrouped("exit 0");
+    in_time(planted.tree.ended()).await;
+    planted.tree.watched.head().unwrap().reap();
+    assert_eq!(planted.tree.remaining_in_the_end(), Ok(Vec::new()));
+    assert_eq!(planted.tree.watched.roster().origin(), None);
 }
 
 #[tokio::test]

@@ -178,6 +178,20 @@ async fn who_hides_everything_and_is_another_users_is_a_stranger() {
 }
 
 #[tokio::test]
+async fn members_are_found_where_our_parent_may_not_be_looked_at() {
+    let name = "members_are_found_where_our_parent_may_not_be_looked_at";
+    if !is_run_as(As::UserWhoSeesLess(65508), name) {
+        return;
+    }
+    let parent = Stat::of(std::process::id()).unwrap().unwrap().parent;
+    assert!(Stat::of(parent).is_err_and(|error| proc_fs::is_refusal(&error)));
+    let planted = Planted::ungrouped("setsid env -i sleep 600 & exec sleep 600");
+    until("both are seen", || planted.pids().len() == 2).await;
+    swept(&planted.tree);
+    assert_eq!(planted.pids(), [0; 0]);
+}
+
+#[tokio::test]
 async fn a_directory_in_which_nobody_may_write_goes_with_its_launch() {
     let name = "a_directory_in_which_nobody_may_write_goes_with_its_launch";
     if !is_run_as(As::User(65507), name) {

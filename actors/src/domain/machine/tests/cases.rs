@@ -22,8 +22,8 @@ use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
-    Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running, Silence, Stage,
-    Starting, State, Stopping, Then, Unknown, Word,
+    Announcement, Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running,
+    Silence, Stage, Starting, State, Stopping, Then, Unknown,
 };
 
 mod states;

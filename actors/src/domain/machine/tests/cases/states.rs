@@ -151,7 +151,7 @@ fn starting(pid: Option<u32>) -> Starting {
         loss: None,
         progress: None,
         misses: 0,
-        word: Word::Awaited,
+        announcement: Announcement::Awaited,
         last_failure: None,
     }
 }

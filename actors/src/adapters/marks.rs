@@ -1,0 +1,13 @@
+//! The variables that every process of a launch carries, by which it is found again.
+
+/// The launch: the prefix of its supervisor and its number.
+pub(super) const MARKER: &str = "VLLMD_INSTANCE";
+
+/// The state directory: its number, or of a launch before 2026-11-26 its path.
+pub(super) const STATE: &str = "VLLMD_STATE";
+
+/// Where that directory is, and for whom, in case that its number is lost with it.
+pub(super) const STATE_PLACE: &str = "VLLMD_STATE_PLACE";
+
+/// The lock that the supervisor holds, as `/proc/locks` names it.
+pub(super) const STATE_LOCK: &str = "VLLMD_STATE_LOCK";

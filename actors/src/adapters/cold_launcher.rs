@@ -24,7 +24,7 @@ use super::process_tree::ProcessTree;
 use super::scratch::{self, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
-use crate::domain::absence::{Obstacle, Proof, ScanError};
+use crate::domain::absence::{Proof, ScanError, ScanErrorKind};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
 use crate::domain::spec::{ExitPolicy, ModelId};
@@ -267,7 +267,7 @@ impl ColdLauncher {
 
     /// Of a process that may be a stranger's nobody can say more than whoever operates the machine.
     fn with_a_way_out(&self, error: ScanError) -> ScanError {
-        if error.obstacle != Obstacle::Undecided {
+        if error.kind != ScanErrorKind::Undecided {
             return error;
         }
         let path = self.record.path();

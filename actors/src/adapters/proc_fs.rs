@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::system_error::if_present;
-use crate::domain::absence::{Obstacle, ScanError};
+use crate::domain::absence::{ScanError, ScanErrorKind};
 
 /// Bytes of the list of processes that are read at a time: some twenty of them.
 const BATCH: usize = 512;
@@ -234,7 +234,7 @@ pub(super) fn random_uuid() -> io::Result<String> {
 
 /// Whether an error says that we may not look, rather than that we cannot.
 pub(super) fn is_refusal(error: &ScanError) -> bool {
-    error.obstacle == Obstacle::Refused
+    error.kind == ScanErrorKind::Refused
 }
 
 fn path(pid: u32, file: &str) -> String {

@@ -7,9 +7,9 @@ use thiserror::Error;
 
 /// Something could not be looked at, so whatever it would have shown may exist.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{}{looked_at}: {said}", match obstacle {
-    Obstacle::Refused | Obstacle::Failed => "cannot look at ",
-    Obstacle::Undecided => "",
+#[error("{}{looked_at}: {said}", match kind {
+    ScanErrorKind::Refused | ScanErrorKind::Failed => "cannot look at ",
+    ScanErrorKind::Undecided => "",
 })]
 pub struct ScanError {
     /// What was looked at: a path, or the name of a system call.
@@ -17,13 +17,13 @@ pub struct ScanError {
     /// What the system said.
     pub said: String,
     /// What kept us from looking.
-    pub obstacle: Obstacle,
+    pub kind: ScanErrorKind,
 }
 
 /// What keeps us from looking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Obstacle {
+pub enum ScanErrorKind {
     /// We may not: it belongs to somebody else.
     Refused,
     /// It failed: no descriptor or memory was free, a disk is broken, a kernel is different.
@@ -36,17 +36,17 @@ impl ScanError {
     /// What was looked at, and what the system said.
     pub fn new(looked_at: impl Into<String>, said: &impl fmt::Display) -> Self {
         let (looked_at, said) = (looked_at.into(), said.to_string());
-        Self { looked_at, said, obstacle: Obstacle::Failed }
+        Self { looked_at, said, kind: ScanErrorKind::Failed }
     }
 
     /// The same, of what we may not look at.
     pub fn refused(looked_at: impl Into<String>, said: &impl fmt::Display) -> Self {
-        Self { obstacle: Obstacle::Refused, ..Self::new(looked_at, said) }
+        Self { kind: ScanErrorKind::Refused, ..Self::new(looked_at, said) }
     }
 
     /// The same, of what was seen, and may belong or not: who it is, and why that cannot be told.
     pub fn undecided(looked_at: impl Into<String>, said: &impl fmt::Display) -> Self {
-        Self { obstacle: Obstacle::Undecided, ..Self::new(looked_at, said) }
+        Self { kind: ScanErrorKind::Undecided, ..Self::new(looked_at, said) }
     }
 }
 

@@ -180,7 +180,7 @@ fn launch_in(environment: &[u8], state: &[Vec<u8>]) -> Option<(String, Incarnati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::absence::Obstacle;
+    use crate::domain::absence::ScanErrorKind;
 
     #[test]
     fn a_path_alone_names_nobody() {
@@ -217,9 +217,9 @@ mod tests {
         let (me, gone) = (std::process::id(), 5_000_000);
         let sought = Sought { variables: vec![b"VLLMD_STATE=none".to_vec()], owned: Vec::new() };
         let error = sought.launch_of_any(&[gone, me]).unwrap_err();
-        assert_eq!(error.obstacle, Obstacle::Undecided);
+        assert_eq!(error.kind, ScanErrorKind::Undecided);
         assert!(error.looked_at.starts_with(&format!("process {me} (")), "{error}");
-        assert_eq!(sought.launch_of_any(&[gone]).unwrap_err().obstacle, Obstacle::Failed);
+        assert_eq!(sought.launch_of_any(&[gone]).unwrap_err().kind, ScanErrorKind::Failed);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who belongs by session, by marker, and by cgroup.
 
 use super::*;
-use crate::domain::absence::Obstacle;
+use crate::domain::absence::ScanErrorKind;
 
 /// A process without a marker in a session whose leader has ended.
 struct Leaderless {
@@ -98,7 +98,7 @@ async fn a_session_whose_leader_has_ended_is_a_doubt_unless_somebody_in_it_is_kn
     let doubt = found.sweep().unwrap_err();
 
     let Doubt::Unseen(error) = &doubt else { panic!("{doubt:?}") };
-    assert_eq!(error.obstacle, Obstacle::Undecided);
+    assert_eq!(error.kind, ScanErrorKind::Undecided);
     assert!(doubt.to_string().contains(&format!("process {} (sleep)", daemon.pid)), "{doubt}");
     assert!(stat(daemon.pid).is_some_and(|stat| !stat.is_zombie()), "a stranger was killed");
 }

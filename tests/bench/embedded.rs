@@ -40,7 +40,7 @@ pub(crate) async fn death_to_event(plan: &Plan) -> Vec<Figure> {
             scenario.start_service().await;
             let mut events = scenario.handle().subscribe();
             let pid = scenario.process(victim).pid;
-            tokio::time::sleep(AGE).await;
+            tokio::time::sleep_until(Instant::now() + AGE).await;
             let killed = Instant::now();
             kill_process(pid, Signal::KILL).ok();
             enters(&mut events, ServiceState::Crashed).await;

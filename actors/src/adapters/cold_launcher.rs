@@ -359,7 +359,12 @@ fn unusable(error: &StateDirectoryError) -> Cause {
         StateDirectoryError::Unusable { source, .. } => {
             system_error::cause(&error.to_string(), source)
         }
-        StateDirectoryError::InUse { .. } | StateDirectoryError::Unsafe { .. } => {
+        // Somebody has put another one in the place of ours; its supervisor may end.
+        StateDirectoryError::InUse { .. } => Cause {
+            retry: RetryClass::AfterCleanup,
+            ..Cause::new(Code::InvalidConfiguration, error.to_string())
+        },
+        StateDirectoryError::Unsafe { .. } => {
             Cause::new(Code::InvalidConfiguration, error.to_string())
         }
     }

@@ -102,6 +102,20 @@ async fn a_debug_output_shows_no_secret() {
 }
 
 #[tokio::test]
+async fn a_launch_waits_for_the_supervisor_that_has_taken_the_place_of_ours() {
+    let stage = Stage::set();
+    fs::remove_dir_all(stage.state.path()).unwrap();
+    let other = StateDirectory::open(stage.state.path()).unwrap();
+    let launcher = stage.launcher("exit 0");
+    let cause = launcher.claim(FIRST, &model()).unwrap_err();
+    assert_eq!(cause.code, Code::InvalidConfiguration);
+    assert_eq!(cause.retry, RetryClass::AfterCleanup);
+    drop(other);
+    // Another test's child may hold the lock's descriptor between its fork and its exec.
+    until("it is free", || launcher.claim(FIRST, &model()).is_ok()).await;
+}
+
+#[tokio::test]
 async fn a_state_directory_that_was_removed_is_made_anew_at_the_next_launch() {
     let stage = Stage::set();
     assert_eq!(stage.launch("true").await.claim.sweep().await, gone());

@@ -111,6 +111,16 @@ fn what_is_found_by_another_number_keeps_no_restart_back() {
     }
 }
 
+/// A delay is one of seconds, whatever a clock shows meanwhile.
+#[test]
+fn a_clock_that_is_set_back_keeps_no_restart_back() {
+    let mut s = Script::crashed();
+    s.on(Input::ProcessActorLost);
+    s.set_clock_back(Duration::from_secs(3600));
+    let due = s.on(remnant_found(4)).scheduled(Timer::Restart).unwrap();
+    assert!(due <= Duration::from_secs(2), "{due:?}");
+}
+
 #[test]
 fn a_restart_that_drains_survives_the_loss_of_the_process_actor() {
     let mut s = Script::running();

@@ -158,6 +158,11 @@ impl Script {
         path
     }
 
+    /// Somebody sets the clock of the machine back.
+    pub(super) fn set_clock_back(&mut self, time: Duration) {
+        self.now.wall -= time;
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now.monotonic += time;
         self.now.wall += time;

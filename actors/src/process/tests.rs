@@ -194,6 +194,20 @@ async fn what_an_earlier_owner_left_is_adopted_and_its_end_is_heard() {
     assert!(matches!(scene.next().await, ProcessReport::Exited { exit: Exit::Unknown, .. }));
 }
 
+/// It may end by itself while its requests are waited for.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_what_has_other_settings_is_heard_as_well() {
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
+    let process = scene.launcher.leave(FIRST, model("another"));
+
+    scene.tell(ProcessMessage::Adopt { model: model("m") });
+
+    let pid = Some(process.pid());
+    assert_eq!(scene.next().await, ProcessReport::RemnantFound { incarnation: FIRST, pid });
+    process.end(Exit::Unknown);
+    assert!(matches!(scene.next().await, ProcessReport::Exited { exit: Exit::Unknown, .. }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_looking_waits_until_nothing_was_found() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;

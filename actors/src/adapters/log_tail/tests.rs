@@ -320,3 +320,22 @@ fn a_link_among_the_logs_is_not_followed() {
     assert!(keep(&open(directory.path()), LogBounds { max_bytes: MIB, keep: 10 }, 0).is_err());
     assert!(has_line(&elsewhere, 20_000));
 }
+
+/// Whoever follows asks before the launch is claimed, and with the claim the directory is restored.
+#[tokio::test]
+async fn a_log_is_followed_though_its_directory_is_replaced_before_it_is_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let state = Arc::new(StateDirectory::open(&path).unwrap());
+    let files =
+        LogFiles::new(Arc::clone(&state), LogBounds { max_bytes: 64 * MIB, keep: 2 }).unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    let mut lines = files.lines(Incarnation::new(2));
+
+    state.restore().unwrap();
+    let mut log = LaunchLog::of(&state, Incarnation::new(2)).begin().unwrap();
+    writeln!(log, "loading").unwrap();
+
+    let read = tokio::time::timeout(Duration::from_secs(5), lines.next_lines()).await;
+    assert_eq!(read.expect("nobody reads it"), ["loading"]);
+}

@@ -339,3 +339,23 @@ async fn a_log_is_followed_though_its_directory_is_replaced_before_it_is_begun()
     let read = tokio::time::timeout(Duration::from_secs(5), lines.next_lines()).await;
     assert_eq!(read.expect("nobody reads it"), ["loading"]);
 }
+
+/// A lock that somebody else has taken must not hold up a launch.
+#[test]
+fn a_log_that_somebody_has_locked_holds_up_no_launch() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let somebody = appending(&path);
+    rustix::fs::flock(&somebody, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let (begun, has_begun) = channel();
+    let log = log_at(&path);
+    let thread = std::thread::spawn(move || {
+        let log = log.begin();
+        begun.send(()).unwrap();
+        drop(log);
+    });
+    let in_time = has_begun.recv_timeout(Duration::from_secs(5));
+    drop(somebody);
+    thread.join().unwrap();
+    assert!(in_time.is_ok(), "it waits for as long as the lock is held");
+}

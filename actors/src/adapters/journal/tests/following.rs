@@ -239,3 +239,23 @@ fn contents(directory: &std::path::Path) -> Vec<(String, Vec<u8>)> {
     contents.sort();
     contents
 }
+
+/// Until something happens a launch may load for minutes, and who is killed then has kept nothing.
+#[tokio::test]
+async fn numbers_are_kept_in_a_directory_as_soon_as_it_is_held() {
+    let place = Place::with_events(3).await;
+    fs::remove_dir_all(place.at("state")).unwrap();
+
+    place.restore();
+
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while !place.at("state/numbers").exists() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    for (name, bytes) in contents(&place.at("state")) {
+        fs::write(copy.path().join(name), bytes).unwrap();
+    }
+    let (_, resume) = open_in(&copy);
+    assert!(resume.sequence.get() >= 3, "they are given again: {resume:?}");
+}

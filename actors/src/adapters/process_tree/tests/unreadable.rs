@@ -207,3 +207,32 @@ async fn a_directory_in_which_nobody_may_write_goes_with_its_launch() {
     crate::adapters::scratch::remove(&scratch).unwrap();
     assert!(!scratch.exists());
 }
+
+/// Nothing tells of it, however long it is waited for: a doubt, and never a proof.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a process to look at")]
+async fn who_shows_nothing_in_a_session_whose_leader_has_ended_stays_a_doubt() {
+    let name = "who_shows_nothing_in_a_session_whose_leader_has_ended_stays_a_doubt";
+    if !is_run_as(As::User(65509), name) {
+        return;
+    }
+    let began = proc_fs::start_time_now();
+    let script = format!("python3 -c '{HIDE}time.sleep(600)' >&2 & echo $$ $!");
+    let mut command = Command::new("setsid");
+    command.args(["/bin/sh", "-c", &script]).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (session, pid) = said.trim().split_once(' ').unwrap();
+    let (session, pid): (u32, u32) = (session.parse().unwrap(), pid.parse().unwrap());
+    let held = Held::open(pid, stat(pid).unwrap().start_time).unwrap().unwrap();
+    until("it shows nothing", || proc_fs::environment(pid).is_err()).await;
+    let marker = proc_fs::random_uuid().unwrap();
+    let found = ProcessTree::of_other(Some((session, began)), &marker).unwrap();
+
+    let swept = found.sweep();
+
+    let lives = stat(pid).is_some_and(|stat| !stat.is_zombie());
+    held.send(Signal::KILL);
+    assert!(swept.is_err() || !lives, "proven gone, and it lives: {swept:?}");
+}

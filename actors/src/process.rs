@@ -190,6 +190,7 @@ impl ProcessState {
                 let pid = head.as_ref().map(|head| head.pid());
                 self.hold(incarnation, claim, head);
                 self.report(ProcessReport::RemnantFound { incarnation, pid });
+                self.await_deaths(myself);
             }
         }
         if let Some(order) = then_stop {

@@ -154,6 +154,8 @@ enum Entry {
     Event(Arc<Event>),
     /// With its place among the restarts of this life.
     Restart(u64, Box<CrashRecord>),
+    /// Another directory is held: numbers are kept there before anything happens.
+    Moved,
     /// Nothing more is expected.
     Close,
 }
@@ -247,6 +249,12 @@ impl FileJournal {
             home: Mutex::new(Home { directory: Arc::clone(&directory), foreign: 0 }),
             reserved: AtomicU64::new(reserved.sequence),
             handled: watch::Sender::new(0),
+        });
+        let listener = Arc::downgrade(&shared);
+        held.on_change(move || {
+            if let Some(shared) = listener.upgrade() {
+                shared.inbox().send(Entry::Moved);
+            }
         });
         let resume = Resume {
             sequence: Sequence::new(opened.resume.sequence),

@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
 use super::directory::Directory;
-use super::state_directory::{LOGS, StateDirectory, log_name};
+use super::state_directory::{HeldDirectory, LOGS, StateDirectory, log_name};
 use crate::domain::id::Incarnation;
 use crate::ports::{LineSource, Output, Pending};
 
@@ -74,8 +74,14 @@ impl LogFiles {
 impl Output for LogFiles {
     fn lines(&self, incarnation: Incarnation) -> Box<dyn LineSource> {
         self.present.store(incarnation.get(), Ordering::Relaxed);
-        Box::new(FileLines::new(LaunchLog::of(&self.state, incarnation)))
+        let state = self.state.present().clone();
+        Box::new(FileLines::new(Followed { state, name: name_of(incarnation) }))
     }
+}
+
+/// The log's name below a state directory.
+fn name_of(incarnation: Incarnation) -> String {
+    format!("{LOGS}/{}", log_name(incarnation))
 }
 
 /// The log of a launch, in the state directory that was held when the launch was claimed or found.
@@ -88,8 +94,7 @@ pub(super) struct LaunchLog {
 
 impl LaunchLog {
     pub(super) fn of(state: &StateDirectory, incarnation: Incarnation) -> Self {
-        let name = format!("{LOGS}/{}", log_name(incarnation));
-        Self { directory: state.present().now(), name }
+        Self { directory: state.present().now(), name: name_of(incarnation) }
     }
 
     /// Where it was then, for those who read of it.
@@ -97,13 +102,9 @@ impl LaunchLog {
         self.directory.path().join(&self.name)
     }
 
-    fn open(&self) -> io::Result<File> {
-        self.directory.open_file(&self.name, OFlags::RDONLY)
-    }
-
     /// The last lines, oldest first, blank ones left out.
     pub(super) fn last_lines(&self, count: usize) -> io::Result<Vec<String>> {
-        let mut file = self.open()?;
+        let mut file = self.directory.open_file(&self.name, OFlags::RDONLY)?;
         let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
@@ -116,10 +117,24 @@ impl LaunchLog {
     }
 }
 
+/// The log of a launch that may be yet to be claimed, and with it a state directory to be held.
+#[derive(Clone, Debug)]
+struct Followed {
+    state: HeldDirectory,
+    /// Below that directory.
+    name: String,
+}
+
+impl Followed {
+    fn open(&self) -> io::Result<File> {
+        self.state.now().open_file(&self.name, OFlags::RDONLY)
+    }
+}
+
 /// One log, followed.
 #[derive(Debug)]
 struct FileLines {
-    log: LaunchLog,
+    log: Followed,
     /// Begun with the first question.
     reader: Option<Reader>,
 }
@@ -134,7 +149,7 @@ struct Reader {
 }
 
 impl FileLines {
-    fn new(log: LaunchLog) -> Self {
+    fn new(log: Followed) -> Self {
         Self { log, reader: None }
     }
 
@@ -147,7 +162,7 @@ impl FileLines {
 }
 
 impl Reader {
-    fn start(log: LaunchLog) -> io::Result<Self> {
+    fn start(log: Followed) -> io::Result<Self> {
         let (batches, lines) = mpsc::channel(1);
         let (alive, ended) = channel();
         let follow = move || {
@@ -194,7 +209,7 @@ impl LineSource for FileLines {
 /// A log that is being read.
 #[derive(Debug)]
 struct Log {
-    source: LaunchLog,
+    source: Followed,
     /// Opened once it exists.
     file: Option<File>,
     /// Where the next byte to be read is.
@@ -205,7 +220,7 @@ struct Log {
 }
 
 impl Log {
-    fn new(source: LaunchLog) -> Self {
+    fn new(source: Followed) -> Self {
         Self { source, file: None, position: 0, chunk: 0, framer: Framer::default() }
     }
 
@@ -239,7 +254,7 @@ impl Log {
 
     fn jump(&mut self, file: &mut File, to: u64) -> io::Result<()> {
         let passed_over = to.saturating_sub(self.position);
-        tracing::debug!(passed_over, path = %self.source.path().display(), "a part of vLLM's log is not read");
+        tracing::debug!(passed_over, log = self.source.name, "a part of vLLM's log is not read");
         file.seek(SeekFrom::Start(to))?;
         self.position = to;
         self.framer = if to == 0 { Framer::default() } else { Framer::within_a_line() };

@@ -18,6 +18,9 @@ use crate::domain::absence::{ScanError, ScanErrorKind};
 /// Bytes of the list of processes that are read at a time: some twenty of them.
 const BATCH: usize = 512;
 
+/// `PF_KTHREAD` (Linux, `include/linux/sched.h`).
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
 /// What `/proc/<pid>/stat` tells (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -27,6 +30,7 @@ pub(super) struct Stat {
     pub(super) state: char,
     pub(super) parent: u32,
     pub(super) session: u32,
+    pub(super) is_kernel_thread: bool,
     pub(super) threads: u64,
     /// In clock ticks since boot. With the pid and the boot it names a process for good.
     pub(super) start_time: u64,
@@ -58,6 +62,7 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             parent: u32::try_from(number(4)?).ok()?,
             session: u32::try_from(number(6)?).ok()?,
+            is_kernel_thread: number(9)? & KERNEL_THREAD != 0,
             threads: number(20)?,
             start_time: number(22)?,
             cpu: Duration::from_millis(ticks * 1000 / per_second),

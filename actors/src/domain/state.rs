@@ -24,7 +24,7 @@
 //! proven that there is nothing.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Phase;
@@ -302,8 +302,8 @@ pub enum Cleanup {
 /// What follows a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A restart when its delay is over.
-    RestartAt(SystemTime),
+    /// A restart when its delay is over: when, on the monotonic clock.
+    RestartAt(Duration),
     /// A restart as soon as nothing is left.
     RestartNow(Origin),
     /// `Failed`, as soon as nothing is left.

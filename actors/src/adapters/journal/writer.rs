@@ -110,6 +110,7 @@ impl Writer {
             Entry::Restart(number, record) => {
                 self.restarts.push(number, self.codec.crash(&record));
             }
+            Entry::Moved => {}
             Entry::Close => self.ahead = Ahead::Nothing,
         }
     }

@@ -16,11 +16,17 @@ fn open(path: &Path) -> Directory {
 }
 
 fn log_at(path: &Path) -> LaunchLog {
-    let name = name_of(path);
+    let name = file_name_of(path);
     LaunchLog { directory: Arc::new(open(path.parent().unwrap())), name }
 }
 
-fn name_of(path: &Path) -> String {
+fn followed(path: &Path) -> Followed {
+    let lock = Arc::new(File::open("/dev/null").unwrap().into());
+    let state = HeldDirectory::new(open(path.parent().unwrap()), &lock);
+    Followed { state, name: file_name_of(path) }
+}
+
+fn file_name_of(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
@@ -29,11 +35,11 @@ fn last_lines_of(path: &Path, count: usize) -> io::Result<Vec<String>> {
 }
 
 fn cut(path: &Path, most: u64) -> io::Result<()> {
-    cutting::cut(&open(path.parent().unwrap()), &name_of(path), most)
+    cutting::cut(&open(path.parent().unwrap()), &file_name_of(path), most)
 }
 
 fn cut_without_holes(path: &Path, most: u64) -> io::Result<()> {
-    cutting::cut_without_holes(&open(path.parent().unwrap()), &name_of(path), most)
+    cutting::cut_without_holes(&open(path.parent().unwrap()), &file_name_of(path), most)
 }
 
 fn appending(path: &Path) -> File {
@@ -65,7 +71,7 @@ fn lines_of(path: &Path) -> BTreeSet<u64> {
 async fn a_file_is_followed_from_before_it_exists() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
-    let mut lines = FileLines::new(log_at(&path));
+    let mut lines = FileLines::new(followed(&path));
     let mut file = fs::File::create(&path).unwrap();
     writeln!(file, "first").unwrap();
     assert_eq!(lines.next_lines().await, ["first"]);
@@ -82,7 +88,7 @@ async fn a_long_log_is_read_from_a_bounded_distance_before_its_end() {
     file.set_len(1024 * MIB).unwrap();
     flood(&mut file, 0..10_000);
 
-    let mut lines = FileLines::new(log_at(&path));
+    let mut lines = FileLines::new(followed(&path));
     let first = lines.next_lines().await;
 
     let number: u64 = first[0].trim().parse().unwrap();
@@ -99,7 +105,7 @@ async fn nothing_is_read_on_while_lines_are_not_taken_and_a_flood_is_passed_over
     let path = directory.path().join("log");
     let mut file = appending(&path);
     flood(&mut file, 0..1);
-    let mut lines = FileLines::new(log_at(&path));
+    let mut lines = FileLines::new(followed(&path));
     assert_eq!(lines.next_lines().await.len(), 1);
     flood(&mut file, 1..500_000);
     let mut batches = 0;
@@ -120,7 +126,7 @@ async fn a_file_that_was_shortened_is_read_from_its_start() {
     let path = directory.path().join("log");
     let mut file = appending(&path);
     flood(&mut file, 0..3);
-    let mut lines = FileLines::new(log_at(&path));
+    let mut lines = FileLines::new(followed(&path));
     assert_eq!(lines.next_lines().await.len(), 3);
     file.set_len(0).unwrap();
     writeln!(file, "anew").unwrap();
@@ -133,7 +139,7 @@ async fn a_line_of_a_hundred_megabytes_is_one_short_line() {
     let path = directory.path().join("log");
     let mut file = appending(&path);
     writeln!(file, "before").unwrap();
-    let mut lines = FileLines::new(log_at(&path));
+    let mut lines = FileLines::new(followed(&path));
     assert_eq!(lines.next_lines().await, ["before"]);
     for _ in 0..100 {
         file.write_all(&vec![b'x'; 1024 * 1024]).unwrap();
@@ -151,7 +157,7 @@ async fn a_line_of_a_hundred_megabytes_is_one_short_line() {
 #[test]
 fn a_reader_that_is_dropped_ends_its_thread() {
     let directory = tempfile::tempdir().unwrap();
-    let reader = Reader::start(log_at(&directory.path().join("log"))).unwrap();
+    let reader = Reader::start(followed(&directory.path().join("log"))).unwrap();
     let Reader { lines: mut batches, _alive: alive } = reader;
     drop(alive);
     assert_eq!(batches.blocking_recv(), None);
@@ -303,7 +309,7 @@ fn a_log_that_had_to_be_opened_again_is_read_on_from_where_it_was() {
     let path = directory.path().join("log");
     let mut file = appending(&path);
     writeln!(file, "first").unwrap();
-    let mut log = Log::new(log_at(&path));
+    let mut log = Log::new(followed(&path));
     assert_eq!(log.read().unwrap(), ["first"]);
     // As a read that fails leaves it.
     log.file = None;

@@ -9,9 +9,17 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_setfl, flock};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
+use tokio::time::{Duration, Instant};
 
 use super::LaunchLog;
+use crate::adapters::pause::pause;
+
+/// How long an old log may take to be removed once it is locked for that.
+const REMOVED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The pause between two attempts to lock a log.
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl LaunchLog {
     /// Makes it, empty, for the launch to write to. Neither a link nor a FIFO is written to.
@@ -20,8 +28,7 @@ impl LaunchLog {
             // Appending, so that whoever shortens the file makes room at once.
             let how = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
             let log = self.directory.open_file(&self.name, how)?;
-            // Whoever holds it alone is just about to remove an old log with this name.
-            if let Err(error) = retry_on_intr(|| flock(&log, FlockOperation::LockShared)) {
+            if let Err(error) = share(&log) {
                 // Then it cannot be locked to be removed either.
                 tracing::warn!(%error, path = %self.path().display(), "vLLM's log cannot be locked");
             }
@@ -31,6 +38,18 @@ impl LaunchLog {
                 fcntl_setfl(&log, OFlags::APPEND)?;
                 return Ok(log);
             }
+        }
+    }
+}
+
+/// Locks it for all that write to it. Whoever holds it alone for a moment is about to remove an old
+/// log with this name; somebody who holds it for longer holds up no launch.
+fn share(log: &File) -> Result<(), Errno> {
+    let began = Instant::now();
+    loop {
+        match flock(log, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) if began.elapsed() < REMOVED_WITHIN => pause(PAUSE),
+            locked => return locked,
         }
     }
 }

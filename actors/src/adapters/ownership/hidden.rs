@@ -21,7 +21,7 @@
 use rustix::io::Errno;
 
 use super::roster::Roster;
-use super::session::{Look, ourselves};
+use super::session::{Look, Session, ourselves};
 use crate::adapters::proc_fs::Stat;
 use crate::domain::absence::ScanError;
 
@@ -46,6 +46,11 @@ impl Look<'_> {
             let stat = self.candidates.get(&pid);
             let start_time = stat.map_or(0, |stat| stat.start_time);
             if roster.member(pid).is_some_and(|it| it.held.start_time == start_time) {
+                continue;
+            }
+            // It stays in doubt: see `judge_session`.
+            if stat.is_some_and(|stat| self.session == Session::Leaderless(stat.session)) {
+                self.flawed_by(error);
                 continue;
             }
             match stat.map_or_else(|| self.by_session(pid), |stat| self.by_origin(stat, roster)) {

@@ -45,6 +45,8 @@ pub(in crate::adapters) struct Roster {
     /// Those who were looked at, and do not belong.
     pub(super) strangers: BTreeSet<u32>,
     pub(super) undecided: Undecided,
+    /// Those who showed no environment at the last look, by number and start time.
+    pub(super) blank: BTreeSet<(u32, u64)>,
     /// How many have been entered so far.
     entered: u64,
     /// What those did who have died.
@@ -65,6 +67,7 @@ impl Roster {
             members: BTreeMap::new(),
             strangers: BTreeSet::new(),
             undecided: Undecided::default(),
+            blank: BTreeSet::new(),
             entered: 0,
             past: Work::default(),
             deaths,

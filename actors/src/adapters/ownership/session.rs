@@ -72,6 +72,7 @@ impl Marked {
         look.add_descendants(roster);
         look.judge_session(roster);
         look.judge_hidden(roster);
+        look.judge_blank(roster);
         let Look { candidates, mut found, mut strangers, mut flaw, .. } = look;
         if !found.is_empty() {
             let us = ourselves()?;
@@ -82,6 +83,12 @@ impl Marked {
             if let Err(error) = candidates.get(pid).map_or(Ok(()), |it| roster.enter(it)) {
                 flaw.get_or_insert(error);
             }
+        }
+        let lives = |pid: u32| roster.member(pid).is_some_and(|it| !it.held.has_ended());
+        if let Some(pid) = found.into_iter().find(|pid| !lives(*pid)) {
+            // Its child may have been born when all numbers had been visited.
+            let said = "it has ended since it was seen, and may have left another";
+            flaw.get_or_insert(ScanError::new(format!("process {pid}"), &said));
         }
         roster.strangers = strangers;
         flaw.map_or(Ok(()), Err)
@@ -164,6 +171,8 @@ pub(super) struct Look<'a> {
     pub(super) strangers: BTreeSet<u32>,
     /// Those who show nothing to tell by, and what the system said.
     pub(super) hidden: BTreeMap<u32, ScanError>,
+    /// Those who show no environment, though it may be read.
+    blank: BTreeSet<(u32, u64)>,
     flaw: Option<ScanError>,
 }
 
@@ -177,6 +186,7 @@ impl<'a> Look<'a> {
             found: BTreeSet::new(),
             strangers: BTreeSet::new(),
             hidden: BTreeMap::new(),
+            blank: BTreeSet::new(),
             flaw: None,
         }
     }
@@ -203,7 +213,7 @@ impl<'a> Look<'a> {
             self.strangers.insert(pid);
             return;
         }
-        if stat.is_zombie() {
+        if stat.is_zombie() || stat.is_kernel_thread {
             // Its parent may never reap it.
             self.strangers.insert(pid);
         } else if self.session == Session::Led(stat.session) {
@@ -211,12 +221,16 @@ impl<'a> Look<'a> {
         } else {
             let mark = match self.marked.is_marked(pid) {
                 // That it carries no marker is not all: see `judge_session`.
-                Ok(Mark::Another) if self.session == Session::Leaderless(stat.session) => {
-                    Ok(Mark::NoneYet)
+                Ok(Mark::Another) if self.session == Session::Leaderless(stat.session) => None,
+                Ok(Mark::NoneYet) => {
+                    self.blank.insert((pid, stat.start_time));
+                    None
                 }
-                mark => mark,
+                mark => Some(mark),
             };
-            self.judge(pid, mark);
+            if let Some(mark) = mark {
+                self.judge(pid, mark);
+            }
         }
         self.candidates.insert(pid, stat);
     }
@@ -295,6 +309,19 @@ impl<'a> Look<'a> {
         if all_are_seen && self.flaw.is_none() {
             roster.lose_session();
         }
+    }
+
+    /// Who is amid an `exec` is waited for: it shows what it carries at the next look. Others have no
+    /// environment, and are not asked twice.
+    fn judge_blank(&mut self, roster: &mut Roster) {
+        let blank = std::mem::take(&mut self.blank);
+        let is_new =
+            |one: &&(u32, u64)| !roster.blank.contains(*one) && !self.found.contains(&one.0);
+        if let Some((pid, _)) = blank.iter().find(is_new) {
+            let error = ScanError::new(format!("process {pid}"), &"it may be amid an exec");
+            self.flawed_by(error);
+        }
+        roster.blank = blank;
     }
 
     /// Waits for the dead of the session that have become our children, as happens where the

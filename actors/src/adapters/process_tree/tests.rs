@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, kill_process, kill_process_group};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -123,6 +123,33 @@ async fn a_helper_that_left_session_marker_and_parent_at_once_is_found_in_the_cg
     swept(&planted.tree);
 
     assert!(stat(pid().unwrap()).is_none_or(|stat| stat.is_zombie()));
+}
+
+/// What was seen alive, and has ended by the time that it could be held, may have left another.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a chain that is nobody's launch")]
+async fn a_chain_that_forks_and_exits_is_never_taken_to_be_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let stamp = directory.path().join("stamp");
+    let marker = proc_fs::random_uuid().unwrap();
+    let link = format!(": >{}; sh -c \"$1\" x \"$1\" & exit", stamp.display());
+    let mut command = Command::new("setsid");
+    // Not reaped before the end: the group's number stays its own.
+    let mut first =
+        command.args(["sh", "-c", &link, "x", &link]).env(MARKER, &marker).spawn().unwrap();
+    until("the chain runs", || stamp.exists()).await;
+
+    let looks = (0..50).map(|_| ProcessTree::of_other(None, &marker).unwrap().remaining());
+    let believed = looks.filter(|look| look == &Ok(Vec::new())).count();
+
+    let group = Pid::from_raw(first.id().cast_signed()).unwrap();
+    until("it is dead", || {
+        kill_process_group(group, Signal::KILL).ok();
+        std::fs::remove_file(&stamp).is_err()
+    })
+    .await;
+    first.wait().unwrap();
+    assert_eq!(believed, 0, "it was taken to be gone");
 }
 
 #[tokio::test]

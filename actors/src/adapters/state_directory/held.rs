@@ -1,5 +1,6 @@
 //! The directory that a supervisor holds, for those who work in it.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -12,10 +13,17 @@ use crate::adapters::directory::Directory;
 #[derive(Clone, Debug)]
 pub struct HeldDirectory(Arc<Mutex<Present>>);
 
-#[derive(Debug)]
 struct Present {
     directory: Arc<Directory>,
     lock: Weak<OwnedFd>,
+    /// Told when another directory is held.
+    listeners: Vec<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Present").field("directory", &self.directory).finish_non_exhaustive()
+    }
 }
 
 /// Keeps a directory from being anybody else's while something is done in it, though its supervisor
@@ -31,7 +39,8 @@ impl HeldDirectory {
     /// It is held as long as the lock is.
     pub(in crate::adapters) fn new(directory: Directory, lock: &Arc<OwnedFd>) -> Self {
         let lock = Arc::downgrade(lock);
-        Self(Arc::new(Mutex::new(Present { directory: Arc::new(directory), lock })))
+        let directory = Arc::new(directory);
+        Self(Arc::new(Mutex::new(Present { directory, lock, listeners: Vec::new() })))
     }
 
     /// The directory. The same one is the same `Arc`.
@@ -46,8 +55,14 @@ impl HeldDirectory {
     }
 
     pub(super) fn replace(&self, directory: Directory, lock: &Arc<OwnedFd>) {
-        let lock = Arc::downgrade(lock);
-        *self.present() = Present { directory: Arc::new(directory), lock };
+        let mut present = self.present();
+        (present.directory, present.lock) = (Arc::new(directory), Arc::downgrade(lock));
+        present.listeners.iter().for_each(|tell| tell());
+    }
+
+    /// Calls this whenever another directory is held. It must not ask which one.
+    pub(in crate::adapters) fn on_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.present().listeners.push(Box::new(tell));
     }
 
     fn present(&self) -> MutexGuard<'_, Present> {

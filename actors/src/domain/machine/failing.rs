@@ -89,7 +89,9 @@ impl Turn<'_> {
     ) {
         let next = match verdict {
             None => Next::RestartNow(Origin::Restart),
-            Some(Verdict::Restart { delay, .. }) => Next::RestartAt(self.now.wall + *delay),
+            Some(Verdict::Restart { delay, .. }) => {
+                Next::RestartAt(self.now.monotonic.saturating_add(*delay))
+            }
             Some(Verdict::GiveUp(last)) => Next::GiveUp(last.clone()),
         };
         let crashed = Crashed { incarnation, cause: cause.clone(), cleanup, next };

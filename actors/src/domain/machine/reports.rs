@@ -115,8 +115,8 @@ impl Turn<'_> {
         let next = crashed.next.clone();
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         self.effect(Effect::Clear { incarnation });
-        if let (true, Next::RestartAt(at)) = (is_renamed, next) {
-            let after = at.duration_since(self.now.wall).unwrap_or_default();
+        if let (true, Next::RestartAt(due)) = (is_renamed, next) {
+            let after = due.saturating_sub(self.now.monotonic);
             self.effect(Effect::Schedule { timer: Timer::Restart, incarnation, after });
         }
     }

@@ -75,6 +75,8 @@ async fn the_session_counts_for_the_next_supervisor_too_after_the_main_process_h
     let next = ProcessTree::of_other(main, &planted.marker).unwrap();
     assert_ne!(next.remaining_in_the_end(), Ok(Vec::new()), "{:?} lives", planted.pids());
 
+    until("it is seen", || !planted.pids().is_empty()).await;
+
     // Reaped by whoever was its parent.
     planted.tree.watched.head().unwrap().reap();
     let next = ProcessTree::of_other(main, &planted.marker).unwrap();

@@ -118,19 +118,19 @@ fn crashed_in(situation: Situation) -> State {
     };
     let limit = Cause::new(Code::RestartLimitReached, "too often");
     match situation {
-        Situation::ClearAt => crashed(Cleanup::Underway, Next::RestartAt(noon().wall)),
+        Situation::ClearAt => crashed(Cleanup::Underway, Next::RestartAt(noon().monotonic)),
         Situation::ClearNow => crashed(Cleanup::Underway, now),
         Situation::ClearGive => crashed(Cleanup::Underway, Next::GiveUp(limit)),
-        Situation::StuckAt => crashed(stuck(), Next::RestartAt(noon().wall)),
+        Situation::StuckAt => crashed(stuck(), Next::RestartAt(noon().monotonic)),
         Situation::StuckNow => crashed(stuck(), now),
         Situation::StuckGive => crashed(stuck(), Next::GiveUp(limit)),
-        Situation::SeekAt => crashed(Cleanup::Searching, Next::RestartAt(noon().wall)),
+        Situation::SeekAt => crashed(Cleanup::Searching, Next::RestartAt(noon().monotonic)),
         Situation::SeekNow => crashed(Cleanup::Searching, now),
         Situation::SeekGive => crashed(Cleanup::Searching, Next::GiveUp(limit)),
-        Situation::BlankAt => crashed(unseen(), Next::RestartAt(noon().wall)),
+        Situation::BlankAt => crashed(unseen(), Next::RestartAt(noon().monotonic)),
         Situation::BlankNow => crashed(unseen(), now),
         Situation::BlankGive => crashed(unseen(), Next::GiveUp(limit)),
-        Situation::Backoff => crashed(Cleanup::Done, Next::RestartAt(noon().wall)),
+        Situation::Backoff => crashed(Cleanup::Done, Next::RestartAt(noon().monotonic)),
         other => panic!("{other:?} is no crash"),
     }
 }

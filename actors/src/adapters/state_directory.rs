@@ -481,4 +481,14 @@ mod tests {
         assert!(locks.contains(&held.lock_name().unwrap()), "{locks:?}");
         assert!(!locks.contains(&ours.lock_name().unwrap()), "{locks:?}");
     }
+
+    #[test]
+    fn one_that_was_emptied_is_held_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(directory.path()).unwrap();
+        fs::remove_file(directory.path().join("lock")).unwrap();
+        state.restore().unwrap();
+        let second = StateDirectory::open(directory.path()).unwrap_err();
+        assert!(matches!(second, StateDirectoryError::InUse { .. }), "{second}");
+    }
 }

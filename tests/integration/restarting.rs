@@ -123,3 +123,21 @@ async fn a_pending_restart_does_not_outlive_a_stop() {
     assert_eq!(now.incarnation, crashed.incarnation.next());
     scenario.end().await;
 }
+
+/// It is not silent: it writes where nobody reads.
+#[tokio::test]
+async fn a_load_is_followed_after_the_state_directory_was_moved() {
+    let plan = fake_vllm().loads_in(Duration::from_secs(4));
+    let scenario = Scenario::configure(Server::fake(FAKE, &plan), |config| {
+        config.lifecycle.start_timeout = Duration::from_secs(2);
+    })
+    .await;
+    scenario.handle().start().await.unwrap();
+    let before = scenario.wait_for(Running).await.incarnation;
+    let state = scenario.state_dir();
+    std::fs::rename(state, state.with_file_name("moved")).unwrap();
+    scenario.kill(Victim::Worker, Signal::KILL);
+    let after = scenario.wait_for_successor_of(before.get()).await;
+    assert_eq!(after.incarnation, before.next(), "{:?}", scenario.handle().history().await);
+    scenario.end().await;
+}

@@ -177,9 +177,13 @@ impl StateDirectory {
         let directory = self.present.now();
         let ours = fstat(&directory).map_err(unusable)?;
         match stat(self.path.as_os_str().as_bytes()) {
-            Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => {
+            Ok(there)
+                if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+                    && lock::is_in(&directory, &held.lock).map_err(unusable)? =>
+            {
                 make_logs(&directory).map_err(unusable)?;
             }
+            // Of one that was emptied the next would take another lock than ours.
             Ok(_) | Err(Errno::NOENT) => {
                 tracing::warn!(path = %self.path.display(), "the state directory is not where it was; the one there is used from now on");
                 let (directory, hold) = hold(&self.path, Some(&held.identity))?;

@@ -5,12 +5,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat, statat,
+};
 use rustix::io::Errno;
 
 use crate::adapters::proc_fs;
+
+const NAME: &str = "lock";
 
 /// Who holds a state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,16 @@ pub(super) fn take(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(lock)
 }
 
+/// Whether this is the lock that whoever comes to this directory would take.
+pub(super) fn is_in(directory: impl AsFd, lock: &OwnedFd) -> Result<bool, Errno> {
+    let ours = fstat(lock)?;
+    match statat(directory, NAME, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Who holds the lock of a directory, without touching it.
 pub(super) fn holder(directory: &OwnedFd) -> Result<Holder, Errno> {
     let lock = match open(directory, OFlags::RDONLY) {
@@ -51,7 +65,7 @@ pub(super) fn holder(directory: &OwnedFd) -> Result<Holder, Errno> {
 fn open(directory: &OwnedFd, how: OFlags) -> Result<OwnedFd, Errno> {
     // A FIFO in its place would otherwise keep us waiting for ever.
     let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let lock = openat(directory, "lock", flags, Mode::RUSR | Mode::WUSR)?;
+    let lock = openat(directory, NAME, flags, Mode::RUSR | Mode::WUSR)?;
     if FileType::from_raw_mode(fstat(&lock)?.st_mode) != FileType::RegularFile {
         return Err(Errno::NXIO);
     }

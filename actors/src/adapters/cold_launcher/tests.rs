@@ -20,6 +20,7 @@ use crate::domain::secret::Secret;
 use crate::ports::Signal;
 
 mod finding;
+mod owners;
 mod stage;
 
 use stage::*;

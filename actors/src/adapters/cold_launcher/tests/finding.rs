@@ -342,7 +342,7 @@ async fn find(stage: &Stage, script: &str) -> Found {
 }
 
 /// Another test's child may hold the lock of a state directory between its fork and its exec.
-async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
+pub(super) async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let found = launcher.find(&model()).await.unwrap();
@@ -352,7 +352,7 @@ async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
     }
 }
 
-fn copy_files(from: &Path, to: &Path) {
+pub(super) fn copy_files(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         if entry.file_type().unwrap().is_file() {

@@ -1,0 +1,27 @@
+//! Whose a vLLM is that was left running, where state directories are copied, moved and restored.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::finding::{copy_files, find_in_the_end};
+use super::*;
+
+/// A supervisor adopts by a copy; its lock stands in no environment.
+#[tokio::test]
+async fn a_vllm_that_was_adopted_by_a_copy_is_left_alone_by_another_copy() {
+    let mut stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    stage.shows_its_marker(&process).await;
+    let [one, other] = ["one", "other"].map(|name| stage.directory.path().join(name));
+    copy_files(stage.state.path(), &one);
+    copy_files(stage.state.path(), &other);
+    let pid = stage.leave(process);
+    stage.state = Arc::new(StateDirectory::open(&one).unwrap());
+    let adopted = find_in_the_end(&stage.launcher("exec sleep 600")).await;
+    assert!(matches!(adopted, Found::Ready { .. }), "{adopted:?}");
+
+    let other = Arc::new(StateDirectory::open(&other).unwrap());
+    let found = stage.launcher_at(&other, "exec sleep 601").find(&model()).await.unwrap();
+
+    assert!(is_alive(pid));
+    assert!(matches!(found, Found::Nothing(_)), "its supervisor lives: {found:?}");
+}

@@ -25,3 +25,28 @@ async fn a_vllm_that_was_adopted_by_a_copy_is_left_alone_by_another_copy() {
     assert!(is_alive(pid));
     assert!(matches!(found, Found::Nothing(_)), "its supervisor lives: {found:?}");
 }
+
+/// The number of an inode is given again, and any program locks files.
+#[tokio::test]
+async fn a_locked_file_with_the_number_of_a_lock_that_is_gone_is_no_supervisor() {
+    let mut stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    stage.shows_its_marker(&process).await;
+    let (state, copy) = (stage.state.path().to_owned(), stage.directory.path().join("copy"));
+    let lock = fs::metadata(state.join("lock")).unwrap().ino();
+    stage.leave(process);
+    copy_files(&state, &copy);
+    fs::remove_dir_all(&state).unwrap();
+    stage.state = Arc::new(StateDirectory::open(&copy).unwrap());
+    let mut others = (0..4096)
+        .map(|number| File::create(stage.directory.path().join(format!("file-{number}"))).unwrap());
+    let Some(same) = others.find(|file| file.metadata().unwrap().ino() == lock) else {
+        // This file system does not give it again.
+        return;
+    };
+    flock(&same, FlockOperation::LockExclusive).unwrap();
+
+    let found = find_in_the_end(&stage.launcher("exec sleep 600")).await;
+
+    assert!(matches!(found, Found::Ready { .. }), "nobody supervises it: {found:?}");
+}

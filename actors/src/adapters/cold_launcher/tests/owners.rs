@@ -50,3 +50,26 @@ async fn a_locked_file_with_the_number_of_a_lock_that_is_gone_is_no_supervisor()
 
     assert!(matches!(found, Found::Ready { .. }), "nobody supervises it: {found:?}");
 }
+
+/// Who held what was told once; somebody else has begun since.
+#[tokio::test]
+async fn a_sweep_of_what_was_found_spares_what_another_supervisor_has_launched_since() {
+    let mut stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    stage.shows_its_marker(&process).await;
+    let (state, copy) = (stage.state.path().to_owned(), stage.directory.path().join("copy"));
+    copy_files(&state, &copy);
+    fs::remove_file(copy.join("process.json")).unwrap();
+    stage.leave(process);
+    stage.state = Arc::new(StateDirectory::open(&copy).unwrap());
+    let found = find_in_the_end(&stage.launcher("exec sleep 600")).await;
+    let Found::Remnant { claim, .. } = found else { panic!("{found:?}") };
+
+    let original = Arc::new(StateDirectory::open(&state).unwrap());
+    let launcher = stage.launcher_at(&original, "exec sleep 600");
+    let second = stage.launch_by(&launcher, SECOND).await;
+    until("it shows its marker", || carries_marker(second.pid(), &stage.marker(SECOND))).await;
+    claim.sweep().await.unwrap();
+
+    assert!(is_alive(second.pid()), "it is another supervisor's");
+}

@@ -73,3 +73,29 @@ async fn a_sweep_of_what_was_found_spares_what_another_supervisor_has_launched_s
 
     assert!(is_alive(second.pid()), "it is another supervisor's");
 }
+
+/// What took the place of a directory may have a vLLM of its own, whose supervisor has ended.
+#[tokio::test]
+async fn nothing_is_launched_beside_the_vllm_of_a_directory_that_took_the_place_of_ours() {
+    let stage = Stage::set();
+    let launcher = stage.launcher("exec sleep 600");
+    let path = stage.state.path().to_owned();
+    fs::rename(&path, stage.directory.path().join("moved")).unwrap();
+    let other = Arc::new(StateDirectory::open(&path).unwrap());
+    let left = stage.launch_by(&stage.launcher_at(&other, "exec sleep 600"), FIRST).await;
+    until("it shows its marker", || carries_marker(left.pid(), &stage.marker(FIRST))).await;
+    let pid = stage.leave(left);
+    drop(other);
+
+    let mut claim = launcher.claim(SECOND, &model());
+    let deadline = Instant::now() + Duration::from_secs(2);
+    // Another test's child may hold the lock between its fork and its exec.
+    while claim.is_err() && Instant::now() < deadline {
+        claim = launcher.claim(SECOND, &model());
+    }
+
+    let record = stage.record().read().unwrap().unwrap();
+    assert!(is_alive(pid));
+    assert_eq!(record.main.map(|main| main.0), Some(pid), "nobody finds it any more");
+    assert!(claim.is_err(), "a second vLLM beside it");
+}

@@ -138,7 +138,10 @@ enum KindBody<'a> {
 }
 
 impl<'a> From<&'a Event> for EventLine<'a> {
-    #[warn(clippy::wildcard_enum_match_arm, reason = "a kind that is forgotten has no name in JSON")]
+    #[warn(
+        clippy::wildcard_enum_match_arm,
+        reason = "a kind that is forgotten has no name in JSON"
+    )]
     fn from(event: &'a Event) -> Self {
         let kind = match &event.kind {
             EventKind::StateChanged { from, to, cause } => KindBody::StateChanged {

@@ -33,7 +33,6 @@ pub(super) struct Launch {
     pub(super) start: Mutex<Option<Start>>,
     /// What was written of it, for the next supervisor.
     pub(super) written: Mutex<Option<ProcessRecord>>,
-    pub(super) state: Arc<StateDirectory>,
     pub(super) log: LaunchLog,
     pub(super) secrets: Vec<Secret>,
     pub(super) traces: Traces,
@@ -87,8 +86,9 @@ impl Launch {
             Ok(_) | Err(_) => Ok(()),
         };
         tracing::warn!("the record of the running vLLM was lost; it is written again");
-        let restored = self.state.restore().map_err(io::Error::other);
-        if let Err(error) = restored.and(aside).and_then(|()| file.write(record)) {
+        let restored = self.traces.state.restore().map_err(io::Error::other);
+        let kept = restored.and(aside);
+        if let Err(error) = kept.and_then(|()| file.write(record)) {
             tracing::error!(%error, "the next supervisor has to search for vLLM");
         }
     }
@@ -226,23 +226,25 @@ impl Head for ColdHead {
     }
 }
 
-/// What a launch leaves in the file system, its log and its shared memory apart.
+/// What a launch leaves in the file system, its log and its shared memory apart, and that it is ours.
 #[derive(Debug)]
 pub(super) struct Traces {
     pub(super) marker: String,
     pub(super) record: RecordFile,
-    pub(super) scratch: Option<PathBuf>,
+    pub(super) scratch: Vec<PathBuf>,
+    pub(super) state: Arc<StateDirectory>,
 }
 
 impl Traces {
     /// The record goes last: it is how the rest is found. Files that cannot be removed are no reason
     /// to launch nothing any more; they are named.
     pub(super) fn remove(&self) {
-        if let Some(scratch) = &self.scratch
-            && let Err(error) = scratch::remove(scratch)
-        {
-            let path = scratch.display().to_string();
-            tracing::warn!(%error, path, "short-lived files of vLLM stay behind: remove them by hand");
+        for scratch in &self.scratch {
+            if let Err(error) = scratch::remove(scratch) {
+                let path = scratch.display().to_string();
+                tracing::warn!(%error, path, "short-lived files of vLLM stay behind: remove them by hand");
+            }
+            self.state.launches().let_go(scratch);
         }
         self.record.remove(&self.marker);
     }

@@ -32,7 +32,7 @@ async fn a_vllm_whose_record_was_removed_is_found_by_its_state_directory() {
     };
     assert_eq!(incarnation, FIRST);
     assert_eq!(claim.sweep().await, gone());
-    assert!(!is_alive(process.pid()));
+    assert!(!is_alive(process.pid()) && stage.leaves_no_traces());
 }
 
 #[tokio::test]
@@ -320,7 +320,7 @@ async fn somebody_else_with_the_same_pid_is_not_taken_for_ours() {
     let mut record = innocent.record().read().unwrap().unwrap();
     let (pid, start_time) = record.main.unwrap();
     let stage = Stage::set();
-    record.marker = stage.marker(FIRST);
+    (record.marker, record.scratch) = (stage.marker(FIRST), None);
     record.settings = stage.launcher("exec sleep 600").settings(&model());
 
     record.main = Some((pid, start_time + 1));

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::io::Errno;
 
+use super::directory::Directory;
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::listener::Members;
 use super::log_tail::LaunchLog;
@@ -75,6 +76,8 @@ pub struct ColdLauncher {
     recipe: LaunchRecipe,
     state: Arc<StateDirectory>,
     record: RecordFile,
+    /// The directory where nothing is on record that lives, and that we have not launched.
+    searched: Arc<Mutex<Arc<Directory>>>,
     /// The launch that was claimed or found last.
     present: Arc<Mutex<Weak<Launch>>>,
 }
@@ -83,7 +86,8 @@ impl ColdLauncher {
     /// A launcher by this recipe, which keeps its records in this directory.
     pub fn new(recipe: LaunchRecipe, state: Arc<StateDirectory>) -> Self {
         let record = RecordFile::in_directory(state.path());
-        Self { recipe, state, record, present: Arc::default() }
+        let searched = Arc::new(Mutex::new(state.present().now()));
+        Self { recipe, state, record, searched, present: Arc::default() }
     }
 
     /// Tells the processes of the launch that was claimed or found last.
@@ -116,6 +120,7 @@ impl ColdLauncher {
             tree,
             start: Mutex::default(),
             written: Mutex::new(Some(record.clone())),
+            directory: self.state.present().now(),
             log: LaunchLog::of(&self.state, record.incarnation),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces,
@@ -183,6 +188,7 @@ impl Launcher for ColdLauncher {
         processes_can_be_held()?;
         address::can_be_listened_at(self.recipe.address).map_err(|fault| fault.cause())?;
         self.state.restore().map_err(|error| unusable(&error))?;
+        self.spare_another()?;
         let scratch = scratch::choose(&self.recipe.scratch)
             .map_err(|error| system_error::cause(&error.to_string(), &error.source))?;
         let record = ProcessRecord {

@@ -2,18 +2,18 @@
 //! carry. What another supervisor owns that lives is left alone, and is no obstacle.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::ColdLauncher;
 use super::claim::{ColdClaim, Traces};
 use super::search::{Reason, Seen, Sought};
+use super::{ColdLauncher, cannot_own};
 use crate::adapters::ownership::Marked;
 use crate::adapters::process_record::{ProcessRecord, RecordError};
 use crate::adapters::process_tree::ProcessTree;
 use crate::adapters::scratch::Owner;
 use crate::adapters::{proc_fs, system_error};
 use crate::domain::absence::{Proof, ScanError, ScanErrorKind};
-use crate::domain::cause::RetryClass;
+use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::ports::{Found, Head};
 
 /// What was left and lives. Nobody else owns it.
@@ -42,6 +42,31 @@ impl ColdLauncher {
             Some(head) if record.settings == settings => Found::Ready { incarnation, claim, head },
             head => Found::Remnant { incarnation, claim, head },
         })
+    }
+
+    /// For a launch: a directory that has taken the place of ours may be that of a vLLM whose
+    /// supervisor has ended. Nobody would find it any more.
+    pub(super) fn spare_another(&self) -> Result<(), Cause> {
+        let there = self.state.present().now();
+        let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&searched, &there) {
+            return Ok(());
+        }
+        let wait = |cause| Cause { retry: RetryClass::AfterCleanup, ..cause };
+        let Some(left) = self.left().map_err(|error| wait(cannot_own(&error)))? else {
+            *searched = there;
+            return Ok(());
+        };
+        for scratch in &left.traces.scratch {
+            self.state.launches().let_go(scratch);
+        }
+        let pids = left.tree.members().map_err(|error| wait(cannot_own(&error)))?;
+        let said = format!(
+            "{} is another directory than before, and a vLLM of that one runs: end it, or bring the \
+             former one back (processes {pids:?})",
+            self.state.path().display()
+        );
+        Err(wait(Cause::new(Code::InvalidConfiguration, said)))
     }
 
     fn left(&self) -> Result<Option<Left>, ScanError> {

@@ -77,25 +77,72 @@ async fn a_sweep_of_what_was_found_spares_what_another_supervisor_has_launched_s
 /// What took the place of a directory may have a vLLM of its own, whose supervisor has ended.
 #[tokio::test]
 async fn nothing_is_launched_beside_the_vllm_of_a_directory_that_took_the_place_of_ours() {
-    let stage = Stage::set();
-    let launcher = stage.launcher("exec sleep 600");
-    let path = stage.state.path().to_owned();
-    fs::rename(&path, stage.directory.path().join("moved")).unwrap();
-    let other = Arc::new(StateDirectory::open(&path).unwrap());
-    let left = stage.launch_by(&stage.launcher_at(&other, "exec sleep 600"), FIRST).await;
-    until("it shows its marker", || carries_marker(left.pid(), &stage.marker(FIRST))).await;
-    let pid = stage.leave(left);
-    drop(other);
+    for is_on_record in [true, false] {
+        let stage = Stage::set();
+        let launcher = stage.launcher("exec sleep 600");
+        let (pid, left) = left_in_place_of_ours(&stage).await;
+        if !is_on_record {
+            fs::remove_file(stage.record().path()).unwrap();
+        }
 
-    let mut claim = launcher.claim(SECOND, &model());
-    let deadline = Instant::now() + Duration::from_secs(2);
-    // Another test's child may hold the lock between its fork and its exec.
-    while claim.is_err() && Instant::now() < deadline {
-        claim = launcher.claim(SECOND, &model());
+        // The second time the directory is ours already.
+        for _ in 0..2 {
+            let cause = claim_in_the_end(&launcher).unwrap_err();
+            assert_eq!(cause.retry, RetryClass::AfterCleanup, "{cause:?}");
+            assert!(cause.summary.contains(&pid.to_string()), "{cause:?}");
+        }
+        assert!(is_alive(pid));
+        let record = stage.record().read().unwrap();
+        assert_eq!(record.and_then(|it| it.main).map(|main| main.0), is_on_record.then_some(pid));
+
+        left.send(rustix::process::Signal::KILL);
+        until("it is gone", || !is_alive(pid)).await;
+        let claim = claim_in_the_end(&launcher).unwrap();
+        assert_eq!(claim.sweep().await, gone());
+        assert!(!is_on_record || stage.leaves_no_traces());
+    }
+}
+
+#[tokio::test]
+async fn the_record_of_a_vllm_that_lives_in_place_of_ours_stays_when_ours_is_released() {
+    let stage = Stage::set();
+    let ours = stage.launch_by(&stage.launcher("exec sleep 600"), SECOND).await;
+    let (pid, _) = left_in_place_of_ours(&stage).await;
+
+    // The second time the directory is ours already, once nobody's child has its lock any more.
+    for _ in 0..2 {
+        ours.claim.release();
+        until("it is held", || stage.state.restore().is_ok()).await;
     }
 
     let record = stage.record().read().unwrap().unwrap();
-    assert!(is_alive(pid));
     assert_eq!(record.main.map(|main| main.0), Some(pid), "nobody finds it any more");
-    assert!(claim.is_err(), "a second vLLM beside it");
+    assert_eq!(ours.claim.sweep().await, gone());
+}
+
+/// A vLLM that was left running by another supervisor, whose state directory is where ours was.
+async fn left_in_place_of_ours(stage: &Stage) -> (u32, Held) {
+    let path = stage.state.path().to_owned();
+    fs::rename(&path, stage.directory.path().join("moved")).unwrap();
+    let other = Arc::new(StateDirectory::open(&path).unwrap());
+    let launcher = stage.launcher_at(&other, "exec sleep 600");
+    let claim = launcher.claim(FIRST, &model()).unwrap();
+    let head = claim.start().await.unwrap();
+    let left = Launched { claim, head };
+    until("it shows its marker", || carries_marker(left.pid(), &stage.marker(FIRST))).await;
+    let start_time = Stat::of(left.pid()).unwrap().unwrap().start_time;
+    let held = Held::open(left.pid(), start_time).unwrap().unwrap();
+    (stage.leave(left), held)
+}
+
+/// Another test's child may hold a lock between its fork and its exec.
+fn claim_in_the_end(launcher: &ColdLauncher) -> Result<Arc<dyn Claim>, Cause> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match launcher.claim(SECOND, &model()) {
+            Err(cause)
+                if cause.summary.contains("another supervisor") && Instant::now() < deadline => {}
+            claim => return claim,
+        }
+    }
 }

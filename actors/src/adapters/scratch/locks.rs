@@ -51,6 +51,15 @@ impl ScratchLocks {
     ///
     /// The system's, when it cannot be told who owns it.
     pub(in crate::adapters) fn take(&self, path: &Path, member: Option<u32>) -> io::Result<Owner> {
+        self.take_pausing(path, member, || pause(ATTEMPT_PAUSE))
+    }
+
+    fn take_pausing(
+        &self,
+        path: &Path,
+        member: Option<u32>,
+        mut between_attempts: impl FnMut(),
+    ) -> io::Result<Owner> {
         if self.held().contains_key(path) {
             return Ok(Owner::Us);
         }
@@ -73,7 +82,7 @@ impl ScratchLocks {
                 Err(error) => return Err(error.into()),
             }
             drop(held);
-            pause(ATTEMPT_PAUSE);
+            between_attempts();
         }
     }
 
@@ -113,6 +122,8 @@ fn open_as_made(path: &Path) -> io::Result<Option<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
 
     use super::*;
     use crate::adapters::scratch::{choose, remove};
@@ -149,14 +160,11 @@ mod tests {
     fn who_holds_a_lock_for_a_moment_is_no_owner() {
         let parent = tempfile::tempdir().unwrap();
         let path = made(parent.path());
-        let passing = open(&path, None).unwrap().unwrap();
-        flock(&passing, FlockOperation::LockExclusive).unwrap();
-        let release = std::thread::spawn(move || {
-            pause(Duration::from_millis(50));
-            drop(passing);
-        });
-        assert_eq!(ScratchLocks::default().take(&path, None).unwrap(), Owner::Us);
-        release.join().unwrap();
+        let mut passing = open(&path, None).unwrap();
+        flock(passing.as_ref().unwrap(), FlockOperation::LockExclusive).unwrap();
+        let locks = ScratchLocks::default();
+        let owner = locks.take_pausing(&path, None, || drop(passing.take()));
+        assert_eq!(owner.unwrap(), Owner::Us);
     }
 
     #[test]
@@ -181,10 +189,30 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process to look at")]
     fn a_directory_is_found_where_a_process_of_the_launch_sees_it() {
+        if !rustix::process::geteuid().is_root() {
+            println!("not shown: only root can mount a file system");
+            return;
+        }
         let parent = tempfile::tempdir().unwrap();
-        let path = made(parent.path());
-        let below = Path::new("/proc/self/root").join(path.strip_prefix("/").unwrap());
-        assert!(open_as_made(&below).unwrap().is_some());
+        let path = parent.path().join("vllmd-1");
+        let script =
+            "mount -t tmpfs none ${0%/*} && mkdir -m 700 $0 && echo it is there && read end";
+        let mut member = Command::new("unshare")
+            .args(["-m", "sh", "-c", script])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(member.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert!(open(&path, None).unwrap().is_none());
+        let seen = open(&path, Some(member.id())).unwrap();
+        // Its input ends with it.
+        drop(member.stdin.take());
+        member.wait().unwrap();
+        assert_eq!((said.as_str(), seen.is_some()), ("it is there\n", true));
     }
 }

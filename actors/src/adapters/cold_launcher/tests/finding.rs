@@ -36,6 +36,29 @@ async fn a_vllm_whose_record_was_removed_is_found_by_its_state_directory() {
 }
 
 #[tokio::test]
+async fn who_has_lost_the_marker_of_a_launch_without_a_record_is_found_with_it() {
+    let stage = Stage::set();
+    let script = "(env -u VLLMD_INSTANCE setsid sleep 600 & echo $!); exec sleep 600";
+    let process = stage.launch(script).await;
+    stage.shows_its_marker(&process).await;
+    let orphan = stage.pid_in_log().await;
+    let state = format!("VLLMD_STATE={}", stage.state.identity().id);
+    until("it has lost its marker", || {
+        let environment = proc_fs::environment(orphan).unwrap().unwrap_or_default();
+        proc_fs::has_variable(&environment, |it| it == state.as_bytes())
+            && !carries_marker(orphan, "")
+    })
+    .await;
+    fs::remove_file(stage.record().path()).unwrap();
+
+    let found = find(&stage, script).await;
+
+    let Found::Remnant { claim, .. } = found else { panic!("{found:?}, and it lives") };
+    assert_eq!(claim.sweep().await, gone());
+    assert!(!is_alive(process.pid()) && !is_alive(orphan));
+}
+
+#[tokio::test]
 async fn a_vllm_whose_state_directory_was_removed_is_found_by_where_that_was() {
     let mut stage = Stage::set();
     let process = stage.launch("exec sleep 600").await;

@@ -51,6 +51,37 @@ async fn a_locked_file_with_the_number_of_a_lock_that_is_gone_is_no_supervisor()
     assert!(matches!(found, Found::Ready { .. }), "nobody supervises it: {found:?}");
 }
 
+#[tokio::test]
+async fn a_vllm_whose_private_directory_was_removed_is_found_all_the_same() {
+    let mut stage = Stage::set();
+    let process = stage.launch("exec sleep 600").await;
+    let copy = stage.directory.path().join("copy");
+    copy_files(stage.state.path(), &copy);
+    fs::remove_dir_all(stage.record().read().unwrap().unwrap().scratch.unwrap()).unwrap();
+    stage.leave(process);
+    stage.state = Arc::new(StateDirectory::open(&copy).unwrap());
+
+    let found = find_in_the_end(&stage.launcher("exec sleep 600")).await;
+
+    assert!(matches!(found, Found::Ready { .. }), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_launch_that_is_yet_to_be_started_is_left_alone_by_a_copy() {
+    let stage = Stage::set();
+    let claim = stage.launcher("exec sleep 600").claim(FIRST, &model()).unwrap();
+    stage.launched.lock().unwrap().push(Arc::clone(&claim));
+    let copy = stage.directory.path().join("copy");
+    copy_files(stage.state.path(), &copy);
+    let copy = Arc::new(StateDirectory::open(&copy).unwrap());
+
+    let found = stage.launcher_at(&copy, "exec sleep 600").find(&model()).await.unwrap();
+
+    assert!(matches!(found, Found::Nothing(_)), "{found:?}");
+    let scratch = stage.record().read().unwrap().unwrap().scratch.unwrap();
+    assert!(scratch.is_dir(), "it is to be used yet");
+}
+
 /// Who held what was told once; somebody else has begun since.
 #[tokio::test]
 async fn a_sweep_of_what_was_found_spares_what_another_supervisor_has_launched_since() {

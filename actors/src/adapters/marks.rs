@@ -9,5 +9,5 @@ pub(super) const STATE: &str = "VLLMD_STATE";
 /// Where that directory is, and for whom, in case that its number is lost with it.
 pub(super) const STATE_PLACE: &str = "VLLMD_STATE_PLACE";
 
-/// The lock that the supervisor holds, as `/proc/locks` names it.
-pub(super) const STATE_LOCK: &str = "VLLMD_STATE_LOCK";
+/// The private directory of the launch, whose lock its owner holds.
+pub(super) const SCRATCH: &str = "VLLMD_SCRATCH";

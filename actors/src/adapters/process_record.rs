@@ -12,7 +12,9 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::directory::{self, Directory};
+use super::ownership::Held;
 use super::proc_fs;
+use crate::domain::absence::ScanError;
 use crate::domain::id::Incarnation;
 
 const NAME: &str = "process.json";
@@ -42,6 +44,20 @@ pub(super) struct ProcessRecord {
 }
 
 impl ProcessRecord {
+    /// The main process, if it lives.
+    ///
+    /// # Errors
+    ///
+    /// What could not be looked at.
+    pub(super) fn living_main(&self) -> Result<Option<u32>, ScanError> {
+        let boot_id = proc_fs::boot_id()?;
+        let Some((pid, start_time)) = self.main.filter(|_| self.boot_id == boot_id) else {
+            return Ok(None);
+        };
+        let main = Held::open(pid, start_time)?;
+        Ok(main.filter(|main| !main.has_ended()).map(|_| pid))
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "boot_id": self.boot_id,

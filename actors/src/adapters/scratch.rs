@@ -16,6 +16,10 @@ use rustix::io::Errno;
 use super::proc_fs;
 use super::system_error::if_present;
 
+mod locks;
+
+pub(super) use locks::{Owner, ScratchLocks};
+
 /// What every name begins with.
 const PREFIX: &str = "vllmd-";
 
@@ -138,13 +142,10 @@ fn is_kept_from_others(mode: u32, owner: u32) -> bool {
 ///
 /// Why it may be there still.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let is_named_so =
-        path.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()));
-    let us = rustix::process::geteuid().as_raw();
-    match if_present(fs::symlink_metadata(path), &[Errno::NOENT])? {
-        None => return Ok(()),
-        Some(data) if is_named_so && data.is_dir() && data.uid() == us => {}
-        Some(_) => {
+    match what_is_at(path)? {
+        What::Nothing => return Ok(()),
+        What::Ours => {}
+        What::SomethingElse => {
             tracing::warn!(path = %path.display(), "a directory that is not as it was made is left");
             return Ok(());
         }
@@ -159,6 +160,26 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         removed => removed,
     };
     if_present(removed, &[Errno::NOENT]).map(drop)
+}
+
+/// What has the path of a private directory.
+enum What {
+    Nothing,
+    /// A directory as we make them.
+    Ours,
+    /// A record may have been tampered with, or be another user's.
+    SomethingElse,
+}
+
+fn what_is_at(path: &Path) -> io::Result<What> {
+    let is_named_so =
+        path.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()));
+    let us = rustix::process::geteuid().as_raw();
+    Ok(match if_present(fs::symlink_metadata(path), &[Errno::NOENT, Errno::NOTDIR])? {
+        None => What::Nothing,
+        Some(data) if is_named_so && data.is_dir() && data.uid() == us => What::Ours,
+        Some(_) => What::SomethingElse,
+    })
 }
 
 /// Lets us write in each directory of a tree that nobody else uses any more.

@@ -18,6 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::directory::Directory;
+use super::scratch::ScratchLocks;
 use crate::domain::id::Incarnation;
 
 mod held;
@@ -37,6 +38,7 @@ pub struct StateDirectory {
     path: PathBuf,
     present: HeldDirectory,
     hold: Mutex<Hold>,
+    launches: ScratchLocks,
 }
 
 /// That a directory is ours.
@@ -86,7 +88,8 @@ impl StateDirectory {
     pub fn open(path: &Path) -> Result<Self, StateDirectoryError> {
         let (directory, hold) = hold(path, None)?;
         let present = HeldDirectory::new(directory, &hold.lock);
-        Ok(Self { path: path.to_owned(), present, hold: Mutex::new(hold) })
+        let (path, hold) = (path.to_owned(), Mutex::new(hold));
+        Ok(Self { path, present, hold, launches: ScratchLocks::default() })
     }
 
     /// Who holds the directory, without taking hold of it or making anything; `None` if there is no
@@ -132,25 +135,9 @@ impl StateDirectory {
         self.hold().identity.clone()
     }
 
-    /// The name of our lock in `/proc/locks`, which no other lock has while we live.
-    ///
-    /// # Errors
-    ///
-    /// What the system said.
-    pub(super) fn lock_name(&self) -> io::Result<String> {
-        lock::name_of(&self.hold().lock)
-    }
-
-    /// The names of all locks of flock(2) that are held there, ours apart: among them is that of each
-    /// supervisor that lives, wherever its directory is by now.
-    ///
-    /// # Errors
-    ///
-    /// What the system said: somebody may hold one.
-    pub(super) fn other_locks(&self) -> io::Result<Vec<String>> {
-        let (ours, mut all) = (self.lock_name()?, lock::all_held()?);
-        all.retain(|lock| *lock != ours);
-        Ok(all)
+    /// The launches that its supervisor owns.
+    pub(super) fn launches(&self) -> &ScratchLocks {
+        &self.launches
     }
 
     fn hold(&self) -> MutexGuard<'_, Hold> {
@@ -472,18 +459,6 @@ mod tests {
         // As it was written before it was said where.
         fs::write(moved.join("id"), format!("{number}\n")).unwrap();
         assert_eq!(identity_in(&moved), Ok(known));
-    }
-
-    #[test]
-    fn the_lock_of_another_is_seen_though_its_directory_was_removed() {
-        let parent = tempfile::tempdir().unwrap();
-        let [ours, other] = ["ours", "other"].map(|it| parent.path().join(it));
-        let (ours, held) =
-            (StateDirectory::open(&ours).unwrap(), StateDirectory::open(&other).unwrap());
-        fs::remove_dir_all(&other).unwrap();
-        let locks = ours.other_locks().unwrap();
-        assert!(locks.contains(&held.lock_name().unwrap()), "{locks:?}");
-        assert!(!locks.contains(&ours.lock_name().unwrap()), "{locks:?}");
     }
 
     #[test]

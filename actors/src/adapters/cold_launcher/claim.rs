@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use crate::adapters::directory::Directory;
 use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
@@ -33,7 +34,8 @@ pub(super) struct Launch {
     pub(super) start: Mutex<Option<Start>>,
     /// What was written of it, for the next supervisor.
     pub(super) written: Mutex<Option<ProcessRecord>>,
-    pub(super) state: Arc<StateDirectory>,
+    /// Where that is written.
+    pub(super) directory: Arc<Directory>,
     pub(super) log: LaunchLog,
     pub(super) secrets: Vec<Secret>,
     pub(super) traces: Traces,
@@ -86,11 +88,25 @@ impl Launch {
             Err(RecordError::NotAFile) => file.set_aside().map(drop),
             Ok(_) | Err(_) => Ok(()),
         };
-        tracing::warn!("the record of the running vLLM was lost; it is written again");
-        let restored = self.state.restore().map_err(io::Error::other);
-        if let Err(error) = restored.and(aside).and_then(|()| file.write(record)) {
+        tracing::warn!("the record of the running vLLM is not there any more");
+        let restored = self.traces.state.restore().map_err(io::Error::other);
+        let kept = restored.and_then(|()| self.spare_another()).and(aside);
+        if let Err(error) = kept.and_then(|()| file.write(record)) {
             tracing::error!(%error, "the next supervisor has to search for vLLM");
         }
+    }
+
+    /// In another directory than ours, what is on record may live, and its supervisor have ended.
+    fn spare_another(&self) -> io::Result<()> {
+        if Arc::ptr_eq(&self.directory, &self.traces.state.present().now()) {
+            return Ok(());
+        }
+        let there = self.traces.record.read().map_err(io::Error::other)?;
+        let another = there.filter(|there| there.marker != self.traces.marker);
+        let living = another.map_or(Ok(None), |it| it.living_main()).map_err(io::Error::other)?;
+        living.map_or(Ok(()), |pid| {
+            Err(io::Error::other(format!("another vLLM is on record there, process {pid}")))
+        })
     }
 
     fn sweep(&self) -> Result<Proof, Doubt> {
@@ -226,23 +242,25 @@ impl Head for ColdHead {
     }
 }
 
-/// What a launch leaves in the file system, its log and its shared memory apart.
+/// What a launch leaves in the file system, its log and its shared memory apart, and that it is ours.
 #[derive(Debug)]
 pub(super) struct Traces {
     pub(super) marker: String,
     pub(super) record: RecordFile,
-    pub(super) scratch: Option<PathBuf>,
+    pub(super) scratch: Vec<PathBuf>,
+    pub(super) state: Arc<StateDirectory>,
 }
 
 impl Traces {
     /// The record goes last: it is how the rest is found. Files that cannot be removed are no reason
     /// to launch nothing any more; they are named.
     pub(super) fn remove(&self) {
-        if let Some(scratch) = &self.scratch
-            && let Err(error) = scratch::remove(scratch)
-        {
-            let path = scratch.display().to_string();
-            tracing::warn!(%error, path, "short-lived files of vLLM stay behind: remove them by hand");
+        for scratch in &self.scratch {
+            if let Err(error) = scratch::remove(scratch) {
+                let path = scratch.display().to_string();
+                tracing::warn!(%error, path, "short-lived files of vLLM stay behind: remove them by hand");
+            }
+            self.state.launches().let_go(scratch);
         }
         self.record.remove(&self.marker);
     }

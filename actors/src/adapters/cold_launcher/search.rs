@@ -1,18 +1,15 @@
-//! Tells by what the processes of this state directory carry which launch they belong to, where no
-//! record does; and whether another supervisor lives that owns them.
-//!
-//! A supervisor holds the lock of its state directory for as long as it lives, and its launches carry
-//! the name of that lock, however they came to be found: by a copy of the directory, or by its path
-//! after it was removed. While somebody holds it they are left alone.
+//! Tells by what the processes of this state directory carry which launches they belong to, where no
+//! record does.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::adapters::marks::{MARKER, STATE, STATE_LOCK, STATE_PLACE};
+use crate::adapters::marks::{MARKER, SCRATCH, STATE, STATE_PLACE};
 use crate::adapters::ownership::Marked;
 use crate::adapters::proc_fs::{self, Stat};
 use crate::adapters::state_directory::StateDirectory;
@@ -28,30 +25,37 @@ pub(super) enum Reason {
     UnreadableRecord,
 }
 
-/// Has a launch carry the name of its state directory.
-pub(super) fn mark(command: &mut Command, state: &StateDirectory) {
-    command.env(STATE, state.identity().id);
+/// Has a launch carry the name of its state directory, and where its own private one is.
+pub(super) fn mark(command: &mut Command, state: &StateDirectory, scratch: &Path) {
+    command.env(SCRATCH, scratch).env(STATE, state.identity().id);
     match place_of(state.path()) {
         Ok(place) => command.env(STATE_PLACE, OsString::from_vec(place)),
         // It has a number.
         Err(_) => command.env_remove(STATE_PLACE),
     };
-    match state.lock_name() {
-        Ok(lock) => command.env(STATE_LOCK, lock),
-        Err(error) => {
-            tracing::warn!(%error, "a copy of the state directory must not be used while vLLM runs");
-            command.env_remove(STATE_LOCK)
-        }
-    };
 }
 
-/// What is sought.
+/// What all launches of a state directory carry: `NAME=value` each, one of which is in each of them.
 #[derive(Debug)]
-pub(super) struct Sought {
-    /// `NAME=value` each, one of which each of them carries.
-    variables: Vec<Vec<u8>>,
-    /// `NAME=value` each: whoever carries one has an owner who lives.
-    owned: Vec<Vec<u8>>,
+pub(super) struct Sought(Vec<Vec<u8>>);
+
+/// A launch, as its processes show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) marker: String,
+    pub(super) incarnation: Incarnation,
+    /// `None` for one of before 2026-11-26.
+    pub(super) scratch: Option<PathBuf>,
+    /// Those who carry its marker.
+    pub(super) pids: Vec<u32>,
+}
+
+impl Seen {
+    /// What is in the environment of each of its processes, and in no other's.
+    pub(super) fn variables(&self) -> impl Iterator<Item = Vec<u8>> {
+        let scratch = self.scratch.as_ref().map(|it| variable(SCRATCH, it.as_os_str().as_bytes()));
+        [variable(MARKER, self.marker.as_bytes())].into_iter().chain(scratch)
+    }
 }
 
 impl Sought {
@@ -59,83 +63,65 @@ impl Sought {
     ///
     /// # Errors
     ///
-    /// That it cannot be told where the directory is, or who holds a lock.
+    /// That it cannot be told where the directory is.
     pub(super) fn of_state(state: &StateDirectory, reason: Reason) -> Result<Self, ScanError> {
-        Ok(Self { variables: variables(state, reason)?, owned: owned(state)? })
+        Ok(Self(variables(state, reason)?))
     }
 
-    /// The launch with this marker.
-    ///
-    /// # Errors
-    ///
-    /// That it cannot be told who holds a lock.
-    pub(super) fn of_launch(state: &StateDirectory, marker: &str) -> Result<Self, ScanError> {
-        let variables = vec![variable(MARKER, marker.as_bytes())];
-        Ok(Self { variables, owned: owned(state)? })
-    }
-
-    /// Those without an owner.
     pub(super) fn marked(&self) -> Marked {
-        Marked::by_any(self.variables.clone()).but_none_of(self.owned.clone())
+        Marked::by_any(self.0.clone())
     }
 
-    /// Those whom another supervisor owns, who is alive.
-    ///
-    /// # Errors
-    ///
-    /// What could not be looked at.
-    pub(super) fn owned_by_another(&self) -> Result<Vec<u32>, ScanError> {
-        let (mut pids, mut flaw) = (Vec::new(), None);
-        if self.owned.is_empty() {
-            return Ok(pids);
-        }
-        proc_fs::each_pid(|pid| match proc_fs::environment(pid) {
-            Ok(environment) => {
-                let environment = environment.unwrap_or_default();
-                let carries = |one_of: &[Vec<u8>]| {
-                    proc_fs::has_variable(&environment, |it| one_of.iter().any(|one| one == it))
-                };
-                if carries(&self.variables) && carries(&self.owned) {
-                    pids.push(pid);
-                }
-            }
-            Err(error) if proc_fs::is_refusal(&error) => {}
-            Err(error) => flaw = Some(error),
-        })?;
-        flaw.map_or(Ok(pids), Err)
-    }
-
-    /// Marker and number of the latest launch that any of these processes carries.
+    /// The launches that these processes carry, the latest last.
     ///
     /// # Errors
     ///
     /// What could not be looked at, that they have gone, or who of them says of no launch.
-    pub(super) fn launch_of_any(&self, pids: &[u32]) -> Result<(String, Incarnation), ScanError> {
-        let mut latest: Option<(String, Incarnation)> = None;
+    pub(super) fn launches_of(&self, pids: &[u32]) -> Result<Vec<Seen>, ScanError> {
+        let mut launches: BTreeMap<String, Seen> = BTreeMap::new();
+        let mut unnamed = Vec::new();
         for pid in pids {
             let environment = match proc_fs::environment(*pid) {
                 // Of the launch all the same, by descent; another one of it will tell.
                 Err(error) if proc_fs::is_refusal(&error) => continue,
                 environment => environment?.unwrap_or_default(),
             };
-            let launch = launch_in(&environment, &self.variables);
-            latest = latest.into_iter().chain(launch).max_by_key(|(_, number)| *number);
+            let is_sought = |variable: &[u8]| self.0.iter().any(|it| it == variable);
+            if !proc_fs::has_variable(&environment, is_sought) {
+                continue;
+            }
+            match launch_in(&environment) {
+                Some(seen) => {
+                    launches.entry(seen.marker.clone()).or_insert(seen).pids.push(*pid);
+                }
+                None => unnamed.push((*pid, scratch_in(&environment))),
+            }
         }
-        latest.map_or_else(|| Err(of_no_launch(pids)), Ok)
+        // Whoever has lost the marker may have kept the other one.
+        unnamed.retain(|(_, scratch)| {
+            scratch.is_none() || launches.values().all(|seen| seen.scratch != *scratch)
+        });
+        let unnamed: Vec<u32> = unnamed.into_iter().map(|(pid, _)| pid).collect();
+        if launches.is_empty() || unnamed.iter().any(|pid| living(*pid).is_some()) {
+            return Err(of_no_launch(if unnamed.is_empty() { pids } else { &unnamed }));
+        }
+        let mut launches: Vec<_> = launches.into_values().collect();
+        launches.sort_by_key(|seen| seen.incarnation);
+        Ok(launches)
     }
 }
 
+fn living(pid: u32) -> Option<Stat> {
+    Stat::of(pid).ok()?.filter(|it| !it.is_zombie())
+}
+
 fn of_no_launch(pids: &[u32]) -> ScanError {
-    let living = pids.iter().find_map(|pid| Stat::of(*pid).ok()?.filter(|it| !it.is_zombie()));
-    let Some(stat) = living else { return ScanError::new("/proc", &"who was there has gone") };
+    let Some(stat) = pids.iter().find_map(|pid| living(*pid)) else {
+        return ScanError::new("/proc", &"who was there has gone");
+    };
     let who = format!("process {} ({})", stat.pid, stat.name);
     let said = format!("it is of this state directory and shows no {MARKER}; end it by hand");
     ScanError::undecided(who, &said)
-}
-
-fn owned(state: &StateDirectory) -> Result<Vec<Vec<u8>>, ScanError> {
-    let locks = state.other_locks().map_err(|error| ScanError::new("/proc/locks", &error))?;
-    Ok(locks.iter().map(|lock| variable(STATE_LOCK, lock.as_bytes())).collect())
 }
 
 fn variables(state: &StateDirectory, reason: Reason) -> Result<Vec<Vec<u8>>, ScanError> {
@@ -166,15 +152,19 @@ fn place_of(path: &Path) -> io::Result<Vec<u8>> {
     Ok([namespace, path].join(&b':'))
 }
 
-fn launch_in(environment: &[u8], state: &[Vec<u8>]) -> Option<(String, Incarnation)> {
+fn launch_in(environment: &[u8]) -> Option<Seen> {
+    let marker = String::from_utf8(value_in(environment, MARKER)?.to_vec()).ok()?;
+    let incarnation = Incarnation::new(marker.rsplit_once('-')?.1.parse().ok()?);
+    Some(Seen { marker, incarnation, scratch: scratch_in(environment), pids: Vec::new() })
+}
+
+fn scratch_in(environment: &[u8]) -> Option<PathBuf> {
+    value_in(environment, SCRATCH).map(|path| OsString::from_vec(path.to_vec()).into())
+}
+
+fn value_in<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut variables = environment.split(|byte| *byte == 0);
-    if !variables.clone().any(|variable| state.iter().any(|it| it == variable)) {
-        return None;
-    }
-    let marker = variables.find_map(|it| it.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="))?;
-    let marker = String::from_utf8(marker.to_vec()).ok()?;
-    let number = marker.rsplit_once('-')?.1.parse().ok()?;
-    Some((marker, Incarnation::new(number)))
+    variables.find_map(|it| it.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]
@@ -215,21 +205,23 @@ mod tests {
     #[test]
     fn who_says_of_no_launch_is_named() {
         let (me, gone) = (std::process::id(), 5_000_000);
-        let sought = Sought { variables: vec![b"VLLMD_STATE=none".to_vec()], owned: Vec::new() };
-        let error = sought.launch_of_any(&[gone, me]).unwrap_err();
+        let sought = Sought(vec![b"VLLMD_STATE=none".to_vec()]);
+        let error = sought.launches_of(&[gone, me]).unwrap_err();
         assert_eq!(error.kind, ScanErrorKind::Undecided);
         assert!(error.looked_at.starts_with(&format!("process {me} (")), "{error}");
-        assert_eq!(sought.launch_of_any(&[gone]).unwrap_err().kind, ScanErrorKind::Failed);
+        assert_eq!(sought.launches_of(&[gone]).unwrap_err().kind, ScanErrorKind::Failed);
     }
 
     #[test]
-    fn a_launch_is_known_by_state_directory_and_marker_together() {
+    fn a_launch_is_known_by_its_marker_and_has_a_private_directory() {
         let launch = |text: &str| {
-            launch_in(text.replace(' ', "\0").as_bytes(), &[b"VLLMD_STATE=/s".to_vec()])
+            let seen = launch_in(text.replace(' ', "\0").as_bytes());
+            seen.map(|it| (it.marker, it.incarnation.get(), it.scratch))
         };
-        let expected = Some(("a-b-7".to_owned(), Incarnation::new(7)));
-        assert_eq!(launch("VLLMD_INSTANCE=a-b-7 VLLMD_STATE=/s"), expected);
-        assert_eq!(launch("VLLMD_INSTANCE=a-b-7 VLLMD_STATE=/s/t"), None);
+        let scratch = Some(PathBuf::from("/tmp/vllmd-1"));
+        assert_eq!(launch("VLLMD_INSTANCE=a-b-7 A=b"), Some(("a-b-7".to_owned(), 7, None)));
+        let both = "VLLMD_SCRATCH=/tmp/vllmd-1 VLLMD_INSTANCE=a-b-7";
+        assert_eq!(launch(both), Some(("a-b-7".to_owned(), 7, scratch)));
         assert_eq!(launch("VLLMD_STATE=/s"), None);
         assert_eq!(launch("VLLMD_INSTANCE=a-b VLLMD_STATE=/s"), None);
     }

@@ -13,13 +13,15 @@ use tokio::time::{Instant, sleep, timeout};
 use super::claim::LAST_LINES;
 use super::*;
 use crate::adapters::carries_marker;
+use crate::adapters::ownership::Held;
 use crate::adapters::proc_fs::Stat;
-use crate::domain::absence::Doubt;
+use crate::domain::absence::{Doubt, Proof};
 use crate::domain::diagnosis::Exit;
 use crate::domain::secret::Secret;
-use crate::ports::Signal;
+use crate::ports::{Head, Signal};
 
 mod finding;
+mod owners;
 mod stage;
 
 use stage::*;

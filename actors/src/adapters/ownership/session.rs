@@ -37,8 +37,6 @@ pub(in crate::adapters) enum Depth {
 pub(in crate::adapters) struct Marked {
     /// `NAME=value` each, one of which is in the environment of each unless it took it out.
     variables: Vec<Vec<u8>>,
-    /// The same, one of which is in the environment of whoever is another's all the same.
-    of_others: Vec<Vec<u8>>,
 }
 
 impl Marked {
@@ -47,11 +45,7 @@ impl Marked {
     }
 
     pub(in crate::adapters) fn by_any(variables: Vec<Vec<u8>>) -> Self {
-        Self { variables, of_others: Vec::new() }
-    }
-
-    pub(in crate::adapters) fn but_none_of(self, of_others: Vec<Vec<u8>>) -> Self {
-        Self { of_others, ..self }
+        Self { variables }
     }
 
     /// Enters whoever belongs, and takes out who has died.
@@ -103,10 +97,8 @@ impl Marked {
         if environment.is_empty() {
             return Ok(Mark::NoneYet);
         }
-        let carries = |one_of: &[Vec<u8>]| {
-            proc_fs::has_variable(&environment, |it| one_of.iter().any(|one| one == it))
-        };
-        let is_ours = carries(&self.variables) && !carries(&self.of_others);
+        let is_ours =
+            proc_fs::has_variable(&environment, |it| self.variables.iter().any(|one| one == it));
         Ok(if is_ours { Mark::Ours } else { Mark::Another })
     }
 }

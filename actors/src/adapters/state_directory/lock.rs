@@ -7,9 +7,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, major, minor, openat, statat,
-};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat};
 use rustix::io::Errno;
 
 use crate::adapters::proc_fs;
@@ -86,25 +84,6 @@ fn look(lock: &OwnedFd) -> io::Result<Holder> {
     Ok(Holder::Unknown { why })
 }
 
-/// How the list names the lock that is held by this descriptor.
-pub(super) fn name_of(lock: &OwnedFd) -> io::Result<String> {
-    // Below a changed root (chroot(2)) its mount may not be listed.
-    file_in_locks(lock).or_else(|_| name_by_stat(lock))
-}
-
-/// The same, where the numbers of stat(2) are those of the list.
-fn name_by_stat(file: &OwnedFd) -> io::Result<String> {
-    let stat = fstat(file)?;
-    Ok(format!("{:02x}:{:02x}:{}", major(stat.st_dev), minor(stat.st_dev), stat.st_ino))
-}
-
-/// The files that somebody holds a lock of, as the list names them. A lock is listed for as long as
-/// its holder lives, whether its file still has a name or not.
-pub(super) fn all_held() -> io::Result<Vec<String>> {
-    let locks = fs::read_to_string("/proc/locks")?;
-    Ok(locks.lines().filter_map(|line| Some(held_in(line)?.1.to_owned())).collect())
-}
-
 /// How the list names an open file: by the numbers of its file system and its inode, which on some
 /// file systems (btrfs, overlayfs) are not those of stat(2).
 fn file_in_locks(file: &OwnedFd) -> io::Result<String> {
@@ -129,19 +108,15 @@ fn device_of(mount: &str, mounts: &str) -> Option<String> {
     Some(format!("{:02x}:{:02x}", major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
 }
 
-/// Who holds a lock of this file, by a line of the list.
+/// Who holds a lock of this file, by a line of the list: `1: FLOCK  ADVISORY  WRITE 707 00:1c:9 0 EOF`.
+/// Whoever waits for one has an arrow behind the number.
 fn holder_in(line: &str, file: &str) -> Option<u32> {
-    held_in(line).filter(|(_, held)| *held == file).map(|(pid, _)| pid)
-}
-
-/// The holder and the file of a lock, by a line of the list:
-/// `1: FLOCK  ADVISORY  WRITE 707 00:1c:9 0 EOF`. Whoever waits for one has an arrow behind the number.
-fn held_in(line: &str) -> Option<(u32, &str)> {
     let mut words = line.split_whitespace().skip(1);
     if words.next()? != "FLOCK" {
         return None;
     }
-    Some((words.nth(2)?.parse().ok()?, words.next()?))
+    let pid = words.nth(2)?.parse().ok()?;
+    (words.next()? == file).then_some(pid)
 }
 
 #[cfg(test)]
@@ -170,12 +145,5 @@ mod tests {
         assert_eq!(device_of("2", mounts).as_deref(), Some("00:29"));
         assert_eq!(device_of("22", mounts).as_deref(), Some("fe:00"));
         assert_eq!(device_of("1", mounts), None);
-    }
-
-    #[test]
-    fn a_lock_is_named_alike_where_its_mount_is_not_listed() {
-        // The numbers of tmpfs are the same everywhere.
-        let file: OwnedFd = tempfile::tempfile_in("/dev/shm").unwrap().into();
-        assert_eq!(name_by_stat(&file).unwrap(), file_in_locks(&file).unwrap());
     }
 }

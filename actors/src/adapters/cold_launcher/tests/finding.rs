@@ -32,7 +32,30 @@ async fn a_vllm_whose_record_was_removed_is_found_by_its_state_directory() {
     };
     assert_eq!(incarnation, FIRST);
     assert_eq!(claim.sweep().await, gone());
-    assert!(!is_alive(process.pid()));
+    assert!(!is_alive(process.pid()) && stage.leaves_no_traces());
+}
+
+#[tokio::test]
+async fn who_has_lost_the_marker_of_a_launch_without_a_record_is_found_with_it() {
+    let stage = Stage::set();
+    let script = "(env -u VLLMD_INSTANCE setsid sleep 600 & echo $!); exec sleep 600";
+    let process = stage.launch(script).await;
+    stage.shows_its_marker(&process).await;
+    let orphan = stage.pid_in_log().await;
+    let state = format!("VLLMD_STATE={}", stage.state.identity().id);
+    until("it has lost its marker", || {
+        let environment = proc_fs::environment(orphan).unwrap().unwrap_or_default();
+        proc_fs::has_variable(&environment, |it| it == state.as_bytes())
+            && !carries_marker(orphan, "")
+    })
+    .await;
+    fs::remove_file(stage.record().path()).unwrap();
+
+    let found = find(&stage, script).await;
+
+    let Found::Remnant { claim, .. } = found else { panic!("{found:?}, and it lives") };
+    assert_eq!(claim.sweep().await, gone());
+    assert!(!is_alive(process.pid()) && !is_alive(orphan));
 }
 
 #[tokio::test]
@@ -320,7 +343,7 @@ async fn somebody_else_with_the_same_pid_is_not_taken_for_ours() {
     let mut record = innocent.record().read().unwrap().unwrap();
     let (pid, start_time) = record.main.unwrap();
     let stage = Stage::set();
-    record.marker = stage.marker(FIRST);
+    (record.marker, record.scratch) = (stage.marker(FIRST), None);
     record.settings = stage.launcher("exec sleep 600").settings(&model());
 
     record.main = Some((pid, start_time + 1));
@@ -342,7 +365,7 @@ async fn find(stage: &Stage, script: &str) -> Found {
 }
 
 /// Another test's child may hold the lock of a state directory between its fork and its exec.
-async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
+pub(super) async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let found = launcher.find(&model()).await.unwrap();
@@ -352,7 +375,7 @@ async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
     }
 }
 
-fn copy_files(from: &Path, to: &Path) {
+pub(super) fn copy_files(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         if entry.file_type().unwrap().is_file() {

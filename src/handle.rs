@@ -94,7 +94,8 @@ impl SupervisorHandle {
         present.state == ServiceState::Running && model.is_none_or(|model| present.model == *model)
     }
 
-    /// The state as last published; `Unknown` once the supervisor has ended.
+    /// The state as last published. Of a supervisor that has ended it is `Stopped` or `Failed` where
+    /// that was so at an orderly end, else `Unknown`.
     pub fn state(&self) -> ServiceState {
         self.shared.snapshot.borrow().state
     }

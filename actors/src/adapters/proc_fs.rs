@@ -3,9 +3,10 @@
 //! Only "no such process" is an absence. Whatever else keeps us from looking (no descriptor free, a
 //! permission, a fault of the disk) is an error: somebody may live there.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, RawDir, open};
@@ -17,6 +18,9 @@ use crate::domain::absence::{ScanError, ScanErrorKind};
 
 /// Bytes of the list of processes that are read at a time: some twenty of them.
 const BATCH: usize = 512;
+
+/// More than most environments have.
+const ENVIRONMENT_BYTES: usize = 32 * 1024;
 
 /// `PF_KTHREAD` (Linux, `include/linux/sched.h`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -84,9 +88,9 @@ pub(super) fn pids() -> Result<Vec<u32>, ScanError> {
     Ok(pids)
 }
 
-/// Visits the numbers of all processes upwards, a few at a time: whoever is born meanwhile has a
-/// higher number and is visited, too (Linux, `fs/proc/base.c`, `proc_pid_readdir`), unless numbers
-/// have begun anew.
+/// Visits the numbers of all processes upwards, a few at a time (Linux, `fs/proc/base.c`,
+/// `proc_pid_readdir`). Whoever is born meanwhile may lie ahead or behind: numbers begin anew, and
+/// those of before are higher.
 pub(super) fn each_pid(mut visit: impl FnMut(u32)) -> Result<(), ScanError> {
     let failed = |error: Errno| ScanError::new("/proc", &io::Error::from(error));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -150,8 +154,22 @@ pub(super) fn start_time_now() -> u64 {
 
 /// The environment that it was started with, `NAME=value` and a zero byte each; empty for a zombie
 /// and amid an `exec`.
+///
+/// It is read by one call: one that is read in parts ends where its process has begun to execute
+/// something else in between, and looks like that of a stranger (Linux, `fs/proc/base.c`,
+/// `environ_read`, which holds the memory for a call).
 pub(super) fn environment(pid: u32) -> Result<Option<Vec<u8>>, ScanError> {
-    read(pid, "environ")
+    let path = path(pid, "environ");
+    let mut environment = vec![0; ENVIRONMENT_BYTES];
+    loop {
+        let read = File::open(&path).and_then(|file| file.read_at(&mut environment, 0));
+        let Some(length) = of_process(read, &path)? else { return Ok(None) };
+        if length < environment.len() {
+            environment.truncate(length);
+            return Ok(Some(environment));
+        }
+        environment.resize(environment.len() * 4, 0);
+    }
 }
 
 /// Whether a variable in this environment is as wanted.

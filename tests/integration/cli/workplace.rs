@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use vllm_supervisor_tests::census::Census;
 use vllm_supervisor_tests::fake_vllm::FakeVllm;
 use vllm_supervisor_tests::hangup::{block_terminate_and_ignore_child, heed_hangup, ignore_hangup};
+use vllm_supervisor_tests::process_table::processes;
 use vllm_supervisor_tests::sandbox::{give_up_low_ports, refuse_pidfds};
 
 /// Longer than anything takes on a machine with much else to do.
@@ -208,9 +209,23 @@ impl Started {
     /// The next line of stdout; `None` at its end.
     async fn next_line(&mut self) -> Option<String> {
         let line = timeout(DEADLINE, self.stdout.as_mut()?.next_line()).await;
-        let line = line.unwrap_or_else(|_| panic!("silent after {:#?}", self.seen)).unwrap()?;
+        let line = line.unwrap_or_else(|_| panic!("silent, with {}", self.situation())).unwrap()?;
         self.seen.push(line.clone());
         Some(line)
+    }
+
+    /// What it said last, and who lives that it has started.
+    fn situation(&self) -> String {
+        let last = &self.seen[self.seen.len().saturating_sub(20)..];
+        let mut family = vec![self.pid()];
+        let all = processes();
+        for process in &all {
+            if process.parent.is_some_and(|parent| family.contains(&parent)) {
+                family.push(process.pid);
+            }
+        }
+        let living = all.iter().filter(|process| family.contains(&process.pid));
+        format!("{:#?} alive, after {last:#?}", living.collect::<Vec<_>>())
     }
 
     /// Reads stdout up to a line that has `part` in it.

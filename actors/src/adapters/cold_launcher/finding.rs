@@ -40,7 +40,14 @@ impl ColdLauncher {
         let head: Option<Arc<dyn Head>> = main_is_alive.then(|| claim.head()).flatten();
         Ok(match head {
             Some(head) if record.settings == settings => Found::Ready { incarnation, claim, head },
-            head => Found::Remnant { incarnation, claim, head },
+            head => {
+                let pid = head.as_ref().map(|head| head.pid());
+                tracing::warn!(
+                    pid,
+                    "a vLLM that an earlier supervisor left, with other settings or without its main process, is ended"
+                );
+                Found::Remnant { incarnation, claim, head }
+            }
         })
     }
 

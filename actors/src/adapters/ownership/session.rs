@@ -13,12 +13,16 @@
 //! A process that is older than the main process, or than the claim, does not belong, whatever it looks
 //! like; neither do we, nor anybody we descend from.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pidfd::Held;
 use super::roster::Roster;
 use crate::adapters::proc_fs::{self, Stat};
 use crate::domain::absence::ScanError;
+
+/// How often those are looked at who were born during the look before: each time there are fewer.
+const MOST_ROUNDS: u32 = 20;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,18 +54,17 @@ impl Marked {
 
     /// Enters whoever belongs, and takes out who has died.
     ///
-    /// Somebody always comes and goes meanwhile, and may leave a child. Numbers are given upwards
-    /// and looked at upwards, each while it is listed: whoever is born during a look lies ahead of
-    /// it. Only where numbers begin anew does that not hold.
+    /// Somebody always comes and goes meanwhile, and may leave a child. Numbers are given upwards, so
+    /// whoever is born meanwhile is known by his, and is looked at until nobody was. Only where
+    /// numbers begin anew does that not hold. One whose number is given already, and who cannot be
+    /// seen yet, is just being started by a member, who then is seen to have ended since, or lives.
     pub(super) fn look(&self, roster: &mut Roster, depth: Depth) -> Result<(), ScanError> {
         roster.bury();
         let session = Session::of(roster)?;
         let latest = proc_fs::latest_pid()?;
         let mut look = Look::begin(self, session, roster.begun());
         proc_fs::each_pid(|pid| look.at(pid, roster, depth))?;
-        if proc_fs::latest_pid()? < latest {
-            look.flawed_by(ScanError::new("/proc", &"numbers began anew while it was read"));
-        }
+        look.catch_up(latest, roster, depth)?;
         look.reap_adopted();
         look.add_descendants(roster);
         look.judge_session(roster);
@@ -181,6 +184,31 @@ impl<'a> Look<'a> {
             blank: BTreeSet::new(),
             flaw: None,
         }
+    }
+
+    /// Looks at those who were born after this number was given.
+    fn catch_up(&mut self, mut seen: u32, roster: &Roster, depth: Depth) -> Result<(), ScanError> {
+        for _ in 0..MOST_ROUNDS {
+            let latest = proc_fs::latest_pid()?;
+            match latest.cmp(&seen) {
+                Ordering::Equal => return Ok(()),
+                Ordering::Less => {
+                    let said = "numbers began anew while it was read";
+                    self.flawed_by(ScanError::new("/proc", &said));
+                    return Ok(());
+                }
+                Ordering::Greater => {}
+            }
+            let born = seen..latest;
+            proc_fs::each_pid(|pid| {
+                if born.contains(&(pid - 1)) {
+                    self.at(pid, roster, depth);
+                }
+            })?;
+            seen = latest;
+        }
+        self.flawed_by(ScanError::new("/proc", &"more are born than can be looked at"));
+        Ok(())
     }
 
     pub(super) fn flawed_by(&mut self, error: ScanError) {

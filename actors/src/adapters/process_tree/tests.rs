@@ -141,6 +141,8 @@ async fn a_chain_that_forks_and_exits_is_never_taken_to_be_gone() {
 
     let looks = (0..50).map(|_| ProcessTree::of_other(None, &marker).unwrap().remaining());
     let believed = looks.filter(|look| look == &Ok(Vec::new())).count();
+    std::fs::remove_file(&stamp).unwrap();
+    until("the chain still runs", || stamp.exists()).await;
 
     let group = Pid::from_raw(first.id().cast_signed()).unwrap();
     until("it is dead", || {

@@ -9,10 +9,19 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat};
 use rustix::io::Errno;
+use tokio::time::{Duration, Instant};
 
+use crate::adapters::pause::pause;
 use crate::adapters::proc_fs;
 
 const NAME: &str = "lock";
+
+/// How long the lock of a supervisor that was killed may outlive it: whom it had just forked holds it
+/// until it executes something.
+const LET_GO_WITHIN: Duration = Duration::from_millis(500);
+
+/// The pause between two attempts to take it.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Who holds a state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +43,13 @@ pub enum Holder {
 /// Takes the lock of a directory; it is held until the descriptor is closed, however that comes.
 pub(super) fn take(directory: &OwnedFd) -> Result<OwnedFd, Errno> {
     let lock = open(directory, OFlags::WRONLY | OFlags::CREATE)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(lock)
+    let began = Instant::now();
+    loop {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if began.elapsed() < LET_GO_WITHIN => pause(PAUSE),
+            locked => return locked.map(|()| lock),
+        }
+    }
 }
 
 /// Whether this is the lock that whoever comes to this directory would take.

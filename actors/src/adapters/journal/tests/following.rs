@@ -123,9 +123,8 @@ async fn in_the_directory_of_another_that_has_ended_no_number_is_given_again() {
     drop((journal, other));
     let mut past = place.journal.events(Sequence::new(3));
     place.restore();
+    place.journal.flushed().await;
 
-    // What is given before it is known what the other has given.
-    place.tell(1).await;
     place.tell(1).await;
 
     let text = place.text("state");
@@ -154,8 +153,8 @@ async fn in_the_directory_of_another_that_was_killed_numbering_goes_on_behind_it
     drop((journal, other));
     fs::write(place.at("state/numbers"), kept).unwrap();
     place.restore();
+    place.journal.flushed().await;
 
-    place.tell(1).await;
     place.tell(1).await;
 
     let found = sequences(&all(&place.journal, 1).await);

@@ -19,8 +19,9 @@ use crate::domain::absence::ScanError;
 /// The pause between two looks while a launch grows, which is while it loads.
 const LOADING_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pause between two looks afterwards.
-const SERVING_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two looks afterwards: an idle supervisor costs less than a thousandth of a
+/// processor.
+const SERVING_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long nobody must have come for a launch to count as grown.
 const GROWN_AFTER: Duration = Duration::from_secs(60);

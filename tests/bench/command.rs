@@ -189,23 +189,27 @@ pub(crate) async fn idle(plan: &Plan) -> io::Result<Vec<Figure>> {
     let place = Place::new(plan, "true")?;
     let mut vllmd = place.start()?;
     vllmd.runs().await?;
-    let started = processor_ticks(vllmd.pid)?;
+    let started = processor_time(vllmd.pid)?;
     // A launch is looked at more often while it may grow.
     tokio::time::sleep_until(Instant::now() + GROWN).await;
-    let before = processor_ticks(vllmd.pid)?;
+    let before = processor_time(vllmd.pid)?;
     tokio::time::sleep_until(Instant::now() + plan.idle).await;
-    let ticks = processor_ticks(vllmd.pid)? - before;
+    let while_running = processor_time(vllmd.pid)?.saturating_sub(before);
+    let in_first_minute = before.saturating_sub(started);
     let resident = resident_kib(vllmd.pid);
-    let per_second = rustix::param::clock_ticks_per_second();
-    let share = as_f64(ticks) / as_f64(per_second) / plan.idle.as_secs_f64();
+    let share = |spent: Duration, of: Duration| vec![spent.as_secs_f64() / of.as_secs_f64()];
     Ok(vec![
         Figure::of("vllmd, resident while running", Unit::Megabytes, vec![as_f64(resident)]),
-        Figure::of("vllmd, processor while running", Unit::Percent, vec![share])
-            .noting(format!("{ticks} ticks in {:?}", plan.idle)),
+        Figure::of(
+            "vllmd, processor while running",
+            Unit::Percent,
+            share(while_running, plan.idle),
+        )
+        .noting(format!("{while_running:.1?} in {:?}", plan.idle)),
         Figure::of(
             "vllmd, processor in its first minute",
             Unit::Percent,
-            vec![as_f64(before - started) / as_f64(per_second) / GROWN.as_secs_f64()],
+            share(in_first_minute, GROWN),
         ),
     ])
 }
@@ -215,9 +219,20 @@ pub(crate) fn as_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// Processor time so far (`utime` and `stime`, fields 14 and 15 of `proc_pid_stat(5)`).
-pub(crate) fn processor_ticks(pid: Pid) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()))?;
-    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ')).into_iter().flatten();
-    Ok(fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
+/// Processor time so far, of the threads that live, to the nanosecond (`/proc/PID/task/TID/schedstat`,
+/// first field; Linux, `Documentation/scheduler/sched-stats.rst`). What `proc_pid_stat(5)` has is
+/// counted by the timer that wakes our threads, and counts a moment's work as a whole tick.
+fn processor_time(pid: Pid) -> io::Result<Duration> {
+    let mut spent = 0_u64;
+    for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid()))? {
+        let thread = thread?.path();
+        let text = match fs::read_to_string(thread.join("schedstat")) {
+            Ok(text) => text,
+            Err(_) if !thread.exists() => continue,
+            Err(error) => return Err(error),
+        };
+        let on_processor = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+        spent += on_processor.ok_or(io::ErrorKind::InvalidData)?;
+    }
+    Ok(Duration::from_nanos(spent))
 }

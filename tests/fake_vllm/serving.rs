@@ -3,6 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
+use vllm_supervisor_tests::open_request::OpenRequest;
 
 use crate::launched::{Launched, free_port};
 
@@ -26,6 +27,15 @@ async fn a_completion_comes_from_the_worker() {
         .await
         .unwrap();
     assert_eq!(chat["choices"][0]["message"]["content"], " la");
+}
+
+#[tokio::test]
+async fn a_streamed_completion_begins_when_the_engine_has_it() {
+    let it = Launched::serving(&fake_vllm()).await;
+    let url = format!("http://127.0.0.1:{}/v1/completions", it.port);
+    let body = json!({"prompt": "Once", "max_tokens": 3, "stream": true});
+    let request = OpenRequest::send(&url, &body).await.unwrap();
+    assert_eq!(request.text().await.unwrap(), " la la la");
 }
 
 #[tokio::test]

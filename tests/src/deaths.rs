@@ -261,9 +261,8 @@ async fn reach(
         Phase::Idle => scenario.start_service().await,
         Phase::Busy => {
             scenario.start_service().await;
-            let asking = Arc::clone(scenario);
-            requests.spawn(async move { asking.ask(TOKENS).await });
-            scenario.wait_for_a_request().await;
+            let request = scenario.open_request(TOKENS).await.expect("an answer that begins");
+            requests.spawn(request.text());
         }
     }
     let mut found = None;

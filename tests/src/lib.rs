@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod deaths;
 pub mod fake_vllm;
 pub mod hangup;
+pub mod open_request;
 pub mod process_table;
 pub mod real_vllm;
 pub mod sandbox;

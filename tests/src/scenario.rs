@@ -17,6 +17,7 @@ use vllm_supervisor::{
 
 use crate::census::Census;
 use crate::fake_vllm::FakeVllm;
+use crate::open_request::OpenRequest;
 use crate::process_table::Process;
 use crate::real_vllm::RealVllm;
 
@@ -262,20 +263,17 @@ impl Scenario {
 
     /// Asks vLLM for a completion, and returns its text.
     pub async fn complete(&self) -> String {
-        self.complete_with(8).await
+        let answer = async { self.open_request(8).await?.text().await };
+        answer.await.unwrap_or_else(|error| panic!("{error}\n{}", self.story()))
     }
 
-    /// The greedy continuation of a fixed prompt by so many tokens.
-    pub async fn complete_with(&self, max_tokens: u32) -> String {
-        self.ask(max_tokens).await.unwrap_or_else(|error| panic!("{error}\n{}", self.story()))
-    }
-
-    /// The same, which may fail.
+    /// Asks for a greedy continuation of a fixed prompt by so many tokens, and returns as soon as
+    /// vLLM has begun with it.
     ///
     /// # Errors
     ///
-    /// What there was instead of a completion.
-    pub async fn ask(&self, max_tokens: u32) -> Result<String, String> {
+    /// What there was instead of an answer's first part.
+    pub async fn open_request(&self, max_tokens: u32) -> Result<OpenRequest, String> {
         let url = format!("{}/v1/completions", self.handle().base_url());
         let body = serde_json::json!({
             "model": self.handle().watch().borrow().model.as_str(),
@@ -283,31 +281,9 @@ impl Scenario {
             "max_tokens": max_tokens,
             "ignore_eos": true,
             "temperature": 0.0,
+            "stream": true,
         });
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let request = client.post(url).json(&body).timeout(Duration::from_secs(60));
-        let answer = request.send().await.map_err(|error| error.to_string())?;
-        if !answer.status().is_success() {
-            return Err(format!("{answer:?}"));
-        }
-        let answer: serde_json::Value = answer.json().await.map_err(|error| error.to_string())?;
-        answer["choices"][0]["text"].as_str().map(str::to_owned).ok_or_else(|| answer.to_string())
-    }
-
-    /// Waits until vLLM's own counter tells of a request that runs.
-    pub async fn wait_for_a_request(&self) {
-        let url = format!("{}/metrics", self.handle().base_url());
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        loop {
-            let metrics = client.get(&url).send().await.expect("an answer");
-            let metrics = metrics.text().await.expect("a text");
-            let gauge = |line: &&str| line.starts_with("vllm:num_requests_running{");
-            if metrics.lines().find(gauge).is_some_and(|line| !line.ends_with(" 0.0")) {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "no request runs");
-        }
+        OpenRequest::send(&url, &body).await
     }
 
     /// The process of that role in the present incarnation.

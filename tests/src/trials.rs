@@ -7,6 +7,9 @@ use vllm_supervisor::{CommandError, ServiceState};
 
 use crate::scenario::{Scenario, Server, Victim, are_gone};
 
+/// As much as vLLM takes a while to say.
+const TOKENS: u32 = 400;
+
 /// Every way to die by a signal that each of vLLM's processes is put through.
 pub const DEATHS: [(Victim, Signal); 9] = [
     (Victim::Worker, Signal::KILL),
@@ -100,14 +103,11 @@ pub async fn a_request_that_runs_is_answered_before_a_stop(server: Server) {
     let scenario = Scenario::start(server).await;
     // The first request of all warms up.
     scenario.complete().await;
+    let request = scenario.open_request(TOKENS).await.expect("an answer that begins");
     let handle = scenario.handle().clone();
-    let stopped = async {
-        scenario.wait_for_a_request().await;
-        handle.stop().await
-    };
-    let (text, stopped) = tokio::join!(scenario.complete_with(400), stopped);
+    let (text, stopped) = tokio::join!(request.text(), handle.stop());
     assert_eq!(stopped, Ok(()), "{}", scenario.story());
-    assert!(!text.is_empty());
+    assert!(!text.expect("a whole answer").is_empty());
     scenario.nothing_is_left().await;
     scenario.end().await;
 }

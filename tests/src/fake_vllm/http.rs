@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{ConnectInfo, Request as HttpRequest, State};
@@ -14,6 +15,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::{FutureExt as _, StreamExt as _, poll, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -194,12 +196,39 @@ struct Body {
     messages: Value,
     #[serde(alias = "max_completion_tokens")]
     max_tokens: Option<u32>,
+    #[serde(default)]
+    stream: bool,
 }
 
 async fn completions(State(service): State<Arc<Service>>, Json(body): Json<Body>) -> Response {
-    let choice =
-        |text| json!({"index": 0, "text": text, "logprobs": null, "finish_reason": "length"});
-    answer(&service, body, "cmpl", "text_completion", choice).await
+    if body.stream {
+        return streamed(service, body).await;
+    }
+    answer(&service, body, "cmpl", "text_completion", |text| text_choice(&text)).await
+}
+
+fn text_choice(text: &str) -> Value {
+    json!({"index": 0, "text": text, "logprobs": null, "finish_reason": "length"})
+}
+
+/// A first part as soon as the engine has the request, and the rest when it has done all of it.
+async fn streamed(service: Arc<Service>, body: Body) -> Response {
+    let mut answer = Box::pin(async move {
+        answer(&service, body, "cmpl", "text_completion", |text| text_choice(&text)).await
+    });
+    if let Poll::Ready(refusal) = poll!(&mut answer) {
+        return refusal;
+    }
+    let part = |data: &str| Ok::<_, Infallible>(format!("data: {data}\n\n"));
+    let first = part(&json!({"choices": [text_choice("")]}).to_string());
+    let rest = answer.then(|answer| axum::body::to_bytes(answer.into_body(), usize::MAX));
+    let rest = rest.map(move |all| {
+        let all = all.unwrap_or_default();
+        part(&format!("{}\n\ndata: [DONE]", String::from_utf8_lossy(&all)))
+    });
+    let parts = stream::iter([first]).chain(stream::once(rest));
+    ([(header::CONTENT_TYPE, "text/event-stream")], axum::body::Body::from_stream(parts))
+        .into_response()
 }
 
 async fn chat_completions(State(service): State<Arc<Service>>, Json(body): Json<Body>) -> Response {

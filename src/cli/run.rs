@@ -88,8 +88,11 @@ fn misconfigured(stderr: &Stderr, complaints: &[Complaint]) -> Exit {
     Exit::Misconfigured
 }
 
+/// Nothing has been started when one of the things that every run needs could not be had.
 fn failed(stderr: &Stderr, error: &io::Error) -> Exit {
-    stderr.complain(&Complaint::of_error(error));
+    let remedy =
+        "start it again; if it recurs, allow it more open files or threads (`ulimit -n`, `-u`)";
+    stderr.complain(&Complaint::new(format!("vllmd cannot begin: {error}"), remedy));
     Exit::Failure
 }
 

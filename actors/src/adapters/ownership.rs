@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::{Duration, Instant};
 
+use super::pause::pause;
+use super::proc_fs::Stat;
 use crate::domain::absence::{Leftover, ScanError};
 
 mod births;
@@ -34,6 +36,9 @@ pub(super) use watch::{Watched, watch};
 
 /// How long to look for whoever appears while all are being stopped.
 const STOP_BUDGET: Duration = Duration::from_millis(500);
+
+/// How long to wait for those who were stopped to stand still.
+const STANDSTILL_BUDGET: Duration = Duration::from_millis(20);
 
 /// How a launch is owned.
 #[derive(Debug)]
@@ -95,16 +100,24 @@ impl Ownership {
         entered.and(marked)
     }
 
-    /// Stops everybody first, so that nobody can start another meanwhile, then kills.
+    /// Stops everybody first, so that nobody can start another meanwhile, or make anything, and then
+    /// kills. Between the two they can be looked at for the last time.
     ///
     /// # Errors
     ///
     /// What could not be looked at. Those that were seen are killed all the same.
-    pub(super) fn kill(&self, roster: &mut Roster, spare: Spare) -> Result<(), ScanError> {
+    pub(super) fn kill(
+        &self,
+        roster: &mut Roster,
+        spare: Spare,
+        last_look: impl FnOnce(&Roster),
+    ) -> Result<(), ScanError> {
         if let Some(cgroup) = self.cgroup() {
             cgroup.freeze();
         }
         let seen = self.stop_all(roster);
+        await_standstill(roster);
+        last_look(roster);
         for member in roster.members() {
             if spare == Spare::Trackers && member.is_tracker {
                 member.held.send(Signal::CONT);
@@ -156,6 +169,22 @@ impl Ownership {
             }
             Some(_) | None => Ok(left),
         }
+    }
+}
+
+/// A signal to stop is heeded when the process runs next. One that waits for a device heeds none, and
+/// is not waited for.
+fn await_standstill(roster: &Roster) {
+    let began = Instant::now();
+    let moves = |member: &Member| {
+        let stat = Stat::of(member.held.pid).ok().flatten();
+        let same = stat.filter(|stat| stat.start_time == member.held.start_time);
+        same.is_some_and(|stat| !stat.stands_still())
+    };
+    while began.elapsed() < STANDSTILL_BUDGET
+        && roster.members().any(|member| !member.is_tracker && moves(member))
+    {
+        pause(Duration::from_millis(1));
     }
 }
 

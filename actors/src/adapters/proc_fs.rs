@@ -79,6 +79,11 @@ impl Stat {
     pub(super) fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
+
+    /// Whether it does nothing any more: it was stopped, or has ended.
+    pub(super) fn stands_still(&self) -> bool {
+        matches!(self.state, 'T' | 't') || self.is_zombie()
+    }
 }
 
 /// The numbers of all processes.

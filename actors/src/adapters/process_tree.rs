@@ -305,10 +305,6 @@ impl ProcessTree {
             if proof.is_ok() || began.elapsed() >= SWEEP_BUDGET {
                 return proof;
             }
-            // What cannot be read now may be read at the next turn, or is lost with its process.
-            if let Err(error) = self.watched.remember_segments() {
-                tracing::warn!(%error, "vLLM's shared memory could not be looked at");
-            }
             let mut roster = self.watched.roster();
             let all_trackers = roster.members().all(|member| member.is_tracker);
             let spare = if !all_trackers || began.elapsed() < TRACKER_GRACE {
@@ -316,7 +312,13 @@ impl ProcessTree {
             } else {
                 Spare::Nobody
             };
-            if let Err(error) = self.watched.ownership.kill(&mut roster, spare) {
+            let last_look = |roster: &Roster| {
+                // What cannot be read now may be read at the next turn, or is lost with its process.
+                if let Err(error) = self.watched.remember_segments(roster) {
+                    tracing::warn!(%error, "vLLM's shared memory could not be looked at");
+                }
+            };
+            if let Err(error) = self.watched.ownership.kill(&mut roster, spare, last_look) {
                 tracing::debug!(%error, "not all of vLLM's processes could be looked at");
             }
             let living: Vec<_> = roster.members().map(|member| Arc::clone(&member.held)).collect();

@@ -169,6 +169,8 @@ impl Run<'_> {
                     Held::Nothing
                 }
             },
+            // One that has not begun yet does not begin, says so, and is started again by others.
+            Hindrance::NoDescriptors if self.heard.lock().state.is_none() => Held::Nothing,
             Hindrance::NoDescriptors => match Held::limit_descriptors(self.supervisor.pid) {
                 Ok(held) => held,
                 Err(error) => {

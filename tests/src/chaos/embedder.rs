@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tracing::Level;
 use vllm_supervisor::config::{Overrides, Resolved, Sources};
 use vllm_supervisor::{CommandError, EventStream, StopMode, Supervisor, SupervisorHandle, wire};
 
@@ -36,6 +37,7 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(Level::WARN).init();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut words = std::env::args_os().skip(1).map(PathBuf::from);
     let (file, state_dir) = (words.next(), words.next());

@@ -76,7 +76,7 @@ impl Invariants {
         if self.last_look.replace(look.at).is_some_and(|last| look.at - last > STANDSTILL) {
             self.forget_time();
         }
-        let left = || !self.segments_left(&named).is_empty();
+        let left = || self.segments_left(&named);
         let found = differences(look, state, left);
         let differs = self.lasting(look, found);
         differs.or_else(|| self.too_many_restarts(look.at, launched))
@@ -119,7 +119,11 @@ impl Invariants {
 }
 
 /// How what is there differs from what was published.
-fn differences(look: &Look, state: Option<&str>, are_left: impl Fn() -> bool) -> Vec<String> {
+fn differences<'a>(
+    look: &Look,
+    state: Option<&str>,
+    are_left: impl Fn() -> Vec<&'a PathBuf>,
+) -> Vec<String> {
     let mut found = Vec::new();
     let mut find = |differs: bool, what: String| found.extend(differs.then_some(what));
     match state {
@@ -130,7 +134,8 @@ fn differences(look: &Look, state: Option<&str>, are_left: impl Fn() -> bool) ->
         }
         Some(rest @ ("stopped" | "failed")) => {
             find(!look.members.is_empty(), format!("{rest}, and vLLM's processes are alive"));
-            find(are_left(), format!("{rest}, and segments of shared memory are left"));
+            let left = are_left();
+            find(!left.is_empty(), format!("{rest}, and of shared memory {left:?} is left"));
         }
         // On the way from one to another there is no promise about what is there.
         Some(_) | None => {}

@@ -87,6 +87,8 @@ pub(super) struct Record {
     pub(super) state: Option<(Instant, String)>,
     /// Why it gave up last.
     pub(super) gave_up_for: Option<String>,
+    /// The reason of an end that it should not have given up for.
+    gave_up_too_soon: Option<String>,
     /// Whether the last launch was asked for, rather than a restart.
     asked_for: bool,
     /// The number of the event before; `None` at the beginning of a life.
@@ -116,12 +118,18 @@ impl Record {
     /// Why it gave up, if it should have gone on: whoever asks for a launch is told at once of a
     /// taken port or a full disk; a restart waits until that has passed, as long as its limit allows.
     pub(super) fn gave_up_too_soon(&self) -> Option<&str> {
+        self.gave_up_too_soon.as_deref()
+    }
+
+    fn note_end(&mut self, code: Option<&str>) {
+        self.gave_up_for = code.map(str::to_owned);
         let passes = |code: &&str| match *code {
             "VLM-018" => true,
             "VLM-005" | "VLM-024" => self.asked_for,
             _ => false,
         };
-        self.gave_up_for.as_deref().filter(|code| !passes(code))
+        let too_soon = code.filter(|code| !passes(code)).map(str::to_owned);
+        self.gave_up_too_soon = self.gave_up_too_soon.take().or(too_soon);
     }
 
     fn note(&mut self, line: &str) {
@@ -165,7 +173,7 @@ impl Record {
                 self.asked_for = event["from"] != "crashed";
             }
             if to == "failed" {
-                self.gave_up_for = event["cause"]["code"].as_str().map(str::to_owned);
+                self.note_end(event["cause"]["code"].as_str());
             }
         }
     }

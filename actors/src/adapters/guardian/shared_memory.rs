@@ -41,19 +41,20 @@ impl SharedMemory {
         Self { used }
     }
 
-    /// Remembers what this member has mapped.
+    /// Remembers what this member has mapped or open.
     pub(super) fn remember(&mut self, orders: &mut Orders, pid: u32) {
         let (buffer, found) = (&mut orders.buffer, &mut orders.segments);
-        let looked = each_segment(pid, buffer, |id| {
+        let mut keep = |id| {
             let is_known = found.iter().take(self.used).any(|one| *one == id);
             // One that does not fit is left.
             if !is_known && let Some(place) = found.get_mut(self.used) {
                 *place = id;
                 self.used = self.used.saturating_add(1);
             }
-        });
+        };
         // It is asked again at the next look, or has ended by then.
-        looked.ok();
+        each_segment(pid, buffer, &mut keep).ok();
+        each_open_file(pid, &mut keep).ok();
     }
 
     /// Unlinks those that are ours, were not there before the launch, and that nobody alive has: it

@@ -194,8 +194,7 @@ impl Segments {
     pub(super) fn claim(&mut self, members: impl Iterator<Item = u32>) {
         let began = Instant::now();
         for pid in members {
-            let kept = self.keep_open(pid).and_then(|()| self.remember(pid));
-            if let Err(error) = kept {
+            if let Err(error) = self.remember_all(pid) {
                 tracing::debug!(%error, "vLLM's shared memory could not be looked at");
             }
             if self.unclaimed.is_empty() {
@@ -207,6 +206,11 @@ impl Segments {
         self.asked += 1;
         let goes_on = self.asked < QUESTIONS && !self.unclaimed.is_empty();
         self.due = self.not_before.max(Some(Instant::now() + pause)).filter(|_| goes_on);
+    }
+
+    /// Remembers what this member has mapped or open.
+    pub(super) fn remember_all(&mut self, pid: u32) -> Result<(), ScanError> {
+        self.keep_open(pid).and_then(|()| self.remember(pid))
     }
 
     fn keep_open(&mut self, pid: u32) -> Result<(), ScanError> {

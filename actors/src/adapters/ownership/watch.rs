@@ -165,11 +165,13 @@ impl Watched {
         }
     }
 
-    /// Remembers what all members have mapped.
-    pub(in crate::adapters) fn remember_segments(&self) -> Result<(), ScanError> {
-        let pids: Vec<u32> = self.roster().members().map(|member| member.held.pid).collect();
+    /// Remembers what all members have mapped or open.
+    pub(in crate::adapters) fn remember_segments(&self, roster: &Roster) -> Result<(), ScanError> {
         let mut segments = self.segments();
-        let remembered = pids.into_iter().try_for_each(|pid| segments.remember(pid));
+        let mut remembered = Ok(());
+        for member in roster.members() {
+            remembered = remembered.and(segments.remember_all(member.held.pid));
+        }
         drop(segments);
         self.tell_segments();
         remembered

@@ -13,6 +13,7 @@ use crate::domain::report::Role;
 
 mod belonging;
 mod limits;
+mod stopped;
 mod unreadable;
 
 /// Far longer than anything here takes, on a machine that is busy too.
@@ -197,17 +198,6 @@ async fn a_sweep_leaves_other_launches_alone() {
     swept(&ours.tree);
     assert!(!ours.tree.main_is_alive());
     assert!(other.tree.main_is_alive());
-}
-
-#[tokio::test]
-async fn a_stopped_main_process_heeds_the_signal() {
-    let planted = Planted::new("trap 'exit 5' TERM; kill -STOP $$; while :; do sleep 600; done");
-    let is_stopped = || stat(planted.main()).is_some_and(|stat| stat.state == 'T');
-    until("it has stopped", is_stopped).await;
-
-    planted.tree.signal_main(Signal::TERM);
-
-    assert_eq!(in_time(planted.tree.ended()).await, Exit::Code(5));
 }
 
 #[tokio::test]

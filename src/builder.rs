@@ -10,11 +10,11 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
-use vllm_supervisor_actors::adapters::cold_launcher::{
-    AddressFault, ColdLauncher, fresh_marker_prefix,
-};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
+use vllm_supervisor_actors::adapters::launcher::{
+    AddressFault, ProcessLauncher, fresh_marker_prefix,
+};
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
 use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
@@ -32,9 +32,7 @@ pub(crate) use vllm_supervisor_actors::adapters::{
     state_directory::{Holder, log_file},
 };
 
-pub(crate) use vllm_supervisor_actors::adapters::cold_launcher::{
-    can_be_listened_at, left_running,
-};
+pub(crate) use vllm_supervisor_actors::adapters::launcher::{can_be_listened_at, left_running};
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
 use crate::config::{
@@ -202,7 +200,7 @@ impl SupervisorBuilder {
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
         let (journal, resume) = FileJournal::open(state.present(), Box::new(JsonLines))?;
         let (address, marker_prefix) = (recipe.address, recipe.marker_prefix.clone());
-        let launcher = ColdLauncher::new(recipe, Arc::clone(&state));
+        let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
         let listeners = ProcListeners::new(address, launcher.members());
         let probe = probe.asking_only_members(Arc::new(listeners));
         let adapters = Adapters {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use vllm_supervisor_actors::adapters::cold_launcher::LaunchRecipe;
+use vllm_supervisor_actors::adapters::launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 
 use crate::config::{Argument, Config, Secret};

@@ -3,11 +3,11 @@
 //! Each adapter is named in one place outside its own file: where the embedder's builder puts the
 //! supervisor together.
 
-pub mod cold_launcher;
 mod directory;
 mod guardian;
 pub mod http_probe;
 pub mod journal;
+pub mod launcher;
 pub mod listener;
 pub mod log_tail;
 mod marks;

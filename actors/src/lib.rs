@@ -15,7 +15,7 @@
 //!         │             │              │                   │
 //!      Launcher       Output         Probe             GpuSource      (ports)
 //!         │             │              │                   │
-//!    ColdLauncher    LogFiles       HttpProbe          NvmlSource     (adapters)
+//!    ProcessLauncher    LogFiles       HttpProbe          NvmlSource     (adapters)
 //! ```
 //!
 //! [`domain`] holds every rule, and is pure. The actors feed it and do what it asks for. Children

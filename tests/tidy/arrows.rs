@@ -134,7 +134,7 @@ const TECHNOLOGIES: &[Rule] = &[
         },
         find: |source| shipped(source, |path| path.ends_in("Command::new")),
         broken_by: ("src/handle.rs", "fn f() { std::process::Command::new(g()); }"),
-        kept_by: ("actors/src/adapters/cold_launcher.rs", "fn f() { Command::new(g()); }"),
+        kept_by: ("actors/src/adapters/launcher.rs", "fn f() { Command::new(g()); }"),
     },
     Rule {
         says: "among the actors, HTTP is spoken only in the probe",

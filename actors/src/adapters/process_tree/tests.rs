@@ -6,8 +6,8 @@ use rustix::process::{Pid, kill_process, kill_process_group};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::adapters::cold_launcher::join;
 use crate::adapters::guardian::Guarded;
+use crate::adapters::launcher::join;
 use crate::adapters::proc_fs::Stat;
 use crate::domain::report::Role;
 

@@ -167,7 +167,7 @@ async fn left_in_place_of_ours(stage: &Stage) -> (u32, Held) {
 }
 
 /// Another test's child may hold a lock between its fork and its exec.
-fn claim_in_the_end(launcher: &ColdLauncher) -> Result<Arc<dyn Claim>, Cause> {
+fn claim_in_the_end(launcher: &ProcessLauncher) -> Result<Arc<dyn Claim>, Cause> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match launcher.claim(SECOND, &model()) {

@@ -35,19 +35,22 @@ impl Stage {
     }
 
     /// A launcher of this script, as a supervisor has it; made again, it is that of the next one.
-    pub(super) fn launcher(&self, script: &str) -> ColdLauncher {
+    pub(super) fn launcher(&self, script: &str) -> ProcessLauncher {
         self.launcher_at(&self.state, script)
     }
 
     /// The same, of a supervisor with this state directory.
-    pub(super) fn launcher_at(&self, state: &Arc<StateDirectory>, script: &str) -> ColdLauncher {
+    pub(super) fn launcher_at(&self, state: &Arc<StateDirectory>, script: &str) -> ProcessLauncher {
         let before_model = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        ColdLauncher::new(LaunchRecipe { before_model, ..self.recipe.clone() }, Arc::clone(state))
+        ProcessLauncher::new(
+            LaunchRecipe { before_model, ..self.recipe.clone() },
+            Arc::clone(state),
+        )
     }
 
     /// A launcher of what the recipe says.
-    pub(super) fn own_launcher(&self) -> ColdLauncher {
-        ColdLauncher::new(self.recipe.clone(), Arc::clone(&self.state))
+    pub(super) fn own_launcher(&self) -> ProcessLauncher {
+        ProcessLauncher::new(self.recipe.clone(), Arc::clone(&self.state))
     }
 
     pub(super) async fn launch(&self, script: &str) -> Launched {
@@ -56,7 +59,7 @@ impl Stage {
 
     pub(super) async fn launch_by(
         &self,
-        launcher: &ColdLauncher,
+        launcher: &ProcessLauncher,
         incarnation: Incarnation,
     ) -> Launched {
         let claim = launcher.claim(incarnation, &model()).unwrap();
@@ -66,7 +69,7 @@ impl Stage {
     }
 
     /// Why it starts nothing; nothing is left of the attempt.
-    pub(super) async fn refuses(&self, launcher: &ColdLauncher) -> Cause {
+    pub(super) async fn refuses(&self, launcher: &ProcessLauncher) -> Cause {
         let claim = launcher.claim(FIRST, &model()).unwrap();
         let cause = claim.start().await.unwrap_err();
         assert_eq!(claim.sweep().await, gone());

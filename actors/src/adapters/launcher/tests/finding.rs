@@ -365,7 +365,7 @@ async fn find(stage: &Stage, script: &str) -> Found {
 }
 
 /// Another test's child may hold the lock of a state directory between its fork and its exec.
-pub(super) async fn find_in_the_end(launcher: &ColdLauncher) -> Found {
+pub(super) async fn find_in_the_end(launcher: &ProcessLauncher) -> Found {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let found = launcher.find(&model()).await.unwrap();

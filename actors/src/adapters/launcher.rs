@@ -39,7 +39,7 @@ mod recipe;
 mod search;
 
 pub use address::{AddressFault, can_be_listened_at};
-use claim::{ColdClaim, Launch, Start, Traces};
+use claim::{Launch, LaunchClaim, Start, Traces};
 pub use recipe::LaunchRecipe;
 
 /// A marker prefix that no other supervisor has.
@@ -72,7 +72,7 @@ pub fn left_running(state_directory: &Path, address: SocketAddr) -> Option<u32> 
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct ColdLauncher {
+pub struct ProcessLauncher {
     recipe: LaunchRecipe,
     state: Arc<StateDirectory>,
     record: RecordFile,
@@ -82,7 +82,7 @@ pub struct ColdLauncher {
     present: Arc<Mutex<Weak<Launch>>>,
 }
 
-impl ColdLauncher {
+impl ProcessLauncher {
     /// A launcher by this recipe, which keeps its records in this directory.
     pub fn new(recipe: LaunchRecipe, state: Arc<StateDirectory>) -> Self {
         let record = RecordFile::in_directory(state.path());
@@ -183,7 +183,7 @@ impl ColdLauncher {
     }
 }
 
-impl Launcher for ColdLauncher {
+impl Launcher for ProcessLauncher {
     fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
         processes_can_be_held()?;
         address::can_be_listened_at(self.recipe.address).map_err(|fault| fault.cause())?;
@@ -205,7 +205,7 @@ impl Launcher for ColdLauncher {
         self.guard(&traces, &tree).map_err(|error| cannot_guard(&error))?;
         let launch = self.launch(&record, tree, traces);
         match self.prepare(&launch, record, &scratch, model) {
-            Ok(()) => Ok(Arc::new(ColdClaim::armed(launch))),
+            Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch))),
             Err(cause) => {
                 launch.traces.remove();
                 Err(cause)

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use super::claim::{ColdClaim, Traces};
+use super::claim::{LaunchClaim, Traces};
 use super::search::{Reason, Seen, Sought};
-use super::{ColdLauncher, cannot_own};
+use super::{ProcessLauncher, cannot_own};
 use crate::adapters::ownership::Marked;
 use crate::adapters::process_record::{ProcessRecord, RecordError};
 use crate::adapters::process_tree::ProcessTree;
@@ -23,7 +23,7 @@ struct Left {
     traces: Traces,
 }
 
-impl ColdLauncher {
+impl ProcessLauncher {
     /// For the supervisor that begins: what it can adopt, or has to clear away.
     pub(super) fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
         let Some(Left { record, tree, traces }) = self.left()? else { return Ok(nothing()) };
@@ -36,7 +36,7 @@ impl ColdLauncher {
             launch.tree.watch()?;
         }
         let incarnation = record.incarnation;
-        let claim = Arc::new(ColdClaim::found(launch));
+        let claim = Arc::new(LaunchClaim::found(launch));
         let head: Option<Arc<dyn Head>> = main_is_alive.then(|| claim.head()).flatten();
         Ok(match head {
             Some(head) if record.settings == settings => Found::Ready { incarnation, claim, head },

@@ -127,13 +127,13 @@ impl Launch {
 
 /// See [`Claim`].
 #[derive(Debug)]
-pub(super) struct ColdClaim {
+pub(super) struct LaunchClaim {
     launch: Arc<Launch>,
     /// Whether dropping it leaves nobody without an owner.
     is_disarmed: AtomicBool,
 }
 
-impl ColdClaim {
+impl LaunchClaim {
     /// A claim that sweeps when it is dropped.
     pub(super) fn armed(launch: Arc<Launch>) -> Self {
         Self { launch, is_disarmed: AtomicBool::new(false) }
@@ -146,18 +146,18 @@ impl ColdClaim {
 
     pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
         let (pid, _) = self.launch.tree.main()?;
-        Some(Arc::new(ColdHead { pid, launch: Arc::clone(&self.launch) }))
+        Some(Arc::new(LaunchHead { pid, launch: Arc::clone(&self.launch) }))
     }
 }
 
-impl Claim for ColdClaim {
+impl Claim for LaunchClaim {
     fn start(&self) -> Pending<'static, Result<Arc<dyn Head>, Cause>> {
         let launch = Arc::clone(&self.launch);
         Box::pin(async move {
             let work = Arc::clone(&launch);
             let started = on_own_thread("vllm-start", move || work.start()).await;
             let pid = started.map_err(|error| cannot_watch(&error))??;
-            Ok(Arc::new(ColdHead { pid, launch }) as Arc<dyn Head>)
+            Ok(Arc::new(LaunchHead { pid, launch }) as Arc<dyn Head>)
         })
     }
 
@@ -199,7 +199,7 @@ impl Claim for ColdClaim {
     }
 }
 
-impl Drop for ColdClaim {
+impl Drop for LaunchClaim {
     fn drop(&mut self) {
         let is_over = self.launch.tree.is_swept() || self.is_disarmed.load(Ordering::Relaxed);
         if is_over {
@@ -220,12 +220,12 @@ impl Drop for ColdClaim {
 
 /// See [`Head`].
 #[derive(Debug)]
-struct ColdHead {
+struct LaunchHead {
     pid: u32,
     launch: Arc<Launch>,
 }
 
-impl Head for ColdHead {
+impl Head for LaunchHead {
     fn pid(&self) -> u32 {
         self.pid
     }

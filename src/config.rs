@@ -46,7 +46,7 @@ pub use secret::{Secret, Secrets};
 pub(crate) use validate::invalid_model;
 
 pub use sources::{FileSearch, Overrides, Sources};
-pub use vllm_supervisor_actors::domain::spec::{ExitPolicy, LifecycleMode};
+pub use vllm_supervisor_actors::domain::spec::{ExitPolicy, LaunchPolicy, LifecycleMode};
 
 /// The configuration file with every key at its default and explained.
 pub const DEFAULT_YAML: &str = include_str!("../config/default.yaml");
@@ -131,6 +131,7 @@ impl Config {
             ("extra_args", json!(self.extra_args).to_string()),
             ("env", json!(self.env).to_string()),
             ("lifecycle.mode", lifecycle.mode.as_str().to_owned()),
+            ("lifecycle.launch", lifecycle.launch.as_str().to_owned()),
             ("lifecycle.start_timeout", in_words(lifecycle.start_timeout)),
             ("lifecycle.model_load_timeout", in_words(lifecycle.model_load_timeout)),
             ("lifecycle.health_check_interval", in_words(lifecycle.health_check_interval)),
@@ -161,6 +162,8 @@ impl Config {
 pub struct Lifecycle {
     /// Who owns the life of vLLM.
     pub mode: LifecycleMode,
+    /// How vLLM is started.
+    pub launch: LaunchPolicy,
     /// The longest silence between launch and the server's first sign of life; above 0.
     pub start_timeout: Duration,
     /// The longest time without progress while a model loads; above 0.
@@ -188,6 +191,7 @@ impl Default for Lifecycle {
         const THREE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
         Self {
             mode: LifecycleMode::Managed,
+            launch: LaunchPolicy::Cold,
             start_timeout: Duration::from_secs(30),
             model_load_timeout: Duration::from_secs(300),
             health_check_interval: Duration::from_secs(60),

@@ -21,5 +21,6 @@ mod process_tree;
 mod scratch;
 pub mod state_directory;
 mod system_error;
+mod warm;
 
 pub use process_tree::carries_marker;

@@ -18,7 +18,7 @@ use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::CrashRecord;
 use crate::domain::listener::Listener;
-use crate::domain::report::{Role, Work};
+use crate::domain::report::{LaunchKind, Role, Work};
 use crate::domain::spec::{ModelId, ModelReferenceError};
 
 pub use crate::domain::event::OrphanOutcome;
@@ -43,6 +43,9 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     ///
     /// What could not be looked at. Something may be there.
     fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>>;
+
+    /// Nothing will be launched for now: lets go of whatever is kept ready for it.
+    fn rest(&self);
 }
 
 /// Judges the names of models before anything is done about them.
@@ -103,6 +106,9 @@ pub trait Claim: fmt::Debug + Send + Sync + 'static {
     /// Lets go: what runs goes on without an owner.
     fn release(&self);
 
+    /// It is known to serve.
+    fn served(&self);
+
     /// The deaths from now on, the main process's apart. They are told to one listener.
     fn deaths(&self) -> Box<dyn DeathSource>;
 
@@ -117,6 +123,9 @@ pub trait Claim: fmt::Debug + Send + Sync + 'static {
 pub trait Head: fmt::Debug + Send + Sync + 'static {
     /// Its pid.
     fn pid(&self) -> u32;
+
+    /// How it was started, or that it was found.
+    fn launched(&self) -> LaunchKind;
 
     /// Resolves when it has ended; at once if it already has.
     fn ended(&self) -> Pending<'static, Exit>;

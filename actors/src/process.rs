@@ -134,6 +134,8 @@ impl ProcessActor {
             ProcessMessage::NotStarted { incarnation, cause, proof } => {
                 state.not_started(incarnation, cause, proof);
             }
+            ProcessMessage::Served { incarnation } => state.served(incarnation),
+            ProcessMessage::Rest => state.args.launcher.rest(),
             ProcessMessage::KeepNoLonger { incarnation } => {
                 state.keep_no_longer(incarnation);
             }
@@ -238,11 +240,11 @@ impl ProcessState {
         let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
             return;
         };
-        let pid = head.pid();
+        let (pid, kind) = (head.pid(), head.launched());
         guard.head = Some(head);
         if matches!(self.task, Task::Starting { .. }) {
             self.task = Task::Idle;
-            self.report(ProcessReport::Launched { incarnation, pid });
+            self.report(ProcessReport::Launched { incarnation, pid, kind });
             self.await_deaths(myself);
         }
     }
@@ -297,6 +299,12 @@ impl ProcessState {
             report(ProcessReport::Exited { incarnation, exit, last_lines });
         });
         self.waiters = Some([main, members]);
+    }
+
+    fn served(&self, incarnation: Incarnation) {
+        if let Some(held) = self.held(incarnation) {
+            held.claim.served();
+        }
     }
 
     /// Only what loads or serves may be kept.

@@ -31,9 +31,10 @@ mod publish;
 mod service;
 mod snapshot;
 
+pub use crate::domain::report::LaunchKind;
 pub use link::{Link, LinkActor, LinkArgs, LinkMessage, LinkState, SupervisorKilled};
 pub use message::{Answer, Command, RootMessage};
-pub use snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snapshot};
+pub use snapshot::{GpuView, HealthNote, RestartCount, Snapshot};
 
 /// See the module.
 #[derive(Debug)]

@@ -204,6 +204,7 @@ fn resolve_lifecycle(fields: &mut FieldReader, s: LifecycleSection) -> Lifecycle
     fields.report_unknown("lifecycle.", &s.unknown);
     Lifecycle {
         mode: fields.read("lifecycle.mode", s.mode).map_or(d.mode, Into::into),
+        launch: fields.read("lifecycle.launch", s.launch).map_or(d.launch, Into::into),
         start_timeout: fields
             .duration("lifecycle.start_timeout", s.start_timeout, s.start_timeout_seconds)
             .unwrap_or(d.start_timeout),

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
-use super::{GpuMonitor, LifecycleMode};
+use super::{GpuMonitor, LaunchPolicy, LifecycleMode};
 
 /// A setting as the file has it. `null` is the same as leaving the key out.
 #[derive(Debug, Default)]
@@ -84,6 +84,7 @@ expected! {
     HumanDuration => "a duration with a unit, such as `30s` or `5m`",
     Seconds => "a number of seconds from 0",
     ModeName => "`managed`",
+    LaunchName => "`cold` or `warm`",
     GpuMonitor => "`auto`, `nvml` or `off`",
     VllmSection => "a map of settings",
     LifecycleSection => "a map of settings",
@@ -129,6 +130,8 @@ pub(super) struct VllmSection {
 pub(super) struct LifecycleSection {
     /// Who owns the life of vLLM: `managed` means that the supervisor does.
     pub(super) mode: Field<ModeName>,
+    /// How vLLM is started: `cold`, from nothing, or `warm`, forked from a process that has imported what vLLM imports.
+    pub(super) launch: Field<LaunchName>,
     /// The longest silence between launch and the server's first sign of life, such as `30s`.
     pub(super) start_timeout: Field<HumanDuration>,
     /// `start_timeout` as a number of seconds.
@@ -226,6 +229,26 @@ impl From<ModeName> for LifecycleMode {
             ModeName::Managed => Self::Managed,
             ModeName::Monitored => Self::Monitored,
             ModeName::External => Self::External,
+        }
+    }
+}
+
+/// How vLLM is started.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "LaunchPolicy")]
+pub(super) enum LaunchName {
+    /// As a process of its own, from nothing.
+    Cold,
+    /// Forked from a process that has imported what vLLM imports; from nothing where there is none.
+    Warm,
+}
+
+impl From<LaunchName> for LaunchPolicy {
+    fn from(name: LaunchName) -> Self {
+        match name {
+            LaunchName::Cold => Self::Cold,
+            LaunchName::Warm => Self::Warm,
         }
     }
 }

@@ -186,6 +186,7 @@ fn every_setting_of_a_file_arrives() {
     let config = place.config();
     let lifecycle = Lifecycle {
         mode: LifecycleMode::Managed,
+        launch: LaunchPolicy::Warm,
         start_timeout: Duration::from_secs(31),
         model_load_timeout: Duration::from_millis(1500),
         health_check_interval: Duration::from_secs(5 * 60),

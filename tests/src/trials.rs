@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 use vllm_supervisor::ServiceState::{Crashed, Running, Starting, Stopped, Stopping};
-use vllm_supervisor::{CommandError, ServiceState};
+use vllm_supervisor::{CommandError, LaunchKind, ServiceState};
 
 use crate::scenario::{Scenario, Server, Victim, are_gone};
 
@@ -108,6 +108,31 @@ pub async fn a_request_that_runs_is_answered_before_a_stop(server: Server) {
     let (text, stopped) = tokio::join!(request.text(), handle.stop());
     assert_eq!(stopped, Ok(()), "{}", scenario.story());
     assert!(!text.expect("a whole answer").is_empty());
+    scenario.nothing_is_left().await;
+    scenario.end().await;
+}
+
+/// What is launched warm serves the same, is gone when it is stopped, and comes back sooner than its
+/// imports take.
+pub async fn a_warm_launch_comes_back(server: Server) {
+    let scenario = Scenario::configure(server, |config| {
+        config.lifecycle.launch = vllm_supervisor::config::LaunchPolicy::Warm;
+        config.lifecycle.stable_after = std::time::Duration::ZERO;
+        config.lifecycle.max_restarts_per_minute = std::num::NonZeroU32::MAX;
+    })
+    .await;
+    scenario.start_service().await;
+    let mut before = scenario.wait_for(Running).await;
+    assert_eq!(before.launch, Some(LaunchKind::Warm), "{}", scenario.story());
+    let first_words = scenario.complete().await;
+    for (victim, signal) in DEATHS {
+        scenario.kill(victim, signal);
+        let after = scenario.wait_for_successor_of(before.incarnation.get()).await;
+        assert_eq!(after.launch, Some(LaunchKind::Warm), "{}", scenario.story());
+        assert_eq!(scenario.complete().await, first_words, "after {victim:?} got {signal:?}");
+        before = after;
+    }
+    scenario.handle().stop().await.expect("a stop");
     scenario.nothing_is_left().await;
     scenario.end().await;
 }

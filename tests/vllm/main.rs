@@ -36,6 +36,12 @@ async fn every_death_is_survived() {
 }
 
 #[tokio::test]
+async fn a_warm_launch_comes_back() {
+    let Some(server) = real_vllm() else { return };
+    trials::a_warm_launch_comes_back(server).await;
+}
+
+#[tokio::test]
 async fn a_stop_while_loading_leaves_nothing() {
     let Some(server) = real_vllm() else { return };
     trials::a_stop_while_loading_leaves_nothing(server).await;

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rustix::io::Errno;
 
@@ -17,7 +18,6 @@ use super::directory::Directory;
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::listener::Members;
 use super::log_tail::LaunchLog;
-use super::marks::MARKER;
 use super::ownership::{on_own_thread, probe};
 use super::proc_fs;
 use super::process_record::{ProcessRecord, RecordFile};
@@ -25,10 +25,12 @@ use super::process_tree::ProcessTree;
 use super::scratch::{self, Owner, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
+use super::warm::{Kit, Warm, of_script};
 use crate::domain::absence::ScanError;
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::spec::{ExitPolicy, ModelId};
+use crate::domain::report::LaunchKind;
+use crate::domain::spec::{ExitPolicy, LaunchPolicy, ModelId};
 use crate::ports::{Claim, Found, Launcher, Pending};
 
 mod address;
@@ -37,10 +39,12 @@ mod claim;
 mod finding;
 mod recipe;
 mod search;
+mod starting;
 
 pub use address::{AddressFault, can_be_listened_at};
-use claim::{Launch, LaunchClaim, Start, Traces};
+use claim::{Launch, LaunchClaim, Traces};
 pub use recipe::LaunchRecipe;
+use starting::Start;
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -80,6 +84,8 @@ pub struct ProcessLauncher {
     searched: Arc<Mutex<Arc<Directory>>>,
     /// The launch that was claimed or found last.
     present: Arc<Mutex<Weak<Launch>>>,
+    /// What launches are forked from, from the first launch on, if it is to be.
+    warm: Arc<Mutex<Option<Arc<Warm>>>>,
 }
 
 impl ProcessLauncher {
@@ -87,7 +93,36 @@ impl ProcessLauncher {
     pub fn new(recipe: LaunchRecipe, state: Arc<StateDirectory>) -> Self {
         let record = RecordFile::in_directory(state.path());
         let searched = Arc::new(Mutex::new(state.present().now()));
-        Self { recipe, state, record, searched, present: Arc::default() }
+        Self { recipe, state, record, searched, present: Arc::default(), warm: Arc::default() }
+    }
+
+    /// The warm process, which is begun with the first launch.
+    fn warm(&self) -> Weak<Warm> {
+        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        if warm.is_none() && self.recipe.launch == LaunchPolicy::Warm {
+            match self.begin_warm() {
+                Ok(begun) => *warm = Some(Arc::new(begun)),
+                Err(why) => tracing::warn!(why, "vLLM is launched cold"),
+            }
+        }
+        warm.as_ref().map_or_else(Weak::new, Arc::downgrade)
+    }
+
+    fn begin_warm(&self) -> Result<Warm, String> {
+        let [script, serve] = &*self.recipe.before_model else {
+            return Err("vLLM's command has words of its own".to_owned());
+        };
+        let script = Path::new(script);
+        let python = of_script(script).filter(|_| serve == "serve");
+        let python =
+            python.ok_or_else(|| format!("{} is no script of Python", script.display()))?;
+        let recipe = self.recipe.clone();
+        Warm::begin(Kit {
+            path: script.parent().unwrap_or(Path::new("/")).to_owned(),
+            lessons: self.recipe.lessons.clone(),
+            command: Box::new(move || child_command::warm(&recipe, &python)),
+        })
+        .map_err(|error| error.to_string())
     }
 
     /// Tells the processes of the launch that was claimed or found last.
@@ -115,10 +150,21 @@ impl ProcessLauncher {
         Traces { marker, record: self.record.clone(), scratch, state }
     }
 
-    fn launch(&self, record: &ProcessRecord, tree: ProcessTree, traces: Traces) -> Arc<Launch> {
+    fn launch(
+        &self,
+        record: &ProcessRecord,
+        tree: ProcessTree,
+        traces: Traces,
+        kind: OnceLock<LaunchKind>,
+    ) -> Arc<Launch> {
+        let warm = if kind.get().is_none() { self.warm() } else { Weak::new() };
         let launch = Arc::new(Launch {
             tree,
             start: Mutex::default(),
+            kind,
+            warm,
+            called_off: AtomicBool::new(false),
+            is_lesson: AtomicBool::new(false),
             written: Mutex::new(Some(record.clone())),
             directory: self.state.present().now(),
             log: LaunchLog::of(&self.state, record.incarnation),
@@ -161,17 +207,19 @@ impl ProcessLauncher {
         let path = launch.log.path();
         let unwritable = |error| cannot_write(&path, &error);
         let log = launch.log.begin().map_err(unwritable)?;
+        let marks = search::marks(&record.marker, &self.state, &scratch.path);
+        let variables = child_command::of_launch(&self.recipe, scratch);
         let mut command = child_command::vllm(&self.recipe, model, scratch);
         command
             .stdout(log.try_clone().map_err(unwritable)?)
-            .stderr(log)
-            .env(MARKER, &record.marker);
-        search::mark(&mut command, &self.state, &scratch.path);
+            .stderr(log.try_clone().map_err(unwritable)?)
+            .envs(&marks);
         if let Some(entrance) = launch.tree.entrance() {
             join(&mut command, entrance);
         }
         let mut start = launch.start.lock().unwrap_or_else(PoisonError::into_inner);
-        start.replace(Start { command, record });
+        let is_lesson = launch.warm.upgrade().is_some_and(|warm| warm.is_to_learn(model.as_str()));
+        start.replace(Start { command, record, log, marks, variables, is_lesson });
         Ok(())
     }
 
@@ -203,7 +251,7 @@ impl Launcher for ProcessLauncher {
         let tree = ProcessTree::claim(&record.marker).map_err(|error| cannot_own(&error))?;
         let traces = self.traces(&record, vec![scratch.path.clone()]);
         self.guard(&traces, &tree).map_err(|error| cannot_guard(&error))?;
-        let launch = self.launch(&record, tree, traces);
+        let launch = self.launch(&record, tree, traces, OnceLock::new());
         match self.prepare(&launch, record, &scratch, model) {
             Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch))),
             Err(cause) => {
@@ -217,6 +265,11 @@ impl Launcher for ProcessLauncher {
         let (launcher, settings) = (self.clone(), self.settings(model));
         let look = move || launcher.look(&settings);
         Box::pin(async move { on_own_thread("vllm-look", look).await? })
+    }
+
+    fn rest(&self) {
+        let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(warm);
     }
 }
 

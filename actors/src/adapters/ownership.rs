@@ -27,7 +27,7 @@ mod watch;
 
 pub(super) use cgroup::Cgroup;
 pub(super) use older::{FileId, Older, SharedFile};
-pub(super) use pidfd::{Held, probe};
+pub(super) use pidfd::{Held, Parent, probe};
 pub(super) use roster::{Member, Roster};
 pub(super) use segments::Segments;
 pub(super) use session::{Depth, Marked, Session};

@@ -14,18 +14,20 @@ use tokio::time::{Duration, Instant};
 use super::guardian::Guardian;
 use super::marks::MARKER;
 use super::ownership::{
-    Cgroup, Depth, Held, Marked, Older, Ownership, Roster, Segments, Spare, Watched, watch,
+    Cgroup, Depth, Held, Marked, Older, Ownership, Parent, Roster, Segments, Spare, Watched, watch,
 };
 use super::pause::pause;
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::Work;
-use crate::ports::{Death, DeathSource, Pending};
+use crate::ports::{Death, DeathSource};
 
+mod deaths;
 mod reserve;
 mod waiting;
 
+use deaths::Deaths;
 use reserve::Reserve;
 use waiting::wait_for_one;
 
@@ -154,6 +156,22 @@ impl ProcessTree {
         drop(roster);
         self.check_entry(pid);
         Ok(pid)
+    }
+
+    /// Takes a process that was made for this launch by another, and has done nothing yet, for its
+    /// main process.
+    ///
+    /// # Errors
+    ///
+    /// What kept it from being held.
+    pub(super) fn take(&self, parent: Arc<dyn Parent>, pid: u32) -> Result<(), ScanError> {
+        let held = Held::child_of(parent, pid)?;
+        let mut roster = self.watched.roster();
+        self.watched.lead(&mut roster, held);
+        self.watched.tell_guardian(&roster);
+        drop(roster);
+        self.check_entry(pid);
+        Ok(())
     }
 
     /// Does without the cgroup if the main process was refused there. What cannot be looked at does
@@ -374,22 +392,6 @@ fn end(mut child: Child) {
     let ended = child.kill().and_then(|()| child.wait());
     if let Err(error) = ended {
         tracing::error!(%error, pid = child.id(), "a process that cannot be held cannot be ended");
-    }
-}
-
-/// The deaths that one listener hears.
-struct Deaths(Option<mpsc::UnboundedReceiver<Death>>);
-
-impl DeathSource for Deaths {
-    fn next_death(&mut self) -> Pending<'_, Death> {
-        Box::pin(async {
-            if let Some(deaths) = &mut self.0
-                && let Some(death) = deaths.recv().await
-            {
-                return death;
-            }
-            std::future::pending().await
-        })
     }
 }
 

@@ -148,6 +148,8 @@ pub enum Effect {
         /// How long.
         after: Duration,
     },
+    /// Nothing will be launched until somebody asks for it: keep nothing ready.
+    Rest,
     /// Keep this in the history of restarts.
     Record(CrashRecord),
     /// End the supervisor: what was to be stopped is stopped, or cannot be.

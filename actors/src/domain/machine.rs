@@ -17,7 +17,7 @@ use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
     Announcement, Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running,
-    Silence, Stage, Starting, State, Stopping, Then, Unknown,
+    ServiceState, Silence, Stage, Starting, State, Stopping, Then, Unknown,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
@@ -82,6 +82,7 @@ impl Machine {
 
     /// Takes one input.
     pub fn on(&mut self, input: Input, now: Moment) -> Reaction {
+        let before = self.state.tag();
         let mut turn = Turn { machine: self, now, reaction: Reaction::default() };
         match input {
             Input::Request(ticket, request) => turn.request(ticket, request),
@@ -94,6 +95,10 @@ impl Machine {
             Input::ProcessActorLost => turn.process_actor_lost(),
         }
         turn.end_if_ready();
+        let after = turn.machine.state.tag();
+        if after != before && matches!(after, ServiceState::Stopped | ServiceState::Failed) {
+            turn.effect(Effect::Rest);
+        }
         turn.reaction
     }
 

@@ -21,6 +21,8 @@ pub enum ProcessReport {
         incarnation: Incarnation,
         /// Its pid.
         pid: u32,
+        /// How it was started.
+        kind: LaunchKind,
     },
     /// It could not be started; nothing of it exists.
     LaunchFailed {
@@ -201,4 +203,27 @@ pub enum GpuReport {
         /// The age of the last look.
         silent_for: Duration,
     },
+}
+
+/// How the process came to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LaunchKind {
+    /// We started it as a process of its own, from nothing.
+    Cold,
+    /// It was forked for us from a process that had imported what vLLM imports.
+    Warm,
+    /// An earlier supervisor started it.
+    Adopted,
+}
+
+impl LaunchKind {
+    /// The kind's name in lower case, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+            Self::Adopted => "adopted",
+        }
+    }
 }

@@ -135,6 +135,28 @@ impl LifecycleMode {
     }
 }
 
+/// How vLLM is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LaunchPolicy {
+    /// As a process of its own, from nothing.
+    #[default]
+    Cold,
+    /// Forked from a process that has imported what vLLM imports; from nothing where no such process can
+    /// be had.
+    Warm,
+}
+
+impl LaunchPolicy {
+    /// The policy's name in lower case, as in JSON and in the configuration file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+        }
+    }
+}
+
 /// What becomes of vLLM when the supervisor ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ExitPolicy {

@@ -51,6 +51,13 @@ pub enum ProcessMessage {
         /// That nothing is left.
         proof: Proof,
     },
+    /// It is known to serve.
+    Served {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Nothing will be launched until somebody asks for it: keep nothing ready.
+    Rest,
     /// A stop was asked for, and begins when the requests that run are answered: whatever happens
     /// to us until then, vLLM is not kept.
     KeepNoLonger {

@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::absence::{Doubt, Leftover, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::{Role, Work};
+use crate::domain::report::{LaunchKind, Role, Work};
 use crate::ports::Signal;
 use crate::testing::harness::{eventually, in_time, model};
 use crate::testing::journal::MemoryJournal;
@@ -17,6 +17,7 @@ use crate::testing::process::{Call, ScriptedProcess};
 
 mod doubting;
 mod guard;
+mod ready;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);
@@ -320,7 +321,7 @@ impl Scene {
         let launched = self.next().await;
         let process = self.launcher.last();
         let (incarnation, pid) = (process.incarnation(), process.pid());
-        assert_eq!(launched, ProcessReport::Launched { incarnation, pid });
+        assert_eq!(launched, ProcessReport::Launched { incarnation, pid, kind: LaunchKind::Cold });
         process
     }
 

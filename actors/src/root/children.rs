@@ -192,6 +192,7 @@ impl Children {
             Effect::FinishLoading { incarnation } => {
                 tell(&self.loader, ModelLoaderMessage::Cease);
                 tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
+                tell(&self.process, ProcessMessage::Served { incarnation });
             }
             Effect::Probe { incarnation } => {
                 tell(&self.health, HealthMessage::Probe { incarnation });
@@ -218,6 +219,7 @@ impl Children {
                 let due = tell_after(root, after, RootMessage::Due { timer, incarnation });
                 self.timers.insert(timer, due);
             }
+            Effect::Rest => tell(&self.process, ProcessMessage::Rest),
             // The service has given it to the journal; the root ends itself.
             Effect::Record(_) | Effect::End => {}
         }

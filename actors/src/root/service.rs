@@ -14,13 +14,14 @@ use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
+use crate::domain::report::{LaunchKind, ProcessReport};
 use crate::domain::restart::RESTART_WINDOW;
 use crate::domain::spec::{LifecycleMode, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::Ticket;
 use crate::root::message::Answer;
 use crate::root::publish::Publisher;
-use crate::root::snapshot::{GpuView, HealthNote, LaunchKind, RestartCount, Snapshot};
+use crate::root::snapshot::{GpuView, HealthNote, RestartCount, Snapshot};
 
 /// See the module.
 #[derive(Debug)]
@@ -71,6 +72,11 @@ impl Service {
 
     /// Takes an input; publishes what happened, answers who waited, and returns what to do.
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
+        if let Input::Process(ProcessReport::Launched { incarnation, kind, .. }) = input
+            && self.is_known(incarnation)
+        {
+            self.launch = Some((incarnation, kind));
+        }
         let Reaction { effects, events, answers } = self.machine.on(input, self.now());
         self.note_launch(&effects);
         // The present is published before anybody is told that it has come.
@@ -197,6 +203,7 @@ impl Service {
                 | Effect::Clear { .. }
                 | Effect::SampleWork { .. }
                 | Effect::Schedule { .. }
+                | Effect::Rest
                 | Effect::Record(_) => {}
             }
         }

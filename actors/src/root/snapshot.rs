@@ -7,6 +7,7 @@ use crate::domain::event::EndReason;
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::loading::ModelLoadProgress;
+use crate::domain::report::LaunchKind;
 use crate::domain::restart::RESTART_WINDOW;
 use crate::domain::spec::{LifecycleMode, ModelId};
 use crate::domain::state::ServiceState;
@@ -71,26 +72,6 @@ impl Snapshot {
             blocked: None,
             ended: None,
             sequence: Sequence::NONE,
-        }
-    }
-}
-
-/// How the process came to be ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LaunchKind {
-    /// We started it, from nothing.
-    Cold,
-    /// An earlier supervisor started it.
-    Adopted,
-}
-
-impl LaunchKind {
-    /// The kind's name in lower case, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cold => "cold",
-            Self::Adopted => "adopted",
         }
     }
 }

@@ -31,6 +31,8 @@ struct World {
     /// What the next launches come to; without an entry, to a process.
     mishaps: VecDeque<Mishap>,
     most_alive: usize,
+    /// How often it was told to keep nothing ready.
+    rests: u32,
 }
 
 /// What goes wrong with a launch.
@@ -97,6 +99,11 @@ impl ScriptedLauncher {
         self.search.send_replace(Search::Failed(error));
     }
 
+    /// How often it was told to keep nothing ready.
+    pub fn rests(&self) -> u32 {
+        self.world().rests
+    }
+
     /// The launches that were asked for, those that failed included.
     pub fn launches(&self) -> Vec<Incarnation> {
         self.world().launches.clone()
@@ -148,6 +155,10 @@ impl Launcher for ScriptedLauncher {
             Some(Mishap::Refusal(cause)) => Err(cause),
             Some(Mishap::Panic) => panic!("the launch was scripted to panic"),
         }
+    }
+
+    fn rest(&self) {
+        self.world().rests += 1;
     }
 
     fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {

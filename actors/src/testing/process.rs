@@ -10,7 +10,7 @@ use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::id::Incarnation;
-use crate::domain::report::{Role, Work};
+use crate::domain::report::{LaunchKind, Role, Work};
 use crate::domain::spec::ModelId;
 use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
 
@@ -58,6 +58,9 @@ struct Script {
     /// `None` if reading them takes for ever.
     last_lines: Option<Vec<String>>,
     deaths: Option<mpsc::UnboundedSender<Death>>,
+    /// How it says it was started.
+    kind: LaunchKind,
+    is_known_to_serve: bool,
     calls: Vec<(Duration, Call)>,
 }
 
@@ -81,6 +84,16 @@ pub enum Call {
 }
 
 impl ScriptedProcess {
+    /// From now on it says that it was started so.
+    pub fn says_it_was(&self, kind: LaunchKind) {
+        self.script().kind = kind;
+    }
+
+    /// Whether it was told that it is known to serve.
+    pub fn is_known_to_serve(&self) -> bool {
+        self.script().is_known_to_serve
+    }
+
     pub(super) fn begin(place: usize, incarnation: Incarnation, model: ModelId) -> Self {
         let script = Script {
             patience: Some(1),
@@ -90,6 +103,8 @@ impl ScriptedProcess {
             measure: Measure::Shows(Work::default()),
             last_lines: Some(Vec::new()),
             deaths: None,
+            kind: LaunchKind::Cold,
+            is_known_to_serve: false,
             calls: Vec::new(),
         };
         Self(Arc::new(Life {
@@ -259,6 +274,10 @@ impl Head for ScriptedProcess {
         self.0.pid
     }
 
+    fn launched(&self) -> LaunchKind {
+        self.script().kind
+    }
+
     fn ended(&self) -> Pending<'static, Exit> {
         let mut end = self.0.end.subscribe();
         Box::pin(async move {
@@ -313,6 +332,10 @@ impl Claim for ScriptedProcess {
     }
 
     fn release(&self) {}
+
+    fn served(&self) {
+        self.script().is_known_to_serve = true;
+    }
 
     fn deaths(&self) -> Box<dyn DeathSource> {
         let (sender, receiver) = mpsc::unbounded_channel();

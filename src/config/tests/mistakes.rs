@@ -37,6 +37,7 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("lifecycle: {mode: external}", "lifecycle.mode", "external", "managed"),
     ("lifecycle: {mode: monitored}", "lifecycle.mode", "monitored", "managed"),
     ("lifecycle: {mode: own}", "lifecycle.mode", "own", "managed"),
+    ("lifecycle: {launch: hot}", "lifecycle.launch", "hot", "`warm`"),
     ("lifecycle: {start_timeout: 30}", "lifecycle.start_timeout", "30", "30s"),
     ("lifecycle: {start_timeout: soon}", "lifecycle.start_timeout", "soon", "30s"),
     ("lifecycle: {start_timeout: 0s}", "lifecycle.start_timeout", "0s", "above 0s"),

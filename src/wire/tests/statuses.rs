@@ -135,8 +135,8 @@ fn every_mode_and_every_kind_of_launch_has_its_name() {
         ["managed", "monitored", "external"]
     );
     assert_eq!(
-        [LaunchKind::Cold, LaunchKind::Adopted].map(LaunchKind::as_str),
-        ["cold", "adopted"]
+        [LaunchKind::Cold, LaunchKind::Warm, LaunchKind::Adopted].map(LaunchKind::as_str),
+        ["cold", "warm", "adopted"]
     );
 }
 

@@ -9,13 +9,16 @@ use std::path::PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
-use vllm_supervisor_tests::process_table::{processes, resident_kib};
+use vllm_supervisor_tests::process_table::{Process, processes, resident_kib};
 use vllm_supervisor_tests::scenario::are_gone;
 
 use super::workplace::Workplace;
 
 /// How many crashes there are, unless `VLLMD_SOAK_CYCLES` says otherwise.
 const CYCLES: usize = 6;
+
+/// In the title of vLLM's main process.
+const FRONT: &str = " serve ";
 
 /// How far in what a supervisor holds must have come to rest.
 const WARM: usize = 50;
@@ -37,7 +40,7 @@ async fn crashes_in_a_row_leave_no_process_no_descriptor_no_file_and_a_gapless_j
     for cycle in 0..cycles {
         segments.extend(place.census.shared_memory());
         // Each role in turn, each by the end of it leaving something else behind.
-        let victim = ["VLLM::Worker", "VLLM::EngineCore", " serve "][cycle % 3];
+        let victim = ["VLLM::Worker", "VLLM::EngineCore", FRONT][cycle % 3];
         kill(&place, victim);
         vllmd.enters("running").await;
         if cycle + 1 == WARM {
@@ -124,7 +127,12 @@ impl Holdings {
 
 fn kill(place: &Workplace, title: &str) {
     let living = place.census.processes();
-    let victim = living.iter().find(|process| process.title.contains(title));
+    // A child that is just being started shows its parent's title.
+    let is_it = |process: &&Process| {
+        let is_head = process.session == Some(process.pid);
+        process.title.contains(title) && is_head == (title == FRONT)
+    };
+    let victim = living.iter().find(is_it);
     let victim = victim.unwrap_or_else(|| panic!("no {title} among {living:#?}"));
     kill_process(victim.pid, Signal::KILL).unwrap();
 }

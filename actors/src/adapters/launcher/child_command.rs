@@ -4,36 +4,64 @@
 //! through fork and exec (execve(2)). With them vLLM would not hear SIGTERM, would not learn of its
 //! workers' deaths, or would keep a lock that whoever started us holds.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::LaunchRecipe;
 use crate::adapters::scratch::{Place, Scratch};
 use crate::domain::spec::ModelId;
 
+/// What makes room in the environment of a warm process for the marks of what it forks, and how much.
+const RESERVE: &str = "VLLMD_RESERVE";
+const RESERVED: usize = 8 * 1024;
+
 /// The first descriptor that is not one of the three standard ones.
 const FIRST: u32 = 3;
 
-/// The command that starts vLLM, but for its output and its marker.
+/// The command that starts vLLM, but for its output and its marks.
 pub(super) fn vllm(recipe: &LaunchRecipe, model: &ModelId, scratch: &Scratch) -> Command {
     let mut words = recipe.before_model.iter();
     let mut command = clean(words.next().map_or("vllm", String::as_str));
     // Custom model code asks on stdin whether it may be run, and waits.
     command.args(words).arg(model.as_str()).args(&recipe.after_model).stdin(Stdio::null());
+    give_environment(&mut command, recipe);
+    command.envs(of_launch(recipe, scratch));
+    command
+}
+
+/// A Python with vLLM's environment, which ends when the thread that starts it does.
+#[expect(unsafe_code, reason = "a process can only ask for itself")]
+pub(super) fn warm(recipe: &LaunchRecipe, python: &Path) -> Command {
+    let mut command = clean(python.as_os_str());
+    give_environment(&mut command, recipe);
+    command.env(RESERVE, ".".repeat(RESERVED));
+    let us = rustix::process::getpid();
+    // SAFETY: both are system calls, and nothing else is done.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // It ended before it was asked to tell of its end.
+            if getppid() == Some(us) { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+        });
+    }
+    command
+}
+
+fn give_environment(command: &mut Command, recipe: &LaunchRecipe) {
     for name in &recipe.withheld {
         command.env_remove(name);
     }
     if let Some(path) = &recipe.path {
         command.env("PATH", path);
-    }
-    if scratch.place == Place::Temporary {
-        // What a killed vLLM leaves there (`vllm_dist_*`) goes with the launch.
-        command.env("TMPDIR", &scratch.path);
     }
     command
         .env("NO_COLOR", "1")
@@ -42,10 +70,22 @@ pub(super) fn vllm(recipe: &LaunchRecipe, model: &ModelId, scratch: &Scratch) ->
         .env("VLLM_NO_USAGE_STATS", "1")
         .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
         .envs(recipe.secrets.iter().map(|(name, secret)| (name, secret.expose())))
-        .env("VLLM_RPC_BASE_PATH", &scratch.path)
-        // Without it setproctitle overwrites the environment that the marker is read from.
+        // Without it setproctitle overwrites the environment that the marks are read from.
         .env("SPT_NOENV", "1");
-    command
+}
+
+/// The variables that each launch has another value of.
+pub(super) fn of_launch(
+    recipe: &LaunchRecipe,
+    scratch: &Scratch,
+) -> BTreeMap<&'static str, PathBuf> {
+    let mut variables = BTreeMap::from([("VLLM_RPC_BASE_PATH", scratch.path.clone())]);
+    let is_given = |name: &str| recipe.environment.iter().any(|(given, _)| given == name);
+    if scratch.place == Place::Temporary && !is_given("TMPDIR") {
+        // What a killed vLLM leaves there (`vllm_dist_*`) goes with the launch.
+        variables.insert("TMPDIR", scratch.path.clone());
+    }
+    variables
 }
 
 /// A command that will head a session of its own, with no signal blocked or ignored and no
@@ -54,7 +94,7 @@ pub(super) fn vllm(recipe: &LaunchRecipe, model: &ModelId, scratch: &Scratch) ->
 /// No terminal's signals reach it, and everything that it starts can be found.
 #[expect(unsafe_code, reason = "what passes through exec can only be cleaned before it")]
 #[expect(clippy::disallowed_methods, reason = "this is a launcher")]
-pub(super) fn clean(program: &str) -> Command {
+pub(super) fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     // SAFETY: `begin_clean` makes system calls that are async-signal-safe, and nothing else.
     unsafe {

@@ -1,26 +1,27 @@
 //! A launch from its claim to its proven end.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 
 use crate::adapters::directory::Directory;
 use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
-use crate::adapters::process_tree::{ProcessTree, StartError};
+use crate::adapters::process_tree::ProcessTree;
+use crate::adapters::scratch;
 use crate::adapters::state_directory::StateDirectory;
-use crate::adapters::{scratch, system_error};
+use crate::adapters::warm::Warm;
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::Work;
+use crate::domain::report::{LaunchKind, Work};
 use crate::domain::secret::{Secret, redact};
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
+
+use super::starting::{Start, warm_parent};
 
 /// Lines of output that a crash is explained by.
 pub(super) const LAST_LINES: usize = 20;
@@ -32,6 +33,14 @@ pub(super) struct Launch {
     /// What it takes to start it; gone once it was started, or is not to be started any more. Held
     /// while it is started, so that no sweep looks away from a process that is just being forked.
     pub(super) start: Mutex<Option<Start>>,
+    /// How it was started, or found.
+    pub(super) kind: OnceLock<LaunchKind>,
+    /// Whether what it was forked from has something to learn from it.
+    pub(super) is_lesson: AtomicBool,
+    /// What it may be forked from, for as long as that is kept.
+    pub(super) warm: Weak<Warm>,
+    /// Whether it is not to be started any more, for whoever waits to start it.
+    pub(super) called_off: AtomicBool,
     /// What was written of it, for the next supervisor.
     pub(super) written: Mutex<Option<ProcessRecord>>,
     /// Where that is written.
@@ -41,39 +50,41 @@ pub(super) struct Launch {
     pub(super) traces: Traces,
 }
 
-/// What it takes to start a launch.
-pub(super) struct Start {
-    pub(super) command: Command,
-    pub(super) record: ProcessRecord,
-}
-
-// A command shows its variables, secrets among them.
-impl fmt::Debug for Start {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Start").field("record", &self.record).finish_non_exhaustive()
-    }
-}
-
 impl Launch {
     fn start(&self) -> Result<u32, Cause> {
+        let parent = self.warm.upgrade().and_then(|warm| warm_parent(&warm, &self.called_off));
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Start { mut command, mut record }) = start.take() else {
+        let Some(mut start) = start.take() else {
             return Err(Cause::new(Code::Unrecognised, "the launch was called off"));
         };
         // Before there is anything to be watched: at the limit of threads nothing is started.
         self.tree.watch().map_err(|error| cannot_watch(&error))?;
-        let pid = self.tree.start(&mut command).map_err(|error| match error {
-            StartError::NotStarted(error) => {
-                system_error::cannot_run(&command.get_program().to_string_lossy(), &error)
-            }
-            StartError::NotHeld(error) => cannot_watch(&error),
-        })?;
+        let forked = parent.and_then(|parent| start.fork(&self.tree, parent));
+        let pid = match &forked {
+            Some(standing) => standing.pid,
+            None => start.run(&self.tree)?,
+        };
+        let kind = if forked.is_some() { LaunchKind::Warm } else { LaunchKind::Cold };
+        self.kind.get_or_init(|| kind);
+        self.is_lesson.store(start.is_lesson && forked.is_some(), Ordering::Relaxed);
+        let mut record = start.record;
         record.main = self.tree.main();
         if let Err(error) = self.traces.record.write(&record) {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
         }
         self.written.lock().unwrap_or_else(PoisonError::into_inner).replace(record);
+        if let Some(standing) = forked {
+            standing.begin();
+        }
         Ok(pid)
+    }
+
+    fn call_off(&self) {
+        self.called_off.store(true, Ordering::SeqCst);
+        if let Some(warm) = self.warm.upgrade() {
+            warm.wake();
+        }
+        self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Writes the record again if it is not there as it was written, be it that it was removed, with
@@ -110,13 +121,23 @@ impl Launch {
     }
 
     fn sweep(&self) -> Result<Proof, Doubt> {
-        // Nothing is started any more.
-        self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.call_off();
         let proof = self.tree.sweep()?;
         self.written.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.traces.remove();
         self.tree.dismiss_guardian();
         Ok(proof)
+    }
+
+    /// What is done for it before it is started is its work too.
+    fn work(&self) -> Result<Work, ScanError> {
+        let mut work = self.tree.work()?;
+        if let (None, Some(warm)) = (self.kind.get(), self.warm.upgrade()) {
+            let warm = warm.work();
+            work.cpu += warm.cpu;
+            work.io_bytes += warm.io_bytes;
+        }
+        Ok(work)
     }
 
     fn last_lines(&self) -> Vec<String> {
@@ -181,13 +202,21 @@ impl Claim for LaunchClaim {
         self.is_disarmed.store(true, Ordering::Relaxed);
     }
 
+    fn served(&self) {
+        if self.launch.is_lesson.swap(false, Ordering::Relaxed)
+            && let Some(warm) = self.launch.warm.upgrade()
+        {
+            warm.learn();
+        }
+    }
+
     fn deaths(&self) -> Box<dyn DeathSource> {
         self.launch.tree.deaths()
     }
 
     fn work(&self) -> Pending<'static, Result<Work, ScanError>> {
         let launch = Arc::clone(&self.launch);
-        Box::pin(async move { on_own_thread("vllm-work", move || launch.tree.work()).await? })
+        Box::pin(async move { on_own_thread("vllm-work", move || launch.work()).await? })
     }
 
     fn last_lines(&self) -> Pending<'static, Vec<String>> {
@@ -230,6 +259,10 @@ impl Head for LaunchHead {
         self.pid
     }
 
+    fn launched(&self) -> LaunchKind {
+        self.launch.kind.get().copied().unwrap_or(LaunchKind::Cold)
+    }
+
     fn ended(&self) -> Pending<'static, Exit> {
         Box::pin(self.launch.tree.ended())
     }
@@ -266,6 +299,6 @@ impl Traces {
     }
 }
 
-fn cannot_watch(error: &ScanError) -> Cause {
+pub(super) fn cannot_watch(error: &ScanError) -> Cause {
     Cause::new(Code::Unrecognised, format!("cannot watch vLLM: {error}"))
 }

@@ -14,6 +14,7 @@ use crate::adapters::scratch::Owner;
 use crate::adapters::{proc_fs, system_error};
 use crate::domain::absence::{Proof, ScanError, ScanErrorKind};
 use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::report::LaunchKind;
 use crate::ports::{Found, Head};
 
 /// What was left and lives. Nobody else owns it.
@@ -30,7 +31,7 @@ impl ProcessLauncher {
         if let Err(error) = self.guard(&traces, &tree) {
             tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
         }
-        let launch = self.launch(&record, tree, traces);
+        let launch = self.launch(&record, tree, traces, LaunchKind::Adopted.into());
         let main_is_alive = launch.tree.main_is_alive();
         if main_is_alive {
             launch.tree.watch()?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::domain::secret::Secret;
-use crate::domain::spec::ExitPolicy;
+use crate::domain::spec::{ExitPolicy, LaunchPolicy};
 
 /// How vLLM is to be started.
 #[derive(Clone)]
@@ -30,6 +30,10 @@ pub struct LaunchRecipe {
     pub scratch: Vec<PathBuf>,
     /// What all launches of this supervisor have in common in their marker.
     pub marker_prefix: String,
+    /// How it is started.
+    pub launch: LaunchPolicy,
+    /// Where is kept what a warm process learns of vLLM; `None` to learn it anew each time.
+    pub lessons: Option<PathBuf>,
     /// Whether vLLM is to be ended with us, however we end.
     pub on_exit: ExitPolicy,
 }

@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::adapters::marks::{MARKER, SCRATCH, STATE, STATE_PLACE};
 use crate::adapters::ownership::Marked;
@@ -25,14 +24,20 @@ pub(super) enum Reason {
     UnreadableRecord,
 }
 
-/// Has a launch carry the name of its state directory, and where its own private one is.
-pub(super) fn mark(command: &mut Command, state: &StateDirectory, scratch: &Path) {
-    command.env(SCRATCH, scratch).env(STATE, state.identity().id);
-    match place_of(state.path()) {
-        Ok(place) => command.env(STATE_PLACE, OsString::from_vec(place)),
-        // It has a number.
-        Err(_) => command.env_remove(STATE_PLACE),
-    };
+/// What every process of a launch carries.
+pub(super) fn marks(
+    marker: &str,
+    state: &StateDirectory,
+    scratch: &Path,
+) -> BTreeMap<&'static str, OsString> {
+    let mut marks = BTreeMap::from([
+        (MARKER, OsString::from(marker)),
+        (SCRATCH, scratch.into()),
+        (STATE, state.identity().id.into()),
+    ]);
+    // Without it there is still the number.
+    marks.extend(place_of(state.path()).map(|place| (STATE_PLACE, OsString::from_vec(place))));
+    marks
 }
 
 /// What all launches of a state directory carry: `NAME=value` each, one of which is in each of them.

@@ -1,7 +1,9 @@
 //! Processes held by a descriptor, so that no other can be meant: a number alone may pass to a
 //! stranger at any time.
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,6 +22,14 @@ pub(in crate::adapters) struct Held {
     pub(in crate::adapters) pid: u32,
     pub(in crate::adapters) start_time: u64,
     fd: OwnedFd,
+    /// Who waits for it in our stead, when he is told to.
+    parent: Option<Arc<dyn Parent>>,
+}
+
+/// A process that is not ours to wait for, but does as we say.
+pub(in crate::adapters) trait Parent: fmt::Debug + Send + Sync {
+    /// Waits for this child of his, whose number may be another's from then on.
+    fn reap(&self, pid: u32);
 }
 
 impl Held {
@@ -28,7 +38,15 @@ impl Held {
         let Some(fd) = open(pid)? else { return Ok(None) };
         // Opened first and compared then: what the descriptor refers to cannot change any more.
         let same = Stat::of(pid)?.is_some_and(|stat| stat.start_time == start_time);
-        Ok(same.then_some(Self { pid, start_time, fd }))
+        Ok(same.then_some(Self { pid, start_time, fd, parent: None }))
+    }
+
+    /// The child of another, who waits for it only when we say so: its number is its own until then.
+    pub(in crate::adapters) fn child_of(
+        parent: Arc<dyn Parent>,
+        pid: u32,
+    ) -> Result<Self, ScanError> {
+        Ok(Self { parent: Some(parent), ..Self::child(pid)? })
     }
 
     /// A child of ours, which nobody has waited for: its number is its own.
@@ -36,7 +54,7 @@ impl Held {
         let gone = || ScanError::new(format!("child {pid}"), &"somebody else has waited for it");
         let fd = open(pid)?.ok_or_else(gone)?;
         let start_time = Stat::of(pid)?.ok_or_else(gone)?.start_time;
-        Ok(Self { pid, start_time, fd })
+        Ok(Self { pid, start_time, fd, parent: None })
     }
 
     pub(in crate::adapters) fn descriptor(&self) -> PollFd<'_> {
@@ -99,8 +117,11 @@ impl Held {
         (done.is_ok() && info.mask & INFO_EXIT != 0).then(|| exit_of(info.exit_code))
     }
 
-    /// Waits for it if it is our child and has ended.
+    /// Waits for it if it has ended and is our child, or is waited for in our stead.
     pub(in crate::adapters) fn reap(&self) {
+        if let Some(parent) = self.parent.as_ref().filter(|_| self.has_ended()) {
+            parent.reap(self.pid);
+        }
         // Not our child, or reaped already: nothing to do.
         waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
     }

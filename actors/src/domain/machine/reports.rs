@@ -25,7 +25,9 @@ impl Turn<'_> {
             }
             ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
             ProcessReport::LookFailed { error } => self.look_failed(&error),
-            ProcessReport::Launched { incarnation, pid } => self.launched(incarnation, pid),
+            ProcessReport::Launched { incarnation, pid, kind: _ } => {
+                self.launched(incarnation, pid);
+            }
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
             }

@@ -25,6 +25,8 @@ impl Stage {
             withheld: Vec::new(),
             path: None,
             scratch: vec![directory.path().join("scratch")],
+            launch: LaunchPolicy::Cold,
+            lessons: None,
             marker_prefix: fresh_marker_prefix().unwrap(),
             on_exit: ExitPolicy::Stop,
         };

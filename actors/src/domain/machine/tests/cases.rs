@@ -88,6 +88,7 @@ pub(super) enum Act {
     Clear,
     SampleWork,
     Schedule,
+    Rest,
     Record,
     End,
 }
@@ -296,6 +297,7 @@ pub(super) fn act(effect: &Effect) -> Act {
         Effect::Clear { .. } => Act::Clear,
         Effect::SampleWork { .. } => Act::SampleWork,
         Effect::Schedule { .. } => Act::Schedule,
+        Effect::Rest => Act::Rest,
         Effect::Record(_) => Act::Record,
         Effect::End => Act::End,
     }

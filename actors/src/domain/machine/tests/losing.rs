@@ -86,7 +86,7 @@ fn what_was_told_to_end_is_ended_by_a_supervisor_that_would_leave_it_running() {
     s.on(Input::ShutDown);
     assert_eq!(s.on(adopted(1, "org/a")).path, [ServiceState::Stopping]);
     s.on(drained(1));
-    assert_eq!(s.on(vacated(1)).effects, [Effect::End]);
+    assert_eq!(s.on(vacated(1)).effects, [Effect::End, Effect::Rest]);
 }
 
 #[test]

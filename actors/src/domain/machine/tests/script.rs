@@ -14,7 +14,7 @@ use crate::domain::listener::PortHolder;
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
+use crate::domain::report::{HealthReport, LaunchKind, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
@@ -53,6 +53,7 @@ impl Outcome {
             | Effect::Clear { .. }
             | Effect::SampleWork { .. }
             | Effect::Schedule { .. }
+            | Effect::Rest
             | Effect::Record(_) => None,
         })
     }
@@ -260,7 +261,11 @@ pub(super) fn drained(incarnation: u64) -> Input {
 
 pub(super) fn launched(incarnation: u64) -> Input {
     let pid = pid(incarnation);
-    Input::Process(ProcessReport::Launched { incarnation: no(incarnation), pid })
+    Input::Process(ProcessReport::Launched {
+        incarnation: no(incarnation),
+        pid,
+        kind: LaunchKind::Cold,
+    })
 }
 
 pub(super) fn launch_failed(incarnation: u64, code: Code) -> Input {

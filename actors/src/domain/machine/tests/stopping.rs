@@ -141,7 +141,7 @@ fn a_launch_that_fails_while_it_is_stopped_is_no_crash() {
     s.on(stop(StopMode::Graceful));
     let outcome = s.on(launch_failed(1, Code::PortInUse));
     assert_eq!(outcome.path, [ServiceState::Stopped]);
-    assert!(outcome.effects.is_empty());
+    assert_eq!(outcome.effects, [Effect::Rest]);
 }
 
 #[test]

@@ -238,12 +238,17 @@ fn every_input_does_in_every_situation_what_the_table_says() {
             let reaction = machine.on(input(given), noon());
             let path: Vec<_> =
                 reaction.events.iter().filter_map(|event| state_entered(&event.kind)).collect();
-            let effects: Vec<_> = reaction.effects.iter().map(act).collect();
+            let rests = |act: &Act| *act == Act::Rest;
+            let (rest, effects): (Vec<_>, Vec<_>) =
+                reaction.effects.iter().map(act).partition(rests);
             let after = situation(machine.state());
             let context = format!("{given:?} in {before:?} should `{word}`, but led to {after:?}");
             assert_eq!((&path[..], &effects[..]), (meaning.path, meaning.effects), "{context}");
             let lands = if meaning.lands.is_empty() { &[before][..] } else { meaning.lands };
             assert!(lands.contains(&after), "{context}");
+            let comes_to_rest =
+                matches!(path.last(), Some(ServiceState::Stopped | ServiceState::Failed));
+            assert_eq!(!rest.is_empty(), comes_to_rest, "{context}: {rest:?}");
         }
     }
 }

@@ -171,6 +171,7 @@ impl World {
             // The supervisor's own timers change nothing but what is shown.
             Effect::Probe { .. }
             | Effect::Record(_)
+            | Effect::Rest
             | Effect::End
             | Effect::Schedule { timer: Timer::Window | Timer::End, .. } => {}
         }

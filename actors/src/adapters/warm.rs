@@ -1,0 +1,379 @@
+//! A process that has imported what vLLM imports, and forks one ready-made for each launch.
+//!
+//! vLLM spends nearly all of a start on imports, and does them anew in every process that it is made
+//! of. Here they are done once, and a launch begins behind them.
+//!
+//! - It is vLLM's own Python, with the environment that vLLM is given, and a program of ours
+//!   (`warm/program.py`), which says what it relies on.
+//! - It is started by a thread that lives as long as it does, and told by the kernel to end with that
+//!   (`PR_SET_PDEATHSIG`): nothing is left of it however we end.
+//! - What it forks heads a session of its own, shows the marks of its launch in its environment, and
+//!   waits for our word before it runs anything of vLLM. By then it is held and on record.
+//! - It may die, hang, or refuse at any time: the launch is then made without it, and another one is
+//!   prepared. After three in a row that came to nothing there is none any more.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::{Value, json};
+
+use super::ownership;
+use super::proc_fs::{self, Stat};
+use crate::domain::report::Work;
+
+mod channel;
+mod forked;
+mod interpreter;
+
+use channel::{Channel, Heard};
+pub(super) use forked::{Orders, Standing};
+pub(super) use interpreter::of_script;
+
+/// What it runs.
+const PROGRAM: &str = include_str!("warm/program.py");
+
+/// The version of what is said on the socket.
+const PROTOCOL: u64 = 1;
+
+/// Seconds that one module may take to be imported.
+const MODULE_LIMIT: f64 = 10.0;
+
+/// How long it may say nothing while it imports: longer than a module may take, and than a cold disk
+/// keeps it waiting.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How many in a row may come to nothing.
+const ATTEMPTS: u32 = 3;
+
+/// The pause before another is prepared in the place of one that was lost.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The end of what it wrote, in bytes, that says why it is of no use.
+const LAST_WORDS: u64 = 2048;
+
+/// What it takes to have one.
+pub(super) struct Kit {
+    /// Its command, with vLLM's environment; a process that begins clean.
+    pub(super) command: Box<dyn Fn() -> Command + Send>,
+    /// Where Python looks for modules first: the directory of the script.
+    pub(super) path: PathBuf,
+    /// Where it keeps what it learns; `None` to forget it.
+    pub(super) lessons: Option<PathBuf>,
+}
+
+/// See the module. Dropped, it ends.
+#[derive(Debug)]
+pub(super) struct Warm(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    stage: Mutex<Stage>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Stage {
+    present: Present,
+    is_dismissed: bool,
+    /// The models that it has learnt from.
+    learnt: BTreeSet<String>,
+}
+
+/// What there is now.
+#[derive(Debug)]
+enum Present {
+    /// One that imports, once it has been started.
+    Preparing(Option<Arc<Parent>>),
+    /// One that forks.
+    Ready(Arc<Parent>),
+    /// None, and there will be none.
+    Unavailable(String),
+}
+
+impl Present {
+    fn parent(&self) -> Option<&Arc<Parent>> {
+        match self {
+            Self::Preparing(parent) => parent.as_ref(),
+            Self::Ready(parent) => Some(parent),
+            Self::Unavailable(_) => None,
+        }
+    }
+}
+
+/// How one of them ended.
+enum End {
+    /// Before it was ready, amid this module.
+    Unprepared { module: Option<String>, why: String },
+    /// When it had been ready.
+    Lost(String),
+}
+
+impl Warm {
+    /// Prepares one, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when it has no thread to give.
+    pub(super) fn begin(kit: Kit) -> io::Result<Self> {
+        let (present, learnt) = (Present::Preparing(None), BTreeSet::new());
+        let stage = Stage { present, is_dismissed: false, learnt };
+        let shared = Arc::new(Shared { stage: Mutex::new(stage), changed: Condvar::new() });
+        let kept = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("vllm-warm".to_owned());
+        thread.spawn(move || kept.keep(&kit))?;
+        Ok(Self(shared))
+    }
+
+    /// The one that forks. Waits for it for as long as it is being prepared, unless it is called off.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(super) fn ready(&self, called_off: &AtomicBool) -> Result<Arc<Parent>, String> {
+        let mut stage = self.0.stage();
+        loop {
+            if called_off.load(Ordering::SeqCst) {
+                return Err("the launch was called off".to_owned());
+            }
+            match &stage.present {
+                Present::Ready(parent) => return Ok(Arc::clone(parent)),
+                Present::Unavailable(why) => return Err(why.clone()),
+                Present::Preparing(_) => {}
+            }
+            stage = self.0.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Wakes whoever waits, who then looks whether he was called off.
+    pub(super) fn wake(&self) {
+        drop(self.0.stage());
+        self.0.changed.notify_all();
+    }
+
+    /// What it has done so far, which a launch that waits for it counts as its own.
+    pub(super) fn work(&self) -> Work {
+        let pid = self.0.stage().present.parent().map(|parent| parent.pid);
+        let stat = pid.and_then(|pid| Stat::of(pid).ok().flatten());
+        stat.map_or_else(Work::default, |stat| Work {
+            cpu: stat.cpu,
+            // What it may not be asked does not count.
+            io_bytes: proc_fs::io_bytes(stat.pid).ok().flatten().unwrap_or(0),
+        })
+    }
+
+    /// Whether a launch of this model is the first, which has something to teach.
+    pub(super) fn is_to_learn(&self, model: &str) -> bool {
+        self.0.stage().learnt.insert(model.to_owned())
+    }
+
+    /// Has it ask its present launch, which serves by now, what there is to import.
+    pub(super) fn learn(&self) {
+        if let Present::Ready(parent) = &self.0.stage().present {
+            parent.tell(&json!({"do": "learn"}));
+        }
+    }
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        let mut stage = self.0.stage();
+        stage.is_dismissed = true;
+        if let Some(parent) = stage.present.parent() {
+            parent.kill();
+        }
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps one, until it is dismissed or they come to nothing.
+    fn keep(&self, kit: &Kit) {
+        let mut without: Vec<String> = Vec::new();
+        let mut failures = 0;
+        while failures < ATTEMPTS && !self.stage().is_dismissed {
+            let end = self.live(kit, &without);
+            let why = match end {
+                End::Unprepared { module, why } => {
+                    failures += 1;
+                    without.extend(module);
+                    why
+                }
+                End::Lost(why) => {
+                    failures = 0;
+                    why
+                }
+            };
+            let mut stage = self.stage();
+            if stage.is_dismissed {
+                break;
+            }
+            tracing::warn!(
+                why,
+                failures,
+                "a warm process has ended; vLLM is launched without it meanwhile"
+            );
+            stage.present = if failures < ATTEMPTS {
+                Present::Preparing(None)
+            } else {
+                Present::Unavailable(why)
+            };
+            self.changed.notify_all();
+            drop(self.changed.wait_timeout_while(stage, PAUSE, |stage| !stage.is_dismissed));
+        }
+    }
+
+    /// One of them, from its start to its end.
+    fn live(&self, kit: &Kit, without: &[String]) -> End {
+        let process = match Process::start(kit) {
+            Ok(process) => process,
+            Err(error) => {
+                return End::Unprepared {
+                    module: None,
+                    why: format!("it cannot be started: {error}"),
+                };
+            }
+        };
+        let parent = Arc::clone(&process.parent);
+        {
+            let mut stage = self.stage();
+            if stage.is_dismissed {
+                return End::Lost("it was dismissed".to_owned());
+            }
+            stage.present = Present::Preparing(Some(Arc::clone(&parent)));
+        }
+        parent.tell(&json!({
+            "path": [kit.path.to_string_lossy()],
+            "lessons": kit.lessons.as_ref().map(|path| path.to_string_lossy()),
+            "without": without,
+            "seconds": MODULE_LIMIT,
+        }));
+        let (mut is_ready, mut importing) = (false, None);
+        let why = loop {
+            match parent.control.hear(SILENCE) {
+                Heard::Word(word) => match (word["say"].as_str(), word["module"].as_str()) {
+                    (Some("hello"), _) if word["protocol"] != PROTOCOL => {
+                        break format!("it speaks another language: {word}");
+                    }
+                    (Some("importing"), module) => importing = module.map(str::to_owned),
+                    (Some("ready"), _) => {
+                        tracing::debug!(%word, "a warm process is ready");
+                        (is_ready, importing) = (true, None);
+                        self.stage().present = Present::Ready(Arc::clone(&parent));
+                        self.changed.notify_all();
+                    }
+                    _ => tracing::trace!(%word, "a warm process says"),
+                },
+                Heard::Silence if is_ready && importing.is_none() => {}
+                Heard::Silence => break format!("it has said nothing for {SILENCE:?}"),
+                Heard::End => break process.last_words(),
+            }
+        };
+        drop(process);
+        let why = importing.as_ref().map_or_else(|| why.clone(), |it| format!("{why}, amid {it}"));
+        if is_ready && importing.is_none() {
+            End::Lost(why)
+        } else {
+            End::Unprepared { module: importing, why }
+        }
+    }
+}
+
+/// The process, as its own parent has it: dropped, it is killed and waited for.
+struct Process {
+    child: Child,
+    parent: Arc<Parent>,
+    /// What it writes.
+    output: File,
+}
+
+impl Process {
+    fn start(kit: &Kit) -> io::Result<Self> {
+        let (control, theirs) = Channel::pair()?;
+        let output = File::from(rustix::fs::memfd_create(c"llm-warm", MemfdFlags::CLOEXEC)?);
+        let mut command = (kit.command)();
+        command
+            .args(["-c", PROGRAM])
+            .stdin(Stdio::from(theirs))
+            .stdout(output.try_clone()?)
+            .stderr(output.try_clone()?);
+        let mut child = command.spawn()?;
+        // It would hold the other end of the socket.
+        drop(command);
+        let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let held =
+            number.map_or(Err(rustix::io::Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
+        match held {
+            Ok(pidfd) => {
+                let parent = Arc::new(Parent { pid: child.id(), pidfd, control });
+                Ok(Self { child, parent, output })
+            }
+            Err(error) => {
+                child.kill().and_then(|()| child.wait()).map(drop)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let length = self.output.metadata().map_or(0, |data| data.len());
+        let mut buffer = vec![0; usize::try_from(LAST_WORDS.min(length)).unwrap_or_default()];
+        let read = self.output.read_at(&mut buffer, length.saturating_sub(LAST_WORDS));
+        let text = String::from_utf8_lossy(&buffer[..read.unwrap_or(0)]).into_owned();
+        let last = text.lines().rev().find(|line| !line.trim().is_empty());
+        last.map_or_else(|| "it has ended without a word".to_owned(), str::to_owned)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.parent.kill();
+        if let Err(error) = self.child.wait() {
+            tracing::debug!(%error, "a warm process could not be waited for");
+        }
+    }
+}
+
+/// What forks, as others have it.
+#[derive(Debug)]
+pub(super) struct Parent {
+    pid: u32,
+    pidfd: OwnedFd,
+    control: Channel,
+}
+
+impl ownership::Parent for Parent {
+    fn reap(&self, pid: u32) {
+        self.tell(&json!({"do": "reap", "pid": pid}));
+    }
+}
+
+impl Parent {
+    /// One that does not listen any more has ended, or will be found to hang.
+    fn tell(&self, word: &Value) {
+        if let Err(error) = self.control.say(word, &[]) {
+            tracing::debug!(%error, "a warm process does not listen");
+        }
+    }
+
+    fn kill(&self) {
+        pidfd_send_signal(self.pidfd.as_fd(), Signal::KILL).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests;

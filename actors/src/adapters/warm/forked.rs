@@ -1,0 +1,94 @@
+//! A process that was forked for a launch, until it runs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Parent;
+use super::channel::{Channel, Heard};
+
+/// How long it may take to stand: a hundred times as long as a gigabyte takes to be forked.
+const STANDING: Duration = Duration::from_secs(5);
+
+/// What a launch is to be.
+#[derive(Debug)]
+pub(in crate::adapters) struct Orders<'a> {
+    /// The words of the command, program first.
+    pub(in crate::adapters) words: Vec<String>,
+    /// What others see in its environment.
+    pub(in crate::adapters) marks: BTreeMap<String, String>,
+    /// Further variables of this launch alone.
+    pub(in crate::adapters) environment: BTreeMap<String, String>,
+    /// Whether it is to tell what it has imported, when it is asked.
+    pub(in crate::adapters) learn: bool,
+    /// Where it writes.
+    pub(in crate::adapters) log: &'a File,
+    /// Where it joins its cgroup.
+    pub(in crate::adapters) entrance: Option<File>,
+}
+
+/// A process that will become vLLM's main process when it is told to. Dropped, it ends.
+#[derive(Debug)]
+pub(in crate::adapters) struct Standing {
+    pub(in crate::adapters) pid: u32,
+    channel: Channel,
+}
+
+impl Standing {
+    /// Has it run.
+    pub(in crate::adapters) fn begin(self) {
+        // One that has ended meanwhile is seen to have.
+        self.channel.say(&json!({"do": "begin"}), &[]).ok();
+    }
+}
+
+impl Parent {
+    /// Forks one that stands ready.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none: then nothing of it is left, or it ends by itself.
+    pub(in crate::adapters) fn fork(&self, orders: &Orders<'_>) -> Result<Standing, String> {
+        let (channel, theirs) = Channel::pair().map_err(|error| error.to_string())?;
+        let word = json!({
+            "do": "launch",
+            "words": orders.words,
+            "marks": orders.marks,
+            "environment": orders.environment,
+            "learn": orders.learn,
+        });
+        self.order(&word, orders, &theirs)
+            .map_err(|error| format!("it does not listen: {error}"))?;
+        drop(theirs);
+        match channel.hear(STANDING) {
+            Heard::Word(word) => match (word["say"].as_str(), pid_in(&word)) {
+                (Some("standing"), Some(pid)) => Ok(Standing { pid, channel }),
+                _ => Err(word["why"].as_str().map_or_else(|| word.to_string(), str::to_owned)),
+            },
+            Heard::End => Err("it has ended".to_owned()),
+            Heard::Silence => {
+                // It would never answer anybody.
+                self.kill();
+                Err(format!("it has not forked within {STANDING:?}"))
+            }
+        }
+    }
+
+    fn order(
+        &self,
+        word: &Value,
+        orders: &Orders<'_>,
+        theirs: &OwnedFd,
+    ) -> Result<(), rustix::io::Errno> {
+        let mut descriptors = vec![orders.log.as_fd(), theirs.as_fd()];
+        descriptors.extend(orders.entrance.as_ref().map(AsFd::as_fd));
+        self.control.say(word, &descriptors)
+    }
+}
+
+fn pid_in(word: &Value) -> Option<u32> {
+    word["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
+}

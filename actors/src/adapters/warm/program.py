@@ -1,0 +1,515 @@
+"""Imports what a vLLM server imports, once, and forks a ready-made process for each launch.
+
+Run by vLLM's own interpreter, as `python -c TEXT`, of which the text makes room for the titles of
+processes, as VLLMD_RESERVE in the environment does for what marks a launch. Standard input is a socket
+(AF_UNIX, SOCK_SEQPACKET) to the supervisor; each datagram is one JSON object.
+
+It has no thread and touches no device: with either, what it forks may hang. It ends with its
+supervisor, whose end of the socket is closed then.
+
+What to import it learns from its launches: their processes send the names of what they have imported
+once they serve. It relies on the command `vllm` in the metadata of the packages; that engines and
+workers are forked too reaches further into vLLM, and is left if that has changed.
+"""
+
+import sys
+
+# Nothing is imported from the working directory in the place of what vLLM means.
+sys.path[:1] = []
+
+import gc
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import select
+import signal
+import socket
+import threading
+import time
+import types
+
+PROTOCOL = 1
+
+# Pools and clients whose threads do their work unseen, and are missed after a fork.
+UNFIT_THREADS = ("ZMQbg", "cuda", "grpc", "tokio", "ray", "jemalloc_bg")
+
+# Opened when a device is initialised, and not when NVML looks at it.
+DEVICES = ("/dev/nvidia-uvm", "/dev/kfd", "/dev/dri/renderD", "/dev/accel")
+
+# Seconds between two signs of life while something is imported.
+SIGN_OF_LIFE = 0.2
+
+# Seconds in which the processes of a launch tell what they have imported.
+TELLING = 5.0
+
+# Bytes of a datagram: far below what a socket holds (unix(7), `net.core.wmem_default`).
+DATAGRAM = 32 * 1024
+
+
+class Refused(Exception):
+    """Why nothing is forked."""
+
+
+class TookTooLong(BaseException):
+    """Not an `Exception`, which a module may catch around an import of its own."""
+
+
+class Launch(Exception):
+    """Raised in a process that was just forked, to leave behind what its parent was amid."""
+
+
+class Supervisor:
+    """The other end of the socket."""
+
+    def __init__(self, descriptor):
+        self.socket = socket.socket(fileno=descriptor)
+        self.last_sign = 0.0
+
+    def say(self, word, **details):
+        try:
+            self.socket.send(json.dumps({"say": word, **details}).encode())
+        except BrokenPipeError:
+            os._exit(0)
+
+    def live(self):
+        """Tells that something goes on, though nothing is finished."""
+        now = time.monotonic()
+        if now - self.last_sign >= SIGN_OF_LIFE:
+            self.last_sign = now
+            self.say("alive")
+
+    def hear(self):
+        """The next order and its descriptors; ends this process when there will be none."""
+        data, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 20, 4)
+        if not data:
+            os._exit(0)
+        return json.loads(data), descriptors
+
+    def has_spoken(self):
+        return bool(select.select([self.socket], [], [], 0)[0])
+
+
+class SignsOfLife:
+    """A finder of modules that finds none: it is asked before each import."""
+
+    def __init__(self, supervisor):
+        self.supervisor = supervisor
+
+    def find_spec(self, name, path=None, target=None):
+        self.supervisor.live()
+
+
+class Files:
+    """The files that were imported, as they were then."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def note(self):
+        for module in list(sys.modules.values()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and path not in self.seen:
+                self.seen[path] = self.state_of(path)
+        for path in sys.path:
+            # A package is installed, upgraded and removed by changing this directory.
+            self.seen.setdefault(path, self.state_of(path))
+
+    def changed(self):
+        return next((path for path, was in self.seen.items() if self.state_of(path) != was), None)
+
+    @staticmethod
+    def state_of(path):
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+class Lessons:
+    """The names of modules that launches have imported, in a file for each build of vLLM."""
+
+    def __init__(self, directory, entry, without):
+        record = entry.dist.locate_file(entry.dist._path.name) if hasattr(entry.dist, "_path") else ""
+        build = [entry.dist.version, sys.version, str(record), Files.state_of(record)]
+        digest = hashlib.sha256(repr(build).encode()).hexdigest()[:16]
+        self.path = os.path.join(directory, f"modules-{digest}") if directory else None
+        self.without = set(without)
+        self.names = self.read()
+        # What the processes of a launch send, and what they wait for before they do.
+        self.inbox, self.outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.word, self.silence = os.pipe()
+
+    def read(self):
+        try:
+            with open(self.path) as file:
+                return [name for name in file.read().split("\n") if name and name not in self.without]
+        except (OSError, TypeError):
+            return []
+
+    def write(self):
+        if not self.path:
+            return
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            part = f"{self.path}.{os.getpid()}"
+            with open(part, "w") as file:
+                file.write("\n".join(self.names))
+            os.rename(part, self.path)
+        except OSError as error:
+            print(f"what was learnt cannot be kept: {error}", file=sys.stderr)
+
+    def leave_out(self, name):
+        self.without.add(name)
+        self.names = [it for it in self.names if it != name]
+
+    def take(self, warm):
+        """Has the processes of the launch tell what they have imported; whether any of it is new."""
+        os.close(self.silence)
+        self.inbox.setblocking(True)
+        heard, told = dict.fromkeys(self.names), 0
+        deadline = time.monotonic() + TELLING
+        parts = {}
+        while True:
+            left = deadline - time.monotonic()
+            # Once somebody has told, the others are not long in coming.
+            wait = min(left, 1.0 if told else left)
+            spoken = select.select([self.inbox, warm.supervisor.socket], [], [], max(wait, 0))[0]
+            if warm.supervisor.socket in spoken:
+                warm.obey()
+            if self.inbox not in spoken:
+                if wait <= 0 or not spoken:
+                    break
+                continue
+            warm.supervisor.live()
+            pid, _, text = self.inbox.recv(DATAGRAM * 2).partition(b"\n")
+            parts.setdefault(pid, []).append(text)
+            told += 1
+        for texts in parts.values():
+            for name in b"".join(texts).decode().split("\n"):
+                if name and name not in self.without:
+                    heard.setdefault(name)
+        news = [name for name in heard if name not in set(self.names)]
+        self.names = list(heard)
+        os.close(self.word)
+        self.word, self.silence = os.pipe()
+        return bool(news)
+
+    def leave(self):
+        """What this process and its like have of it would keep others from hearing its end."""
+        self.inbox.close()
+        os.close(self.silence)
+
+    def teach(self):
+        """Has this process and those forked from it tell what they have imported, when asked."""
+
+        def tell():
+            os.read(self.word, 1)
+            names = [name for name, it in list(sys.modules.items()) if is_importable(name, it)]
+            text = "\n".join(names).encode() + b"\n"
+            for at in range(0, len(text), DATAGRAM):
+                self.outbox.send(b"%d\n%s" % (os.getpid(), text[at : at + DATAGRAM]))
+
+        def begin():
+            threading.Thread(target=tell, name="vllmd-learn", daemon=True).start()
+
+        os.register_at_fork(after_in_child=begin)
+        begin()
+
+
+def is_importable(name, module):
+    spec = getattr(module, "__spec__", None)
+    return getattr(spec, "name", None) == name and bool(spec.origin) and spec.has_location
+
+
+class Warm:
+    """This process: what it has imported, and whom it has forked."""
+
+    def __init__(self, supervisor, lessons, seconds):
+        self.supervisor = supervisor
+        self.lessons = lessons
+        self.seconds = seconds
+        self.files = Files()
+        self.launched = set()
+        self.is_to_learn = False
+
+    def prepare(self):
+        """Imports what was learnt, each module within a limit. Orders are heard in between."""
+        signs = SignsOfLife(self.supervisor)
+        sys.meta_path.insert(0, signs)
+        signal.signal(signal.SIGALRM, self.too_long)
+        try:
+            for name in list(self.lessons.names):
+                # A launch does not wait for more than one.
+                while self.supervisor.has_spoken():
+                    self.obey()
+                if name not in sys.modules:
+                    self.import_one(name)
+        finally:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            sys.meta_path.remove(signs)
+        self.files.note()
+        self.lessons.write()
+        gc.collect()
+        # Whoever looks through all of it for garbage copies all of it.
+        gc.freeze()
+        self.supervisor.say("ready", modules=len(sys.modules))
+
+    def import_one(self, name):
+        # Said before: if it hangs for good, or kills us, the supervisor knows who it was.
+        self.supervisor.say("importing", module=name)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+            importlib.import_module(name)
+            why = None
+        except TookTooLong:
+            why = f"it takes more than {self.seconds} s"
+        except BaseException as error:
+            why = f"{type(error).__name__}: {error}"
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        harm = self.unfit()
+        if why or harm:
+            self.lessons.leave_out(name)
+            self.supervisor.say("unimportable", module=name, why=(why or harm)[:500])
+        if harm:
+            # The next one does without.
+            self.lessons.write()
+            os._exit(0)
+
+    @staticmethod
+    def too_long(number, frame):
+        raise TookTooLong
+
+    def unfit(self):
+        """Why this process cannot be forked; None if it can."""
+        main = threading.main_thread()
+        others = [thread.name for thread in threading.enumerate() if thread is not main]
+        if others:
+            return f"it runs the thread {others[0]}"
+        for task in os.listdir("/proc/self/task"):
+            name = content_of(f"/proc/self/task/{task}/comm").strip()
+            if name.startswith(UNFIT_THREADS):
+                return f"it runs the thread {name}"
+            children = content_of(f"/proc/self/task/{task}/children").split()
+            others = [pid for pid in children if int(pid) not in self.launched]
+            if others:
+                return f"it has started process {others[0]}"
+        for descriptor in os.listdir("/proc/self/fd"):
+            try:
+                target = os.readlink(f"/proc/self/fd/{descriptor}")
+            except FileNotFoundError:
+                continue
+            if target.startswith(DEVICES):
+                return f"it has opened {target}"
+        cuda = getattr(sys.modules.get("torch"), "cuda", None)
+        if cuda is not None and getattr(cuda, "is_initialized", bool)():
+            return "it has initialised CUDA"
+        return None
+
+    def serve(self):
+        """Does as it is told, for ever. In what is forked it ends by `Launch`."""
+        while True:
+            self.obey()
+            if self.is_to_learn:
+                self.is_to_learn = False
+                if self.lessons.take(self):
+                    self.prepare()
+
+    def obey(self):
+        orders, descriptors = self.supervisor.hear()
+        what = orders["do"]
+        if what == "launch":
+            self.launch(orders, descriptors)
+        elif what == "reap":
+            self.reap(orders["pid"])
+        elif what == "learn":
+            self.is_to_learn = True
+
+    def reap(self, pid):
+        if pid in self.launched and os.waitpid(pid, os.WNOHANG)[0] == pid:
+            self.launched.discard(pid)
+
+    def launch(self, orders, descriptors):
+        log, channel, *cgroup = descriptors
+        channel = socket.socket(fileno=channel)
+        try:
+            self.check()
+            pid = os.fork()
+        except (Refused, OSError) as error:
+            channel.send(json.dumps({"say": "refused", "why": str(error)}).encode())
+            pid = None
+        if pid == 0:
+            become(orders, log, channel, cgroup)
+            raise Launch(orders)
+        if pid:
+            self.launched.add(pid)
+        for descriptor in (log, *cgroup):
+            os.close(descriptor)
+        channel.close()
+
+    def check(self):
+        why = self.unfit()
+        if why:
+            raise Refused(why)
+        changed = self.files.changed()
+        if changed:
+            raise Refused(f"{changed} has changed since it was imported")
+
+
+def content_of(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        # Of a thread that has just ended; or the kernel does not tell of children.
+        return ""
+
+
+def become(orders, log, channel, cgroup):
+    """Makes this process what a cold launch would be, and waits for the word to begin."""
+    try:
+        os.setsid()
+        for descriptor in cgroup:
+            # Refused, it is owned by session and marker.
+            try:
+                os.write(descriptor, b"0")
+            except OSError:
+                pass
+        null = os.open("/dev/null", os.O_RDONLY)
+        for target, source in enumerate((null, log, log)):
+            os.dup2(source, target)
+        for descriptor in (null, log, *cgroup):
+            os.close(descriptor)
+        mark(orders["marks"])
+        del os.environ["VLLMD_RESERVE"]
+        os.environ.update(orders["marks"])
+        os.environ.update(orders["environment"])
+        words = orders["words"]
+        entitle(" ".join(words), os.path.basename(words[0]))
+        channel.send(json.dumps({"say": "standing", "pid": os.getpid()}).encode())
+        if not channel.recv(64):
+            os._exit(0)
+        channel.close()
+    except (Refused, OSError) as error:
+        try:
+            channel.send(json.dumps({"say": "refused", "why": str(error)}).encode())
+        finally:
+            os._exit(0)
+
+
+def entitle(title, name):
+    """Has ps(1) show this as the command line, and as the name."""
+    try:
+        import setproctitle
+    except ImportError:
+        # vLLM gives its processes no titles either.
+        return
+    setproctitle.setproctitle(title)
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(name[:15])
+
+
+def mark(marks):
+    """Has the environment that others see in /proc carry these, in the place of the reserve."""
+    with open("/proc/self/stat", "rb") as stat:
+        fields = stat.read().rpartition(b") ")[2].split()
+    # Fields 50 and 51 of proc_pid_stat(5), of which the third comes first here.
+    start, end = int(fields[47]), int(fields[48])
+    text = b"\0".join(os.fsencode(f"{name}={value}") for name, value in marks.items())
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start)
+        shown = memory.read(end - start)
+        at = shown.find(b"VLLMD_RESERVE=")
+        room = shown.find(b"\0", at) - at
+        if at < 0 or room < len(text):
+            raise Refused("there is no room for the marks of a launch")
+        memory.seek(start + at)
+        memory.write(text.ljust(room, b"\0"))
+    with open("/proc/self/environ", "rb") as environment:
+        if text not in environment.read():
+            raise Refused("the marks of a launch are not seen in /proc")
+
+
+def forget():
+    """Undoes what this process shares with its parent and would have of its own otherwise."""
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None:
+        tempfile.tempdir = None
+    random = getattr(sys.modules.get("numpy"), "random", None)
+    if random is not None:
+        random.seed()
+
+
+def fork_engines():
+    """Has vLLM fork its engine and its workers on a CPU, where its platform starts them anew."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    import multiprocessing
+
+    from vllm.utils import system_utils
+
+    original = system_utils.get_mp_context
+    context = multiprocessing.get_context("fork")
+
+    def get_mp_context():
+        return context
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vllm") and getattr(module, "get_mp_context", None) is original:
+            module.get_mp_context = get_mp_context
+
+
+def entry_point():
+    """What the command `vllm` runs. A build for one platform may be known by two names."""
+    found = list(importlib.metadata.entry_points(group="console_scripts", name="vllm"))
+    if len({entry.value for entry in found}) != 1:
+        raise SystemExit(f"{len(found)} packages say what the command vllm runs")
+    return found[0]
+
+
+def main():
+    supervisor = Supervisor(0)
+    first, _ = supervisor.hear()
+    sys.path[:0] = first["path"]
+    entitle("llm-warm", "llm-warm")
+    entry = entry_point()
+    supervisor.say("hello", protocol=PROTOCOL, vllm=entry.dist.version)
+    signs = SignsOfLife(supervisor)
+    sys.meta_path.insert(0, signs)
+    command = entry.load()
+    sys.meta_path.remove(signs)
+    warm = Warm(supervisor, Lessons(first["lessons"], entry, first["without"]), first["seconds"])
+    why = warm.unfit()
+    if why:
+        raise SystemExit(f"once it is imported, {why}")
+    try:
+        warm.prepare()
+        warm.serve()
+    except Launch as launch:
+        (orders,) = launch.args
+    # Its descriptor is standard input's by now.
+    supervisor.socket.detach()
+    forget()
+    script = orders["words"][0]
+    sys.argv = [script, *orders["words"][1:]]
+    stand_in = types.ModuleType("__main__")
+    stand_in.__file__ = script
+    # Its globals are in use for as long as its functions run.
+    stand_in.vllmd = sys.modules["__main__"]
+    sys.modules["__main__"] = stand_in
+    warm.lessons.leave()
+    if orders["learn"]:
+        warm.lessons.teach()
+    try:
+        fork_engines()
+    except Exception as error:
+        print(f"vLLM forks no engine: {error!r}", file=sys.stderr)
+    sys.exit(command())
+
+
+main()

@@ -1,0 +1,33 @@
+//! What is kept ready for a launch.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_hears_that_it_serves_and_a_launcher_that_it_rests() {
+    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
+    scene.tell(ProcessMessage::Served { incarnation: SECOND });
+    scene.root.hears_nothing_for(HOUR).await;
+    assert!(!process.is_known_to_serve());
+
+    scene.tell(ProcessMessage::Served { incarnation: FIRST });
+    scene.root.hears_nothing_for(HOUR).await;
+    assert!(process.is_known_to_serve());
+
+    assert_eq!(scene.launcher.rests(), 0);
+    scene.tell(ProcessMessage::Rest);
+    scene.root.hears_nothing_for(HOUR).await;
+    assert_eq!(scene.launcher.rests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_it_was_started_is_told() {
+    let mut scene = Scene::begin(OrphanOutcome::Killed).await;
+    scene.launcher.hold_next_start();
+    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.root.hears_nothing_for(HOUR).await;
+    let process = scene.launcher.last();
+    process.says_it_was(LaunchKind::Warm);
+    process.let_start();
+    let (pid, kind) = (process.pid(), LaunchKind::Warm);
+    assert_eq!(scene.next().await, ProcessReport::Launched { incarnation: FIRST, pid, kind });
+}

@@ -137,6 +137,14 @@ impl SupervisorBuilder {
         self.configure(move |config| config.state_dir = path)
     }
 
+    /// Where to keep what can be found out again: what a warm process has learnt of vLLM. Supervisors
+    /// share it; by default `$XDG_CACHE_HOME/vllmd`, else `~/.cache/vllmd`.
+    #[must_use]
+    pub fn cache_dir(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.configure(move |config| config.cache_dir = Some(path))
+    }
+
     /// Any other setting.
     #[must_use]
     pub fn configure(mut self, edit: impl FnOnce(&mut Config) + Send + 'static) -> Self {
@@ -284,6 +292,7 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         .map_err(|_| ConfigError::of(invalid_model(ModelReferenceError::ForbiddenCharacter)))?;
     Ok(ServiceSpec {
         model,
+        launch: lifecycle.launch,
         restart: RestartPolicy {
             max_restarts: lifecycle.max_restarts_per_minute,
             backoff: lifecycle.restart_backoff,

@@ -9,6 +9,7 @@ mod config;
 mod exit;
 mod inherited;
 mod log;
+mod memory;
 mod orphans;
 mod plain;
 mod printer;
@@ -150,6 +151,7 @@ enum Output {
 /// Wrong usage, `--help` and `--version` end the process right here, as is clap's habit.
 pub fn run() -> ExitCode {
     inherited::reset_signals();
+    memory::share_one_heap();
     let Arguments { common, command } = Arguments::parse();
     let sources = common.into_sources();
     let exit = match command {

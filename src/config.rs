@@ -75,6 +75,9 @@ pub struct Config {
     pub logs: Logs,
     /// The directory that holds what outlives a run; one service a directory.
     pub state_dir: PathBuf,
+    /// The directory that holds what can be found out again, which services share; `None` to keep
+    /// nothing of it.
+    pub cache_dir: Option<PathBuf>,
     /// The secrets vLLM needs.
     pub secrets: Secrets,
 }
@@ -93,12 +96,13 @@ impl Config {
             gpu: GpuConfig::default(),
             logs: Logs::default(),
             state_dir: state_dir.into(),
+            cache_dir: None,
             secrets: Secrets::default(),
         }
     }
 
-    /// The defaults for a model named in words (`namespace/name`, or a path), with the state
-    /// directory and the secrets of this process's environment. No file is read.
+    /// The defaults for a model named in words (`namespace/name`, or a path), with the directories
+    /// and the secrets of this process's environment. No file is read.
     ///
     /// Where neither `XDG_STATE_HOME` nor HOME is set, `state_dir` is empty, and has to be set before
     /// the configuration can be used.
@@ -122,6 +126,7 @@ impl Config {
         let Self { lifecycle, gpu, logs, .. } = self;
         let in_words = |duration| humantime::format_duration(duration).to_string();
         let unset = || "unset".to_owned();
+        let cache_dir = self.cache_dir.as_ref().map_or_else(unset, |it| it.display().to_string());
         let binary = self.vllm_binary.as_ref().map_or_else(unset, |words| json!(words).to_string());
         vec![
             ("model", self.model.to_string()),
@@ -150,6 +155,7 @@ impl Config {
             ("logs.max_bytes", logs.max_bytes.to_string()),
             ("logs.keep", logs.keep.to_string()),
             ("state_dir", self.state_dir.display().to_string()),
+            ("cache_dir", cache_dir),
             ("hf_token", secret::masked(self.secrets.hf_token.as_ref())),
             ("vllm_api_key", secret::masked(self.secrets.vllm_api_key.as_ref())),
         ]
@@ -191,7 +197,7 @@ impl Default for Lifecycle {
         const THREE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
         Self {
             mode: LifecycleMode::Managed,
-            launch: LaunchPolicy::Cold,
+            launch: LaunchPolicy::Auto,
             start_timeout: Duration::from_secs(30),
             model_load_timeout: Duration::from_secs(300),
             health_check_interval: Duration::from_secs(60),

@@ -34,7 +34,7 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         path: inherited::path(vllm.first(), env::var_os("PATH")),
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         launch: config.lifecycle.launch,
-        lessons: Some(config.state_dir.join("lessons")),
+        lessons: config.cache_dir.as_ref().map(|directory| directory.join("warm")),
         marker_prefix,
         on_exit: config.lifecycle.stop_on_exit,
     })

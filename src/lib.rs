@@ -71,8 +71,10 @@ pub use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 pub use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
 pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
+pub use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
+pub use vllm_supervisor_actors::domain::trust::LaunchMethod;
 pub use vllm_supervisor_actors::root::{
     Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot, SupervisorKilled,
 };

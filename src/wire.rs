@@ -13,6 +13,7 @@ use vllm_supervisor_actors::domain::event::{Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::input::CrashRecord;
 use vllm_supervisor_actors::domain::loading::ModelLoadProgress;
+use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
 use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
 
 use crate::subscription::Notice;
@@ -105,6 +106,14 @@ enum KindBody<'a> {
     LoadProgressed {
         progress: ProgressBody<'a>,
     },
+    LaunchTimed {
+        launch: &'static str,
+        duration_ms: u64,
+        phases: Vec<PhaseBody>,
+    },
+    LaunchDistrusted {
+        instead: &'static str,
+    },
     RestartScheduled {
         attempt: u32,
         delay_ms: u64,
@@ -151,6 +160,14 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             },
             EventKind::LoadProgressed { progress } => {
                 KindBody::LoadProgressed { progress: progress.into() }
+            }
+            EventKind::LaunchTimed { launch, phases: parts } => KindBody::LaunchTimed {
+                launch: launch.as_str(),
+                duration_ms: millis(parts.total()),
+                phases: phases(parts),
+            },
+            EventKind::LaunchDistrusted { instead } => {
+                KindBody::LaunchDistrusted { instead: instead.as_str() }
             }
             EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
                 KindBody::RestartScheduled {
@@ -247,6 +264,21 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
     }
 }
 
+/// One part of a launch.
+#[derive(Serialize)]
+struct PhaseBody {
+    phase: &'static str,
+    duration_ms: u64,
+}
+
+fn phases(phases: &Phases) -> Vec<PhaseBody> {
+    let body = |(phase, took): (LaunchPhase, _)| PhaseBody {
+        phase: phase.as_str(),
+        duration_ms: millis(took),
+    };
+    phases.iter().map(body).collect()
+}
+
 fn outcome_name(outcome: OrphanOutcome) -> &'static str {
     match outcome {
         OrphanOutcome::Killed => "killed",
@@ -264,6 +296,7 @@ struct StatusBody<'a> {
     uptime_seconds: Option<u64>,
     base_url: &'a str,
     launch: Option<&'static str>,
+    phases: Option<Vec<PhaseBody>>,
     last_health_check: Option<HealthBody<'a>>,
     restarts: RestartsBody,
     gpus: Vec<GpuBody<'a>>,
@@ -285,6 +318,7 @@ impl<'a> StatusBody<'a> {
             uptime_seconds: snapshot.running_since.map(uptime),
             base_url,
             launch: snapshot.launch.map(LaunchKind::as_str),
+            phases: snapshot.phases.as_ref().map(phases),
             last_health_check: snapshot.last_health_check.as_ref().map(|note| HealthBody {
                 at: timestamp(note.at),
                 healthy: note.error.is_none(),

@@ -45,6 +45,8 @@ pub struct HealthState {
     target: Option<Target>,
     /// Waits for the requests of a launch that is to stop.
     drain: Option<OwnedTask>,
+    /// Waits for a completion.
+    completion: Option<OwnedTask>,
 }
 
 /// A launch that is being asked.
@@ -75,7 +77,7 @@ impl HealthActor {
         _myself: ActorRef<HealthMessage>,
         args: HealthArgs,
     ) -> Result<HealthState, ActorProcessingErr> {
-        Ok(HealthState { args, target: None, drain: None })
+        Ok(HealthState { args, target: None, drain: None, completion: None })
     }
 
     async fn handle(
@@ -91,16 +93,20 @@ impl HealthActor {
             HealthMessage::ProbeSteadily { incarnation } => {
                 state.probe_steadily(&myself, incarnation);
             }
-            HealthMessage::Probe { incarnation } | HealthMessage::ProbeDue { incarnation } => {
+            HealthMessage::Probe { incarnation } => {
+                state.begin_anew(incarnation);
                 state.ask(&myself, incarnation);
             }
+            HealthMessage::ProbeDue { incarnation } => state.ask(&myself, incarnation),
             HealthMessage::Answered { incarnation, check } => {
                 state.answered(&myself, incarnation, check);
             }
             HealthMessage::Drain { incarnation } => state.drain(&myself, incarnation),
+            HealthMessage::Compare { incarnation } => state.compare(&myself, incarnation),
             HealthMessage::Cease => {
                 state.target = None;
                 state.drain = None;
+                state.completion = None;
             }
         }
         Ok(())
@@ -136,6 +142,13 @@ impl HealthState {
         // The check that proved it healthy has just been reported.
         target.reported = Some(target.since);
         target.schedule(myself, interval);
+    }
+
+    /// It is about to serve, or to be judged: what was long until now says nothing any more.
+    fn begin_anew(&mut self, incarnation: Incarnation) {
+        if let Some(target) = self.current(incarnation) {
+            target.since = Instant::now();
+        }
     }
 
     fn ask(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
@@ -185,6 +198,16 @@ impl HealthState {
                 pause(DRAIN_PAUSE).await;
             }
             report(&root, HealthNews::Drained(incarnation));
+        }));
+    }
+
+    fn compare(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
+        let (probe, root) = (Arc::clone(&self.args.probe), self.args.root.clone());
+        let Some(target) = self.current(incarnation) else { return };
+        let completion = probe.complete(&target.model);
+        self.completion = Some(OwnedTask::begin(myself.get_cell(), async move {
+            let text = completion.await;
+            report(&root, HealthNews::Completed(incarnation, text));
         }));
     }
 

@@ -20,6 +20,7 @@ use crate::domain::input::CrashRecord;
 use crate::domain::listener::Listener;
 use crate::domain::report::{LaunchKind, Role, Work};
 use crate::domain::spec::{ModelId, ModelReferenceError};
+use crate::domain::trust::{LaunchMethod, Memory, Recall};
 
 pub use crate::domain::event::OrphanOutcome;
 
@@ -29,12 +30,17 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Starts vLLM, and finds one that an earlier supervisor started.
 pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// Makes ready for a launch: whatever is needed to own all that it will start. Nothing runs
-    /// yet, and nothing is left if the claim is dropped.
+    /// yet, and nothing is left if the claim is dropped. No more of it is forked than `method` says.
     ///
     /// # Errors
     ///
     /// The cause, when there can be no launch: the port taken, no log file, no way to own it.
-    fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause>;
+    fn claim(
+        &self,
+        incarnation: Incarnation,
+        model: &ModelId,
+        method: LaunchMethod,
+    ) -> Result<Arc<dyn Claim>, Cause>;
 
     /// Looks for what an earlier supervisor left. The answer is proven (pid, start time and boot),
     /// never guessed: an impostor is never taken for ours.
@@ -43,6 +49,9 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     ///
     /// What could not be looked at. Something may be there.
     fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>>;
+
+    /// Keeps this of launches of a model, for as long as vLLM and we are what they are.
+    fn remember(&self, model: &ModelId, memory: &Memory);
 
     /// Nothing will be launched for now: lets go of whatever is kept ready for it.
     fn rest(&self);
@@ -127,6 +136,9 @@ pub trait Head: fmt::Debug + Send + Sync + 'static {
     /// How it was started, or that it was found.
     fn launched(&self) -> LaunchKind;
 
+    /// What launches like it have come to.
+    fn recall(&self) -> Recall;
+
     /// Resolves when it has ended; at once if it already has.
     fn ended(&self) -> Pending<'static, Exit>;
 
@@ -185,6 +197,10 @@ pub trait Listeners: fmt::Debug + Send + Sync + 'static {
 pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// `/health`, then whether `/v1/models` lists `model`.
     fn check(&self, model: &ModelId) -> Pending<'static, Check>;
+
+    /// What it makes of a fixed prompt, greedily; `None` if that cannot be had of this model, or not in
+    /// time.
+    fn complete(&self, model: &ModelId) -> Pending<'static, Option<String>>;
 
     /// What the server has in hand; `None` if that will never be told, because it does not count,
     /// or nobody listens.

@@ -17,6 +17,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
+use crate::domain::trust::LaunchMethod;
 use crate::ports::{Claim, Death, Found, Head, Launcher, OrphanLog, OrphanOutcome};
 use crate::tell::{OwnedTask, report, tell};
 
@@ -125,8 +126,8 @@ impl ProcessActor {
         match message {
             ProcessMessage::Adopt { model } => state.look(&myself, model),
             ProcessMessage::Found { found, model } => state.found(&myself, found, model),
-            ProcessMessage::Launch { incarnation, model } => {
-                state.launch(&myself, incarnation, &model);
+            ProcessMessage::Launch { incarnation, model, method } => {
+                state.launch(&myself, incarnation, &model, method);
             }
             ProcessMessage::Started { incarnation, head } => {
                 state.started(&myself, incarnation, head);
@@ -135,6 +136,9 @@ impl ProcessActor {
                 state.not_started(incarnation, cause, proof);
             }
             ProcessMessage::Served { incarnation } => state.served(incarnation),
+            ProcessMessage::Remember { model, memory } => {
+                state.args.launcher.remember(&model, &memory);
+            }
             ProcessMessage::Rest => state.args.launcher.rest(),
             ProcessMessage::KeepNoLonger { incarnation } => {
                 state.keep_no_longer(incarnation);
@@ -205,12 +209,13 @@ impl ProcessState {
         myself: &ActorRef<ProcessMessage>,
         incarnation: Incarnation,
         model: &ModelId,
+        method: LaunchMethod,
     ) {
         debug_assert!(self.guard.is_none(), "nothing is launched beside a living incarnation");
         // A look that is not over would find what is launched now.
         self.task = Task::Idle;
         // Between the claim and the guard there is no await at which this could be killed.
-        let claim = match self.args.launcher.claim(incarnation, model) {
+        let claim = match self.args.launcher.claim(incarnation, model, method) {
             Ok(claim) => claim,
             Err(cause) => return self.report(ProcessReport::LaunchFailed { incarnation, cause }),
         };
@@ -240,11 +245,11 @@ impl ProcessState {
         let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
             return;
         };
-        let (pid, kind) = (head.pid(), head.launched());
+        let (pid, kind, recall) = (head.pid(), head.launched(), head.recall());
         guard.head = Some(head);
         if matches!(self.task, Task::Starting { .. }) {
             self.task = Task::Idle;
-            self.report(ProcessReport::Launched { incarnation, pid, kind });
+            self.report(ProcessReport::Launched { incarnation, pid, kind, recall });
             self.await_deaths(myself);
         }
     }

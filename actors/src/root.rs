@@ -211,6 +211,9 @@ impl RootState {
                 self.take(myself, Input::Health(report));
             }
             HealthNews::Drained(incarnation) => self.take(myself, Input::Drained(incarnation)),
+            HealthNews::Completed(incarnation, text) => {
+                self.take(myself, Input::Completed(incarnation, text));
+            }
         }
     }
 

@@ -95,6 +95,8 @@ impl TextForm {
                 }
                 EventKind::LoadProgressed { .. }
                 | EventKind::StateChanged { .. }
+                | EventKind::LaunchTimed { .. }
+                | EventKind::LaunchDistrusted { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
                 | EventKind::ModelWanted { .. }

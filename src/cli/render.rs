@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::builder::log_file;
 use indicatif::HumanBytes;
@@ -9,8 +10,8 @@ use indicatif::HumanBytes;
 use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
-    Cause, Event, EventKind, Incarnation, LoadStatus, ModelLoadProgress, Notice, OrphanOutcome,
-    ServiceState,
+    Cause, Event, EventKind, Incarnation, LaunchMethod, LaunchPhase, LoadStatus, ModelLoadProgress,
+    Notice, OrphanOutcome, ServiceState,
 };
 
 /// What lines about a service mention besides what happened.
@@ -56,6 +57,23 @@ fn what(event: &Event, service: &Service) -> String {
             state_changed(*to, event.incarnation, service)
         }
         EventKind::LoadProgressed { progress } => load(progress),
+        EventKind::LaunchTimed { launch, phases } => {
+            let part = |(phase, took): (LaunchPhase, Duration)| {
+                format!("{} {:.2}", phase.as_str(), took.as_secs_f64())
+            };
+            let parts: Vec<String> = phases.iter().map(part).collect();
+            let (how, whole) = (launch.as_str(), phases.total().as_secs_f64());
+            format!("launched {how} in {whole:.2} s ({})", parts.join(", "))
+        }
+        EventKind::LaunchDistrusted { instead } => {
+            let how = match instead {
+                LaunchMethod::Cold => "cold",
+                LaunchMethod::Front | LaunchMethod::Tree => {
+                    "with an engine that begins from nothing"
+                }
+            };
+            format!("a warm launch failed where this did not: vLLM is launched {how} from now on")
+        }
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
             let delay = humantime::format_duration(*delay);
             format!("restart {attempt} in {delay}, {restarts_in_window} within a minute")

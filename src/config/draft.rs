@@ -18,11 +18,12 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// The defaults for a model, with the state directory and the secrets of a process's
-    /// environment. A state directory that cannot be told is empty.
+    /// The defaults for a model, with the directories and the secrets of a process's environment. A state directory that cannot be told is empty.
     pub(crate) fn of_model(text: &str, process: &Sources) -> Result<Self, ConfigError> {
         let model = model(text, process)?;
-        let config = Config::with_defaults(model, process.state_directory().unwrap_or_default());
+        let mut config =
+            Config::with_defaults(model, process.state_directory().unwrap_or_default());
+        config.cache_dir = process.cache_directory();
         let mut draft = Self::from(config);
         let secrets = &mut draft.config.secrets;
         (secrets.hf_token, draft.hf_token) = found(HF_TOKEN, process);

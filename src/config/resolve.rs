@@ -95,6 +95,7 @@ impl Resolver<'_> {
         let model = self.model(section.model);
         let model = model.unwrap_or_else(|| ModelReference::Hub("stand/in".to_owned()));
         let mut config = Config::with_defaults(model, self.state_dir());
+        config.cache_dir = self.cache_dir();
         let sources = self.sources;
         config.secrets = self.secrets();
         config.port = self.port(section.port).map_or(config.port, NonZeroU16::get);
@@ -168,12 +169,23 @@ impl Resolver<'_> {
             return self.sources.working_directory.join(path);
         }
         let directory = self.sources.state_directory();
-        let by_variable = self.sources.variable("XDG_STATE_HOME").map(Path::new);
-        if by_variable.is_some() && by_variable == directory.as_deref().and_then(Path::parent) {
-            self.fields.found("state_dir", Place::variable("XDG_STATE_HOME"));
-        }
+        self.note_directory("state_dir", directory.as_deref(), "XDG_STATE_HOME");
         // An empty one is a problem of the configuration.
         directory.unwrap_or_default()
+    }
+
+    fn cache_dir(&mut self) -> Option<PathBuf> {
+        let directory = self.sources.cache_directory();
+        self.note_directory("cache_dir", directory.as_deref(), "XDG_CACHE_HOME");
+        directory
+    }
+
+    /// Whether the directory lies where the variable says.
+    fn note_directory(&mut self, setting: &str, directory: Option<&Path>, variable: &str) {
+        let named = self.sources.variable(variable).map(Path::new);
+        if named.is_some() && named == directory.and_then(Path::parent) {
+            self.fields.found(setting, Place::variable(variable));
+        }
     }
 
     fn secrets(&mut self) -> Secrets {

@@ -238,6 +238,9 @@ impl From<ModeName> for LifecycleMode {
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "LaunchPolicy")]
 pub(super) enum LaunchName {
+    /// Warm, for as long as nothing speaks against it: a launch that fails, or answers otherwise, where
+    /// one made from nothing does not.
+    Auto,
     /// As a process of its own, from nothing.
     Cold,
     /// Forked from a process that has imported what vLLM imports; from nothing where there is none.
@@ -247,6 +250,7 @@ pub(super) enum LaunchName {
 impl From<LaunchName> for LaunchPolicy {
     fn from(name: LaunchName) -> Self {
         match name {
+            LaunchName::Auto => Self::Auto,
             LaunchName::Cold => Self::Cold,
             LaunchName::Warm => Self::Warm,
         }

@@ -97,6 +97,11 @@ impl Sources {
         Some(self.xdg_directory("XDG_STATE_HOME", ".local/state")?.join("vllmd"))
     }
 
+    /// Where is kept what can be found out again, if that can be told.
+    pub(super) fn cache_directory(&self) -> Option<PathBuf> {
+        Some(self.xdg_directory("XDG_CACHE_HOME", ".cache")?.join("vllmd"))
+    }
+
     /// The file somebody asked for, and what named it; it must exist.
     pub(super) fn named_file(&self) -> Option<(PathBuf, &'static str)> {
         let by_flag = self.file.as_deref().map(|file| (file, "--config"));

@@ -92,7 +92,8 @@ fn without_a_file_a_model_is_enough_and_the_rest_is_default() {
     let resolved = place.load().unwrap();
     let state_dir = place.directory.path().join("home/.local/state/vllmd");
     let model = ModelReference::Hub("flag/model".to_owned());
-    assert_eq!(resolved.config, Config::with_defaults(model, state_dir));
+    let cache_dir = Some(place.directory.path().join("home/.cache/vllmd"));
+    assert_eq!(resolved.config, Config { cache_dir, ..Config::with_defaults(model, state_dir) });
     assert_eq!(resolved.file, None);
     let given: Vec<_> =
         resolved.origins.iter().filter(|setting| setting.origin != Origin::Default).collect();
@@ -243,6 +244,14 @@ fn the_state_directory_comes_from_the_flag_or_the_environment() {
     assert_eq!(origin_of(&resolved, "state_dir").origin, by_variable);
     place.sources.overrides.state_dir = Some(PathBuf::from("here"));
     assert_eq!(place.config().state_dir, place.directory.path().join("here"));
+}
+
+#[test]
+fn the_cache_directory_comes_from_the_environment() {
+    let resolved = Place::with_model().variable("XDG_CACHE_HOME", "/var/cache").load().unwrap();
+    assert_eq!(resolved.config.cache_dir.as_deref(), Some(Path::new("/var/cache/vllmd")));
+    let by_variable = Origin::Environment("XDG_CACHE_HOME".to_owned());
+    assert_eq!(origin_of(&resolved, "cache_dir").origin, by_variable);
 }
 
 #[test]

@@ -9,8 +9,11 @@ use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanO
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::input::CrashRecord;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
+use vllm_supervisor_actors::domain::phases::LaunchPhase;
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::domain::trust::LaunchMethod;
+use vllm_supervisor_actors::root::LaunchKind;
 
 use super::{EventLine, into_line, millis, outcome_name, timestamp};
 
@@ -78,6 +81,8 @@ struct EventBody {
 enum KindRead {
     StateChanged { from: String, to: String, cause: Option<CauseRead> },
     LoadProgressed { progress: ProgressRead },
+    LaunchTimed { launch: String, phases: Vec<PhaseRead> },
+    LaunchDistrusted { instead: String },
     RestartScheduled { attempt: u32, delay_ms: u64, restarts_in_window: u32 },
     HealthChanged { healthy: bool, consecutive_failures: u32, latency_ms: Option<f64> },
     ModelSwitched { from: String, to: String },
@@ -85,6 +90,12 @@ enum KindRead {
     CleanupBlocked { cause: CauseRead },
     SupervisorEnded { reason: String },
     Orphaned { pid: Option<u32>, outcome: String, left: Option<String> },
+}
+
+#[derive(Deserialize)]
+struct PhaseRead {
+    phase: String,
+    duration_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +136,14 @@ impl KindRead {
             Self::LoadProgressed { progress } => {
                 EventKind::LoadProgressed { progress: progress.read()? }
             }
+            Self::LaunchTimed { launch, phases } => EventKind::LaunchTimed {
+                launch: launch_kind(&launch)?,
+                phases: phases.into_iter().map(PhaseRead::read).collect::<Option<_>>()?,
+            },
+            Self::LaunchDistrusted { instead } => {
+                let instead = LaunchMethod::ALL.into_iter().find(|it| it.as_str() == instead)?;
+                EventKind::LaunchDistrusted { instead }
+            }
             Self::RestartScheduled { attempt, delay_ms, restarts_in_window } => {
                 let delay = Duration::from_millis(delay_ms);
                 EventKind::RestartScheduled { attempt, delay, restarts_in_window }
@@ -160,6 +179,17 @@ impl KindRead {
     }
 }
 
+impl PhaseRead {
+    fn read(self) -> Option<(LaunchPhase, Duration)> {
+        use LaunchPhase::{Answering, Importing, Load, Preparing};
+        let mut others = [Preparing, Importing, Answering].into_iter();
+        let phase = others
+            .find(|phase| phase.as_str() == self.phase)
+            .or_else(|| status(&self.phase).map(Load))?;
+        Some((phase, Duration::from_millis(self.duration_ms)))
+    }
+}
+
 impl ProgressRead {
     fn read(self) -> Option<ModelLoadProgress> {
         let (model, started_at) = (ModelId::new(self.model_id).ok()?, moment(&self.started_at)?);
@@ -178,6 +208,11 @@ impl ProgressRead {
 
 fn moment(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
+}
+
+fn launch_kind(name: &str) -> Option<LaunchKind> {
+    let all = [LaunchKind::Cold, LaunchKind::Warm, LaunchKind::Adopted];
+    all.into_iter().find(|kind| kind.as_str() == name)
 }
 
 fn state(name: &str) -> Option<ServiceState> {

@@ -5,13 +5,14 @@ use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::Code;
 use vllm_supervisor_actors::domain::event::EndReason;
 use vllm_supervisor_actors::domain::event::EventKind::{
-    self, CleanupBlocked, HealthChanged, LoadProgressed, ModelSwitched, ModelWanted, Orphaned,
-    RestartScheduled, StateChanged, SupervisorEnded,
+    self, CleanupBlocked, HealthChanged, LaunchDistrusted, LaunchTimed, LoadProgressed,
+    ModelSwitched, ModelWanted, Orphaned, RestartScheduled, StateChanged, SupervisorEnded,
 };
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::loading::LoadStatus;
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::domain::trust::LaunchMethod;
 use vllm_supervisor_actors::root::{GpuView, HealthNote};
 
 use super::*;
@@ -116,6 +117,35 @@ fn every_status_of_a_load_has_its_name() {
     let all = [Downloading, Loading, Compiling, Capturing, Warming, Loaded, Failed];
     let names = ["downloading", "loading", "compiling", "capturing", "warming", "loaded", "failed"];
     assert_eq!(all.map(LoadStatus::as_str), names);
+}
+
+fn phases() -> Phases {
+    let load = LaunchPhase::Load(LoadStatus::Compiling);
+    let parts = [LaunchPhase::Preparing, LaunchPhase::Importing, load, LaunchPhase::Answering];
+    parts.into_iter().zip((1..).map(Duration::from_millis)).collect()
+}
+
+#[test]
+fn a_launch_tells_its_parts_in_their_order() {
+    let part = |phase, duration_ms| json!({ "phase": phase, "duration_ms": duration_ms });
+    assert_event(
+        LaunchTimed { launch: LaunchKind::Warm, phases: phases() },
+        json!({
+            "type": "launch_timed", "launch": "warm", "duration_ms": 10,
+            "phases": [
+                part("preparing", 1), part("importing", 2), part("compiling", 3),
+                part("answering", 4),
+            ],
+        }),
+    );
+}
+
+#[test]
+fn a_distrust_tells_how_it_is_launched_instead() {
+    assert_event(
+        LaunchDistrusted { instead: LaunchMethod::Cold },
+        json!({ "type": "launch_distrusted", "instead": "cold" }),
+    );
 }
 
 #[test]
@@ -316,6 +346,8 @@ fn every_event_is_read_back_as_it_was_written() {
         StateChanged { from: ServiceState::Stopped, to: ServiceState::Starting, cause: None },
         LoadProgressed { progress: progress.clone() },
         LoadProgressed { progress: progress.complete(morning()) },
+        LaunchTimed { launch: LaunchKind::Warm, phases: phases() },
+        LaunchDistrusted { instead: LaunchMethod::Front },
         RestartScheduled { attempt: 2, delay: Duration::from_secs(4), restarts_in_window: 3 },
         HealthChanged {
             healthy: true,

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use vllm_supervisor_tests::deaths::{self, Cell, Outcome, Row};
-use vllm_supervisor_tests::scenario::{Scenario, Server};
+use vllm_supervisor::config::{Config, LaunchPolicy};
+use vllm_supervisor_tests::deaths::{self, Cell, Outcome, Phase, Row};
+use vllm_supervisor_tests::scenario::{Scenario, Server, Victim};
 
 use crate::figure::{Figure, Unit};
 
@@ -37,13 +38,20 @@ pub(crate) async fn of_the_stand_in(fake_vllm: &str) -> Vec<Seen> {
 }
 
 /// As many cells against a real one as there is time for, whose names have one of these words.
-pub(crate) async fn of_the_real(server: Server, time: Duration, words: &[String]) -> Vec<Seen> {
+pub(crate) async fn of_the_real(
+    server: Server,
+    launch: LaunchPolicy,
+    time: Duration,
+    words: &[String],
+) -> Vec<Seen> {
     let began = Instant::now();
     let mut scenario = None;
     let mut seen = Vec::new();
     let is_wanted = |cell: &Cell| {
         let name = cell.to_string();
-        words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
+        let is_possible = launch == LaunchPolicy::Cold
+            || cell.victim != Victim::Helper && cell.phase != Phase::Importing;
+        is_possible && (words.is_empty() || words.iter().any(|word| name.contains(word.as_str())))
     };
     for cell in Cell::all().into_iter().filter(is_wanted) {
         if began.elapsed() >= time {
@@ -52,8 +60,16 @@ pub(crate) async fn of_the_real(server: Server, time: Duration, words: &[String]
         let present = if let Some(present) = scenario.take() {
             present
         } else {
-            let server = server.clone().with_helper();
-            Arc::new(Scenario::configure(server, deaths::without_a_cap).await)
+            let configure = |config: &mut Config| {
+                deaths::without_a_cap(config);
+                config.lifecycle.launch = launch;
+            };
+            // Beside a helper it is a shell that starts vLLM, and nothing can be forked.
+            let server = match launch {
+                LaunchPolicy::Cold => server.clone().with_helper(),
+                _ => server.clone(),
+            };
+            Arc::new(Scenario::configure(server, configure).await)
         };
         let theirs = Arc::clone(&present);
         let gate = present.state_dir().join("gate");

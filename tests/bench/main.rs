@@ -2,11 +2,12 @@
 //! it. No figure is asserted.
 //!
 //!     cargo figures [--quick] [--markdown] [--times N] [NAME...]
-//!     cargo figures --deaths|--killed [--real] [--minutes N] [--times N] [WORD...]
+//!     cargo figures --deaths|--killed [--real] [--warm] [--minutes N] [--times N] [WORD...]
 //!
 //! Names are `events`, `served`, `stops`, `questions`, `vllmd`, `idle` and `supervisord`.
 //! `--deaths` puts vLLM through every death that there is, `--killed` kills `vllmd` in every phase;
-//! with `--real` it is a real vLLM, which takes minutes, and words choose among cells or phases.
+//! with `--real` it is a real vLLM, which takes minutes (with `--warm` it is launched warm), and words
+//! choose among cells or phases.
 //!
 //! The table goes to stdout, the same as JSON to `figures.json` in the target directory.
 
@@ -22,6 +23,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use vllm_supervisor::config::LaunchPolicy;
 use vllm_supervisor_tests::real_vllm::{RealVllm, Unavailable};
 use vllm_supervisor_tests::scenario::Server;
 use vllm_supervisor_tests::siblings;
@@ -48,7 +50,7 @@ struct Wish {
 }
 
 const USAGE: &str = "usage: cargo figures [--quick] [--markdown] [--deaths|--killed] [--real] \
-                     [--minutes N] [--times N] [WORD...]";
+                     [--warm] [--minutes N] [--times N] [WORD...]";
 
 impl Wish {
     fn of_this_process() -> Result<Self, Box<dyn Error>> {
@@ -58,7 +60,7 @@ impl Wish {
             match word.as_str() {
                 "--minutes" => wish.minutes = Some(words.next().ok_or(USAGE)?.parse()?),
                 "--times" => wish.times = Some(words.next().ok_or(USAGE)?.parse()?),
-                "--quick" | "--markdown" | "--deaths" | "--killed" | "--real" => {
+                "--quick" | "--markdown" | "--deaths" | "--killed" | "--real" | "--warm" => {
                     wish.flags.push(word);
                 }
                 _ if word.starts_with('-') => return Err(format!("`{word}`? {USAGE}").into()),
@@ -93,7 +95,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let figures = if wish.has("--deaths") {
         let minutes = Duration::from_secs(60 * wish.minutes.unwrap_or(60));
         let seen = match real {
-            Some(real) => deaths::of_the_real(Server::real(real), minutes, &wish.words).await,
+            Some(real) => {
+                let launch =
+                    if wish.has("--warm") { LaunchPolicy::Warm } else { LaunchPolicy::Cold };
+                deaths::of_the_real(Server::real(real), launch, minutes, &wish.words).await
+            }
             None => deaths::of_the_stand_in(&plan.fake_vllm).await,
         };
         let (table, figures) = deaths::shown(&seen);

@@ -55,6 +55,10 @@ impl Scenery {
         self.state.path().to_owned()
     }
 
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.vllm.cache.clone()
+    }
+
     /// A variable that everything vLLM starts will carry, so that it can be counted in the end.
     pub(crate) fn marker(&self) -> (&str, &str) {
         self.census.variable()

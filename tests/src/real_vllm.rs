@@ -17,6 +17,8 @@ pub struct RealVllm {
     pub tiny_model: PathBuf,
     /// The same model under another name, to switch to.
     pub other_model: PathBuf,
+    /// Where it is kept what a supervisor learns of it.
+    pub cache: PathBuf,
 }
 
 /// Why there is no real vLLM.
@@ -56,7 +58,7 @@ impl RealVllm {
             let mut script_run = python();
             run(script_run.arg(script("tiny_model.py")).arg(model))?;
         }
-        Ok(Self { command, tiny_model, other_model })
+        Ok(Self { command, tiny_model, other_model, cache: directory().join("cache") })
     }
 
     /// Installs one in the target directory, or finds it there. The script's progress goes to

@@ -34,6 +34,8 @@ pub struct Server {
     patience: Duration,
     /// What the main process has mapped when it is amid its imports.
     imports: &'static str,
+    /// Where it is kept what is learnt of it.
+    cache: Option<PathBuf>,
 }
 
 impl Server {
@@ -48,6 +50,7 @@ impl Server {
             environment: vec![plan.environment()],
             patience: Duration::from_secs(30),
             imports: "",
+            cache: None,
         }
     }
 
@@ -62,6 +65,7 @@ impl Server {
             environment: RealVllm::quick_environment().map(variable).to_vec(),
             patience: Duration::from_secs(300),
             imports: "libtorch",
+            cache: Some(vllm.cache),
         }
     }
 
@@ -381,6 +385,7 @@ pub fn are_gone(segments: &BTreeSet<PathBuf>) {
 fn configuration(server: &Server, census: &Census, directory: &Path) -> Config {
     let model = ModelReference::Directory(server.model.clone());
     let mut config = Config::with_defaults(model, directory.join("state"));
+    config.cache_dir.clone_from(&server.cache);
     config.port = free_port();
     config.vllm_binary = Some(server.command.clone());
     config.extra_args.clone_from(&server.arguments);

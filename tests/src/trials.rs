@@ -23,9 +23,11 @@ pub const DEATHS: [(Victim, Signal); 9] = [
     (Victim::ApiServer, Signal::SEGV),
 ];
 
-/// Starts, serves, loses a process in each of these ways, serves again each time, and stops.
+/// Starts, serves, loses a process in each of these ways, serves again each time, and stops; each time
+/// from nothing.
 pub async fn every_death_is_survived(server: Server, deaths: &[(Victim, Signal)]) {
     let scenario = Scenario::configure(server, |config| {
+        config.lifecycle.launch = vllm_supervisor::config::LaunchPolicy::Cold;
         config.lifecycle.max_restarts_per_minute = std::num::NonZeroU32::MAX;
         config.lifecycle.stable_after = std::time::Duration::ZERO;
     })
@@ -116,7 +118,7 @@ pub async fn a_request_that_runs_is_answered_before_a_stop(server: Server) {
 /// imports take.
 pub async fn a_warm_launch_comes_back(server: Server) {
     let scenario = Scenario::configure(server, |config| {
-        config.lifecycle.launch = vllm_supervisor::config::LaunchPolicy::Warm;
+        config.lifecycle.launch = vllm_supervisor::config::LaunchPolicy::Auto;
         config.lifecycle.stable_after = std::time::Duration::ZERO;
         config.lifecycle.max_restarts_per_minute = std::num::NonZeroU32::MAX;
     })

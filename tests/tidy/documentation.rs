@@ -10,7 +10,7 @@ use crate::workspace::{self, TextFile};
 const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
 /// Lines of `ARCHITECTURE.md`: one sitting.
-const ARCHITECTURE_LINES: usize = 220;
+const ARCHITECTURE_LINES: usize = 270;
 
 /// By these ends a word in a document is known to name a file.
 const FILE_ENDS: [&str; 6] = [".rs", ".md", ".yaml", ".json", ".sh", ".toml"];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
@@ -24,6 +24,13 @@ const MAX_BODY: usize = 4 << 20;
 
 /// The longest that one reading of vLLM's counters may take.
 const COUNTERS_LIMIT: Duration = Duration::from_secs(1);
+
+/// The longest that the completion of the fixed prompt may take: the first request of all warms up.
+const COMPLETION_LIMIT: Duration = Duration::from_secs(60);
+
+/// The fixed prompt, and how many tokens of it are asked for: enough that wrong weights or a wrong
+/// cache show, and next to nothing beside a load.
+const PROMPT: (&str, u32) = ("The first ten numbers are: one, two,", 8);
 
 /// Until when an answer counts, looking for whom to ask included.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +148,24 @@ impl HttpProbe {
         Ok(Healthy { latency: began.elapsed(), models: listed })
     }
 
+    async fn completion(&self, model: &ModelId) -> Result<Option<String>, HealthFailure> {
+        let (url, deadline) =
+            (format!("{}/v1/completions", self.base_url), Deadline::after(COMPLETION_LIMIT));
+        if self.whom(&url, deadline).await? == Whom::Nobody {
+            return Ok(None);
+        }
+        let mut request = self.client.post(&url).json(&json!({
+            "model": self.served_name.as_deref().unwrap_or(model.as_str()),
+            "prompt": PROMPT.0, "max_tokens": PROMPT.1, "temperature": 0, "seed": 0,
+        }));
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key.expose());
+        }
+        let body = self.answer(&url, request, deadline).await?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        Ok(answer["choices"][0]["text"].as_str().map(str::to_owned))
+    }
+
     async fn answer(
         &self,
         url: &str,
@@ -175,6 +200,16 @@ impl HttpProbe {
 impl Probe for HttpProbe {
     fn check(&self, model: &ModelId) -> Pending<'static, Check> {
         Box::pin(self.clone().ask(model.clone()))
+    }
+
+    fn complete(&self, model: &ModelId) -> Pending<'static, Option<String>> {
+        let (probe, model) = (self.clone(), model.clone());
+        Box::pin(async move {
+            let completed = probe.completion(&model).await;
+            completed
+                .inspect_err(|error| tracing::debug!(%error, "no completion to compare"))
+                .ok()?
+        })
     }
 
     fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {

@@ -31,18 +31,21 @@ use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
 use crate::domain::report::LaunchKind;
 use crate::domain::spec::{ExitPolicy, LaunchPolicy, ModelId};
+use crate::domain::trust::{LaunchMethod, Memory, Recall};
 use crate::ports::{Claim, Found, Launcher, Pending};
 
 mod address;
 mod child_command;
 mod claim;
 mod finding;
+mod memory;
 mod recipe;
 mod search;
 mod starting;
 
 pub use address::{AddressFault, can_be_listened_at};
 use claim::{Launch, LaunchClaim, Traces};
+use memory::{LaunchMemory, Likes};
 pub use recipe::LaunchRecipe;
 use starting::Start;
 
@@ -86,6 +89,8 @@ pub struct ProcessLauncher {
     present: Arc<Mutex<Weak<Launch>>>,
     /// What launches are forked from, from the first launch on, if it is to be.
     warm: Arc<Mutex<Option<Arc<Warm>>>>,
+    /// What launches have come to.
+    memory: LaunchMemory,
 }
 
 impl ProcessLauncher {
@@ -93,22 +98,29 @@ impl ProcessLauncher {
     pub fn new(recipe: LaunchRecipe, state: Arc<StateDirectory>) -> Self {
         let record = RecordFile::in_directory(state.path());
         let searched = Arc::new(Mutex::new(state.present().now()));
-        Self { recipe, state, record, searched, present: Arc::default(), warm: Arc::default() }
+        let memory = LaunchMemory::in_directory(Arc::clone(&state));
+        let (present, warm) = (Arc::default(), Arc::default());
+        Self { recipe, state, record, searched, present, warm, memory }
     }
 
     /// The warm process, which is begun with the first launch.
     fn warm(&self) -> Weak<Warm> {
         let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        if warm.is_none() && self.recipe.launch == LaunchPolicy::Warm {
+        if warm.is_none() {
             match self.begin_warm() {
                 Ok(begun) => *warm = Some(Arc::new(begun)),
+                // Who has left the choice to us need not be told.
+                Err(why) if self.recipe.launch == LaunchPolicy::Auto => {
+                    tracing::debug!(why, "vLLM is launched cold");
+                }
                 Err(why) => tracing::warn!(why, "vLLM is launched cold"),
             }
         }
         warm.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
-    fn begin_warm(&self) -> Result<Warm, String> {
+    /// vLLM's script, and the Python that runs it.
+    fn script(&self) -> Result<(&Path, PathBuf), String> {
         let [script, serve] = &*self.recipe.before_model else {
             return Err("vLLM's command has words of its own".to_owned());
         };
@@ -116,6 +128,18 @@ impl ProcessLauncher {
         let python = of_script(script).filter(|_| serve == "serve");
         let python =
             python.ok_or_else(|| format!("{} is no script of Python", script.display()))?;
+        Ok((script, python))
+    }
+
+    /// Launches like that of this model, if there is more than one way to make them.
+    fn likes(&self, model: &ModelId) -> Option<Likes> {
+        let (_, python) =
+            self.script().ok().filter(|_| self.recipe.launch == LaunchPolicy::Auto)?;
+        Some(Likes::new(self.settings(model), &python))
+    }
+
+    fn begin_warm(&self) -> Result<Warm, String> {
+        let (script, python) = self.script()?;
         let recipe = self.recipe.clone();
         Warm::begin(Kit {
             path: script.parent().unwrap_or(Path::new("/")).to_owned(),
@@ -155,16 +179,18 @@ impl ProcessLauncher {
         record: &ProcessRecord,
         tree: ProcessTree,
         traces: Traces,
-        kind: OnceLock<LaunchKind>,
+        way: Way,
     ) -> Arc<Launch> {
-        let warm = if kind.get().is_none() { self.warm() } else { Weak::new() };
+        let Way { method, kind, recall } = way;
+        let is_warm = kind.get().is_none() && method > LaunchMethod::Cold;
         let launch = Arc::new(Launch {
             tree,
             start: Mutex::default(),
             kind,
-            warm,
+            recall,
+            warm: if is_warm { self.warm() } else { Weak::new() },
             called_off: AtomicBool::new(false),
-            is_lesson: AtomicBool::new(false),
+            lesson: Mutex::default(),
             written: Mutex::new(Some(record.clone())),
             directory: self.state.present().now(),
             log: LaunchLog::of(&self.state, record.incarnation),
@@ -199,6 +225,7 @@ impl ProcessLauncher {
         record: ProcessRecord,
         scratch: &Scratch,
         model: &ModelId,
+        method: LaunchMethod,
     ) -> Result<(), Cause> {
         // Written before the launch as well: whoever finds it can look for the marker.
         self.record.write(&record).map_err(|error| cannot_write(self.state.path(), &error))?;
@@ -218,9 +245,18 @@ impl ProcessLauncher {
             join(&mut command, entrance);
         }
         let mut start = launch.start.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_lesson = launch.warm.upgrade().is_some_and(|warm| warm.is_to_learn(model.as_str()));
-        start.replace(Start { command, record, log, marks, variables, is_lesson });
+        let warm = launch.warm.upgrade().filter(|warm| warm.is_to_learn(model.as_str()));
+        let lesson = warm.map(|_| model.to_string());
+        let forks_engines = method == LaunchMethod::Tree;
+        start.replace(Start { command, record, log, marks, variables, lesson, forks_engines });
         Ok(())
+    }
+
+    /// How such a launch is made, as far as is known beforehand.
+    fn way(&self, model: &ModelId, method: LaunchMethod) -> Way {
+        let known = self.likes(model).map(|likes| self.memory.recall(&likes));
+        let (at_most, recall) = known.unwrap_or((LaunchMethod::Tree, Recall::NotCompared));
+        Way { method: method.min(at_most), kind: OnceLock::new(), recall }
     }
 
     fn own(&self, scratch: &Path) -> io::Result<()> {
@@ -231,8 +267,28 @@ impl ProcessLauncher {
     }
 }
 
+/// How a launch is made.
+struct Way {
+    method: LaunchMethod,
+    kind: OnceLock<LaunchKind>,
+    recall: Recall,
+}
+
+impl Way {
+    /// That of one that somebody else made.
+    fn adopted() -> Self {
+        let kind = OnceLock::from(LaunchKind::Adopted);
+        Self { method: LaunchMethod::Cold, kind, recall: Recall::NotCompared }
+    }
+}
+
 impl Launcher for ProcessLauncher {
-    fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
+    fn claim(
+        &self,
+        incarnation: Incarnation,
+        model: &ModelId,
+        method: LaunchMethod,
+    ) -> Result<Arc<dyn Claim>, Cause> {
         processes_can_be_held()?;
         address::can_be_listened_at(self.recipe.address).map_err(|fault| fault.cause())?;
         self.state.restore().map_err(|error| unusable(&error))?;
@@ -251,8 +307,10 @@ impl Launcher for ProcessLauncher {
         let tree = ProcessTree::claim(&record.marker).map_err(|error| cannot_own(&error))?;
         let traces = self.traces(&record, vec![scratch.path.clone()]);
         self.guard(&traces, &tree).map_err(|error| cannot_guard(&error))?;
-        let launch = self.launch(&record, tree, traces, OnceLock::new());
-        match self.prepare(&launch, record, &scratch, model) {
+        let way = self.way(model, method);
+        let method = way.method;
+        let launch = self.launch(&record, tree, traces, way);
+        match self.prepare(&launch, record, &scratch, model, method) {
             Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch))),
             Err(cause) => {
                 launch.traces.remove();
@@ -265,6 +323,12 @@ impl Launcher for ProcessLauncher {
         let (launcher, settings) = (self.clone(), self.settings(model));
         let look = move || launcher.look(&settings);
         Box::pin(async move { on_own_thread("vllm-look", look).await? })
+    }
+
+    fn remember(&self, model: &ModelId, memory: &Memory) {
+        if let Some(likes) = self.likes(model) {
+            self.memory.keep(likes, memory);
+        }
     }
 
     fn rest(&self) {

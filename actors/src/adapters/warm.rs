@@ -86,7 +86,7 @@ struct Shared {
 struct Stage {
     present: Present,
     is_dismissed: bool,
-    /// The models that it has learnt from.
+    /// The models whose launches have nothing new to teach.
     learnt: BTreeSet<String>,
 }
 
@@ -172,15 +172,15 @@ impl Warm {
         })
     }
 
-    /// Whether a launch of this model is the first, which has something to teach.
+    /// Whether a launch of this model may have something new to teach.
     pub(super) fn is_to_learn(&self, model: &str) -> bool {
-        self.0.stage().learnt.insert(model.to_owned())
+        !self.0.stage().learnt.contains(model)
     }
 
-    /// Has it ask its present launch, which serves by now, what there is to import.
-    pub(super) fn learn(&self) {
+    /// Has it ask its present launch, which serves this model by now, what there is to import.
+    pub(super) fn learn(&self, model: &str) {
         if let Present::Ready(parent) = &self.0.stage().present {
-            parent.tell(&json!({"do": "learn"}));
+            parent.tell(&json!({"do": "learn", "model": model}));
         }
     }
 }
@@ -237,6 +237,13 @@ impl Shared {
         }
     }
 
+    fn note_lesson(&self, word: &Value) {
+        tracing::debug!(%word, "a warm process has learnt");
+        if let (Some(model), Some(false)) = (word["model"].as_str(), word["news"].as_bool()) {
+            self.stage().learnt.insert(model.to_owned());
+        }
+    }
+
     /// One of them, from its start to its end.
     fn live(&self, kit: &Kit, without: &[String]) -> End {
         let process = match Process::start(kit) {
@@ -276,6 +283,11 @@ impl Shared {
                         self.stage().present = Present::Ready(Arc::clone(&parent));
                         self.changed.notify_all();
                     }
+                    (Some("anew"), _) => {
+                        is_ready = false;
+                        self.stage().present = Present::Preparing(Some(Arc::clone(&parent)));
+                    }
+                    (Some("learnt"), _) => self.note_lesson(&word),
                     _ => tracing::trace!(%word, "a warm process says"),
                 },
                 Heard::Silence if is_ready && importing.is_none() => {}

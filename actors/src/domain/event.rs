@@ -5,8 +5,11 @@ use std::time::{Duration, SystemTime};
 use crate::domain::cause::Cause;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::loading::ModelLoadProgress;
+use crate::domain::phases::Phases;
+use crate::domain::report::LaunchKind;
 use crate::domain::spec::ModelId;
 use crate::domain::state::ServiceState;
+use crate::domain::trust::LaunchMethod;
 
 /// Something that happened to the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,19 @@ pub enum EventKind {
     LoadProgressed {
         /// How far it is.
         progress: ModelLoadProgress,
+    },
+    /// A launch has come to serve.
+    LaunchTimed {
+        /// How it was started.
+        launch: LaunchKind,
+        /// How long each part of it took.
+        phases: Phases,
+    },
+    /// Launches of this configuration have failed, or answered otherwise, where the same made from
+    /// nothing did not: until vLLM or we change no more of them is forked than this.
+    LaunchDistrusted {
+        /// How they are made from now on.
+        instead: LaunchMethod,
     },
     /// A restart will follow a crash.
     RestartScheduled {

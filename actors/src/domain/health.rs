@@ -93,8 +93,9 @@ pub enum Cadence {
 }
 
 /// Shortest and longest pause between two eager checks. A refused connection on loopback costs
-/// microseconds; a quarter second late is nothing next to the minutes of a slow load.
-const EAGER: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+/// microseconds; a quarter second late is nothing next to the minutes of a slow load. Once vLLM says
+/// that it listens they begin anew with the shortest.
+const EAGER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// The pause between two checks that pass. A check costs some milliseconds; a front that hangs is
 /// found within this, three limits of a check and two suspicious pauses: less than 30 s.
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn eager_checks_slow_down_as_the_start_drags_on() {
         let pause = |elapsed| Cadence::Eager.pause(elapsed, 9, MINUTE);
-        assert_eq!(pause(Duration::ZERO), Duration::from_millis(25));
+        assert_eq!(pause(Duration::ZERO), Duration::from_millis(10));
         assert_eq!(pause(Duration::from_secs(5)), Duration::from_millis(100));
         assert_eq!(pause(MINUTE), Duration::from_millis(250));
     }

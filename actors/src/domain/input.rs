@@ -9,6 +9,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport};
 use crate::domain::spec::ModelId;
 use crate::domain::ticket::{Outcome, Ticket};
+use crate::domain::trust::{LaunchMethod, Memory};
 
 /// Everything that can move the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Input {
     Loader(LoaderReport),
     /// The requests that ran have been answered, or nobody can say whether any run.
     Drained(Incarnation),
+    /// What a launch has made of the fixed prompt; `None` if it could not be had.
+    Completed(Incarnation, Option<String>),
     /// A timer that was asked for ran out.
     Due(Timer, Incarnation),
     /// The actor that holds the process died; another has taken its place and will look for it.
@@ -95,6 +98,8 @@ pub enum Effect {
         incarnation: Incarnation,
         /// What it is to serve.
         model: ModelId,
+        /// How much of it may be forked.
+        method: LaunchMethod,
     },
     /// Probe an adopted vLLM eagerly.
     Watch {
@@ -110,6 +115,18 @@ pub enum Effect {
     Probe {
         /// Which launch.
         incarnation: Incarnation,
+    },
+    /// Have it complete the fixed prompt, and say [`Input::Completed`].
+    Compare {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Keep this of launches of this model, for as long as vLLM and we are what they are.
+    Remember {
+        /// The model.
+        model: ModelId,
+        /// What to keep.
+        memory: Memory,
     },
     /// Leave health and log of the current launch alone.
     Disregard,

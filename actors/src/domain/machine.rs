@@ -12,7 +12,8 @@ use crate::domain::event::{EndReason, Event, EventKind};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::moment::Moment;
-use crate::domain::report::Work;
+use crate::domain::phases::Stopwatch;
+use crate::domain::report::{LaunchKind, Work};
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
@@ -21,6 +22,7 @@ use crate::domain::state::{
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
+use crate::domain::trust::{Recall, Trust};
 
 mod checks;
 mod ending;
@@ -29,6 +31,7 @@ mod loads;
 mod reports;
 mod requests;
 mod timers;
+mod trusting;
 
 use ending::Ending;
 
@@ -48,8 +51,11 @@ pub struct Machine {
     state: State,
     models: Models,
     ledger: RestartLedger,
+    trust: Trust,
     last_error: Option<Cause>,
     incarnation: Incarnation,
+    /// How the last launch came to be, once that is known.
+    launch: Option<(Incarnation, LaunchKind)>,
     sequence: Sequence,
     tickets: OpenTickets,
     ending: Ending,
@@ -60,6 +66,7 @@ impl Machine {
     pub fn new(spec: ServiceSpec, resume: Resume) -> Self {
         Self {
             models: Models::new(spec.model.clone()),
+            trust: Trust::new(spec.launch),
             spec,
             state: State::Unknown(Unknown {
                 incarnation: None,
@@ -69,6 +76,7 @@ impl Machine {
             ledger: RestartLedger::default(),
             last_error: None,
             incarnation: resume.incarnation,
+            launch: None,
             sequence: resume.sequence,
             tickets: OpenTickets::default(),
             ending: Ending::No,
@@ -91,6 +99,7 @@ impl Machine {
             Input::Health(report) => turn.health(report),
             Input::Loader(report) => turn.loader(report),
             Input::Drained(incarnation) => turn.drained(incarnation),
+            Input::Completed(incarnation, text) => turn.completed(incarnation, text),
             Input::Due(timer, incarnation) => turn.due(timer, incarnation),
             Input::ProcessActorLost => turn.process_actor_lost(),
         }
@@ -175,6 +184,13 @@ impl Machine {
         self.last_error.as_ref()
     }
 
+    /// How the process that runs came to be; `None` where there is none.
+    pub fn launch(&self) -> Option<LaunchKind> {
+        let (incarnation, kind) = self.launch?;
+        let is_present = self.state.incarnation() == Some(incarnation);
+        (is_present && self.state.pid().is_some()).then_some(kind)
+    }
+
     /// The number of the last launch.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
@@ -237,14 +253,19 @@ impl Turn<'_> {
         let incarnation = self.machine.incarnation.next();
         self.machine.incarnation = incarnation;
         let model = self.machine.models.wanted().clone();
+        let method = self.machine.trust.method();
         self.enter(self.starting(incarnation, None, model.clone(), origin), None);
-        self.effect(Effect::Launch { incarnation, model });
+        self.effect(Effect::Launch { incarnation, model, method });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }
 
     /// Takes over what an earlier supervisor, or process actor, left running.
     fn watch(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
+        // One that we launched is found again after the loss of a process actor.
+        if self.machine.launch.is_none_or(|(known, _)| known != incarnation) {
+            self.machine.launch = Some((incarnation, LaunchKind::Adopted));
+        }
         self.enter(self.starting(incarnation, Some(pid), model, Origin::Found), None);
         self.effect(Effect::Watch { incarnation });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
@@ -262,6 +283,8 @@ impl Turn<'_> {
             pid,
             model,
             origin,
+            method: self.machine.trust.method(),
+            recall: Recall::default(),
             since: self.now,
             first_output: FirstOutput::Awaited,
             last_sign: self.now,
@@ -273,6 +296,7 @@ impl Turn<'_> {
             progress: None,
             misses: 0,
             announcement: Announcement::Awaited,
+            stopwatch: Stopwatch::begin(self.now.monotonic),
             last_failure: None,
         })
     }

@@ -11,6 +11,7 @@ use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::LoadNews;
 use crate::domain::spec::ModelId;
+use crate::domain::trust::Recall;
 
 /// What became of the process. Everything carries the incarnation that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum ProcessReport {
         pid: u32,
         /// How it was started.
         kind: LaunchKind,
+        /// What launches like it have come to.
+        recall: Recall,
     },
     /// It could not be started; nothing of it exists.
     LaunchFailed {
@@ -177,6 +180,8 @@ pub enum HealthNews {
     Checked(HealthReport),
     /// No request runs in this launch, or nobody can say.
     Drained(Incarnation),
+    /// What this launch has made of the fixed prompt; `None` if it could not be had.
+    Completed(Incarnation, Option<String>),
 }
 
 /// What vLLM's log says of the load.

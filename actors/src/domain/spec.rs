@@ -140,11 +140,14 @@ impl LifecycleMode {
 #[non_exhaustive]
 pub enum LaunchPolicy {
     /// As a process of its own, from nothing.
-    #[default]
     Cold,
     /// Forked from a process that has imported what vLLM imports; from nothing where no such process can
     /// be had.
     Warm,
+    /// Forked, for as long as nothing speaks against it: a launch that fails, or answers otherwise, where
+    /// one made from nothing does not.
+    #[default]
+    Auto,
 }
 
 impl LaunchPolicy {
@@ -153,6 +156,7 @@ impl LaunchPolicy {
         match self {
             Self::Cold => "cold",
             Self::Warm => "warm",
+            Self::Auto => "auto",
         }
     }
 }
@@ -173,6 +177,8 @@ pub enum ExitPolicy {
 pub struct ServiceSpec {
     /// The model to serve at first.
     pub model: ModelId,
+    /// How to launch it.
+    pub launch: LaunchPolicy,
     /// When and how often to restart.
     pub restart: RestartPolicy,
     /// Longest silence between launch and the first sign of life.

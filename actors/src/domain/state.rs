@@ -32,8 +32,10 @@ use crate::domain::health::HealthFailure;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::moment::Moment;
+use crate::domain::phases::{Phases, Stopwatch};
 use crate::domain::report::Work;
 use crate::domain::spec::ModelId;
+use crate::domain::trust::{LaunchMethod, Recall};
 
 /// The public name of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +143,10 @@ pub struct Starting {
     pub model: ModelId,
     /// Why it was launched.
     pub origin: Origin,
+    /// How it is launched.
+    pub method: LaunchMethod,
+    /// What launches like it have come to.
+    pub recall: Recall,
     /// When it was launched, or adopted.
     pub since: Moment,
     /// Whether it has said anything yet, which decides the timeout that applies.
@@ -164,6 +170,8 @@ pub struct Starting {
     pub misses: u32,
     /// Whether the server has said that it listens.
     pub announcement: Announcement,
+    /// How long each part of the launch takes.
+    pub stopwatch: Stopwatch,
     /// What the last check saw.
     pub last_failure: Option<Box<HealthFailure>>,
 }
@@ -218,8 +226,25 @@ pub struct Running {
     pub pid: u32,
     /// When it was first proven healthy.
     pub since: Moment,
+    /// How long each part of its launch took, if we launched it.
+    pub phases: Option<Phases>,
+    /// How it was launched.
+    pub method: LaunchMethod,
+    /// What launches like it have come to.
+    pub recall: Recall,
+    /// Whether it has once completed the fixed prompt otherwise than they.
+    pub differed: Differed,
     /// Failed checks in a row.
     pub failures: u32,
+}
+
+/// Whether a launch answers otherwise than those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Differed {
+    /// Not that we know.
+    Never,
+    /// It did once, which may be chance.
+    Once,
 }
 
 /// A launch being ended on request.

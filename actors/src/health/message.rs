@@ -30,6 +30,11 @@ pub enum HealthMessage {
         /// Which launch.
         incarnation: Incarnation,
     },
+    /// Have it complete the fixed prompt, and tell.
+    Compare {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
     /// Ask nobody.
     Cease,
     /// The pause is over (from itself).

@@ -37,7 +37,7 @@ async fn a_launch_is_asked_at_once_and_often() {
     }
 
     assert_eq!(scene.probe.asked()[0], begun);
-    scene.paused_for(Duration::from_millis(25));
+    scene.paused_for(Duration::from_millis(10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,6 +51,12 @@ async fn a_launch_that_drags_on_is_asked_less_often() {
     }
 
     scene.paused_for(Duration::from_millis(250));
+
+    // It says that it listens.
+    tell(&scene.actor, HealthMessage::Probe { incarnation: FIRST });
+    scene.next_question().await;
+    scene.next_question().await;
+    scene.paused_for(Duration::from_millis(10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +245,7 @@ impl Scene {
     async fn next_check(&mut self) -> HealthReport {
         match self.root.next().await {
             HealthNews::Checked(report) => report,
-            HealthNews::Drained(incarnation) => panic!("{incarnation} is drained"),
+            news @ (HealthNews::Drained(_) | HealthNews::Completed(..)) => panic!("{news:?}"),
         }
     }
 

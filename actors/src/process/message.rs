@@ -10,6 +10,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
 use crate::domain::spec::ModelId;
+use crate::domain::trust::{LaunchMethod, Memory};
 use crate::message::messages;
 use crate::ports::{Found, Head};
 
@@ -34,6 +35,8 @@ pub enum ProcessMessage {
         incarnation: Incarnation,
         /// What to serve.
         model: ModelId,
+        /// How much of it may be forked.
+        method: LaunchMethod,
     },
     /// The main process runs (from itself).
     Started {
@@ -55,6 +58,13 @@ pub enum ProcessMessage {
     Served {
         /// Which launch.
         incarnation: Incarnation,
+    },
+    /// Keep this of launches of a model.
+    Remember {
+        /// The model.
+        model: ModelId,
+        /// What to keep.
+        memory: Memory,
     },
     /// Nothing will be launched until somebody asks for it: keep nothing ready.
     Rest,

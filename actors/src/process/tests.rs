@@ -8,6 +8,7 @@ use crate::domain::absence::{Doubt, Leftover, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::{LaunchKind, Role, Work};
+use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::Signal;
 use crate::testing::harness::{eventually, in_time, model};
 use crate::testing::journal::MemoryJournal;
@@ -27,7 +28,7 @@ const TERM: Call = Call::Signalled(Signal::Terminate);
 #[tokio::test(start_paused = true)]
 async fn a_launch_is_reported_and_so_is_its_end() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
-    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.tell(launch_of_first());
     let process = scene.launched().await;
 
     process.write_last(&["it hurts"]);
@@ -44,7 +45,7 @@ async fn a_launch_that_fails_is_reported_with_its_cause_and_leaves_nothing_in_ha
     let cause = Cause::new(Code::PortInUse, "somebody has it");
     scene.launcher.refuse_next(cause.clone());
 
-    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.tell(launch_of_first());
 
     assert_eq!(scene.next().await, ProcessReport::LaunchFailed { incarnation: FIRST, cause });
     scene.end().await;
@@ -252,7 +253,7 @@ async fn a_look_that_is_not_over_does_not_find_what_is_launched_meanwhile() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.launcher.hold_searches();
     scene.tell(ProcessMessage::Adopt { model: model("m") });
-    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.tell(launch_of_first());
     scene.launched().await;
 
     scene.launcher.answer_searches();
@@ -295,7 +296,7 @@ impl Scene {
 
     async fn with_process(outcome: OrphanOutcome) -> (Self, ScriptedProcess) {
         let mut scene = Self::begin(outcome).await;
-        scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+        scene.tell(launch_of_first());
         let process = scene.launched().await;
         (scene, process)
     }
@@ -321,7 +322,7 @@ impl Scene {
         let launched = self.next().await;
         let process = self.launcher.last();
         let (incarnation, pid) = (process.incarnation(), process.pid());
-        assert_eq!(launched, ProcessReport::Launched { incarnation, pid, kind: LaunchKind::Cold });
+        assert_eq!(launched, launched_cold(incarnation, pid));
         process
     }
 
@@ -378,4 +379,14 @@ fn epoch() -> Epoch {
 /// What was done to a process, and in which second of its life.
 fn calls(process: &ScriptedProcess) -> Vec<(u64, Call)> {
     process.calls().into_iter().map(|(age, call)| (age.as_secs(), call)).collect()
+}
+
+fn launch_of_first() -> ProcessMessage {
+    let method = LaunchMethod::Tree;
+    ProcessMessage::Launch { incarnation: FIRST, model: model("m"), method }
+}
+
+fn launched_cold(incarnation: Incarnation, pid: u32) -> ProcessReport {
+    let (kind, recall) = (LaunchKind::Cold, Recall::NotCompared);
+    ProcessReport::Launched { incarnation, pid, kind, recall }
 }

@@ -184,9 +184,9 @@ impl Children {
         let model = service.machine().model();
         match effect {
             Effect::Adopt => tell(&self.process, ProcessMessage::Adopt { model: model.clone() }),
-            Effect::Launch { incarnation, model } => {
+            Effect::Launch { incarnation, model, method } => {
                 self.watch(incarnation, &model);
-                tell(&self.process, ProcessMessage::Launch { incarnation, model });
+                tell(&self.process, ProcessMessage::Launch { incarnation, model, method });
             }
             Effect::Watch { incarnation } => self.watch(incarnation, model),
             Effect::FinishLoading { incarnation } => {
@@ -196,6 +196,12 @@ impl Children {
             }
             Effect::Probe { incarnation } => {
                 tell(&self.health, HealthMessage::Probe { incarnation });
+            }
+            Effect::Compare { incarnation } => {
+                tell(&self.health, HealthMessage::Compare { incarnation });
+            }
+            Effect::Remember { model, memory } => {
+                tell(&self.process, ProcessMessage::Remember { model, memory });
             }
             Effect::Disregard => {
                 tell(&self.loader, ModelLoaderMessage::Cease);

@@ -138,6 +138,17 @@ fn log(event: &Event) {
             let percent = progress.percent;
             info!(sequence, incarnation, percent, status = ?progress.status, "load progressed");
         }
+        EventKind::LaunchTimed { launch, phases } => {
+            info!(sequence, incarnation, launch = launch.as_str(), took = ?phases.total(), "launched");
+        }
+        EventKind::LaunchDistrusted { instead } => {
+            warn!(
+                sequence,
+                incarnation,
+                instead = instead.as_str(),
+                "warm launches are distrusted"
+            );
+        }
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
             warn!(sequence, incarnation, attempt, ?delay, restarts_in_window, "restart scheduled");
         }

@@ -14,7 +14,6 @@ use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
-use crate::domain::report::{LaunchKind, ProcessReport};
 use crate::domain::restart::RESTART_WINDOW;
 use crate::domain::spec::{LifecycleMode, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
@@ -36,7 +35,6 @@ pub(super) struct Service {
     ticket: Ticket,
     /// Whether the end has been published.
     ended: bool,
-    launch: Option<(Incarnation, LaunchKind)>,
     health: Option<(Incarnation, HealthNote)>,
     listed_models: Vec<String>,
     gpus: GpuView,
@@ -51,7 +49,6 @@ impl Service {
             waiting: HashMap::new(),
             ticket: Ticket::default(),
             ended: false,
-            launch: None,
             health: None,
             listed_models: Vec::new(),
             gpus: GpuView::Pending,
@@ -72,13 +69,7 @@ impl Service {
 
     /// Takes an input; publishes what happened, answers who waited, and returns what to do.
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
-        if let Input::Process(ProcessReport::Launched { incarnation, kind, .. }) = input
-            && self.is_known(incarnation)
-        {
-            self.launch = Some((incarnation, kind));
-        }
         let Reaction { effects, events, answers } = self.machine.on(input, self.now());
-        self.note_launch(&effects);
         // The present is published before anybody is told that it has come.
         self.publisher.publish(events, |sequence| self.snapshot(sequence));
         for (ticket, outcome) in answers {
@@ -141,6 +132,7 @@ impl Service {
             pid: None,
             running_since: None,
             launch: None,
+            phases: None,
             listed_models: Vec::new(),
             progress: None,
             ended: Some(reason),
@@ -182,37 +174,6 @@ impl Service {
         self.gpus.gpus().to_vec()
     }
 
-    fn note_launch(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            match effect {
-                Effect::Launch { incarnation, .. } => {
-                    self.launch = Some((*incarnation, LaunchKind::Cold));
-                }
-                // One that we launched is found again after the loss of a process actor.
-                Effect::Watch { incarnation } if self.is_known(*incarnation) => {}
-                Effect::Watch { incarnation } => {
-                    self.launch = Some((*incarnation, LaunchKind::Adopted));
-                }
-                Effect::Adopt
-                | Effect::FinishLoading { .. }
-                | Effect::Probe { .. }
-                | Effect::Disregard
-                | Effect::Drain { .. }
-                | Effect::End
-                | Effect::Stop { .. }
-                | Effect::Clear { .. }
-                | Effect::SampleWork { .. }
-                | Effect::Schedule { .. }
-                | Effect::Rest
-                | Effect::Record(_) => {}
-            }
-        }
-    }
-
-    fn is_known(&self, incarnation: Incarnation) -> bool {
-        self.launch.is_some_and(|(known, _)| known == incarnation)
-    }
-
     pub(super) fn answer_snapshot(&self, reply: RpcReplyPort<Snapshot>) {
         drop(reply.send(self.snapshot(self.publisher.sequence())));
     }
@@ -224,8 +185,8 @@ impl Service {
     fn snapshot(&self, sequence: Sequence) -> Snapshot {
         let (machine, now) = (&self.machine, self.now());
         let state = machine.state();
-        let (running_since, progress) = match state {
-            State::Running(running) => (Some(running.since.wall), None),
+        let (running, progress) = match state {
+            State::Running(running) => (Some(running), None),
             State::Starting(starting) => (None, starting.progress.clone()),
             State::Unknown(_)
             | State::Stopped
@@ -233,6 +194,7 @@ impl Service {
             | State::Crashed(_)
             | State::Failed { .. } => (None, None),
         };
+        let running_since = running.map(|running| running.since.wall);
         let health = self.health.as_ref().filter(|(of, _)| Some(*of) == state.incarnation());
         Snapshot {
             state: state.tag(),
@@ -241,7 +203,8 @@ impl Service {
             pid: state.pid(),
             incarnation: machine.incarnation(),
             running_since,
-            launch: self.launch.map(|(_, kind)| kind).filter(|_| state.pid().is_some()),
+            launch: machine.launch(),
+            phases: running.and_then(|running| running.phases.clone()),
             last_health_check: health.map(|(_, note)| note.clone()),
             listed_models: running_since.map_or_else(Vec::new, |_| self.listed_models.clone()),
             restarts: self.restarts(now),

@@ -7,6 +7,7 @@ use crate::domain::event::EndReason;
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::loading::ModelLoadProgress;
+use crate::domain::phases::Phases;
 use crate::domain::report::LaunchKind;
 use crate::domain::restart::RESTART_WINDOW;
 use crate::domain::spec::{LifecycleMode, ModelId};
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub running_since: Option<SystemTime>,
     /// How the process came to be ours; `None` where there is none.
     pub launch: Option<LaunchKind>,
+    /// How long each part of its launch took, once it serves; `None` for what was adopted.
+    pub phases: Option<Phases>,
     /// The last health check of this launch.
     pub last_health_check: Option<HealthNote>,
     /// The models that the server listed at the last check that passed; empty unless running.
@@ -63,6 +66,7 @@ impl Snapshot {
             incarnation: Incarnation::NONE,
             running_since: None,
             launch: None,
+            phases: None,
             last_health_check: None,
             listed_models: Vec::new(),
             restarts: RestartCount::none(cap),

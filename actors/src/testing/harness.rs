@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::machine::Resume;
 use crate::domain::restart::RestartPolicy;
-use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
+use crate::domain::spec::{ExitPolicy, LaunchPolicy, ModelId, ServiceSpec};
 use crate::domain::state::ServiceState;
 use crate::domain::ticket;
 use crate::root::{
@@ -100,6 +100,7 @@ impl Plan {
                 model_load_timeout: Duration::from_secs(300),
                 grace: Duration::from_secs(10),
                 max_consecutive_failures: NonZeroU32::MIN.saturating_add(2),
+                launch: LaunchPolicy::Cold,
                 on_exit,
             },
             health_interval: Duration::from_secs(60),
@@ -262,6 +263,8 @@ impl Harness {
         let states = self.events().into_iter().filter_map(|event| match event.kind {
             EventKind::StateChanged { to, .. } => Some(to),
             EventKind::LoadProgressed { .. }
+            | EventKind::LaunchTimed { .. }
+            | EventKind::LaunchDistrusted { .. }
             | EventKind::RestartScheduled { .. }
             | EventKind::HealthChanged { .. }
             | EventKind::ModelWanted { .. }

@@ -9,6 +9,7 @@ use crate::domain::absence::{Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
+use crate::domain::trust::{LaunchMethod, Memory};
 use crate::ports::{Claim, Found, Launcher, Pending};
 use crate::testing::process::ScriptedProcess;
 
@@ -33,6 +34,10 @@ struct World {
     most_alive: usize,
     /// How often it was told to keep nothing ready.
     rests: u32,
+    /// How the launches were to be made.
+    methods: Vec<LaunchMethod>,
+    /// What it was told to keep.
+    memories: Vec<Memory>,
 }
 
 /// What goes wrong with a launch.
@@ -62,6 +67,16 @@ impl ScriptedLauncher {
     /// A process that an earlier supervisor left running.
     pub fn leave(&self, incarnation: Incarnation, model: ModelId) -> ScriptedProcess {
         self.world().begin(incarnation, model)
+    }
+
+    /// How the launches so far were to be made.
+    pub fn methods(&self) -> Vec<LaunchMethod> {
+        self.world().methods.clone()
+    }
+
+    /// What it was told to keep so far.
+    pub fn memories(&self) -> Vec<Memory> {
+        self.world().memories.clone()
     }
 
     /// The next launch fails; several failures queue up.
@@ -134,7 +149,13 @@ impl ScriptedLauncher {
 }
 
 impl Launcher for ScriptedLauncher {
-    fn claim(&self, incarnation: Incarnation, model: &ModelId) -> Result<Arc<dyn Claim>, Cause> {
+    fn claim(
+        &self,
+        incarnation: Incarnation,
+        model: &ModelId,
+        method: LaunchMethod,
+    ) -> Result<Arc<dyn Claim>, Cause> {
+        self.world().methods.push(method);
         let mishap = {
             let mut world = self.world();
             world.launches.push(incarnation);
@@ -155,6 +176,10 @@ impl Launcher for ScriptedLauncher {
             Some(Mishap::Refusal(cause)) => Err(cause),
             Some(Mishap::Panic) => panic!("the launch was scripted to panic"),
         }
+    }
+
+    fn remember(&self, _: &ModelId, memory: &Memory) {
+        self.world().memories.push(memory.clone());
     }
 
     fn rest(&self) {

@@ -28,6 +28,8 @@ struct Script {
     in_hand: Option<InHand>,
     counters: Counters,
     asked: Vec<Instant>,
+    /// What is made of the fixed prompt.
+    completion: Option<String>,
     under_way: u32,
     most_under_way: u32,
 }
@@ -59,6 +61,11 @@ impl ScriptedProbe {
     /// From now on these models are served, and no other.
     pub fn serve_only(&self, models: &[ModelId]) {
         self.script().finding = Finding::Only(models.to_vec());
+    }
+
+    /// From now on the fixed prompt is completed so; `None`, as at first: it is not.
+    pub fn completes(&self, text: Option<&str>) {
+        self.script().completion = text.map(str::to_owned);
     }
 
     /// From now on the server has as much in hand; `None`, as at first: it does not say.
@@ -123,6 +130,10 @@ impl Probe for ScriptedProbe {
             let finding = open(&question.0).finding.clone();
             finding.check(&model, delay)
         })
+    }
+
+    fn complete(&self, _: &ModelId) -> Pending<'static, Option<String>> {
+        Box::pin(std::future::ready(self.script().completion.clone()))
     }
 
     fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {

@@ -12,6 +12,7 @@ use crate::domain::diagnosis::Exit;
 use crate::domain::id::Incarnation;
 use crate::domain::report::{LaunchKind, Role, Work};
 use crate::domain::spec::ModelId;
+use crate::domain::trust::Recall;
 use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
 
 /// Above every pid that Linux gives (`PID_MAX_LIMIT`, 2^22): nobody can be hit by mistake.
@@ -60,6 +61,7 @@ struct Script {
     deaths: Option<mpsc::UnboundedSender<Death>>,
     /// How it says it was started.
     kind: LaunchKind,
+    recall: Recall,
     is_known_to_serve: bool,
     calls: Vec<(Duration, Call)>,
 }
@@ -89,6 +91,11 @@ impl ScriptedProcess {
         self.script().kind = kind;
     }
 
+    /// From now on launches like it have come to this.
+    pub fn recalls(&self, recall: Recall) {
+        self.script().recall = recall;
+    }
+
     /// Whether it was told that it is known to serve.
     pub fn is_known_to_serve(&self) -> bool {
         self.script().is_known_to_serve
@@ -104,6 +111,7 @@ impl ScriptedProcess {
             last_lines: Some(Vec::new()),
             deaths: None,
             kind: LaunchKind::Cold,
+            recall: Recall::NotCompared,
             is_known_to_serve: false,
             calls: Vec::new(),
         };
@@ -276,6 +284,10 @@ impl Head for ScriptedProcess {
 
     fn launched(&self) -> LaunchKind {
         self.script().kind
+    }
+
+    fn recall(&self) -> Recall {
+        self.script().recall.clone()
     }
 
     fn ended(&self) -> Pending<'static, Exit> {

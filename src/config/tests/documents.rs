@@ -26,7 +26,7 @@ fn the_default_file_says_exactly_the_defaults() {
     let mut place = Place::with_file(DEFAULT_YAML);
     place.sources.overrides.model = Some("flag/model".to_owned());
     let config = place.config();
-    assert_eq!(config, Config::with_defaults(config.model.clone(), config.state_dir.clone()));
+    assert_eq!(config, of_defaults(&config));
 }
 
 #[test]
@@ -109,5 +109,13 @@ providers:
     );
     let config = place.config();
     assert_eq!(config.model.to_string(), "meta-llama/Llama-2-7b-hf");
-    assert_eq!(config, Config::with_defaults(config.model.clone(), config.state_dir.clone()));
+    assert_eq!(config, of_defaults(&config));
+}
+
+/// The defaults for the same model and directories.
+fn of_defaults(config: &Config) -> Config {
+    Config {
+        cache_dir: config.cache_dir.clone(),
+        ..Config::with_defaults(config.model.clone(), config.state_dir.clone())
+    }
 }

@@ -27,7 +27,8 @@ fn full() -> Snapshot {
     snapshot.state = ServiceState::Running;
     snapshot.pid = Some(4242);
     snapshot.incarnation = Incarnation::new(3);
-    snapshot.launch = Some(LaunchKind::Adopted);
+    snapshot.launch = Some(LaunchKind::Warm);
+    snapshot.phases = Some(phases());
     snapshot.last_health_check = Some(HealthNote::passed(morning(), Duration::from_micros(2_500)));
     snapshot.restarts.in_window = 2;
     snapshot.restarts.reset_at = Some(morning() + Duration::from_millis(877));
@@ -45,7 +46,13 @@ fn a_status_with_everything_has_every_name_of_the_contract() {
         status(&full(), BASE_URL),
         json!({
             "state": "running", "mode": "managed", "model": "org/model", "pid": 4242,
-            "incarnation": 3, "uptime_seconds": null, "base_url": BASE_URL, "launch": "adopted",
+            "incarnation": 3, "uptime_seconds": null, "base_url": BASE_URL, "launch": "warm",
+            "phases": [
+                { "phase": "preparing", "duration_ms": 1 },
+                { "phase": "importing", "duration_ms": 2 },
+                { "phase": "compiling", "duration_ms": 3 },
+                { "phase": "answering", "duration_ms": 4 },
+            ],
             "last_health_check": {
                 "at": "2026-11-23T07:00:00.123Z", "healthy": true, "latency_ms": 2.5, "error": null,
             },
@@ -87,6 +94,7 @@ fn a_status_with_nothing_keeps_every_name() {
         json!({
             "state": "unknown", "mode": "managed", "model": "org/model", "pid": null,
             "incarnation": 0, "uptime_seconds": null, "base_url": BASE_URL, "launch": null,
+            "phases": null,
             "last_health_check": null,
             "restarts": {
                 "in_window": 0, "cap": 3, "window_seconds": 60, "reset_at": null, "total": 0,

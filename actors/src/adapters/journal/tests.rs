@@ -266,6 +266,8 @@ impl JournalCodec for Words {
             EventKind::StateChanged { .. }
             | EventKind::LoadProgressed { .. }
             | EventKind::RestartScheduled { .. }
+            | EventKind::LaunchTimed { .. }
+            | EventKind::LaunchDistrusted { .. }
             | EventKind::HealthChanged { .. }
             | EventKind::ModelWanted { .. }
             | EventKind::CleanupBlocked { .. }

@@ -19,6 +19,7 @@ use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::{LaunchKind, Work};
 use crate::domain::secret::{Secret, redact};
+use crate::domain::trust::Recall;
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
 
 use super::starting::{Start, warm_parent};
@@ -35,8 +36,10 @@ pub(super) struct Launch {
     pub(super) start: Mutex<Option<Start>>,
     /// How it was started, or found.
     pub(super) kind: OnceLock<LaunchKind>,
-    /// Whether what it was forked from has something to learn from it.
-    pub(super) is_lesson: AtomicBool,
+    /// What launches like it have come to.
+    pub(super) recall: Recall,
+    /// What it serves, if what it was forked from may have something to learn from it.
+    pub(super) lesson: Mutex<Option<String>>,
     /// What it may be forked from, for as long as that is kept.
     pub(super) warm: Weak<Warm>,
     /// Whether it is not to be started any more, for whoever waits to start it.
@@ -66,7 +69,8 @@ impl Launch {
         };
         let kind = if forked.is_some() { LaunchKind::Warm } else { LaunchKind::Cold };
         self.kind.get_or_init(|| kind);
-        self.is_lesson.store(start.is_lesson && forked.is_some(), Ordering::Relaxed);
+        let lesson = start.lesson.filter(|_| forked.is_some());
+        *self.lesson.lock().unwrap_or_else(PoisonError::into_inner) = lesson;
         let mut record = start.record;
         record.main = self.tree.main();
         if let Err(error) = self.traces.record.write(&record) {
@@ -203,10 +207,9 @@ impl Claim for LaunchClaim {
     }
 
     fn served(&self) {
-        if self.launch.is_lesson.swap(false, Ordering::Relaxed)
-            && let Some(warm) = self.launch.warm.upgrade()
-        {
-            warm.learn();
+        let lesson = self.launch.lesson.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(model), Some(warm)) = (lesson, self.launch.warm.upgrade()) {
+            warm.learn(&model);
         }
     }
 
@@ -261,6 +264,10 @@ impl Head for LaunchHead {
 
     fn launched(&self) -> LaunchKind {
         self.launch.kind.get().copied().unwrap_or(LaunchKind::Cold)
+    }
+
+    fn recall(&self) -> Recall {
+        self.launch.recall.clone()
     }
 
     fn ended(&self) -> Pending<'static, Exit> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::claim::{LaunchClaim, Traces};
 use super::search::{Reason, Seen, Sought};
-use super::{ProcessLauncher, cannot_own};
+use super::{ProcessLauncher, Way, cannot_own};
 use crate::adapters::ownership::Marked;
 use crate::adapters::process_record::{ProcessRecord, RecordError};
 use crate::adapters::process_tree::ProcessTree;
@@ -14,7 +14,6 @@ use crate::adapters::scratch::Owner;
 use crate::adapters::{proc_fs, system_error};
 use crate::domain::absence::{Proof, ScanError, ScanErrorKind};
 use crate::domain::cause::{Cause, Code, RetryClass};
-use crate::domain::report::LaunchKind;
 use crate::ports::{Found, Head};
 
 /// What was left and lives. Nobody else owns it.
@@ -31,7 +30,7 @@ impl ProcessLauncher {
         if let Err(error) = self.guard(&traces, &tree) {
             tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
         }
-        let launch = self.launch(&record, tree, traces, LaunchKind::Adopted.into());
+        let launch = self.launch(&record, tree, traces, Way::adopted());
         let main_is_alive = launch.tree.main_is_alive();
         if main_is_alive {
             launch.tree.watch()?;

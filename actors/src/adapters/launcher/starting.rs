@@ -25,8 +25,10 @@ pub(super) struct Start {
     pub(super) marks: BTreeMap<&'static str, OsString>,
     /// The variables of this launch alone.
     pub(super) variables: BTreeMap<&'static str, PathBuf>,
-    /// Whether a warm process has something to learn from it.
-    pub(super) is_lesson: bool,
+    /// What it is to serve, if a warm process may have something to learn from it.
+    pub(super) lesson: Option<String>,
+    /// Whether its engine and workers may be forked too.
+    pub(super) forks_engines: bool,
 }
 
 // A command shows its variables, secrets among them.
@@ -66,7 +68,8 @@ impl Start {
             words: words.collect::<Option<_>>().ok_or(unwritable)?,
             marks: marks.collect::<Option<_>>().ok_or(unwritable)?,
             environment: variables.collect::<Option<_>>().ok_or(unwritable)?,
-            learn: self.is_lesson,
+            learn: self.lesson.is_some(),
+            engines: self.forks_engines,
             log: &self.log,
             entrance: tree.entrance(),
         })

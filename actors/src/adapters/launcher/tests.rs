@@ -24,6 +24,7 @@ mod finding;
 mod owners;
 mod stage;
 
+use crate::domain::trust::LaunchMethod;
 use stage::*;
 
 const FIRST: Incarnation = Incarnation::new(1);
@@ -95,7 +96,7 @@ async fn a_debug_output_shows_no_secret() {
     let mut stage = Stage::set();
     stage.recipe.secrets = vec![("HF_TOKEN".to_owned(), Secret::new("hf_secret"))];
     let launcher = stage.launcher("exec sleep 600");
-    let claim = launcher.claim(FIRST, &model()).unwrap();
+    let claim = launcher.claim(FIRST, &model(), LaunchMethod::Tree).unwrap();
     let before = format!("{launcher:?} {claim:?}");
     claim.start().await.unwrap();
     let shown = format!("{before} {claim:?}");
@@ -109,12 +110,12 @@ async fn a_launch_waits_for_the_supervisor_that_has_taken_the_place_of_ours() {
     fs::remove_dir_all(stage.state.path()).unwrap();
     let other = StateDirectory::open(stage.state.path()).unwrap();
     let launcher = stage.launcher("exit 0");
-    let cause = launcher.claim(FIRST, &model()).unwrap_err();
+    let cause = launcher.claim(FIRST, &model(), LaunchMethod::Tree).unwrap_err();
     assert_eq!(cause.code, Code::InvalidConfiguration);
     assert_eq!(cause.retry, RetryClass::AfterCleanup);
     drop(other);
     // Another test's child may hold the lock's descriptor between its fork and its exec.
-    until("it is free", || launcher.claim(FIRST, &model()).is_ok()).await;
+    until("it is free", || launcher.claim(FIRST, &model(), LaunchMethod::Tree).is_ok()).await;
 }
 
 #[tokio::test]
@@ -130,7 +131,7 @@ async fn a_state_directory_that_was_removed_is_made_anew_at_the_next_launch() {
 async fn a_disk_that_is_full_or_a_directory_that_is_gone_for_now_is_no_permanent_failure() {
     let mut stage = Stage::set();
     stage.recipe.scratch = vec!["/nonexistent".into()];
-    let cause = stage.launcher("true").claim(FIRST, &model()).unwrap_err();
+    let cause = stage.launcher("true").claim(FIRST, &model(), LaunchMethod::Tree).unwrap_err();
     assert_eq!(cause.retry, RetryClass::Transient, "{cause}");
 }
 
@@ -206,7 +207,7 @@ async fn a_port_that_somebody_holds_is_vlm_005_and_nothing_is_started() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     stage.recipe.address = holder.local_addr().unwrap();
 
-    let cause = stage.launcher("true").claim(FIRST, &model()).unwrap_err();
+    let cause = stage.launcher("true").claim(FIRST, &model(), LaunchMethod::Tree).unwrap_err();
 
     assert_eq!(cause.code, Code::PortInUse);
     assert!(cause.summary.contains(&stage.recipe.address.to_string()), "{cause}");
@@ -232,7 +233,7 @@ async fn a_launch_that_fails_does_not_forget_the_one_before() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     stage.recipe.address = holder.local_addr().unwrap();
 
-    stage.launcher("true").claim(SECOND, &model()).unwrap_err();
+    stage.launcher("true").claim(SECOND, &model(), LaunchMethod::Tree).unwrap_err();
 
     let record = stage.record().read().unwrap().unwrap();
     assert_eq!(record.main.map(|main| main.0), Some(process.pid()));
@@ -306,7 +307,7 @@ async fn fifty_launches_leave_no_descriptors_open() {
     let before = pidfds();
 
     for number in 1..=50 {
-        let claim = launcher.claim(Incarnation::new(number), &model()).unwrap();
+        let claim = launcher.claim(Incarnation::new(number), &model(), LaunchMethod::Tree).unwrap();
         ended(&*claim.start().await.unwrap()).await;
         assert_eq!(claim.sweep().await, gone());
     }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::Parent;
 use super::channel::{Channel, Heard};
 
-/// How long it may take to stand: a hundred times as long as a gigabyte takes to be forked.
-const STANDING: Duration = Duration::from_secs(5);
+/// How long it may take to stand: it may be amid a module, and then it forks a gigabyte.
+const STANDING: Duration = Duration::from_secs(15);
 
 /// What a launch is to be.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(in crate::adapters) struct Orders<'a> {
     pub(in crate::adapters) marks: BTreeMap<String, String>,
     /// Further variables of this launch alone.
     pub(in crate::adapters) environment: BTreeMap<String, String>,
+    /// Whether its engine and workers may be forked too.
+    pub(in crate::adapters) engines: bool,
     /// Whether it is to tell what it has imported, when it is asked.
     pub(in crate::adapters) learn: bool,
     /// Where it writes.
@@ -59,15 +61,20 @@ impl Parent {
             "marks": orders.marks,
             "environment": orders.environment,
             "learn": orders.learn,
+            "engines": orders.engines,
         });
         self.order(&word, orders, &theirs)
             .map_err(|error| format!("it does not listen: {error}"))?;
         drop(theirs);
         match channel.hear(STANDING) {
-            Heard::Word(word) => match (word["say"].as_str(), pid_in(&word)) {
-                (Some("standing"), Some(pid)) => Ok(Standing { pid, channel }),
-                _ => Err(word["why"].as_str().map_or_else(|| word.to_string(), str::to_owned)),
-            },
+            Heard::Word(word) => {
+                if let (Some("standing"), Some(pid)) = (word["say"].as_str(), pid_in(&word)) {
+                    return Ok(Standing { pid, channel });
+                }
+                // What stands in its way now will stand there the next time. Another may do.
+                self.kill();
+                Err(word["why"].as_str().map_or_else(|| word.to_string(), str::to_owned))
+            }
             Heard::End => Err("it has ended".to_owned()),
             Heard::Silence => {
                 // It would never answer anybody.

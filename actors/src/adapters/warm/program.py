@@ -8,8 +8,9 @@ It has no thread and touches no device: with either, what it forks may hang. It 
 supervisor, whose end of the socket is closed then.
 
 What to import it learns from its launches: their processes send the names of what they have imported
-once they serve. It relies on the command `vllm` in the metadata of the packages; that engines and
-workers are forked too reaches further into vLLM, and is left if that has changed.
+once they serve, and which libraries vLLM had them begin with (LD_PRELOAD). It relies on the command
+`vllm` in the metadata of the packages; that engines and workers are forked too reaches further into
+vLLM, and is left if that has changed.
 """
 
 import sys
@@ -43,6 +44,15 @@ SIGN_OF_LIFE = 0.2
 
 # Seconds in which the processes of a launch tell what they have imported.
 TELLING = 5.0
+
+# What the runtime loader reads when a program begins, and never again (ld.so(8)).
+PRELOAD = "LD_PRELOAD"
+
+# How vLLM starts its engine and its workers (`envs.py`).
+METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
+
+# Where this program finds what it was told before it began anew.
+TOLD = "VLLMD_TOLD"
 
 # Bytes of a datagram: far below what a socket holds (unix(7), `net.core.wmem_default`).
 DATAGRAM = 32 * 1024
@@ -88,7 +98,16 @@ class Supervisor:
         return json.loads(data), descriptors
 
     def has_spoken(self):
-        return bool(select.select([self.socket], [], [], 0)[0])
+        return bool(spoken_of([self.socket], 0))
+
+
+def spoken_of(sockets, seconds):
+    """Which of these have something to read, by then. Not by select(2), which knows 1024 descriptors."""
+    poll = select.poll()
+    for each in sockets:
+        poll.register(each, select.POLLIN)
+    spoken = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+    return [each for each in sockets if each.fileno() in spoken]
 
 
 class SignsOfLife:
@@ -129,15 +148,16 @@ class Files:
 
 
 class Lessons:
-    """The names of modules that launches have imported, in a file for each build of vLLM."""
+    """What launches have taught, in a file for each build of vLLM: which modules they import, and which
+    libraries their engine and workers begin with."""
 
     def __init__(self, directory, entry, without):
         record = entry.dist.locate_file(entry.dist._path.name) if hasattr(entry.dist, "_path") else ""
         build = [entry.dist.version, sys.version, str(record), Files.state_of(record)]
         digest = hashlib.sha256(repr(build).encode()).hexdigest()[:16]
-        self.path = os.path.join(directory, f"modules-{digest}") if directory else None
+        self.path = os.path.join(directory, f"{digest}.json") if directory else None
         self.without = set(without)
-        self.names = self.read()
+        self.names, self.preload = self.read()
         # What the processes of a launch send, and what they wait for before they do.
         self.inbox, self.outbox = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.word, self.silence = os.pipe()
@@ -145,9 +165,12 @@ class Lessons:
     def read(self):
         try:
             with open(self.path) as file:
-                return [name for name in file.read().split("\n") if name and name not in self.without]
-        except (OSError, TypeError):
-            return []
+                kept = json.load(file)
+            names = [str(name) for name in kept["modules"] if name not in self.without]
+            return names, str(kept["preload"])
+        except (OSError, TypeError, ValueError, KeyError):
+            # Nothing was learnt yet, or it is learnt anew.
+            return [], os.environ.get(PRELOAD, "")
 
     def write(self):
         if not self.path:
@@ -156,7 +179,7 @@ class Lessons:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
             part = f"{self.path}.{os.getpid()}"
             with open(part, "w") as file:
-                file.write("\n".join(self.names))
+                json.dump({"modules": self.names, "preload": self.preload}, file, indent=0)
             os.rename(part, self.path)
         except OSError as error:
             print(f"what was learnt cannot be kept: {error}", file=sys.stderr)
@@ -166,36 +189,39 @@ class Lessons:
         self.names = [it for it in self.names if it != name]
 
     def take(self, warm):
-        """Has the processes of the launch tell what they have imported; whether any of it is new."""
+        """Has the processes of the launch tell what they have; whether there is anything new."""
         os.close(self.silence)
+        told = self.hear(warm)
+        os.close(self.word)
+        self.word, self.silence = os.pipe()
+        before = (set(self.names), self.preload)
+        names = dict.fromkeys(self.names)
+        for preload, *others in told:
+            # That of an engine or a worker: vLLM sets it for those that it starts.
+            self.preload = preload
+            names.update(dict.fromkeys(it for it in others if it not in self.without))
+        self.names = list(names)
+        return before != (set(self.names), self.preload)
+
+    def hear(self, warm):
+        """What each process has to tell, in lines, whoever was forked last coming last."""
         self.inbox.setblocking(True)
-        heard, told = dict.fromkeys(self.names), 0
-        deadline = time.monotonic() + TELLING
         parts = {}
+        deadline = time.monotonic() + TELLING
         while True:
             left = deadline - time.monotonic()
             # Once somebody has told, the others are not long in coming.
-            wait = min(left, 1.0 if told else left)
-            spoken = select.select([self.inbox, warm.supervisor.socket], [], [], max(wait, 0))[0]
+            wait = max(min(left, 1.0) if parts else left, 0)
+            spoken = spoken_of([self.inbox, warm.supervisor.socket], wait)
             if warm.supervisor.socket in spoken:
                 warm.obey()
-            if self.inbox not in spoken:
-                if wait <= 0 or not spoken:
-                    break
-                continue
-            warm.supervisor.live()
-            pid, _, text = self.inbox.recv(DATAGRAM * 2).partition(b"\n")
-            parts.setdefault(pid, []).append(text)
-            told += 1
-        for texts in parts.values():
-            for name in b"".join(texts).decode().split("\n"):
-                if name and name not in self.without:
-                    heard.setdefault(name)
-        news = [name for name in heard if name not in set(self.names)]
-        self.names = list(heard)
-        os.close(self.word)
-        self.word, self.silence = os.pipe()
-        return bool(news)
+            if self.inbox in spoken:
+                warm.supervisor.live()
+                pid, _, text = self.inbox.recv(DATAGRAM * 2).partition(b"\n")
+                parts.setdefault(int(pid), []).append(text)
+            elif not spoken:
+                break
+        return [b"".join(parts[pid]).decode().rstrip("\n").split("\n") for pid in sorted(parts)]
 
     def leave(self):
         """What this process and its like have of it would keep others from hearing its end."""
@@ -208,7 +234,7 @@ class Lessons:
         def tell():
             os.read(self.word, 1)
             names = [name for name, it in list(sys.modules.items()) if is_importable(name, it)]
-            text = "\n".join(names).encode() + b"\n"
+            text = "\n".join([os.environ.get(PRELOAD, ""), *names]).encode() + b"\n"
             for at in range(0, len(text), DATAGRAM):
                 self.outbox.send(b"%d\n%s" % (os.getpid(), text[at : at + DATAGRAM]))
 
@@ -227,13 +253,14 @@ def is_importable(name, module):
 class Warm:
     """This process: what it has imported, and whom it has forked."""
 
-    def __init__(self, supervisor, lessons, seconds):
+    def __init__(self, supervisor, lessons, told):
         self.supervisor = supervisor
         self.lessons = lessons
-        self.seconds = seconds
+        self.told = told
+        self.seconds = told["seconds"]
         self.files = Files()
-        self.launched = set()
-        self.is_to_learn = False
+        self.launched = set(told.get("launched", ()))
+        self.lesson = None
 
     def prepare(self):
         """Imports what was learnt, each module within a limit. Orders are heard in between."""
@@ -313,10 +340,8 @@ class Warm:
         """Does as it is told, for ever. In what is forked it ends by `Launch`."""
         while True:
             self.obey()
-            if self.is_to_learn:
-                self.is_to_learn = False
-                if self.lessons.take(self):
-                    self.prepare()
+            if self.lesson is not None:
+                self.learn()
 
     def obey(self):
         orders, descriptors = self.supervisor.hear()
@@ -326,7 +351,27 @@ class Warm:
         elif what == "reap":
             self.reap(orders["pid"])
         elif what == "learn":
-            self.is_to_learn = True
+            self.lesson = orders["model"]
+
+    def learn(self):
+        model, self.lesson = self.lesson, None
+        is_news = self.lessons.take(self)
+        self.supervisor.say("learnt", model=model, news=is_news)
+        if not is_news:
+            return
+        self.lessons.write()
+        self.begin_with(self.lessons.preload)
+        self.prepare()
+
+    def begin_with(self, preload):
+        """Begins anew where that takes other libraries from the beginning; it stays this process."""
+        if preload == os.environ.get(PRELOAD, ""):
+            return
+        self.supervisor.say("anew")
+        told = {**self.told, "launched": list(self.launched)}
+        os.environ.update({PRELOAD: preload, TOLD: json.dumps(told)})
+        os.set_inheritable(self.supervisor.socket.fileno(), True)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     def reap(self, pid):
         if pid in self.launched and os.waitpid(pid, os.WNOHANG)[0] == pid:
@@ -444,20 +489,22 @@ def forget():
 
 
 def fork_engines():
-    """Has vLLM fork its engine and its workers on a CPU, where its platform starts them anew."""
+    """Has vLLM fork its engine and its workers where its platform starts them anew, and that is known to
+    do no harm: on a CPU. Its own reasons not to fork stand."""
     from vllm.platforms import current_platform
 
-    if not current_platform.is_cpu():
+    if METHOD in os.environ or not current_platform.is_cpu():
         return
-    import multiprocessing
-
     from vllm.utils import system_utils
 
     original = system_utils.get_mp_context
-    context = multiprocessing.get_context("fork")
+    present = os.environ.get(PRELOAD, "")
 
     def get_mp_context():
-        return context
+        # What it is to begin with, it can only have by beginning.
+        if os.environ.get(PRELOAD, "") == present:
+            os.environ[METHOD] = "fork"
+        return original()
 
     for name, module in list(sys.modules.items()):
         if name.startswith("vllm") and getattr(module, "get_mp_context", None) is original:
@@ -474,16 +521,18 @@ def entry_point():
 
 def main():
     supervisor = Supervisor(0)
-    first, _ = supervisor.hear()
-    sys.path[:0] = first["path"]
+    told = os.environ.pop(TOLD, None)
+    told = json.loads(told) if told else supervisor.hear()[0]
+    sys.path[:0] = told["path"]
     entitle("llm-warm", "llm-warm")
     entry = entry_point()
+    warm = Warm(supervisor, Lessons(told["lessons"], entry, told["without"]), told)
+    warm.begin_with(warm.lessons.preload)
     supervisor.say("hello", protocol=PROTOCOL, vllm=entry.dist.version)
     signs = SignsOfLife(supervisor)
     sys.meta_path.insert(0, signs)
     command = entry.load()
     sys.meta_path.remove(signs)
-    warm = Warm(supervisor, Lessons(first["lessons"], entry, first["without"]), first["seconds"])
     why = warm.unfit()
     if why:
         raise SystemExit(f"once it is imported, {why}")
@@ -506,7 +555,8 @@ def main():
     if orders["learn"]:
         warm.lessons.teach()
     try:
-        fork_engines()
+        if orders["engines"]:
+            fork_engines()
     except Exception as error:
         print(f"vLLM forks no engine: {error!r}", file=sys.stderr)
     sys.exit(command())

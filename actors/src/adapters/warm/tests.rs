@@ -65,6 +65,7 @@ impl Place {
             marks: one("MARK", "one"),
             environment: one("OWN", "two"),
             learn: false,
+            engines: true,
             log: &File::create(self.path("log")).unwrap(),
             entrance: None,
         })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Announcement, Cleanup, Running, State, Turn};
+use super::{Announcement, Cleanup, Origin, Running, State, Turn};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
@@ -10,6 +10,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::report::HealthReport;
+use crate::domain::state::Differed;
 
 impl Turn<'_> {
     pub(super) fn health(&mut self, report: HealthReport) {
@@ -38,15 +39,35 @@ impl Turn<'_> {
         let model = starting.model.clone();
         let began = ModelLoadProgress::loading(model.clone(), 99, starting.since.wall);
         let progress = starting.progress.take().unwrap_or(began).complete(now.wall);
+        let (method, recall) = (starting.method, starting.recall.clone());
+        let is_ours = starting.origin != Origin::Found;
+        let phases = is_ours.then(|| starting.stopwatch.clone().stop(now.monotonic));
         self.emit(EventKind::LoadProgressed { progress });
-        let running = Running { incarnation, model: model.clone(), pid, since: now, failures: 0 };
-        self.enter(State::Running(running), None);
+        self.enter(
+            State::Running(Running {
+                incarnation,
+                model: model.clone(),
+                pid,
+                since: now,
+                phases: phases.clone(),
+                method,
+                recall: recall.clone(),
+                differed: Differed::Never,
+                failures: 0,
+            }),
+            None,
+        );
+        if let (Some(phases), Some(launch)) = (phases, self.machine.launch()) {
+            self.emit(EventKind::LaunchTimed { launch, phases });
+        }
         self.health_changed(0, Some(healthy.latency));
         self.machine.last_error = None;
+        let model_served = model.clone();
         if let Some(from) = self.machine.models.proves() {
             self.emit(EventKind::ModelSwitched { from, to: model });
         }
         self.effect(Effect::FinishLoading { incarnation });
+        self.trust(incarnation, &model_served, method, &recall);
         self.serves();
     }
 

@@ -6,7 +6,8 @@ use super::{Announcement, FirstOutput, Turn};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
-use crate::domain::loading::LoadNews;
+use crate::domain::loading::{LoadNews, LoadStatus};
+use crate::domain::phases::LaunchPhase;
 use crate::domain::report::{LoaderReport, Work};
 
 /// A tree that used less than this share of one processor was not at work: vLLM's front polls its
@@ -38,6 +39,8 @@ impl Turn<'_> {
             LoadNews::Began => {
                 starting.first_output = FirstOutput::Seen;
                 starting.last_sign = now;
+                let phase = LaunchPhase::Load(LoadStatus::Loading);
+                starting.stopwatch.enter(phase, now.monotonic);
             }
             // A loader that takes the place of a dead one reads the log again from its start.
             LoadNews::Progressed(progress) | LoadNews::Stands(progress)
@@ -45,12 +48,14 @@ impl Turn<'_> {
             LoadNews::Progressed(progress) => {
                 starting.first_output = FirstOutput::Seen;
                 starting.last_sign = now;
+                starting.stopwatch.enter(LaunchPhase::Load(progress.status), now.monotonic);
                 starting.progress = Some(progress.clone());
                 self.emit(EventKind::LoadProgressed { progress });
             }
             LoadNews::Stands(progress) => self.emit(EventKind::LoadProgressed { progress }),
             LoadNews::Listens => {
                 starting.announcement = Announcement::Made;
+                starting.stopwatch.enter(LaunchPhase::Answering, now.monotonic);
                 self.effect(Effect::Probe { incarnation });
             }
         }

@@ -11,8 +11,10 @@ use crate::domain::diagnosis::{Exit, Phase, diagnose};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
-use crate::domain::report::{ProcessReport, Role};
+use crate::domain::phases::LaunchPhase;
+use crate::domain::report::{LaunchKind, ProcessReport, Role};
 use crate::domain::spec::ModelId;
+use crate::domain::trust::{LaunchMethod, Recall};
 
 impl Turn<'_> {
     pub(super) fn process(&mut self, report: ProcessReport) {
@@ -25,8 +27,8 @@ impl Turn<'_> {
             }
             ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
             ProcessReport::LookFailed { error } => self.look_failed(&error),
-            ProcessReport::Launched { incarnation, pid, kind: _ } => {
-                self.launched(incarnation, pid);
+            ProcessReport::Launched { incarnation, pid, kind, recall } => {
+                self.launched(incarnation, pid, kind, recall);
             }
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
@@ -177,9 +179,16 @@ impl Turn<'_> {
         self.answer_blocked();
     }
 
-    fn launched(&mut self, incarnation: Incarnation, pid: u32) {
+    fn launched(&mut self, incarnation: Incarnation, pid: u32, kind: LaunchKind, recall: Recall) {
+        let now = self.now.monotonic;
         if let Some(starting) = self.current_starting(incarnation) {
             starting.pid = Some(pid);
+            starting.recall = recall;
+            if kind == LaunchKind::Cold {
+                starting.method = LaunchMethod::Cold;
+            }
+            starting.stopwatch.enter(LaunchPhase::Importing, now);
+            self.machine.launch = Some((incarnation, kind));
         }
     }
 
@@ -207,6 +216,7 @@ impl Turn<'_> {
             // It was asked to, or is being cleared already: `Vacated` will follow.
             State::Unknown(_) | State::Stopped | State::Crashed(_) | State::Failed { .. } => return,
         };
+        self.suspect(Some(exit));
         self.fail(incarnation, diagnose(exit, phase, last_lines), Cleanup::Underway);
     }
 
@@ -222,10 +232,12 @@ impl Turn<'_> {
                 // The first is the cause; the others follow from it.
                 if ends_vllm(role) && starting.loss.is_none() {
                     starting.loss = Some(Box::new(cause));
+                    self.suspect(Some(exit));
                     self.look_after(EXPLAINED_WITHIN, incarnation);
                 }
             }
             State::Starting(_) | State::Running(_) => {
+                self.suspect(Some(exit));
                 self.fail(incarnation, cause, Cleanup::Underway);
             }
             State::Unknown(_)

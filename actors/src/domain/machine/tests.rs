@@ -1,5 +1,5 @@
 //! The machine, shown four ways: every input in every situation (`table`), the stories that matter
-//! by name (`crashing`, `stopping`, `loading`, `switching`, `adopting`), what holds after anything
+//! by name (`crashing`, `stopping`, `loading`, `switching`, `adopting`, `trusting`), what holds after anything
 //! whatever (`properties`), and everything that can be reached (`exploration`).
 
 mod adopting;
@@ -18,4 +18,5 @@ mod standing_still;
 mod stopping;
 mod switching;
 mod table;
+mod trusting;
 mod world;

@@ -106,6 +106,7 @@ impl Turn<'_> {
             }
             Silence::Questioned => {
                 let cause = stalled(starting, quiet, limit, option);
+                self.suspect(None);
                 self.fail(incarnation, cause, Cleanup::Underway);
             }
         }

@@ -77,7 +77,7 @@ async fn a_start_that_fails_is_reported_once_nothing_is_left_of_it() {
     let cause = Cause::new(Code::VllmNotFound, "there is none");
     scene.launcher.fail_next_start(cause.clone());
 
-    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.tell(launch_of_first());
 
     assert_eq!(scene.next().await, ProcessReport::LaunchFailed { incarnation: FIRST, cause });
     assert!(!scene.launcher.last().is_alive());
@@ -89,7 +89,7 @@ async fn a_start_that_fails_is_reported_once_nothing_is_left_of_it() {
 async fn a_stop_interrupts_a_start_and_what_was_started_is_swept() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.launcher.hold_next_start();
-    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.tell(launch_of_first());
     scene.root.hears_nothing_for(HOUR).await;
 
     scene.stop(FIRST, StopMode::Graceful, Phase::Loading);

@@ -95,7 +95,7 @@ async fn a_launch_that_has_not_started_yet_is_swept_whatever_was_to_become_of_it
     for outcome in [OrphanOutcome::Killed, OrphanOutcome::Kept] {
         let mut scene = Scene::begin(outcome).await;
         scene.launcher.hold_next_start();
-        scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+        scene.tell(launch_of_first());
         scene.root.hears_nothing_for(HOUR).await;
 
         scene.end().await;

@@ -1,6 +1,7 @@
 //! What is kept ready for a launch.
 
 use super::*;
+use crate::domain::trust::Recall;
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_hears_that_it_serves_and_a_launcher_that_it_rests() {
@@ -23,11 +24,15 @@ async fn a_launch_hears_that_it_serves_and_a_launcher_that_it_rests() {
 async fn how_it_was_started_is_told() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.launcher.hold_next_start();
-    scene.tell(ProcessMessage::Launch { incarnation: FIRST, model: model("m") });
+    scene.tell(launch_of_first());
     scene.root.hears_nothing_for(HOUR).await;
     let process = scene.launcher.last();
     process.says_it_was(LaunchKind::Warm);
+    process.recalls(Recall::Nothing);
     process.let_start();
-    let (pid, kind) = (process.pid(), LaunchKind::Warm);
-    assert_eq!(scene.next().await, ProcessReport::Launched { incarnation: FIRST, pid, kind });
+    let (pid, kind, recall) = (process.pid(), LaunchKind::Warm, Recall::Nothing);
+    assert_eq!(
+        scene.next().await,
+        ProcessReport::Launched { incarnation: FIRST, pid, kind, recall }
+    );
 }

@@ -326,6 +326,8 @@ fn why_it_ended(harness: &Harness) -> Option<EndReason> {
         EventKind::StateChanged { .. }
         | EventKind::LoadProgressed { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::LaunchTimed { .. }
+        | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
@@ -351,6 +353,8 @@ fn percent_of(event: Event) -> Option<u8> {
         EventKind::LoadProgressed { progress } => Some(progress.percent),
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::LaunchTimed { .. }
+        | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::finding::{copy_files, find_in_the_end};
 use super::*;
+use crate::domain::trust::LaunchMethod;
 
 /// A supervisor adopts by a copy; its lock stands in no environment.
 #[tokio::test]
@@ -69,7 +70,8 @@ async fn a_vllm_whose_private_directory_was_removed_is_found_all_the_same() {
 #[tokio::test]
 async fn a_launch_that_is_yet_to_be_started_is_left_alone_by_a_copy() {
     let stage = Stage::set();
-    let claim = stage.launcher("exec sleep 600").claim(FIRST, &model()).unwrap();
+    let claim =
+        stage.launcher("exec sleep 600").claim(FIRST, &model(), LaunchMethod::Tree).unwrap();
     stage.launched.lock().unwrap().push(Arc::clone(&claim));
     let copy = stage.directory.path().join("copy");
     copy_files(stage.state.path(), &copy);
@@ -157,7 +159,7 @@ async fn left_in_place_of_ours(stage: &Stage) -> (u32, Held) {
     fs::rename(&path, stage.directory.path().join("moved")).unwrap();
     let other = Arc::new(StateDirectory::open(&path).unwrap());
     let launcher = stage.launcher_at(&other, "exec sleep 600");
-    let claim = launcher.claim(FIRST, &model()).unwrap();
+    let claim = launcher.claim(FIRST, &model(), LaunchMethod::Tree).unwrap();
     let head = claim.start().await.unwrap();
     let left = Launched { claim, head };
     until("it shows its marker", || carries_marker(left.pid(), &stage.marker(FIRST))).await;
@@ -170,7 +172,7 @@ async fn left_in_place_of_ours(stage: &Stage) -> (u32, Held) {
 fn claim_in_the_end(launcher: &ProcessLauncher) -> Result<Arc<dyn Claim>, Cause> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        match launcher.claim(SECOND, &model()) {
+        match launcher.claim(SECOND, &model(), LaunchMethod::Tree) {
             Err(cause)
                 if cause.summary.contains("another supervisor") && Instant::now() < deadline => {}
             claim => return claim,

@@ -1,6 +1,7 @@
 //! Where launches are tried: a state directory of its own, and scripts in place of vLLM.
 
 use super::*;
+use crate::domain::trust::LaunchMethod;
 
 /// A state directory, a recipe, and everything launched, which is gone at the end.
 pub(super) struct Stage {
@@ -64,7 +65,7 @@ impl Stage {
         launcher: &ProcessLauncher,
         incarnation: Incarnation,
     ) -> Launched {
-        let claim = launcher.claim(incarnation, &model()).unwrap();
+        let claim = launcher.claim(incarnation, &model(), LaunchMethod::Tree).unwrap();
         self.launched.lock().unwrap().push(Arc::clone(&claim));
         let head = claim.start().await.unwrap();
         Launched { claim, head }
@@ -72,7 +73,7 @@ impl Stage {
 
     /// Why it starts nothing; nothing is left of the attempt.
     pub(super) async fn refuses(&self, launcher: &ProcessLauncher) -> Cause {
-        let claim = launcher.claim(FIRST, &model()).unwrap();
+        let claim = launcher.claim(FIRST, &model(), LaunchMethod::Tree).unwrap();
         let cause = claim.start().await.unwrap_err();
         assert_eq!(claim.sweep().await, gone());
         cause

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    adopted, drained, ensure, exited, healthy, launch_failed, launched, lingered, listener_unknown,
-    load, load_by_program, loader, look_failed, member_died, model_missing, no, noon,
-    nothing_found, pid, port_taken, progress, remnant_found, restart, restart_due, sampled,
+    adopted, completed, drained, ensure, exited, healthy, launch_failed, launched, lingered,
+    listener_unknown, load, load_by_program, loader, look_failed, member_died, model_missing, no,
+    noon, nothing_found, pid, port_taken, progress, remnant_found, restart, restart_due, sampled,
     silence_due, spec, start, stop, unhealthy, vacated,
 };
 use super::world::about;
@@ -66,7 +66,7 @@ listed! {
     /// An input, about incarnation 1 where it is about one.
     Kind {
         Start, Ensure, StopGraceful, StopImmediate, Restart, LoadSame, LoadOther, NeedSame,
-        NeedOther, ShutDown, Drained,
+        NeedOther, ShutDown, Drained, Completed,
         Adopted, RemnantFound, NothingFound, LookFailed,
         Launched, LaunchFailed, Exited, MemberDied, Vacated, Lingered, Sampled,
         Healthy, Unhealthy, ModelMissing, PortTaken, ListenerUnknown, Began, Progressed, Stands, Listens,
@@ -89,6 +89,8 @@ pub(super) enum Act {
     SampleWork,
     Schedule,
     Rest,
+    Compare,
+    Remember,
     Record,
     End,
 }
@@ -171,6 +173,7 @@ pub(super) fn kind(input: &Input) -> Kind {
         Input::Request(_, request) => kind_of_request(request),
         Input::ShutDown => Kind::ShutDown,
         Input::Drained(_) => Kind::Drained,
+        Input::Completed(..) => Kind::Completed,
         Input::Process(report) => kind_of_process_report(report),
         Input::Health(HealthReport { check, .. }) => match check {
             Ok(_) => Kind::Healthy,
@@ -254,6 +257,7 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::NeedOther => load_by_program("org/b"),
         Kind::ShutDown => Input::ShutDown,
         Kind::Drained => drained(incarnation),
+        Kind::Completed => completed(incarnation, "one"),
         Kind::Adopted => adopted(incarnation, "org/a"),
         Kind::RemnantFound => remnant_found(incarnation),
         Kind::NothingFound => nothing_found(),
@@ -298,6 +302,8 @@ pub(super) fn act(effect: &Effect) -> Act {
         Effect::SampleWork { .. } => Act::SampleWork,
         Effect::Schedule { .. } => Act::Schedule,
         Effect::Rest => Act::Rest,
+        Effect::Compare { .. } => Act::Compare,
+        Effect::Remember { .. } => Act::Remember,
         Effect::Record(_) => Act::Record,
         Effect::End => Act::End,
     }

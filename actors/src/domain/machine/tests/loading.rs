@@ -195,6 +195,8 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         EventKind::LoadProgressed { progress } => Some(progress),
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::LaunchTimed { .. }
+        | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }

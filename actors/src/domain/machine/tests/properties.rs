@@ -270,7 +270,9 @@ impl Observer {
                 assert_eq!(*from, self.model, "{event:?} leaves a model that was not wanted");
                 self.model = to.clone();
             }
-            EventKind::HealthChanged { .. }
+            EventKind::LaunchTimed { .. }
+            | EventKind::LaunchDistrusted { .. }
+            | EventKind::HealthChanged { .. }
             | EventKind::CleanupBlocked { .. }
             | EventKind::SupervisorEnded { .. }
             | EventKind::Orphaned { .. }

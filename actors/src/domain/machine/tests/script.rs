@@ -16,9 +16,11 @@ use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LaunchKind, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::restart::RestartPolicy;
+use crate::domain::spec::LaunchPolicy;
 use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::{Outcome as Answer, Ticket};
+use crate::domain::trust::{LaunchMethod, Memory, Recall};
 
 /// A machine, and the time as it sees it.
 #[derive(Clone, Debug)]
@@ -54,8 +56,27 @@ impl Outcome {
             | Effect::SampleWork { .. }
             | Effect::Schedule { .. }
             | Effect::Rest
+            | Effect::Compare { .. }
+            | Effect::Remember { .. }
             | Effect::Record(_) => None,
         })
+    }
+
+    /// How it is launched, if it is.
+    pub(super) fn method(&self) -> Option<LaunchMethod> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Launch { method, .. } => Some(*method),
+            _ => None,
+        })
+    }
+
+    /// What is to be kept of launches.
+    pub(super) fn memories(&self) -> Vec<&Memory> {
+        let memory = |effect| match effect {
+            &Effect::Remember { ref memory, .. } => Some(memory),
+            _ => None,
+        };
+        self.effects.iter().filter_map(memory).collect()
     }
 
     /// How long the timer for this runs, if it is set.
@@ -183,6 +204,8 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
         EventKind::StateChanged { to, .. } => Some(*to),
         EventKind::LoadProgressed { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::LaunchTimed { .. }
+        | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
@@ -196,6 +219,7 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
 pub(super) fn spec() -> ServiceSpec {
     ServiceSpec {
         model: model("org/a"),
+        launch: LaunchPolicy::Auto,
         restart: RestartPolicy::default(),
         start_timeout: Duration::from_secs(40),
         model_load_timeout: Duration::from_secs(400),
@@ -259,13 +283,17 @@ pub(super) fn drained(incarnation: u64) -> Input {
     Input::Drained(no(incarnation))
 }
 
+pub(super) fn completed(incarnation: u64, text: &str) -> Input {
+    Input::Completed(no(incarnation), Some(text.to_owned()))
+}
+
 pub(super) fn launched(incarnation: u64) -> Input {
-    let pid = pid(incarnation);
-    Input::Process(ProcessReport::Launched {
-        incarnation: no(incarnation),
-        pid,
-        kind: LaunchKind::Cold,
-    })
+    launched_as(incarnation, LaunchKind::Cold, Recall::NotCompared)
+}
+
+pub(super) fn launched_as(incarnation: u64, kind: LaunchKind, recall: Recall) -> Input {
+    let (incarnation, pid) = (no(incarnation), pid(incarnation));
+    Input::Process(ProcessReport::Launched { incarnation, pid, kind, recall })
 }
 
 pub(super) fn launch_failed(incarnation: u64, code: Code) -> Input {

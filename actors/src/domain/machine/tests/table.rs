@@ -21,6 +21,7 @@ const TABLE: [&str; 3] = [
      NeedOther         want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
      ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait down     down     down     down     down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait
      Drained           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Completed         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      Adopted           watch     drain     watch     drain-up  watch     drain     watch     drain-up  watch    drain    watch    drain-up watch     drain     watch     drain-up  watch     drain     watch     drain-up
      RemnantFound      remove    remove    remove    remove    remove    remove    remove    remove    remove   remove   remove   remove   remove    remove    remove    remove    remove    remove    remove    remove
      NothingFound      halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch
@@ -59,6 +60,7 @@ const TABLE: [&str; 3] = [
      NeedOther         launch  .      cycle    cycle    cycle    cycle    drain-up   want      .         want      want      .
      ShutDown          down    down   down-end down-end down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
      Drained           .       .      .        .        .        .        .          hasten    order     .         .         .
+     Completed         .       .      .        .        .        .        .          .         .         .         .         .
      Adopted           .       .      .        .        .        .        .          .         .         .         .         .
      RemnantFound      .       .      .        .        .        .        .          .         .         .         .         .
      NothingFound      .       .      .        .        .        .        .          .         .         .         .         .
@@ -97,6 +99,7 @@ const TABLE: [&str; 3] = [
      NeedOther         .         .         .         .         .         .         .         .         .         .         .         .         .
      ShutDown          down-kill down-kill down-kill down-kill down-kill down-kill down-seek down-seek down-seek down-seek down-seek down-seek down-now
      Drained           .         .         .         .         .         .         .         .         .         .         .         .         .
+     Completed         .         .         .         .         .         .         .         .         .         .         .         .         .
      Adopted           .         .         .         .         .         .         clear     clear     clear     clear     clear     clear     .
      RemnantFound      .         .         .         .         .         .         clear     clear     clear     clear     clear     clear     .
      NothingFound      .         .         .         .         .         .         gone      launch    fail      gone      launch    fail      .

@@ -134,7 +134,7 @@ impl World {
     pub(super) fn obey(&mut self, effect: &Effect, now: Duration) {
         match effect {
             Effect::Adopt => self.looking = true,
-            Effect::Launch { incarnation, model } => {
+            Effect::Launch { incarnation, model, .. } => {
                 assert!(self.lives.is_empty(), "launched {incarnation} while {self:?}");
                 let (stage, ownership) = (Stage::Ordered, Ownership::Held);
                 let life = Life { stage, ownership, model: model.to_string(), percent: 0 };
@@ -172,6 +172,8 @@ impl World {
             Effect::Probe { .. }
             | Effect::Record(_)
             | Effect::Rest
+            | Effect::Compare { .. }
+            | Effect::Remember { .. }
             | Effect::End
             | Effect::Schedule { timer: Timer::Window | Timer::End, .. } => {}
         }
@@ -309,6 +311,7 @@ pub(super) fn about(input: &Input) -> Option<Incarnation> {
         Input::Health(report) => Some(report.incarnation),
         Input::Loader(report) => Some(report.incarnation),
         Input::Due(Timer::Restart | Timer::Silence | Timer::Drain, incarnation)
+        | Input::Completed(incarnation, _)
         | Input::Drained(incarnation) => Some(*incarnation),
         // The supervisor's own timers are about no launch.
         Input::Due(Timer::Window | Timer::End, _)

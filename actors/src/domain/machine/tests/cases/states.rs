@@ -1,6 +1,9 @@
 //! The state of each situation.
 
 use super::*;
+use crate::domain::phases::Stopwatch;
+use crate::domain::state::Differed;
+use crate::domain::trust::{LaunchMethod, Recall};
 
 pub(super) fn state_in(situation: Situation) -> State {
     let stopping = |stage, then| State::Stopping(Stopping { incarnation: no(1), stage, then });
@@ -37,7 +40,17 @@ pub(super) fn state_in(situation: Situation) -> State {
         Situation::Doomed => doomed(),
         Situation::Running => {
             let (incarnation, pid, since, model) = (no(1), pid(1), noon(), spec().model);
-            State::Running(Running { incarnation, model, pid, since, failures: 0 })
+            State::Running(Running {
+                incarnation,
+                model,
+                pid,
+                since,
+                phases: None,
+                method: LaunchMethod::Tree,
+                recall: Recall::NotCompared,
+                differed: Differed::Never,
+                failures: 0,
+            })
         }
         Situation::DrainRest => stopping(draining, Then::Rest),
         Situation::DrainUp => stopping(draining, UP),
@@ -141,6 +154,8 @@ fn starting(pid: Option<u32>) -> Starting {
         pid,
         model: spec().model,
         origin: Origin::Restart,
+        method: LaunchMethod::Tree,
+        recall: Recall::NotCompared,
         since: noon(),
         first_output: FirstOutput::Awaited,
         last_sign: noon(),
@@ -152,6 +167,7 @@ fn starting(pid: Option<u32>) -> Starting {
         progress: None,
         misses: 0,
         announcement: Announcement::Awaited,
+        stopwatch: Stopwatch::begin(noon().monotonic),
         last_failure: None,
     }
 }

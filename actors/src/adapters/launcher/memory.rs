@@ -1,0 +1,218 @@
+//! What is kept of launches that are made alike: by the same words and variables, with the same build of
+//! vLLM, by this version of ours.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use serde_json::{Value, json};
+
+use crate::adapters::state_directory::StateDirectory;
+use crate::domain::trust::{LaunchMethod, Memory, Recall};
+
+/// The file in the state directory.
+const FILE: &str = "launches.json";
+
+/// Configurations that are kept; the one that was not heard of for longest goes first.
+const MOST: usize = 64;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct LaunchMemory {
+    state: Arc<StateDirectory>,
+}
+
+/// Launches that are made alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Likes {
+    settings: Vec<String>,
+    /// The packages of vLLM, and when they were installed.
+    vllm: Vec<String>,
+    /// Our version.
+    vllmd: String,
+}
+
+impl Likes {
+    /// Of these words and variables, run by this Python.
+    pub(super) fn new(settings: Vec<String>, python: &Path) -> Self {
+        Self { settings, vllm: packages(python), vllmd: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    of: Likes,
+    at_most: LaunchMethod,
+    completion: Option<String>,
+    is_comparable: bool,
+}
+
+impl Entry {
+    fn new(of: Likes) -> Self {
+        Self { of, at_most: LaunchMethod::Tree, completion: None, is_comparable: true }
+    }
+
+    fn of_json(json: &Value) -> Option<Self> {
+        let texts = |name: &str| -> Option<Vec<String>> {
+            let texts = json[name].as_array()?.iter();
+            texts.map(|text| text.as_str().map(str::to_owned)).collect()
+        };
+        let text = |name: &str| json[name].as_str().map(str::to_owned);
+        let of =
+            Likes { settings: texts("settings")?, vllm: texts("vllm")?, vllmd: text("vllmd")? };
+        let at_most = text("at_most")?;
+        Some(Self {
+            at_most: LaunchMethod::ALL.into_iter().find(|method| method.as_str() == at_most)?,
+            completion: text("completion"),
+            is_comparable: json["is_comparable"].as_bool()?,
+            of,
+        })
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "settings": self.of.settings,
+            "vllm": self.of.vllm,
+            "vllmd": self.of.vllmd,
+            "at_most": self.at_most.as_str(),
+            "completion": self.completion,
+            "is_comparable": self.is_comparable,
+        })
+    }
+}
+
+impl LaunchMemory {
+    pub(super) fn in_directory(state: Arc<StateDirectory>) -> Self {
+        Self { state }
+    }
+
+    /// The most that may be forked, and what such launches make of the fixed prompt.
+    pub(super) fn recall(&self, of: &Likes) -> (LaunchMethod, Recall) {
+        let Some(entry) = self.entries().into_iter().find(|entry| entry.of == *of) else {
+            return (LaunchMethod::Tree, Recall::Nothing);
+        };
+        let is_compared = entry.is_comparable && entry.at_most > LaunchMethod::Cold;
+        let recall = match entry.completion {
+            _ if !is_compared => Recall::NotCompared,
+            Some(text) => Recall::Completion(text),
+            None => Recall::Nothing,
+        };
+        (entry.at_most, recall)
+    }
+
+    pub(super) fn keep(&self, of: Likes, memory: &Memory) {
+        let mut entries = self.entries();
+        let known = entries.iter().position(|entry| entry.of == of).map(|at| entries.remove(at));
+        let mut entry = known.unwrap_or_else(|| Entry::new(of));
+        match memory {
+            Memory::AtMost(method) => entry.at_most = *method,
+            Memory::Completion(text) => entry.completion = Some(text.clone()),
+            Memory::NotComparable => entry.is_comparable = false,
+        }
+        entries.push(entry);
+        let surplus = entries.len().saturating_sub(MOST);
+        if let Err(error) = self.write(&entries[surplus..]) {
+            tracing::warn!(%error, "what launches have come to cannot be kept");
+        }
+    }
+
+    /// What cannot be read is found out anew: a launch that is to blame will fail once more.
+    fn entries(&self) -> Vec<Entry> {
+        let read = fs::read(self.path()).and_then(|text| Ok(serde_json::from_slice(&text)?));
+        let json: Value = match read {
+            Ok(json) => json,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                tracing::warn!(%error, "what launches have come to cannot be read");
+                return Vec::new();
+            }
+        };
+        json.as_array().into_iter().flatten().filter_map(Entry::of_json).collect()
+    }
+
+    fn write(&self, entries: &[Entry]) -> io::Result<()> {
+        let part = self.path().with_extension("part");
+        let json: Vec<Value> = entries.iter().map(Entry::json).collect();
+        fs::write(&part, serde_json::to_vec_pretty(&json)?)?;
+        fs::rename(part, self.path())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.state.path().join(FILE)
+    }
+}
+
+/// The packages of vLLM that this Python has, each with the time at which it was installed: an upgrade
+/// is another.
+fn packages(python: &Path) -> Vec<String> {
+    let libraries = python.parent().and_then(Path::parent).map(|root| root.join("lib"));
+    let inside = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+    let versions = libraries.into_iter().flat_map(inside).map(|it| it.path());
+    let packages = versions.flat_map(|it| [it.join("site-packages"), it.join("dist-packages")]);
+    let mut found: Vec<String> = packages
+        .flat_map(inside)
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with("vllm") && name.ends_with(".dist-info")
+        })
+        .map(|entry| format!("{} {}", entry.file_name().to_string_lossy(), changed(&entry.path())))
+        .collect();
+    found.sort();
+    found
+}
+
+fn changed(path: &Path) -> u128 {
+    let modified = fs::metadata(path).and_then(|data| data.modified()).ok();
+    modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn likes(word: &str, python: &Path) -> Likes {
+        Likes::new(vec![word.to_owned()], python)
+    }
+
+    #[test]
+    fn each_configuration_has_its_own_memory_until_vllm_changes() {
+        let place = tempfile::tempdir().unwrap();
+        let package = place.path().join("lib/python3.12/site-packages/vllm-1.dist-info");
+        fs::create_dir_all(&package).unwrap();
+        let python = place.path().join("bin/python");
+        let state = Arc::new(StateDirectory::open(&place.path().join("state")).unwrap());
+        let memory = LaunchMemory::in_directory(Arc::clone(&state));
+        let nothing = (LaunchMethod::Tree, Recall::Nothing);
+        assert_eq!(memory.recall(&likes("a", &python)), nothing);
+
+        memory.keep(likes("a", &python), &Memory::Completion("x".to_owned()));
+        memory.keep(likes("a", &python), &Memory::AtMost(LaunchMethod::Front));
+        memory.keep(likes("b", &python), &Memory::NotComparable);
+
+        let again = LaunchMemory::in_directory(state);
+        let known = (LaunchMethod::Front, Recall::Completion("x".to_owned()));
+        assert_eq!(again.recall(&likes("a", &python)), known);
+        assert_eq!(again.recall(&likes("b", &python)), (LaunchMethod::Tree, Recall::NotCompared));
+        memory.keep(likes("a", &python), &Memory::AtMost(LaunchMethod::Cold));
+        assert_eq!(again.recall(&likes("a", &python)), (LaunchMethod::Cold, Recall::NotCompared));
+        fs::create_dir(package.with_file_name("vllm-2.dist-info")).unwrap();
+        assert_eq!(again.recall(&likes("a", &python)), nothing);
+    }
+
+    #[test]
+    fn a_spoiled_file_is_forgotten_and_only_so_many_are_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let state = Arc::new(StateDirectory::open(&place.path().join("state")).unwrap());
+        let memory = LaunchMemory::in_directory(state);
+        fs::write(memory.path(), "not JSON").unwrap();
+        let of = |number: usize| likes(&number.to_string(), Path::new("/nowhere/bin/python"));
+        assert_eq!(memory.recall(&of(0)), (LaunchMethod::Tree, Recall::Nothing));
+        for number in 0..=MOST {
+            memory.keep(of(number), &Memory::AtMost(LaunchMethod::Front));
+        }
+        assert_eq!(memory.recall(&of(0)).0, LaunchMethod::Tree);
+        assert_eq!(memory.recall(&of(1)).0, LaunchMethod::Front);
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether the way a launch was made is to be gone again.
+
+use super::{Cleanup, Turn};
+use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Exit;
+use crate::domain::event::EventKind;
+use crate::domain::id::Incarnation;
+use crate::domain::input::Effect;
+use crate::domain::spec::ModelId;
+use crate::domain::state::{Differed, State};
+use crate::domain::trust::{LaunchMethod, Memory, Recall, Verdict};
+
+impl Turn<'_> {
+    /// A launch that is about to be called failed may have failed for how it was made, unless somebody
+    /// has killed it: the kernel for want of memory, of which one made from nothing takes more, or a
+    /// person.
+    pub(super) fn suspect(&mut self, exit: Option<Exit>) {
+        const FROM_OUTSIDE: [Exit; 3] = [Exit::Signal(9), Exit::Signal(15), Exit::Unknown];
+        if exit.is_some_and(|exit| FROM_OUTSIDE.contains(&exit)) {
+            return;
+        }
+        if let State::Starting(starting) = &self.machine.state {
+            self.machine.trust.failed(starting.method);
+        }
+    }
+
+    /// A launch that was made so serves.
+    pub(super) fn trust(
+        &mut self,
+        incarnation: Incarnation,
+        model: &ModelId,
+        method: LaunchMethod,
+        recall: &Recall,
+    ) {
+        if let Some(memory) = self.machine.trust.served(method) {
+            self.remember(model.clone(), memory);
+        }
+        if *recall != Recall::NotCompared {
+            self.effect(Effect::Compare { incarnation });
+        }
+    }
+
+    /// What a launch has made of the fixed prompt; `None` if it could not be had.
+    pub(super) fn completed(&mut self, incarnation: Incarnation, text: Option<String>) {
+        let Some(running) = self.current_running(incarnation) else { return };
+        let Some(text) = text else { return };
+        let (model, method) = (running.model.clone(), running.method);
+        let (recall, differed) = (running.recall.clone(), running.differed);
+        running.differed = Differed::Once;
+        match (self.machine.trust.completed(method, &recall, &text), differed) {
+            (Verdict::Fine(Some(memory)), _) => self.remember(model, memory),
+            (Verdict::Fine(None), _) => {}
+            // Other requests may have been computed with it.
+            (Verdict::Differs, Differed::Never) => self.effect(Effect::Compare { incarnation }),
+            (Verdict::Differs, Differed::Once) => {
+                self.machine.trust.differed();
+                let said = "a warm launch completes a fixed prompt otherwise than those before it";
+                self.fail(incarnation, Cause::new(Code::Unrecognised, said), Cleanup::Underway);
+            }
+        }
+    }
+
+    fn remember(&mut self, model: ModelId, memory: Memory) {
+        if let Memory::AtMost(instead) = memory {
+            self.emit(EventKind::LaunchDistrusted { instead });
+        }
+        self.effect(Effect::Remember { model, memory });
+    }
+}

@@ -1,0 +1,253 @@
+//! How a launch is made, and what takes away the trust in doing it the fast way.
+//!
+//! A launch that fails where the same launch made from nothing does not is to blame for it. So whoever
+//! fails is followed by one that forks less, and what that comes to is the verdict: it serves, and
+//! the way before is not gone again; it fails as well, and the launch was not to blame.
+
+use crate::domain::spec::LaunchPolicy;
+
+/// How much of a launch is forked from a process that has imported what vLLM imports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LaunchMethod {
+    /// Nothing.
+    Cold,
+    /// The API server; its engine and its workers begin from nothing.
+    Front,
+    /// All of it, where vLLM's platform is known to bear it.
+    Tree,
+}
+
+impl LaunchMethod {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cold, Self::Front, Self::Tree];
+
+    /// The method's name in lower case, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Front => "front",
+            Self::Tree => "tree",
+        }
+    }
+
+    /// The one that forks less.
+    const fn less(self) -> Self {
+        match self {
+            Self::Cold | Self::Front => Self::Cold,
+            Self::Tree => Self::Front,
+        }
+    }
+}
+
+/// What is known of launches like the one that is made, by the completion of a fixed prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Recall {
+    /// It is not to be asked for: there is only one way to launch, or the answers differ anyway.
+    #[default]
+    NotCompared,
+    /// Nothing was completed yet.
+    Nothing,
+    /// The last of them completed it so.
+    Completion(String),
+}
+
+/// What is to be known of launches like this one from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// No more of them is to be forked than this.
+    AtMost(LaunchMethod),
+    /// How it completed the fixed prompt.
+    Completion(String),
+    /// Launches that are made alike complete it differently.
+    NotComparable,
+}
+
+/// Which way the next launch goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// Whether anything is judged.
+    judges: bool,
+    /// The most that may be forked.
+    most: LaunchMethod,
+    /// What stands in for it until it is known who is to blame.
+    trial: Option<Trial>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trial {
+    method: LaunchMethod,
+    over: Over,
+}
+
+/// What a trial is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// A launch that failed.
+    Failure,
+    /// A launch that completed the fixed prompt otherwise than those before.
+    Difference,
+}
+
+impl Trust {
+    /// The trust at first.
+    pub fn new(policy: LaunchPolicy) -> Self {
+        let most = match policy {
+            LaunchPolicy::Cold => LaunchMethod::Cold,
+            LaunchPolicy::Warm | LaunchPolicy::Auto => LaunchMethod::Tree,
+        };
+        Self { judges: policy == LaunchPolicy::Auto, most, trial: None }
+    }
+
+    /// How the next launch is to be made.
+    pub fn method(&self) -> LaunchMethod {
+        self.trial.map_or(self.most, |trial| trial.method)
+    }
+
+    /// A launch that was made so has failed before it served.
+    pub fn failed(&mut self, method: LaunchMethod) {
+        if !self.judges {
+            return;
+        }
+        self.trial = (method > LaunchMethod::Cold)
+            .then_some(Trial { method: method.less(), over: Over::Failure });
+    }
+
+    /// A launch that was made so serves. What is to be kept of that.
+    pub fn served(&mut self, method: LaunchMethod) -> Option<Memory> {
+        let trial = self.trial?;
+        if trial.over == Over::Difference {
+            // What it completes will tell.
+            return None;
+        }
+        self.trial = None;
+        (method < self.most).then(|| self.blame(method))
+    }
+
+    /// A launch that was made so has completed the fixed prompt, or could not. What is to be kept.
+    pub fn completed(&mut self, method: LaunchMethod, recall: &Recall, text: &str) -> Verdict {
+        let tried = self.trial.take_if(|trial| trial.over == Over::Difference);
+        match recall {
+            Recall::NotCompared => Verdict::Fine(None),
+            Recall::Nothing => Verdict::Fine(Some(Memory::Completion(text.to_owned()))),
+            Recall::Completion(before) if before == text => {
+                Verdict::Fine(tried.map(|trial| self.blame(trial.method)))
+            }
+            Recall::Completion(_) if tried.is_some() => Verdict::Fine(Some(Memory::NotComparable)),
+            Recall::Completion(_) if method > LaunchMethod::Cold && self.judges => Verdict::Differs,
+            Recall::Completion(_) => Verdict::Fine(Some(Memory::Completion(text.to_owned()))),
+        }
+    }
+
+    /// A launch has completed the fixed prompt otherwise, and it is to be found out why.
+    pub fn differed(&mut self) {
+        self.trial = Some(Trial { method: LaunchMethod::Cold, over: Over::Difference });
+    }
+
+    fn blame(&mut self, instead: LaunchMethod) -> Memory {
+        self.most = instead;
+        Memory::AtMost(instead)
+    }
+}
+
+/// What a completion says of the launch that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing against it, and perhaps something to be kept.
+    Fine(Option<Memory>),
+    /// It differs from those of launches before.
+    Differs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LaunchMethod::{Cold, Front, Tree};
+    use super::*;
+
+    fn auto() -> Trust {
+        Trust::new(LaunchPolicy::Auto)
+    }
+
+    fn before(text: &str) -> Recall {
+        Recall::Completion(text.to_owned())
+    }
+
+    #[test]
+    fn what_fails_is_followed_by_what_forks_less_and_that_serves_for_good() {
+        let mut trust = auto();
+        assert_eq!(trust.method(), Tree);
+        trust.failed(Tree);
+        assert_eq!(trust.method(), Front);
+        assert_eq!(trust.served(Front), Some(Memory::AtMost(Front)));
+        assert_eq!(trust.method(), Front);
+        trust.failed(Front);
+        assert_eq!(trust.method(), Cold);
+        assert_eq!(trust.served(Cold), Some(Memory::AtMost(Cold)));
+        assert_eq!(trust.method(), Cold);
+    }
+
+    #[test]
+    fn a_launch_that_fails_from_nothing_too_was_not_to_blame() {
+        let mut trust = auto();
+        for method in [Tree, Front, Cold] {
+            assert_eq!(trust.method(), method);
+            trust.failed(method);
+        }
+        assert_eq!(trust.method(), Tree);
+        assert_eq!(trust.served(Tree), None);
+    }
+
+    #[test]
+    fn a_launch_that_serves_after_another_that_was_made_so_served_changes_nothing() {
+        let mut trust = auto();
+        assert_eq!(trust.served(Tree), None);
+        // Where no warm process can be had.
+        assert_eq!(trust.served(Cold), None);
+        assert_eq!(trust.method(), Tree);
+    }
+
+    #[test]
+    fn who_was_told_to_launch_warm_or_cold_does_so_whatever_comes_of_it() {
+        for (policy, method) in [(LaunchPolicy::Warm, Tree), (LaunchPolicy::Cold, Cold)] {
+            let mut trust = Trust::new(policy);
+            trust.failed(method);
+            assert_eq!(trust.method(), method);
+            assert_eq!(trust.served(method), None);
+        }
+    }
+
+    #[test]
+    fn the_first_completion_is_kept_and_the_same_again_is_fine() {
+        let mut trust = auto();
+        let kept = Some(Memory::Completion("a".to_owned()));
+        assert_eq!(trust.completed(Tree, &Recall::Nothing, "a"), Verdict::Fine(kept));
+        assert_eq!(trust.completed(Tree, &before("a"), "a"), Verdict::Fine(None));
+        assert_eq!(trust.completed(Tree, &Recall::NotCompared, "b"), Verdict::Fine(None));
+    }
+
+    #[test]
+    fn a_difference_that_a_cold_launch_does_not_have_is_the_warm_ones_fault() {
+        let mut trust = auto();
+        assert_eq!(trust.completed(Tree, &before("a"), "b"), Verdict::Differs);
+        trust.differed();
+        assert_eq!(trust.method(), Cold);
+        assert_eq!(trust.served(Cold), None);
+        let blamed = Verdict::Fine(Some(Memory::AtMost(Cold)));
+        assert_eq!(trust.completed(Cold, &before("a"), "a"), blamed);
+        assert_eq!(trust.method(), Cold);
+    }
+
+    #[test]
+    fn where_a_cold_launch_differs_as_well_nothing_is_compared_any_more() {
+        let mut trust = auto();
+        trust.differed();
+        let none = Verdict::Fine(Some(Memory::NotComparable));
+        assert_eq!(trust.completed(Cold, &before("a"), "c"), none);
+        assert_eq!(trust.method(), Tree);
+    }
+
+    #[test]
+    fn a_cold_launch_that_differs_by_itself_is_what_is_compared_with_from_now_on() {
+        let kept = Verdict::Fine(Some(Memory::Completion("b".to_owned())));
+        assert_eq!(auto().completed(Cold, &before("a"), "b"), kept);
+    }
+}

@@ -171,16 +171,32 @@ impl Roster {
     /// Takes out whoever has died, and tells of it; learns the titles of the living.
     pub(super) fn refresh(&mut self) {
         self.bury();
-        for member in self.members.values_mut() {
-            if !matches!(member.role, Role::Helper | Role::Untitled) {
-                continue;
-            }
+        let is_open = |member: &&Member| matches!(member.role, Role::Helper | Role::Untitled);
+        let open: Vec<u32> = self.members().filter(is_open).map(|it| it.held.pid).collect();
+        for pid in open {
             // Unread, it stays what it was.
-            if let Ok(Some(title)) = proc_fs::command_line(member.held.pid) {
-                member.role = role_of(&title);
-                member.is_tracker = title.contains("multiprocessing.resource_tracker");
-            }
+            let Ok(Some(title)) = proc_fs::command_line(pid) else { continue };
+            let is_inherited = self.is_inherited(pid, &title);
+            let Some(member) = self.members.get_mut(&pid) else { continue };
+            member.role = if is_inherited { Role::Untitled } else { role_of(&title) };
+            member.is_tracker = title.contains("multiprocessing.resource_tracker");
         }
+    }
+
+    /// Whether a process of vLLM forked this one, which shows the title of its parent until it gives
+    /// itself another or executes something.
+    fn is_inherited(&self, pid: u32, title: &str) -> bool {
+        let parent = Stat::of(pid).ok().flatten().map(|stat| stat.parent);
+        parent.is_some_and(|parent| {
+            self.is_vllm(parent)
+                && proc_fs::command_line(parent).is_ok_and(|it| it.as_deref() == Some(title))
+        })
+    }
+
+    /// Whether this is the main process, or one that vLLM has given a title.
+    fn is_vllm(&self, pid: u32) -> bool {
+        self.head.as_ref().is_some_and(|head| head.pid == pid)
+            || self.member(pid).is_some_and(|it| it.role != Role::Helper)
     }
 
     /// Takes out whoever has died, and tells of it. Who looks late sees them dead together: whoever
@@ -206,10 +222,25 @@ impl Roster {
                 self.end.send_replace(Some(exit));
                 continue;
             }
-            let role = last_role(&member);
+            let role = self.last_role(&member);
             member.held.reap();
             // Nobody may be listening any more.
             self.deaths.send(Death { pid, role, exit }).ok();
+        }
+    }
+
+    /// A zombie has no command line any more, but a name: a title may have come since the last look.
+    /// That of its parent is none.
+    fn last_role(&self, member: &Member) -> Role {
+        let zombie = Stat::of(member.held.pid).ok().flatten();
+        let zombie = zombie.filter(|it| it.start_time == member.held.start_time);
+        let own = zombie.filter(|it| {
+            let parent = Stat::of(it.parent).ok().flatten();
+            parent.is_none_or(|parent| parent.name != it.name)
+        });
+        match (member.role, own.map(|it| role_of(&it.name))) {
+            (Role::Helper | Role::Untitled, Some(role)) if role != Role::Helper => role,
+            (role, _) => role,
         }
     }
 
@@ -240,16 +271,6 @@ fn io_bytes(pid: u32) -> Result<u64, ScanError> {
         Ok(bytes) => Ok(bytes.unwrap_or(0)),
         Err(error) if proc_fs::is_refusal(&error) => Ok(0),
         Err(error) => Err(error),
-    }
-}
-
-/// A zombie has no command line any more, but a name: a title may have come since the last look.
-fn last_role(member: &Member) -> Role {
-    let zombie = Stat::of(member.held.pid).ok().flatten();
-    let name = zombie.filter(|it| it.start_time == member.held.start_time).map(|it| it.name);
-    match (member.role, name.as_deref().map(role_of)) {
-        (Role::Helper | Role::Untitled, Some(role)) if role != Role::Helper => role,
-        (role, _) => role,
     }
 }
 

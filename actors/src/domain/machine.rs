@@ -296,7 +296,7 @@ impl Turn<'_> {
             progress: None,
             misses: 0,
             announcement: Announcement::Awaited,
-            stopwatch: Stopwatch::begin(self.now.monotonic),
+            stopwatch: Box::new(Stopwatch::begin(self.now.monotonic)),
             last_failure: None,
         })
     }

@@ -171,7 +171,7 @@ pub struct Starting {
     /// Whether the server has said that it listens.
     pub announcement: Announcement,
     /// How long each part of the launch takes.
-    pub stopwatch: Stopwatch,
+    pub stopwatch: Box<Stopwatch>,
     /// What the last check saw.
     pub last_failure: Option<Box<HealthFailure>>,
 }

@@ -128,13 +128,14 @@ impl Trust {
         let tried = self.trial.take_if(|trial| trial.over == Over::Difference);
         match recall {
             Recall::NotCompared => Verdict::Fine(None),
-            Recall::Nothing => Verdict::Fine(Some(Memory::Completion(text.to_owned()))),
             Recall::Completion(before) if before == text => {
                 Verdict::Fine(tried.map(|trial| self.blame(trial.method)))
             }
             Recall::Completion(_) if tried.is_some() => Verdict::Fine(Some(Memory::NotComparable)),
             Recall::Completion(_) if method > LaunchMethod::Cold && self.judges => Verdict::Differs,
-            Recall::Completion(_) => Verdict::Fine(Some(Memory::Completion(text.to_owned()))),
+            Recall::Nothing | Recall::Completion(_) => {
+                Verdict::Fine(Some(Memory::Completion(text.to_owned())))
+            }
         }
     }
 

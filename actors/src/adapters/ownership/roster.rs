@@ -222,25 +222,10 @@ impl Roster {
                 self.end.send_replace(Some(exit));
                 continue;
             }
-            let role = self.last_role(&member);
+            let role = last_role(&member);
             member.held.reap();
             // Nobody may be listening any more.
             self.deaths.send(Death { pid, role, exit }).ok();
-        }
-    }
-
-    /// A zombie has no command line any more, but a name: a title may have come since the last look.
-    /// That of its parent is none.
-    fn last_role(&self, member: &Member) -> Role {
-        let zombie = Stat::of(member.held.pid).ok().flatten();
-        let zombie = zombie.filter(|it| it.start_time == member.held.start_time);
-        let own = zombie.filter(|it| {
-            let parent = Stat::of(it.parent).ok().flatten();
-            parent.is_none_or(|parent| parent.name != it.name)
-        });
-        match (member.role, own.map(|it| role_of(&it.name))) {
-            (Role::Helper | Role::Untitled, Some(role)) if role != Role::Helper => role,
-            (role, _) => role,
         }
     }
 
@@ -271,6 +256,21 @@ fn io_bytes(pid: u32) -> Result<u64, ScanError> {
         Ok(bytes) => Ok(bytes.unwrap_or(0)),
         Err(error) if proc_fs::is_refusal(&error) => Ok(0),
         Err(error) => Err(error),
+    }
+}
+
+/// A zombie has no command line any more, but a name: a title may have come since the last look.
+/// That of its parent is none.
+fn last_role(member: &Member) -> Role {
+    let zombie = Stat::of(member.held.pid).ok().flatten();
+    let zombie = zombie.filter(|it| it.start_time == member.held.start_time);
+    let own = zombie.filter(|it| {
+        let parent = Stat::of(it.parent).ok().flatten();
+        parent.is_none_or(|parent| parent.name != it.name)
+    });
+    match (member.role, own.map(|it| role_of(&it.name))) {
+        (Role::Helper | Role::Untitled, Some(role)) if role != Role::Helper => role,
+        (role, _) => role,
     }
 }
 

@@ -72,11 +72,13 @@ impl Outcome {
 
     /// What is to be kept of launches.
     pub(super) fn memories(&self) -> Vec<&Memory> {
-        let memory = |effect| match effect {
-            &Effect::Remember { ref memory, .. } => Some(memory),
-            _ => None,
-        };
-        self.effects.iter().filter_map(memory).collect()
+        let effects = self.effects.iter();
+        effects
+            .filter_map(|effect| match effect {
+                Effect::Remember { memory, .. } => Some(memory),
+                _ => None,
+            })
+            .collect()
     }
 
     /// How long the timer for this runs, if it is set.

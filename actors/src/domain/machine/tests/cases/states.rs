@@ -167,7 +167,7 @@ fn starting(pid: Option<u32>) -> Starting {
         progress: None,
         misses: 0,
         announcement: Announcement::Awaited,
-        stopwatch: Stopwatch::begin(noon().monotonic),
+        stopwatch: Box::new(Stopwatch::begin(noon().monotonic)),
         last_failure: None,
     }
 }

@@ -10,6 +10,7 @@ mod restarting;
 mod serving;
 mod starting;
 mod stopping;
+mod warm;
 
 /// The stand-in.
 const FAKE: &str = env!("CARGO_BIN_EXE_fake_vllm");

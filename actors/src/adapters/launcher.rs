@@ -329,6 +329,9 @@ impl Launcher for ProcessLauncher {
         if let Some(likes) = self.likes(model) {
             self.memory.keep(likes, memory);
         }
+        if *memory == Memory::AtMost(LaunchMethod::Cold) {
+            self.rest();
+        }
     }
 
     fn rest(&self) {

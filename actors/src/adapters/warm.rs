@@ -53,8 +53,9 @@ const MODULE_LIMIT: f64 = 10.0;
 /// keeps it waiting.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// How many in a row may come to nothing.
-const ATTEMPTS: u32 = 3;
+/// How many in a row may come to nothing: two for a module each, one for all that would follow, and one
+/// that does without.
+const ATTEMPTS: u32 = 4;
 
 /// The pause before another is prepared in the place of one that was lost.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -276,10 +277,14 @@ impl Shared {
                     (Some("hello"), _) if word["protocol"] != PROTOCOL => {
                         break format!("it speaks another language: {word}");
                     }
-                    (Some("importing"), module) => importing = module.map(str::to_owned),
+                    (Some("importing"), module) => {
+                        importing = module.map(str::to_owned);
+                        parent.is_busy.store(true, Ordering::Relaxed);
+                    }
                     (Some("ready"), _) => {
                         tracing::debug!(%word, "a warm process is ready");
                         (is_ready, importing) = (true, None);
+                        parent.is_busy.store(false, Ordering::Relaxed);
                         self.stage().present = Present::Ready(Arc::clone(&parent));
                         self.changed.notify_all();
                     }
@@ -331,7 +336,8 @@ impl Process {
             number.map_or(Err(rustix::io::Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
         match held {
             Ok(pidfd) => {
-                let parent = Arc::new(Parent { pid: child.id(), pidfd, control });
+                let is_busy = AtomicBool::new(true);
+                let parent = Arc::new(Parent { pid: child.id(), pidfd, control, is_busy });
                 Ok(Self { child, parent, output })
             }
             Err(error) => {
@@ -366,6 +372,8 @@ pub(super) struct Parent {
     pid: u32,
     pidfd: OwnedFd,
     control: Channel,
+    /// Whether it imports something.
+    is_busy: AtomicBool,
 }
 
 impl ownership::Parent for Parent {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,8 +11,11 @@ use serde_json::{Value, json};
 use super::Parent;
 use super::channel::{Channel, Heard};
 
-/// How long it may take to stand: it may be amid a module, and then it forks a gigabyte.
-const STANDING: Duration = Duration::from_secs(15);
+/// How long it may take to stand: a hundred times as long as a gigabyte takes to be forked.
+const STANDING: Duration = Duration::from_secs(5);
+
+/// The same, where it may be amid a module.
+const STANDING_WHEN_BUSY: Duration = Duration::from_secs(15);
 
 /// What a launch is to be.
 #[derive(Debug)]
@@ -66,7 +70,9 @@ impl Parent {
         self.order(&word, orders, &theirs)
             .map_err(|error| format!("it does not listen: {error}"))?;
         drop(theirs);
-        match channel.hear(STANDING) {
+        let is_busy = self.is_busy.load(Ordering::Relaxed);
+        let limit = if is_busy { STANDING_WHEN_BUSY } else { STANDING };
+        match channel.hear(limit) {
             Heard::Word(word) => {
                 if let (Some("standing"), Some(pid)) = (word["say"].as_str(), pid_in(&word)) {
                     return Ok(Standing { pid, channel });
@@ -79,7 +85,7 @@ impl Parent {
             Heard::Silence => {
                 // It would never answer anybody.
                 self.kill();
-                Err(format!("it has not forked within {STANDING:?}"))
+                Err(format!("it has not forked within {limit:?}"))
             }
         }
     }

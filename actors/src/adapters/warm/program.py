@@ -18,12 +18,14 @@ import sys
 # Nothing is imported from the working directory in the place of what vLLM means.
 sys.path[:1] = []
 
+import ctypes
 import gc
 import hashlib
 import importlib
 import importlib.metadata
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -33,11 +35,15 @@ import types
 
 PROTOCOL = 1
 
-# Pools and clients whose threads do their work unseen, and are missed after a fork.
-UNFIT_THREADS = ("ZMQbg", "cuda", "grpc", "tokio", "ray", "jemalloc_bg")
+# Pools and clients whose threads do their work unseen, and are missed after a fork. NVML has a thread
+# too (`cuda…`, driver 580), and is none of them: what was forked has used CUDA.
+UNFIT_THREADS = ("ZMQbg", "grpc", "tokio", "ray")
 
-# Opened when a device is initialised, and not when NVML looks at it.
-DEVICES = ("/dev/nvidia-uvm", "/dev/kfd", "/dev/dri/renderD", "/dev/accel")
+# Opened when a device is initialised. Those of NVIDIA are opened by NVML already: CUDA is asked.
+DEVICES = ("/dev/kfd", "/dev/dri/renderD", "/dev/accel")
+
+# What CUDA answers before `cuInit` was called (CUDA Driver API, `CUDA_ERROR_NOT_INITIALIZED`).
+NOT_INITIALIZED = 3
 
 # Seconds between two signs of life while something is imported.
 SIGN_OF_LIFE = 0.2
@@ -50,6 +56,11 @@ PRELOAD = "LD_PRELOAD"
 
 # How vLLM starts its engine and its workers (`envs.py`).
 METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
+
+# What OpenMP reads when a program begins, and never again: how many threads, and on which processors.
+# vLLM gives each worker on a CPU its own (`utils/ompmultiprocessing.py`), as plain lists of numbers.
+THREADS = "OMP_NUM_THREADS"
+PROCESSORS = ("GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES")
 
 # Where this program finds what it was told before it began anew.
 TOLD = "VLLMD_TOLD"
@@ -188,6 +199,9 @@ class Lessons:
         self.without.add(name)
         self.names = [it for it in self.names if it != name]
 
+    def end_before(self, name):
+        self.names = self.names[: self.names.index(name)]
+
     def take(self, warm):
         """Has the processes of the launch tell what they have; whether there is anything new."""
         os.close(self.silence)
@@ -235,8 +249,12 @@ class Lessons:
             os.read(self.word, 1)
             names = [name for name, it in list(sys.modules.items()) if is_importable(name, it)]
             text = "\n".join([os.environ.get(PRELOAD, ""), *names]).encode() + b"\n"
-            for at in range(0, len(text), DATAGRAM):
-                self.outbox.send(b"%d\n%s" % (os.getpid(), text[at : at + DATAGRAM]))
+            try:
+                for at in range(0, len(text), DATAGRAM):
+                    self.outbox.send(b"%d\n%s" % (os.getpid(), text[at : at + DATAGRAM]))
+            except OSError:
+                # Whoever would have learnt it has ended.
+                pass
 
         def begin():
             threading.Thread(target=tell, name="vllmd-learn", daemon=True).start()
@@ -299,11 +317,17 @@ class Warm:
             signal.setitimer(signal.ITIMER_REAL, 0)
         harm = self.unfit()
         if why or harm:
-            self.lessons.leave_out(name)
             self.supervisor.say("unimportable", module=name, why=(why or harm)[:500])
+        if why and not harm:
+            self.lessons.leave_out(name)
         if harm:
-            # The next one does without.
+            # The next one does without, and at the third time without all that would have followed: what
+            # does it may be behind each of them.
+            if len(self.told["without"]) > 1:
+                self.lessons.end_before(name)
+            self.lessons.leave_out(name)
             self.lessons.write()
+            print(f"once {name} is imported, {harm}", file=sys.stderr)
             os._exit(0)
 
     @staticmethod
@@ -331,10 +355,7 @@ class Warm:
                 continue
             if target.startswith(DEVICES):
                 return f"it has opened {target}"
-        cuda = getattr(sys.modules.get("torch"), "cuda", None)
-        if cuda is not None and getattr(cuda, "is_initialized", bool)():
-            return "it has initialised CUDA"
-        return None
+        return "it has initialised CUDA" if has_initialised_cuda() else None
 
     def serve(self):
         """Does as it is told, for ever. In what is forked it ends by `Launch`."""
@@ -402,6 +423,15 @@ class Warm:
         changed = self.files.changed()
         if changed:
             raise Refused(f"{changed} has changed since it was imported")
+
+
+def has_initialised_cuda():
+    try:
+        driver = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD)
+    except OSError:
+        # Whoever has not loaded it has not called it.
+        return False
+    return driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != NOT_INITIALIZED
 
 
 def content_of(path):
@@ -509,6 +539,25 @@ def fork_engines():
     for name, module in list(sys.modules.items()):
         if name.startswith("vllm") and getattr(module, "get_mp_context", None) is original:
             module.get_mp_context = get_mp_context
+    bind_workers()
+
+
+def bind_workers():
+    """Has what is forked heed the variables of OpenMP that it is given, as what begins with them does.
+    Unheeded, each worker runs as many threads as there are processors, on all of them, and takes its
+    memory from the node of the first."""
+    present = {name: os.environ.get(name) for name in (THREADS, *PROCESSORS)}
+
+    def bind():
+        given = {name: value for name in present if (value := os.environ.get(name)) != present[name]}
+        places = " ".join(given.get(name) or "" for name in PROCESSORS)
+        processors = {int(number) for number in re.findall(r"\d+", places)}
+        if processors:
+            os.sched_setaffinity(0, processors)
+        if given.get(THREADS):
+            sys.modules["torch"].set_num_threads(int(given[THREADS]))
+
+    os.register_at_fork(after_in_child=bind)
 
 
 def entry_point():

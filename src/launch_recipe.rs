@@ -33,6 +33,7 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         ),
         path: inherited::path(vllm.first(), env::var_os("PATH")),
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
+        kernels: inherited::kernels(|name| env::var_os(name)),
         launch: config.lifecycle.launch,
         lessons: config.cache_dir.as_ref().map(|directory| directory.join("warm")),
         marker_prefix,

@@ -13,15 +13,16 @@ use vllm_supervisor_actors::domain::event::{Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::input::CrashRecord;
 use vllm_supervisor_actors::domain::loading::ModelLoadProgress;
-use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
 use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
 
 use crate::subscription::Notice;
 
 mod journal;
+mod phases;
 
 use journal::CrashLine;
 pub(crate) use journal::JsonLines;
+use phases::{PhaseBody, phases};
 
 /// What a subscriber is told, as one JSON object.
 pub fn notice(notice: &Notice) -> Value {
@@ -262,21 +263,6 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
             completed_at: progress.completed_at.map(timestamp),
         }
     }
-}
-
-/// One part of a launch.
-#[derive(Serialize)]
-struct PhaseBody {
-    phase: &'static str,
-    duration_ms: u64,
-}
-
-fn phases(phases: &Phases) -> Vec<PhaseBody> {
-    let body = |(phase, took): (LaunchPhase, _)| PhaseBody {
-        phase: phase.as_str(),
-        duration_ms: millis(took),
-    };
-    phases.iter().map(body).collect()
 }
 
 fn outcome_name(outcome: OrphanOutcome) -> &'static str {

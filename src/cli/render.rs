@@ -68,7 +68,7 @@ fn what(event: &Event, service: &Service) -> String {
         EventKind::LaunchDistrusted { instead } => {
             let how = match instead {
                 LaunchMethod::Cold => "cold",
-                LaunchMethod::Front | LaunchMethod::Tree => {
+                LaunchMethod::Front | LaunchMethod::Tree | _ => {
                     "with an engine that begins from nothing"
                 }
             };

@@ -95,9 +95,39 @@ pub(super) fn places(temporary: Option<OsString>, runtime: Option<OsString>) -> 
     places
 }
 
+/// Where torch's inductor would keep its kernels in this environment, had a launch no temporary directory
+/// of its own (PyTorch 2.13, `torch/_inductor/runtime/cache_dir_utils.py`). `None` where it is told
+/// already, or not to be told.
+pub(super) fn kernels(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if variable("TORCHINDUCTOR_CACHE_DIR").is_some() {
+        return None;
+    }
+    // As Python's `getpass.getuser` asks, but for the system's list of users.
+    let mut names = ["LOGNAME", "USER", "LNAME", "USERNAME"].into_iter();
+    let user = names.find_map(|name| variable(name).filter(|user| !user.is_empty()))?;
+    let user = user.to_str()?.replace(['\\', '/', ':', '*', '?', '"', '<', '>', '|'], "_");
+    let temporary = places(variable("TMPDIR"), None).into_iter().next()?;
+    Some(temporary.join(format!("torchinductor_{user}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_of_inductor_are_where_they_would_be_without_us() {
+        let kernels = |given: &[(&str, &str)]| {
+            let given: Vec<(String, OsString)> =
+                given.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
+            let value = |name: &str| given.iter().find(|it| it.0 == name).map(|it| it.1.clone());
+            super::kernels(value).map(|path| path.display().to_string())
+        };
+        assert_eq!(kernels(&[("USER", "a\\b")]).as_deref(), Some("/tmp/torchinductor_a_b"));
+        let both = [("USER", "b"), ("LOGNAME", "a"), ("TMPDIR", "/var/tmp")];
+        assert_eq!(kernels(&both).as_deref(), Some("/var/tmp/torchinductor_a"));
+        assert_eq!(kernels(&[("USER", "a"), ("TORCHINDUCTOR_CACHE_DIR", "/x")]), None);
+        assert_eq!(kernels(&[]), None);
+    }
 
     #[test]
     fn what_speaks_to_us_or_of_us_is_withheld() {

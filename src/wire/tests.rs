@@ -10,6 +10,7 @@ use vllm_supervisor_actors::domain::event::EventKind::{
 };
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::loading::LoadStatus;
+use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::trust::LaunchMethod;

@@ -29,7 +29,6 @@ use super::warm::{Kit, Warm, of_script};
 use crate::domain::absence::ScanError;
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::report::LaunchKind;
 use crate::domain::spec::{ExitPolicy, LaunchPolicy, ModelId};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 use crate::ports::{Claim, Found, Launcher, Pending};
@@ -47,7 +46,7 @@ pub use address::{AddressFault, can_be_listened_at};
 use claim::{Launch, LaunchClaim, Traces};
 use memory::{LaunchMemory, Likes};
 pub use recipe::LaunchRecipe;
-use starting::Start;
+use starting::{Start, Way};
 
 /// A marker prefix that no other supervisor has.
 ///
@@ -264,21 +263,6 @@ impl ProcessLauncher {
             Owner::Us => Ok(()),
             Owner::Another => Err(io::ErrorKind::WouldBlock.into()),
         }
-    }
-}
-
-/// How a launch is made.
-struct Way {
-    method: LaunchMethod,
-    kind: OnceLock<LaunchKind>,
-    recall: Recall,
-}
-
-impl Way {
-    /// That of one that somebody else made.
-    fn adopted() -> Self {
-        let kind = OnceLock::from(LaunchKind::Adopted);
-        Self { method: LaunchMethod::Cold, kind, recall: Recall::NotCompared }
     }
 }
 

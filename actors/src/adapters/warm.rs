@@ -13,19 +13,16 @@
 //!   prepared. After three in a row that came to nothing there is none any more.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 
 use super::ownership;
@@ -35,13 +32,12 @@ use crate::domain::report::Work;
 mod channel;
 mod forked;
 mod interpreter;
+mod process;
 
 use channel::{Channel, Heard};
 pub(super) use forked::{Orders, Standing};
 pub(super) use interpreter::of_script;
-
-/// What it runs.
-const PROGRAM: &str = include_str!("warm/program.py");
+use process::Process;
 
 /// The version of what is said on the socket.
 const PROTOCOL: u64 = 1;
@@ -59,9 +55,6 @@ const ATTEMPTS: u32 = 4;
 
 /// The pause before another is prepared in the place of one that was lost.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// The end of what it wrote, in bytes, that says why it is of no use.
-const LAST_WORDS: u64 = 2048;
 
 /// What it takes to have one.
 pub(super) struct Kit {
@@ -239,7 +232,6 @@ impl Shared {
     }
 
     fn note_lesson(&self, word: &Value) {
-        tracing::debug!(%word, "a warm process has learnt");
         if let (Some(model), Some(false)) = (word["model"].as_str(), word["news"].as_bool()) {
             self.stage().learnt.insert(model.to_owned());
         }
@@ -270,98 +262,66 @@ impl Shared {
             "without": without,
             "seconds": MODULE_LIMIT,
         }));
-        let (mut is_ready, mut importing) = (false, None);
+        let mut so_far = SoFar::default();
         let why = loop {
             match parent.control.hear(SILENCE) {
-                Heard::Word(word) => match (word["say"].as_str(), word["module"].as_str()) {
-                    (Some("hello"), _) if word["protocol"] != PROTOCOL => {
-                        break format!("it speaks another language: {word}");
-                    }
-                    (Some("importing"), module) => {
-                        importing = module.map(str::to_owned);
-                        parent.is_busy.store(true, Ordering::Relaxed);
-                    }
-                    (Some("ready"), _) => {
-                        tracing::debug!(%word, "a warm process is ready");
-                        (is_ready, importing) = (true, None);
-                        parent.is_busy.store(false, Ordering::Relaxed);
-                        self.stage().present = Present::Ready(Arc::clone(&parent));
-                        self.changed.notify_all();
-                    }
-                    (Some("anew"), _) => {
-                        is_ready = false;
-                        self.stage().present = Present::Preparing(Some(Arc::clone(&parent)));
-                    }
-                    (Some("learnt"), _) => self.note_lesson(&word),
-                    _ => tracing::trace!(%word, "a warm process says"),
-                },
-                Heard::Silence if is_ready && importing.is_none() => {}
+                Heard::Word(word) if word["say"] == "hello" && word["protocol"] != PROTOCOL => {
+                    break format!("it speaks another language: {word}");
+                }
+                Heard::Word(word) => self.heed(&word, &parent, &mut so_far),
+                Heard::Silence if so_far.is_idle() => {}
                 Heard::Silence => break format!("it has said nothing for {SILENCE:?}"),
                 Heard::End => break process.last_words(),
             }
         };
         drop(process);
-        let why = importing.as_ref().map_or_else(|| why.clone(), |it| format!("{why}, amid {it}"));
-        if is_ready && importing.is_none() {
-            End::Lost(why)
-        } else {
-            End::Unprepared { module: importing, why }
+        so_far.end(why)
+    }
+
+    fn heed(&self, word: &Value, parent: &Arc<Parent>, so_far: &mut SoFar) {
+        tracing::trace!(%word, "a warm process says");
+        match word["say"].as_str() {
+            Some("importing") => {
+                so_far.importing = word["module"].as_str().map(str::to_owned);
+                parent.is_busy.store(true, Ordering::Relaxed);
+            }
+            Some("ready") => {
+                *so_far = SoFar { is_ready: true, importing: None };
+                parent.is_busy.store(false, Ordering::Relaxed);
+                self.stage().present = Present::Ready(Arc::clone(parent));
+                self.changed.notify_all();
+            }
+            Some("anew") => {
+                so_far.is_ready = false;
+                self.stage().present = Present::Preparing(Some(Arc::clone(parent)));
+            }
+            Some("learnt") => self.note_lesson(word),
+            _ => {}
         }
     }
 }
 
-/// The process, as its own parent has it: dropped, it is killed and waited for.
-struct Process {
-    child: Child,
-    parent: Arc<Parent>,
-    /// What it writes.
-    output: File,
+/// How far one of them has come.
+#[derive(Debug, Default)]
+struct SoFar {
+    is_ready: bool,
+    /// The module that it is amid.
+    importing: Option<String>,
 }
 
-impl Process {
-    fn start(kit: &Kit) -> io::Result<Self> {
-        let (control, theirs) = Channel::pair()?;
-        let output = File::from(rustix::fs::memfd_create(c"llm-warm", MemfdFlags::CLOEXEC)?);
-        let mut command = (kit.command)();
-        command
-            .args(["-c", PROGRAM])
-            .stdin(Stdio::from(theirs))
-            .stdout(output.try_clone()?)
-            .stderr(output.try_clone()?);
-        let mut child = command.spawn()?;
-        // It would hold the other end of the socket.
-        drop(command);
-        let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let held =
-            number.map_or(Err(rustix::io::Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
-        match held {
-            Ok(pidfd) => {
-                let is_busy = AtomicBool::new(true);
-                let parent = Arc::new(Parent { pid: child.id(), pidfd, control, is_busy });
-                Ok(Self { child, parent, output })
-            }
-            Err(error) => {
-                child.kill().and_then(|()| child.wait()).map(drop)?;
-                Err(error.into())
-            }
-        }
+impl SoFar {
+    fn is_idle(&self) -> bool {
+        self.is_ready && self.importing.is_none()
     }
 
-    fn last_words(&self) -> String {
-        let length = self.output.metadata().map_or(0, |data| data.len());
-        let mut buffer = vec![0; usize::try_from(LAST_WORDS.min(length)).unwrap_or_default()];
-        let read = self.output.read_at(&mut buffer, length.saturating_sub(LAST_WORDS));
-        let text = String::from_utf8_lossy(&buffer[..read.unwrap_or(0)]).into_owned();
-        let last = text.lines().rev().find(|line| !line.trim().is_empty());
-        last.map_or_else(|| "it has ended without a word".to_owned(), str::to_owned)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.parent.kill();
-        if let Err(error) = self.child.wait() {
-            tracing::debug!(%error, "a warm process could not be waited for");
+    fn end(self, why: String) -> End {
+        match self.importing {
+            None if self.is_ready => End::Lost(why),
+            module => {
+                let why =
+                    module.as_ref().map_or_else(|| why.clone(), |it| format!("{why}, amid {it}"));
+                End::Unprepared { module, why }
+            }
         }
     }
 }

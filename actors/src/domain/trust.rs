@@ -8,6 +8,7 @@ use crate::domain::spec::LaunchPolicy;
 
 /// How much of a launch is forked from a process that has imported what vLLM imports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum LaunchMethod {
     /// Nothing.
     Cold,

@@ -24,6 +24,9 @@ use crate::domain::spec::ModelId;
 const RESERVE: &str = "VLLMD_RESERVE";
 const RESERVED: usize = 8 * 1024;
 
+/// Where torch's inductor keeps the kernels that it has compiled.
+const KERNELS: &str = "TORCHINDUCTOR_CACHE_DIR";
+
 /// The first descriptor that is not one of the three standard ones.
 const FIRST: u32 = 3;
 
@@ -84,6 +87,10 @@ pub(super) fn of_launch(
     if scratch.place == Place::Temporary && !is_given("TMPDIR") {
         // What a killed vLLM leaves there (`vllm_dist_*`) goes with the launch.
         variables.insert("TMPDIR", scratch.path.clone());
+        if let Some(kernels) = recipe.kernels.as_ref().filter(|_| !is_given(KERNELS)) {
+            // They would go with the launch, and each would compile them anew.
+            variables.insert(KERNELS, kernels.clone());
+        }
     }
     variables
 }

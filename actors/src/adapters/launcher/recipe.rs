@@ -28,6 +28,9 @@ pub struct LaunchRecipe {
     /// Directories in which a private one for short-lived files can be made, the preferred first,
     /// which is that for temporary files.
     pub scratch: Vec<PathBuf>,
+    /// Where torch's inductor keeps the kernels that it has compiled, wherever the temporary files of a
+    /// launch are; `None` to leave it to it.
+    pub kernels: Option<PathBuf>,
     /// What all launches of this supervisor have in common in their marker.
     pub marker_prefix: String,
     /// How it is started.

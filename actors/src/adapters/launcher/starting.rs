@@ -7,8 +7,8 @@ use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use super::claim::cannot_watch;
 use crate::adapters::process_record::ProcessRecord;
@@ -16,6 +16,23 @@ use crate::adapters::process_tree::{ProcessTree, StartError};
 use crate::adapters::system_error;
 use crate::adapters::warm::{Orders, Parent, Standing, Warm};
 use crate::domain::cause::Cause;
+use crate::domain::report::LaunchKind;
+use crate::domain::trust::{LaunchMethod, Recall};
+
+/// How a launch is made.
+pub(super) struct Way {
+    pub(super) method: LaunchMethod,
+    pub(super) kind: OnceLock<LaunchKind>,
+    pub(super) recall: Recall,
+}
+
+impl Way {
+    /// That of one that somebody else made.
+    pub(super) fn adopted() -> Self {
+        let kind = OnceLock::from(LaunchKind::Adopted);
+        Self { method: LaunchMethod::Cold, kind, recall: Recall::NotCompared }
+    }
+}
 
 /// What it takes to start a launch.
 pub(super) struct Start {

@@ -1,9 +1,10 @@
 //! A Python that has a package called vLLM, and what is forked from it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
+use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::time::Instant;
 

@@ -27,6 +27,7 @@ impl Stage {
             path: None,
             scratch: vec![directory.path().join("scratch")],
             launch: LaunchPolicy::Cold,
+            kernels: None,
             lessons: None,
             marker_prefix: fresh_marker_prefix().unwrap(),
             on_exit: ExitPolicy::Stop,

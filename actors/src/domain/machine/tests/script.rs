@@ -22,77 +22,15 @@ use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::{Outcome as Answer, Ticket};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 
+mod outcome;
+
+pub(super) use outcome::Outcome;
+
 /// A machine, and the time as it sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Script {
     pub(super) machine: Machine,
     pub(super) now: Moment,
-}
-
-/// What one input led to.
-#[derive(Clone, Debug)]
-pub(super) struct Outcome {
-    /// The states it went to, in order.
-    pub(super) path: Vec<ServiceState>,
-    pub(super) effects: Vec<Effect>,
-    pub(super) events: Vec<EventKind>,
-    pub(super) answers: Vec<(Ticket, Answer)>,
-}
-
-impl Outcome {
-    /// The incarnation that is launched, if one is.
-    pub(super) fn launched(&self) -> Option<u64> {
-        self.effects.iter().find_map(|effect| match effect {
-            Effect::Launch { incarnation, .. } => Some(incarnation.get()),
-            Effect::Adopt
-            | Effect::Watch { .. }
-            | Effect::FinishLoading { .. }
-            | Effect::Probe { .. }
-            | Effect::Disregard
-            | Effect::Drain { .. }
-            | Effect::End
-            | Effect::Stop { .. }
-            | Effect::Clear { .. }
-            | Effect::SampleWork { .. }
-            | Effect::Schedule { .. }
-            | Effect::Rest
-            | Effect::Compare { .. }
-            | Effect::Remember { .. }
-            | Effect::Record(_) => None,
-        })
-    }
-
-    /// How it is launched, if it is.
-    pub(super) fn method(&self) -> Option<LaunchMethod> {
-        self.effects.iter().find_map(|effect| match effect {
-            Effect::Launch { method, .. } => Some(*method),
-            _ => None,
-        })
-    }
-
-    /// What is to be kept of launches.
-    pub(super) fn memories(&self) -> Vec<&Memory> {
-        let effects = self.effects.iter();
-        effects
-            .filter_map(|effect| match effect {
-                Effect::Remember { memory, .. } => Some(memory),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// How long the timer for this runs, if it is set.
-    pub(super) fn scheduled(&self, what: Timer) -> Option<Duration> {
-        self.effects.iter().find_map(|effect| match effect {
-            Effect::Schedule { timer, after, .. } if *timer == what => Some(*after),
-            _ => None,
-        })
-    }
-
-    /// Whether nothing at all came of it.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.effects.is_empty() && self.events.is_empty()
-    }
 }
 
 impl Script {

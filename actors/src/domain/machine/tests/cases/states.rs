@@ -38,20 +38,7 @@ pub(super) fn state_in(situation: Situation) -> State {
         Situation::Loading => State::Starting(starting(Some(pid(1)))),
         Situation::Quiet => quiet(),
         Situation::Doomed => doomed(),
-        Situation::Running => {
-            let (incarnation, pid, since, model) = (no(1), pid(1), noon(), spec().model);
-            State::Running(Running {
-                incarnation,
-                model,
-                pid,
-                since,
-                phases: None,
-                method: LaunchMethod::Tree,
-                recall: Recall::NotCompared,
-                differed: Differed::Never,
-                failures: 0,
-            })
-        }
+        Situation::Running => State::Running(running()),
         Situation::DrainRest => stopping(draining, Then::Rest),
         Situation::DrainUp => stopping(draining, UP),
         Situation::EndIdle => stopping(Stage::Ending, Then::AsFound),
@@ -169,5 +156,19 @@ fn starting(pid: Option<u32>) -> Starting {
         announcement: Announcement::Awaited,
         stopwatch: Box::new(Stopwatch::begin(noon().monotonic)),
         last_failure: None,
+    }
+}
+
+fn running() -> Running {
+    Running {
+        incarnation: no(1),
+        model: spec().model,
+        pid: pid(1),
+        since: noon(),
+        phases: None,
+        method: LaunchMethod::Tree,
+        recall: Recall::NotCompared,
+        differed: Differed::Never,
+        failures: 0,
     }
 }

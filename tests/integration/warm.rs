@@ -12,10 +12,14 @@ use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::process_table::Process;
 use vllm_supervisor_tests::scenario::{Scenario, Server, Victim};
 
-const FAKE_VLLM: &str = env!("CARGO_BIN_EXE_fake_vllm");
+use crate::FAKE as FAKE_VLLM;
+
+mod faults;
+mod leaving;
+mod signals;
 
 fn server(venv: &FakeVenv) -> Server {
-    Server::fake(&venv.command(), &fake_vllm().loads_in(Duration::ZERO))
+    Server::fake_in(venv, &fake_vllm().loads_in(Duration::ZERO))
 }
 
 fn forgiving(config: &mut Config) {
@@ -40,15 +44,11 @@ async fn comes_back(scenario: &Scenario) -> Option<LaunchKind> {
 }
 
 fn warm_process(processes: &[Process]) -> Option<&Process> {
-    // Nobody gives it a title here.
-    processes.iter().find(|process| process.title.contains("Imports what a vLLM server imports"))
+    processes.iter().find(|process| process.is_warm())
 }
 
 async fn signal_warm_process(scenario: &Scenario, signal: Signal) {
-    scenario.wait_until_processes(|living| warm_process(living).is_some()).await;
-    let living = scenario.processes();
-    let pid = warm_process(&living).expect("it was just seen").pid;
-    kill_process(pid, signal).expect("it lives");
+    kill_process(scenario.warm_process().await.pid, signal).expect("it lives");
 }
 
 fn distrusted(scenario: &Scenario) -> Vec<LaunchMethod> {
@@ -77,7 +77,7 @@ async fn vllm_is_forked_and_comes_back_forked_and_nothing_is_kept_ready_at_rest(
 
 #[tokio::test]
 async fn a_vllm_that_fails_when_it_is_forked_is_launched_cold_until_it_changes() {
-    let venv = FakeVenv::that_when_forked(FAKE_VLLM, "os.abort()");
+    let mut venv = FakeVenv::that_when_forked(FAKE_VLLM, "os.abort()");
     let scenario = serving(&venv).await;
     assert_eq!(scenario.wait_for(Running).await.launch, Some(LaunchKind::Cold));
     assert_eq!(distrusted(&scenario), [LaunchMethod::Cold], "{}", scenario.story());
@@ -140,7 +140,7 @@ async fn a_warm_process_that_hangs_is_done_without_and_replaced() {
 
 #[tokio::test]
 async fn an_upgraded_vllm_is_not_mixed_with_the_one_before() {
-    let venv = FakeVenv::of(FAKE_VLLM);
+    let mut venv = FakeVenv::of(FAKE_VLLM);
     let scenario = serving(&venv).await;
     venv.upgrade();
     assert_eq!(comes_back(&scenario).await, Some(LaunchKind::Cold), "{}", scenario.story());

@@ -62,6 +62,14 @@ impl Process {
             .is_ok_and(|block| block.split(|byte| *byte == 0).any(|it| it == variable.as_bytes()))
     }
 
+    /// Whether it is one that launches of vLLM are forked from. What was forked from it shows the
+    /// same for a moment, until it shows the marks of its launch.
+    pub fn is_warm(&self) -> bool {
+        fs::read(proc_path(self.pid, "environ")).is_ok_and(|block| {
+            block.split(|byte| *byte == 0).any(|it| it.starts_with(b"VLLMD_RESERVE="))
+        })
+    }
+
     /// Whether it neither catches nor ignores this signal (`SigCgt` and `SigIgn` of `proc(5)`).
     pub fn dies_of(&self, signal: Signal) -> bool {
         let status = fs::read_to_string(proc_path(self.pid, "status")).unwrap_or_default();

@@ -16,6 +16,7 @@ use vllm_supervisor::{
 };
 
 use crate::census::Census;
+use crate::fake_venv::FakeVenv;
 use crate::fake_vllm::FakeVllm;
 use crate::open_request::OpenRequest;
 use crate::process_table::Process;
@@ -52,6 +53,18 @@ impl Server {
             imports: "",
             cache: None,
         }
+    }
+
+    /// The stand-in, as a script of Python that can be launched warm.
+    pub fn fake_in(venv: &FakeVenv, plan: &FakeVllm) -> Self {
+        let cache = Some(venv.path("cache"));
+        Self { cache, ..Self::fake(&venv.command(), plan) }
+    }
+
+    /// With more patience than the stand-in needs otherwise.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// A real one.
@@ -308,6 +321,17 @@ impl Scenario {
             Victim::ResourceTracker => process.title.contains("resource_tracker"),
             Victim::Helper => [HELPER, "fake_vllm-grandchild"].contains(&process.title.as_str()),
         })
+    }
+
+    /// The process that launches are forked from, once there is one.
+    pub async fn warm_process(&self) -> Process {
+        self.wait_until_processes(|living| living.iter().any(Process::is_warm)).await;
+        let living = self.processes();
+        let warm: Vec<&Process> = living.iter().filter(|it| it.is_warm()).collect();
+        // What it has just forked has it for a parent.
+        let is_first = |it: &&&Process| !warm.iter().any(|other| it.parent == Some(other.pid));
+        let first = warm.iter().find(is_first).copied().cloned();
+        first.unwrap_or_else(|| panic!("it has ended since\n{}", self.story()))
     }
 
     /// The segments of shared memory that vLLM's processes have mapped now.

@@ -15,6 +15,9 @@ use super::segment::{self, Segment};
 use super::signals::StopSignals;
 use super::transcript;
 
+/// What it completes every prompt with, so many times.
+const WORD_VARIABLE: &str = "FAKE_VLLM_WORD";
+
 /// A stop signal raises `SystemExit` at once, at any time (vLLM 0.32, `multiproc_executor.py`).
 pub(super) async fn run(orders: Orders) -> ExitCode {
     let mut stops = StopSignals::listen();
@@ -110,7 +113,8 @@ impl Worker {
                     }
                     Some(Order::Complete { number, tokens }) => {
                         self.plan.pass(Step::Answers).await;
-                        let text = " la".repeat(tokens as usize);
+                        let word = std::env::var(WORD_VARIABLE);
+                        let text = word.as_deref().unwrap_or(" la").repeat(tokens as usize);
                         self.mouth.say(&Answer::Completed { number, text }).await;
                     }
                 },

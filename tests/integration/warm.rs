@@ -34,11 +34,12 @@ async fn serving(venv: &FakeVenv) -> Scenario {
     scenario
 }
 
-/// Kills the worker, and waits until vLLM serves again; how it was launched.
+/// Kills the worker, and waits until vLLM serves again, by the next launch; how that was made.
 async fn comes_back(scenario: &Scenario) -> Option<LaunchKind> {
     let before = scenario.wait_for(Running).await.incarnation.get();
     scenario.kill(Victim::Worker, Signal::KILL);
     let after = scenario.wait_for_successor_of(before).await;
+    assert_eq!(after.incarnation.get(), before + 1, "{}", scenario.story());
     assert!(!scenario.complete().await.is_empty());
     after.launch
 }

@@ -204,10 +204,12 @@ class Lessons:
 
     def take(self, warm):
         """Has the processes of the launch tell what they have; whether there is anything new."""
-        os.close(self.silence)
-        told = self.hear(warm)
-        os.close(self.word)
+        # Renewed first: a launch that is forked meanwhile has its own to wait for.
+        word, silence = self.word, self.silence
         self.word, self.silence = os.pipe()
+        os.close(silence)
+        told = self.hear(warm)
+        os.close(word)
         before = (set(self.names), self.preload)
         names = dict.fromkeys(self.names)
         for preload, *others in told:

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::channel::Channel;
 use super::{Kit, Parent};
@@ -69,6 +69,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.parent.kill();
+        // Whatever a module has started. The number is its own until it is waited for.
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            kill_process_group(group, Signal::KILL).ok();
+        }
         if let Err(error) = self.child.wait() {
             tracing::debug!(%error, "a warm process could not be waited for");
         }

@@ -84,8 +84,12 @@ class Launch(Exception):
 class Supervisor:
     """The other end of the socket."""
 
-    def __init__(self, descriptor):
-        self.socket = socket.socket(fileno=descriptor)
+    def __init__(self):
+        # Standard input is passed on to whatever a module starts, which would keep the socket open.
+        self.socket = socket.socket(fileno=os.dup(0))
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
         self.last_sign = 0.0
 
     def say(self, word, **details):
@@ -393,7 +397,7 @@ class Warm:
         self.supervisor.say("anew")
         told = {**self.told, "launched": list(self.launched)}
         os.environ.update({PRELOAD: preload, TOLD: json.dumps(told)})
-        os.set_inheritable(self.supervisor.socket.fileno(), True)
+        os.dup2(self.supervisor.socket.fileno(), 0)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     def reap(self, pid):
@@ -410,6 +414,7 @@ class Warm:
             channel.send(json.dumps({"say": "refused", "why": str(error)}).encode())
             pid = None
         if pid == 0:
+            self.supervisor.socket.close()
             become(orders, log, channel, cgroup)
             raise Launch(orders)
         if pid:
@@ -571,7 +576,7 @@ def entry_point():
 
 
 def main():
-    supervisor = Supervisor(0)
+    supervisor = Supervisor()
     told = os.environ.pop(TOLD, None)
     told = json.loads(told) if told else supervisor.hear()[0]
     sys.path[:0] = told["path"]
@@ -592,8 +597,6 @@ def main():
         warm.serve()
     except Launch as launch:
         (orders,) = launch.args
-    # Its descriptor is standard input's by now.
-    supervisor.socket.detach()
     forget()
     script = orders["words"][0]
     sys.argv = [script, *orders["words"][1:]]

@@ -17,6 +17,7 @@ pub const IN_WARM_PROCESS: &str = "'VLLMD_RESERVE' in __import__('os').environ";
 pub struct FakeVenv {
     directory: TempDir,
     packages: PathBuf,
+    python: PathBuf,
     fake_vllm: String,
     when_forked: String,
     /// What the entry point imports, and what a launch does once it is forked.
@@ -62,6 +63,7 @@ impl FakeVenv {
         let made = Self {
             directory,
             packages,
+            python: python.into(),
             fake_vllm: fake_vllm.to_owned(),
             when_forked: "pass".to_owned(),
             modules: Vec::new(),
@@ -120,6 +122,11 @@ impl FakeVenv {
     /// Its `vllm`.
     pub fn command(&self) -> String {
         self.path("bin/vllm").display().to_string()
+    }
+
+    /// The program that its Python is.
+    pub fn python(&self) -> &Path {
+        &self.python
     }
 
     /// A path in it that vLLM does not look at.

@@ -50,7 +50,7 @@ impl Run<'_> {
 
     fn kill(&mut self, victim: Role, signal: Signal) -> Outcome {
         let look = self.look()?;
-        match look.members.iter().find(|member| member.role == victim) {
+        match look.all().find(|member| member.role == victim) {
             Some(member) => self.note(format!("{signal:?} for {}", send(member, signal))),
             None => self.note(format!("there is no {victim:?}")),
         }
@@ -180,7 +180,7 @@ impl Run<'_> {
             },
             Hindrance::StoppedMember(role) => {
                 let look = self.look()?;
-                let member = look.members.iter().find(|member| member.role == role);
+                let member = look.all().find(|member| member.role == role);
                 member.map_or(Held::Nothing, |member| Held::stop_member(member.process.pid))
             }
             Hindrance::StolenPort(thief) => self.steal_port(thief).await?,

@@ -19,6 +19,8 @@ pub(super) enum Role {
     Grandchild,
     /// Engine or worker, before it has its title.
     Importing,
+    /// Not vLLM's: what its launches are forked from.
+    Warm,
 }
 
 /// Something that happens at one moment, or holds for a while.

@@ -134,11 +134,15 @@ fn differences<'a>(
         }
         Some(rest @ ("stopped" | "failed")) => {
             find(!look.members.is_empty(), format!("{rest}, and vLLM's processes are alive"));
+            find(!look.warm.is_empty(), format!("{rest}, and a launch is kept warm"));
             let left = are_left();
             find(!left.is_empty(), format!("{rest}, and of shared memory {left:?} is left"));
         }
         // On the way from one to another there is no promise about what is there.
         Some(_) | None => {}
+    }
+    if look.warm.len() > 1 {
+        found.push("several launches are kept warm".to_owned());
     }
     found
 }
@@ -148,7 +152,8 @@ mod tests {
     use super::*;
 
     fn look(at: Instant, listener: Listener) -> Look {
-        Look { at, members: Vec::new(), listener, segments: BTreeSet::new() }
+        let (members, warm) = (Vec::new(), Vec::new());
+        Look { at, members, warm, listener, segments: BTreeSet::new() }
     }
 
     #[test]

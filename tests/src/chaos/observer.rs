@@ -19,6 +19,8 @@ pub(super) struct Look {
     pub(super) at: Instant,
     /// vLLM's processes that are alive.
     pub(super) members: Vec<Member>,
+    /// What launches are forked from.
+    pub(super) warm: Vec<Member>,
     pub(super) listener: Listener,
     /// What they have mapped of `/dev/shm`.
     pub(super) segments: BTreeSet<PathBuf>,
@@ -51,7 +53,9 @@ impl Look {
     pub(super) fn at(place: &Place) -> Self {
         let at = Instant::now();
         let table = processes();
-        let members = members(&table, &place.programs.fake_vllm, &place.census);
+        let (warm, members): (Vec<_>, Vec<_>) = find(&table, &place.images(), &place.census)
+            .into_iter()
+            .partition(|member| member.role == Role::Warm);
         let listener = match listening_socket(place.port) {
             None => Listener::Nobody,
             Some(socket) if members.iter().any(|it| holds(it.process.pid, &socket)) => {
@@ -59,13 +63,18 @@ impl Look {
             }
             Some(socket) if holds(getpid(), &socket) => Listener::Thief,
             Some(socket) => {
-                let seconds = members_of(&table, place, &place.second);
+                let seconds = find(&table, &place.images(), &place.second);
                 let is_theirs = seconds.iter().any(|it| holds(it.process.pid, &socket));
                 if is_theirs { Listener::TheSeconds } else { Listener::Unclear }
             }
         };
         let segments = members.iter().flat_map(|it| it.process.shared_memory()).collect();
-        Self { at, members, listener, segments }
+        Self { at, members, warm, listener, segments }
+    }
+
+    /// vLLM's processes, and what they are forked from.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().chain(&self.warm)
     }
 
     pub(super) fn has(&self, role: Role) -> bool {
@@ -91,27 +100,23 @@ impl Look {
     /// In one line.
     pub(super) fn summary(&self) -> String {
         let mut counts: BTreeMap<Role, usize> = BTreeMap::new();
-        for member in &self.members {
+        for member in self.all() {
             *counts.entry(member.role).or_default() += 1;
         }
-        let stopped = self.members.iter().filter(|it| it.process.state == 'T').count();
+        let stopped = self.all().filter(|it| it.process.state == 'T').count();
         format!("{counts:?}, {stopped} stopped, listener {:?}", self.listener)
     }
 }
 
-fn members_of(table: &[Process], place: &Place, census: &Census) -> Vec<Member> {
-    members(table, &place.programs.fake_vllm, census)
-}
-
-/// The processes of this census that run the stand-in; the supervisor, and what it has forked and
-/// not executed yet, run something else.
-fn members(table: &[Process], program: &Path, census: &Census) -> Vec<Member> {
+/// The processes of this census that run the stand-in, or the Python before it; the supervisor, and
+/// what it has forked and not executed yet, run something else.
+fn find(table: &[Process], programs: &[&Path], census: &Census) -> Vec<Member> {
     let (name, value) = census.variable();
     let marker = format!("{name}={value}");
     let runs = |process: &&Process| {
         process.state != 'Z'
             && fs::read_link(format!("/proc/{}/exe", process.pid.as_raw_pid()))
-                .is_ok_and(|exe| exe == program)
+                .is_ok_and(|exe| programs.contains(&exe.as_path()))
     };
     let found = table.iter().filter(runs).filter_map(|process| {
         let environment = fs::read(format!("/proc/{}/environ", process.pid.as_raw_pid())).ok()?;
@@ -119,8 +124,13 @@ fn members(table: &[Process], program: &Path, census: &Census) -> Vec<Member> {
         let mut variables = environment.split('\0');
         variables.clone().find(|variable| *variable == marker)?;
         let incarnation = variables.find_map(|it| it.strip_prefix("VLLMD_INSTANCE="));
+        let role = match incarnation {
+            // What it has forked shows no launch either, for a moment.
+            None if process.is_warm() => Role::Warm,
+            _ => role(&process.title),
+        };
         let incarnation = incarnation.unwrap_or_default().to_owned();
-        Some(Member { process: process.clone(), role: role(&process.title), incarnation })
+        Some(Member { process: process.clone(), role, incarnation })
     });
     found.collect()
 }

@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::schedule::{Form, Schedule, StopOnExit};
+use super::schedule::{Form, Launching, Schedule, StopOnExit};
 use crate::census::Census;
+use crate::fake_venv::FakeVenv;
 use crate::fake_vllm::fake_vllm;
 use crate::hangup::heed_hangup;
 use crate::scenario::free_port;
@@ -40,6 +41,9 @@ pub(super) struct Place {
     /// Of a second supervisor and its vLLM.
     pub(super) second: Census,
     form: Form,
+    launching: Launching,
+    /// Where vLLM is a script of Python.
+    venv: Option<FakeVenv>,
     restart_cap: u32,
     plan: (String, String),
     pub(super) disk: Result<Disk, String>,
@@ -61,6 +65,9 @@ impl Place {
             census: marker(""),
             second: marker("#2"),
             form: schedule.form,
+            launching: schedule.launching,
+            venv: (schedule.launching != Launching::Program)
+                .then(|| FakeVenv::of(&programs.fake_vllm.display().to_string())),
             restart_cap: schedule.restart_cap,
             plan: schedule.plan(&within("launches")).environment(),
             disk: Disk::mount(&within("state")),
@@ -78,18 +85,31 @@ impl Place {
     pub(super) fn configure(&self, stop_on_exit: StopOnExit) -> io::Result<()> {
         let text = format!(
             "providers:\n  vllm:\n    model: {}\n    port: {}\n    vllm_binary: [\"{}\"]\n    \
-             gpu: {{monitor: off}}\n    lifecycle:\n      stop_on_exit: {}\n      \
+             gpu: {{monitor: off}}\n    lifecycle:\n      launch: {}\n      \
+             stop_on_exit: {}\n      \
              max_restarts_per_minute: {}\n      restart_backoff: 2s\n      stable_after: 0s\n      \
              health_check_interval: 500ms\n      max_consecutive_failures: 2\n      \
              start_timeout: 10s\n      model_load_timeout: 10s\n      \
              shutdown_grace_period: 1s\n      model_load_max_retries: 1000\n",
             MODELS[0],
             self.port,
-            self.programs.fake_vllm.display(),
+            self.vllm(),
+            if self.launching == Launching::Warm { "warm" } else { "auto" },
             stop_on_exit == StopOnExit::Yes,
             self.restart_cap,
         );
         fs::write(self.path("vllmd.yaml"), text)
+    }
+
+    fn vllm(&self) -> String {
+        let program = || self.programs.fake_vllm.display().to_string();
+        self.venv.as_ref().map_or_else(program, FakeVenv::command)
+    }
+
+    /// What vLLM's processes run.
+    pub(super) fn images(&self) -> Vec<&Path> {
+        let python = self.venv.as_ref().map(FakeVenv::python);
+        python.into_iter().chain([self.programs.fake_vllm.as_path()]).collect()
     }
 
     /// The supervisor of this run.

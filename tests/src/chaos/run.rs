@@ -268,7 +268,7 @@ impl<'a> Run<'a> {
 
     /// Nothing of vLLM is alive, within so long.
     pub(super) async fn nothing_lives(&mut self, patience: Duration) -> Outcome {
-        if self.advance(patience, |look, _| look.members.is_empty()).await? {
+        if self.advance(patience, |look, _| look.all().next().is_none()).await? {
             return Ok(());
         }
         Err(format!("vLLM is alive {patience:?} later: {}", self.look()?.summary()))

@@ -29,6 +29,17 @@ pub(super) enum StopOnExit {
     No,
 }
 
+/// How vLLM is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Launching {
+    /// It is a program, and there is one way.
+    Program,
+    /// It is a script of Python, and the supervisor chooses.
+    Script,
+    /// It is a script of Python, and always to be launched warm.
+    Warm,
+}
+
 /// When a step comes, after its pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
@@ -79,6 +90,7 @@ pub struct Schedule {
     pub(super) form: Form,
     pub(super) stop_on_exit: StopOnExit,
     pub(super) restart_cap: u32,
+    pub(super) launching: Launching,
     pub(super) launches: Vec<Launch>,
     pub(super) steps: Vec<Step>,
 }
@@ -114,16 +126,21 @@ impl Schedule {
         let form = random.one_of(&[Form::Command, Form::Embedded]);
         let stop_on_exit = random.one_of(&[StopOnExit::Yes, StopOnExit::Yes, StopOnExit::No]);
         let restart_cap = random.one_of(&[3, 1000, 1000]);
+        let launching = match seed % 4 {
+            1 => Launching::Warm,
+            3 => Launching::Script,
+            _ => Launching::Program,
+        };
         // Streams of their own, so that the length of one does not change the other.
-        let (mut launching, mut stepping) = (Random::of(!seed), Random::of(seed.rotate_left(32)));
-        let launches = (0..launches_within(length)).map(|_| Launch::draw(&mut launching)).collect();
+        let (mut behaving, mut stepping) = (Random::of(!seed), Random::of(seed.rotate_left(32)));
+        let launches = (0..launches_within(length)).map(|_| Launch::draw(&mut behaving)).collect();
         let (mut steps, mut passed) = (Vec::new(), Duration::ZERO);
         while passed < length {
-            let step = Step::draw(&mut stepping, form);
+            let step = Step::draw(&mut stepping, form, launching);
             passed += step.least_time();
             steps.push(step);
         }
-        Self { seed, length, form, stop_on_exit, restart_cap, launches, steps }
+        Self { seed, length, form, stop_on_exit, restart_cap, launching, launches, steps }
     }
 
     /// The plan for `fake_vllm`: launch by launch, and healthy from then on.
@@ -178,18 +195,18 @@ impl Launch {
 }
 
 impl Step {
-    fn draw(random: &mut Random, form: Form) -> Self {
+    fn draw(random: &mut Random, form: Form, launching: Launching) -> Self {
         let pause = random.millis(0..500);
         let when =
             random.one_of(&[When::Now, When::Now, When::Loading, When::Serving, When::Serving]);
         let fault = if form == Form::Embedded && random.happens(40) {
             orders(random)
         } else if random.happens(45) {
-            moment(random)
+            moment(random, launching)
         } else {
             let lasting = random.millis(200..1800);
-            let meanwhile = random.happens(60).then(|| Box::new(small(random)));
-            Fault::Hindrance { hindrance: hindrance(random), lasting, meanwhile }
+            let meanwhile = random.happens(60).then(|| Box::new(small(random, launching)));
+            Fault::Hindrance { hindrance: hindrance(random, launching), lasting, meanwhile }
         };
         Self { pause, when, fault }
     }
@@ -216,7 +233,10 @@ fn orders(random: &mut Random) -> Fault {
 }
 
 /// What can happen in the middle of something else.
-fn small(random: &mut Random) -> Fault {
+fn small(random: &mut Random, launching: Launching) -> Fault {
+    if launching != Launching::Program && random.happens(25) {
+        return Fault::Kill { victim: Role::Warm, signal: Signal::KILL };
+    }
     let victims = [
         Role::ApiServer,
         Role::EngineCore,
@@ -236,7 +256,7 @@ fn small(random: &mut Random) -> Fault {
     }
 }
 
-fn moment(random: &mut Random) -> Fault {
+fn moment(random: &mut Random, launching: Launching) -> Fault {
     match random.number(0..12) {
         0 => Fault::Term { times: random.number(1..3) },
         1 => Fault::Term { times: random.number(3..9) },
@@ -244,11 +264,14 @@ fn moment(random: &mut Random) -> Fault {
         4 => Fault::KillSupervisor { successor: Successor::Later },
         5 => Fault::SecondSupervisor { shares: Shared::StateDirectory },
         6 => Fault::SecondSupervisor { shares: Shared::Port },
-        _ => small(random),
+        _ => small(random, launching),
     }
 }
 
-fn hindrance(random: &mut Random) -> Hindrance {
+fn hindrance(random: &mut Random, launching: Launching) -> Hindrance {
+    if launching != Launching::Program && random.happens(25) {
+        return Hindrance::StoppedMember(Role::Warm);
+    }
     let members = [Role::ApiServer, Role::EngineCore, Role::Worker];
     match random.number(0..8) {
         0 | 1 => Hindrance::Suspension,
@@ -262,8 +285,10 @@ fn hindrance(random: &mut Random) -> Hindrance {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, length, form, stop_on_exit, restart_cap, launches, steps } = self;
+        let Self { seed, length, form, stop_on_exit, restart_cap, launching, launches, steps } =
+            self;
         writeln!(f, "seed {seed}, {length:?}: {form:?}, stop_on_exit {stop_on_exit:?}")?;
+        writeln!(f, "launched as {launching:?}")?;
         writeln!(f, "at most {restart_cap} restarts a minute")?;
         for (at, launch) in launches.iter().enumerate() {
             writeln!(f, "launch {}: {:?}, {:?}", at + 1, launch.loads_in, launch.behaviour)?;

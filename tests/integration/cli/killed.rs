@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use vllm_supervisor_tests::fake_venv::{FakeVenv, IN_WARM_PROCESS};
 use vllm_supervisor_tests::fake_vllm::{FakeVllm, fake_vllm};
+use vllm_supervisor_tests::process_table::Process;
 
 use super::workplace::{Started, Workplace, until};
 
@@ -101,6 +103,66 @@ async fn stopped_in_order_it_leaves_no_guardian() {
     vllmd.end().await;
     place.nothing_runs().await;
     assert_eq!(guardians(&place), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn killed_while_a_launch_waits_for_its_warm_process_it_leaves_neither() {
+    let source = format!("if {IN_WARM_PROCESS}: __import__('time').sleep(600)");
+    let venv = FakeVenv::of(crate::FAKE).with_module("hanging", &source);
+    let place = Workplace::with_venv(&venv, fake_vllm());
+    place.configure_lifecycle("stop_on_exit: true");
+    let vllmd = place.start(&RUN);
+    until("a warm process is there", || is_kept_warm(&place)).await;
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_while_what_was_forked_loads_it_leaves_nothing_of_vllm() {
+    let venv = FakeVenv::of(crate::FAKE);
+    let place = Workplace::with_venv(&venv, fake_vllm().loads_in(LONG));
+    place.configure_lifecycle("stop_on_exit: true");
+    let vllmd = place.start(&RUN);
+    until("vLLM runs", || place.launches() == 1).await;
+    assert!(is_kept_warm(&place));
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_while_what_was_forked_serves_it_leaves_nothing_of_vllm() {
+    let venv = FakeVenv::of(crate::FAKE);
+    let place = Workplace::with_venv(&venv, fake_vllm().leaves_grandchild());
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut vllmd = place.start(&RUN);
+    let events = vllmd.enters("running").await;
+    assert!(is_kept_warm(&place), "{events:#?}");
+    nothing_survives_sigkill(place, vllmd).await;
+}
+
+#[tokio::test]
+async fn killed_with_orders_to_leave_it_what_was_forked_serves_on_and_comes_back() {
+    let venv = FakeVenv::of(crate::FAKE);
+    let place = Workplace::with_venv(&venv, fake_vllm());
+    place.configure_lifecycle("stop_on_exit: false");
+    let mut first = place.start(&RUN);
+    first.enters("running").await;
+    first.signal(Signal::KILL);
+    first.end().await;
+    until("the warm process has ended", || !is_kept_warm(&place)).await;
+
+    let mut second = place.start(&RUN);
+    second.enters("running").await;
+    assert_eq!(place.launches(), 1);
+    let front = place.census.processes().into_iter().find(|it| it.title.contains(" serve "));
+    rustix::process::kill_process(front.unwrap().pid, Signal::KILL).unwrap();
+    second.enters("running").await;
+    assert_eq!((place.launches(), venv.launches().len()), (2, 2));
+    assert!(venv.launches().iter().all(|it| it.starts_with("forked")), "{:?}", venv.launches());
+    second.signal(Signal::KILL);
+    second.end().await;
+}
+
+fn is_kept_warm(place: &Workplace) -> bool {
+    place.census.processes().iter().any(Process::is_warm)
 }
 
 fn stopping_on_exit(plan: FakeVllm) -> Workplace {

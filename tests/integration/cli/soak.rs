@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use vllm_supervisor_tests::fake_venv::FakeVenv;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::process_table::{Process, processes, resident_kib};
 use vllm_supervisor_tests::scenario::are_gone;
@@ -25,9 +26,20 @@ const WARM: usize = 50;
 
 #[tokio::test]
 async fn crashes_in_a_row_leave_no_process_no_descriptor_no_file_and_a_gapless_journal() {
+    soak(Workplace::new(fake_vllm())).await;
+}
+
+#[tokio::test]
+async fn crashes_of_what_was_forked_leave_no_more() {
+    let venv = FakeVenv::of(crate::FAKE);
+    soak(Workplace::with_venv(&venv, fake_vllm())).await;
+    let launches = venv.launches();
+    assert!(launches.iter().all(|it| it.starts_with("forked")), "{launches:?}");
+}
+
+async fn soak(place: Workplace) {
     let cycles = std::env::var("VLLMD_SOAK_CYCLES").ok().and_then(|cycles| cycles.parse().ok());
     let cycles: usize = cycles.unwrap_or(CYCLES);
-    let place = Workplace::new(fake_vllm());
     let lifecycle = "stop_on_exit: true, max_restarts_per_minute: 1000000, stable_after: 0s";
     place.configure_lifecycle(lifecycle);
     let mut vllmd = place.start(&["run", "--config", "vllmd.yaml", "--output", "json"]);

@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use vllm_supervisor_tests::census::Census;
+use vllm_supervisor_tests::fake_venv::FakeVenv;
 use vllm_supervisor_tests::fake_vllm::FakeVllm;
 use vllm_supervisor_tests::hangup::{block_terminate_and_ignore_child, heed_hangup, ignore_hangup};
 use vllm_supervisor_tests::process_table::processes;
@@ -42,6 +43,13 @@ impl Workplace {
     pub(crate) fn new(plan: FakeVllm) -> Self {
         let place = Self::without_vllm(plan);
         symlink(env!("CARGO_BIN_EXE_fake_vllm"), place.path("bin/vllm")).unwrap();
+        place
+    }
+
+    /// A place whose `vllm` on the PATH is this one's, which can be launched warm.
+    pub(crate) fn with_venv(venv: &FakeVenv, plan: FakeVllm) -> Self {
+        let place = Self::without_vllm(plan);
+        symlink(venv.command(), place.path("bin/vllm")).unwrap();
         place
     }
 

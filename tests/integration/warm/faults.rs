@@ -1,7 +1,7 @@
 //! What vLLM's Python and its packages can have about them that makes a warm launch impossible, or
 //! another thing than a cold one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use vllm_supervisor::ServiceState::Running;
@@ -40,24 +40,6 @@ async fn an_interpreter_that_does_not_know_the_syntax_launches_cold() {
 async fn an_interpreter_that_speaks_another_language_launches_cold() {
     let does = "printf 'not JSON' >&0; exec sleep 600";
     serves_cold_at_once(&FakeVenv::of(FAKE).whose_python_given_a_text(does)).await;
-}
-
-#[tokio::test]
-async fn a_python_that_is_too_old_to_be_kept_warm_launches_cold() {
-    let versions = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let versions = std::fs::read_dir(versions.join(".pyenv/versions")).into_iter().flatten();
-    let paths = versions.flatten().map(|version| version.path());
-    let is_old = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.starts_with("3.8.") || name.starts_with("3.9.")
-    };
-    let old: Vec<PathBuf> = paths.filter(is_old).collect();
-    if old.is_empty() {
-        println!("not checked: there is no Python 3.8 or 3.9 under ~/.pyenv/versions");
-    }
-    for version in old {
-        serves_cold_at_once(&FakeVenv::by(&version.join("bin/python3"), FAKE)).await;
-    }
 }
 
 #[tokio::test]
@@ -208,10 +190,8 @@ async fn a_vllm_that_hangs_when_it_is_forked_is_launched_cold() {
 async fn a_vllm_that_answers_otherwise_when_it_is_forked_is_launched_cold() {
     let mark = tempfile::NamedTempFile::new().expect("a file");
     let (_, path) = mark.keep().expect("a file");
-    let does = format!(
-        "os.path.exists('{0}') or os.environ.update(FAKE_VLLM_WORD=' lo')",
-        path.display()
-    );
+    let does =
+        format!("os.path.exists('{0}') or os.environ.update(FAKE_VLLM_WORD=' lo')", path.display());
     let venv = FakeVenv::that_when_forked(FAKE, &does);
     let scenario = serving(&venv).await;
     assert_eq!(scenario.wait_for(Running).await.launch, Some(LaunchKind::Warm));
@@ -261,7 +241,10 @@ async fn no_launch_is_made_of_two_builds_of_vllm() {
     let launches = venv.launches();
     assert_eq!(launches.len(), 4, "{launches:?}");
     assert_eq!(launches[0], "forked 9.0 9.0 9.0");
-    assert!(launches[1..].iter().all(|it| it.ends_with("9.1-beta 9.1-beta 9.1-beta")), "{launches:?}");
+    assert!(
+        launches[1..].iter().all(|it| it.ends_with("9.1-beta 9.1-beta 9.1-beta")),
+        "{launches:?}"
+    );
     scenario.end().await;
 }
 
@@ -282,8 +265,7 @@ async fn vllm_with_another_environment_is_forked_from_another_process() {
         assert_eq!(scenario.wait_for(Running).await.launch, Some(LaunchKind::Warm));
         (scenario, warm.pid)
     };
-    let ((one, of_one), (other, of_other)) =
-        tokio::join!(flavoured("sweet"), flavoured("sour"));
+    let ((one, of_one), (other, of_other)) = tokio::join!(flavoured("sweet"), flavoured("sour"));
     assert_ne!(of_one, of_other);
     one.end().await;
     assert_eq!(comes_back(&other).await, Some(LaunchKind::Warm), "{}", other.story());

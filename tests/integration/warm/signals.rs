@@ -32,7 +32,9 @@ async fn recovers(scenario: Scenario) {
 /// Python that waits for a file.
 fn until_there(gate: &Path) -> String {
     let gate = gate.display();
-    format!("[__import__('time').sleep(0.01) for _ in iter(lambda: os.path.exists('{gate}'), True)]")
+    format!(
+        "[__import__('time').sleep(0.01) for _ in iter(lambda: os.path.exists('{gate}'), True)]"
+    )
 }
 
 fn open(gate: &Path) {

@@ -108,7 +108,7 @@ impl Present {
 /// How one of them ended.
 enum End {
     /// Before it was ready, amid this module.
-    Unprepared { module: Option<String>, why: String },
+    Unprepared { module: Option<String>, had_been_ready: bool, why: String },
     /// When it had been ready.
     Lost(String),
 }
@@ -202,8 +202,9 @@ impl Shared {
         while failures < ATTEMPTS && !self.stage().is_dismissed {
             let end = self.live(kit, &without);
             let why = match end {
-                End::Unprepared { module, why } => {
-                    failures += 1;
+                End::Unprepared { module, had_been_ready, why } => {
+                    // One that learns more than it bears has not come to nothing before.
+                    failures = if had_been_ready { 1 } else { failures + 1 };
                     without.extend(module);
                     why
                 }
@@ -244,6 +245,7 @@ impl Shared {
             Err(error) => {
                 return End::Unprepared {
                     module: None,
+                    had_been_ready: false,
                     why: format!("it cannot be started: {error}"),
                 };
             }
@@ -286,7 +288,7 @@ impl Shared {
                 parent.is_busy.store(true, Ordering::Relaxed);
             }
             Some("ready") => {
-                *so_far = SoFar { is_ready: true, importing: None };
+                *so_far = SoFar { is_ready: true, had_been_ready: true, importing: None };
                 parent.is_busy.store(false, Ordering::Relaxed);
                 self.stage().present = Present::Ready(Arc::clone(parent));
                 self.changed.notify_all();
@@ -305,6 +307,7 @@ impl Shared {
 #[derive(Debug, Default)]
 struct SoFar {
     is_ready: bool,
+    had_been_ready: bool,
     /// The module that it is amid.
     importing: Option<String>,
 }
@@ -320,7 +323,7 @@ impl SoFar {
             module => {
                 let why =
                     module.as_ref().map_or_else(|| why.clone(), |it| format!("{why}, amid {it}"));
-                End::Unprepared { module, why }
+                End::Unprepared { module, had_been_ready: self.had_been_ready, why }
             }
         }
     }

@@ -198,9 +198,7 @@ async fn before_one_of_vllms_dies(signal: Signal) {
         kill_process(warm.pid, signal).expect("it lives");
         scenario.wait_until_processes(|_| !is_alive(&warm, signal)).await;
         scenario.kill(victim, Signal::KILL);
-        let killed = tokio::time::Instant::now();
         scenario.wait_for(Crashed).await;
-        assert!(killed.elapsed() < Duration::from_millis(500), "{}", scenario.story());
         scenario.wait_for_successor_of(before).await;
         recovers(scenario).await;
     }

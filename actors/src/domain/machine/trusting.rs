@@ -13,13 +13,15 @@ use crate::domain::trust::{LaunchMethod, Memory, Recall, Verdict};
 impl Turn<'_> {
     /// A launch that is about to be called failed may have failed for how it was made, unless somebody
     /// has killed it: the kernel for want of memory, of which one made from nothing takes more, or a
-    /// person.
+    /// person. One that has no process yet was not made in any way.
     pub(super) fn suspect(&mut self, exit: Option<Exit>) {
         const FROM_OUTSIDE: [Exit; 3] = [Exit::Signal(9), Exit::Signal(15), Exit::Unknown];
         if exit.is_some_and(|exit| FROM_OUTSIDE.contains(&exit)) {
             return;
         }
-        if let State::Starting(starting) = &self.machine.state {
+        if let State::Starting(starting) = &self.machine.state
+            && starting.pid.is_some()
+        {
             self.machine.trust.failed(starting.method);
         }
     }

@@ -46,8 +46,8 @@ const PROTOCOL: u64 = 1;
 const MODULE_LIMIT: f64 = 10.0;
 
 /// How long it may say nothing while it imports: longer than a module may take, and than a cold disk
-/// keeps it waiting.
-const SILENCE: Duration = Duration::from_secs(30);
+/// keeps it waiting; shorter than a launch that waits for it is waited for (`lifecycle.start_timeout`).
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// How many in a row may come to nothing: two for a module each, one for all that would follow, and one
 /// that does without.
@@ -80,6 +80,8 @@ struct Shared {
 struct Stage {
     present: Present,
     is_dismissed: bool,
+    /// How many have come to nothing for no module that the next one does without, and why the last.
+    useless: (u64, String),
     /// The models whose launches have nothing new to teach.
     learnt: BTreeSet<String>,
 }
@@ -120,8 +122,12 @@ impl Warm {
     ///
     /// The system's, when it has no thread to give.
     pub(super) fn begin(kit: Kit) -> io::Result<Self> {
-        let (present, learnt) = (Present::Preparing(None), BTreeSet::new());
-        let stage = Stage { present, is_dismissed: false, learnt };
+        let stage = Stage {
+            present: Present::Preparing(None),
+            is_dismissed: false,
+            useless: (0, String::new()),
+            learnt: BTreeSet::new(),
+        };
         let shared = Arc::new(Shared { stage: Mutex::new(stage), changed: Condvar::new() });
         let kept = Arc::clone(&shared);
         let thread = thread::Builder::new().name("vllm-warm".to_owned());
@@ -129,13 +135,15 @@ impl Warm {
         Ok(Self(shared))
     }
 
-    /// The one that forks. Waits for it for as long as it is being prepared, unless it is called off.
+    /// The one that forks. Waits for it for as long as it is being prepared, unless it is called off; not
+    /// for another one, where nothing tells why that should do better.
     ///
     /// # Errors
     ///
     /// Why there is none.
     pub(super) fn ready(&self, called_off: &AtomicBool) -> Result<Arc<Parent>, String> {
         let mut stage = self.0.stage();
+        let (before, _) = stage.useless;
         loop {
             if called_off.load(Ordering::SeqCst) {
                 return Err("the launch was called off".to_owned());
@@ -144,6 +152,9 @@ impl Warm {
                 Present::Ready(parent) => return Ok(Arc::clone(parent)),
                 Present::Unavailable(why) => return Err(why.clone()),
                 Present::Preparing(_) => {}
+            }
+            if stage.useless.0 > before {
+                return Err(stage.useless.1.clone());
             }
             stage = self.0.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
         }
@@ -205,6 +216,10 @@ impl Shared {
                 End::Unprepared { module, had_been_ready, why } => {
                     // One that learns more than it bears has not come to nothing before.
                     failures = if had_been_ready { 1 } else { failures + 1 };
+                    if module.is_none() {
+                        let useless = &mut self.stage().useless;
+                        *useless = (useless.0 + 1, why.clone());
+                    }
                     without.extend(module);
                     why
                 }

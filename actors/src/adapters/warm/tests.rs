@@ -163,8 +163,10 @@ fn another_is_prepared_in_the_place_of_one_that_dies() {
 #[test]
 fn after_four_that_come_to_nothing_there_is_none() {
     let place = Place::with("raise SystemExit('no such luck')");
-    let why = ready(&place.warm()).unwrap_err();
+    let warm = place.warm();
+    let why = ready(&warm).unwrap_err();
     assert!(why.contains("no such luck"), "{why}");
+    until("it is given up", || matches!(warm.0.stage().present, Present::Unavailable(_)));
 }
 
 #[test]

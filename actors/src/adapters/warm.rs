@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use super::ownership;
 use super::proc_fs::{self, Stat};
 use crate::domain::report::Work;
+use crate::domain::secret::{Secret, redact};
 
 mod channel;
 mod forked;
@@ -62,6 +63,8 @@ pub(super) struct Kit {
     pub(super) command: Box<dyn Fn() -> Command + Send>,
     /// Where Python looks for modules first: the directory of the script.
     pub(super) path: PathBuf,
+    /// What is not to be read in what it says.
+    pub(super) secrets: Vec<Secret>,
     /// Where it keeps what it learns; `None` to forget it.
     pub(super) lessons: Option<PathBuf>,
 }
@@ -292,7 +295,7 @@ impl Shared {
             }
         };
         drop(process);
-        so_far.end(why)
+        so_far.end(redact(&why, &kit.secrets))
     }
 
     fn heed(&self, word: &Value, parent: &Arc<Parent>, so_far: &mut SoFar) {

@@ -281,3 +281,17 @@ async fn what_is_no_script_of_python_is_launched_cold_without_ado() {
     assert!(super::warm_process(&scenario.processes()).is_none());
     scenario.end().await;
 }
+
+#[tokio::test]
+async fn a_script_of_the_operators_own_is_run_and_not_what_it_is_taken_for() {
+    let venv = FakeVenv::of(FAKE);
+    let script = std::fs::read_to_string(venv.command()).expect("a script");
+    let own = script.replace("import sys\n", "import sys\nimport os\nos.environ['OWN'] = 'yes'\n");
+    std::fs::write(venv.command(), own).expect("a script");
+    let scenario = serving(&venv).await;
+    let present = scenario.wait_for(Running).await;
+    assert_eq!(present.launch, Some(LaunchKind::Cold), "{}", scenario.story());
+    let head = scenario.process(vllm_supervisor_tests::scenario::Victim::ApiServer);
+    assert!(head.has_in_environment("OWN=yes"), "{}", scenario.story());
+    scenario.end().await;
+}

@@ -12,6 +12,7 @@ use rustix::net::{
     SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Bytes of the longest datagram that is read.
 const LONGEST: usize = 64 * 1024;
@@ -57,11 +58,23 @@ impl Channel {
 
     /// The next word, if it comes in time.
     pub(super) fn hear(&self, within: Duration) -> Heard {
-        let limit = Timespec::try_from(within).ok();
+        let until = Instant::now() + within;
+        loop {
+            // Without an answer somebody's signal was handled on this thread.
+            if let Some(heard) = self.hear_until(until) {
+                return heard;
+            }
+        }
+    }
+
+    fn hear_until(&self, until: Instant) -> Option<Heard> {
+        let left = until.saturating_duration_since(Instant::now());
+        let limit = Timespec::try_from(left).ok();
         match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], limit.as_ref()) {
-            Ok(0) | Err(Errno::INTR) => return Heard::Silence,
+            Ok(0) => return Some(Heard::Silence),
+            Err(Errno::INTR) => return None,
             Ok(_) => {}
-            Err(_) => return Heard::End,
+            Err(_) => return Some(Heard::End),
         }
         let mut buffer = vec![0; LONGEST];
         let mut control = rustix::net::RecvAncillaryBuffer::default();
@@ -70,10 +83,10 @@ impl Channel {
         match received {
             Ok(received) => {
                 let word = buffer.get(..received.bytes).unwrap_or_default();
-                serde_json::from_slice(word).map_or(Heard::End, Heard::Word)
+                Some(serde_json::from_slice(word).map_or(Heard::End, Heard::Word))
             }
-            Err(Errno::AGAIN | Errno::INTR) => Heard::Silence,
-            Err(_) => Heard::End,
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(_) => Some(Heard::End),
         }
     }
 }
@@ -89,6 +102,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[expect(unsafe_code, reason = "a host that handles a signal on any thread")]
+    #[test]
+    fn a_signal_is_no_silence() {
+        use std::os::unix::thread::JoinHandleExt;
+        extern "C" fn handle(_: i32) {}
+        // SAFETY: the handler does nothing.
+        unsafe {
+            libc::signal(libc::SIGUSR2, handle as *const () as libc::sighandler_t);
+        }
+        let (ours, theirs) = Channel::pair().unwrap();
+        let listener = std::thread::spawn(move || ours.hear(Duration::from_secs(30)));
+        for _ in 0..1000 {
+            // SAFETY: the thread is not joined yet.
+            unsafe { libc::pthread_kill(listener.as_pthread_t(), libc::SIGUSR2) };
+            std::thread::yield_now();
+        }
+        drop(theirs);
+        assert_eq!(listener.join().unwrap(), Heard::End);
+    }
 
     #[test]
     fn words_are_heard_one_by_one_until_the_other_end_is_closed() {

@@ -5,11 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Bytes of a script that are looked at: what the kernel reads of its first line is less (execve(2)).
-const HEAD: u64 = 1024;
+const HEAD: u64 = 4096;
 
 /// The Python of this script, as pip and uv write the scripts of a package: in the first line, or,
 /// where that would be too long or has a space, as a shell is told to execute it. `None` for any
-/// other program.
+/// other program: a script of somebody's own does more than vLLM's does.
 pub(in crate::adapters) fn of_script(script: &Path) -> Option<PathBuf> {
     let mut head = Vec::new();
     File::open(script).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
@@ -29,7 +29,19 @@ fn of_text(head: &str) -> Option<PathBuf> {
     };
     let program = Path::new(program);
     let is_python = program.file_name()?.to_str()?.starts_with("python");
-    (program.is_absolute() && is_python).then(|| program.to_owned())
+    let is_generated = lines.all(is_line_of_a_generated_script);
+    (program.is_absolute() && is_python && is_generated).then(|| program.to_owned())
+}
+
+/// Whether pip, uv or distlib write such a line into the script of an entry point: it imports that,
+/// takes a suffix off its own name, and calls it.
+fn is_line_of_a_generated_script(line: &str) -> bool {
+    let line = line.trim();
+    let is_one_of = |begins: &[&str]| begins.iter().any(|it| line.starts_with(it));
+    line.is_empty()
+        || ["import re", "import sys", "' '''"].contains(&line)
+        || is_one_of(&["#", "from vllm", "if __name__ ==", "sys.exit(main()", "sys.argv[0] = "])
+        || is_one_of(&["if sys.argv[0].endswith(", "elif sys.argv[0].endswith("])
 }
 
 #[cfg(test)]
@@ -39,7 +51,10 @@ mod tests {
     #[test]
     fn the_python_of_a_script_stands_in_its_first_line_or_behind_a_shell() {
         let python = |head: &str| of_text(head).map(|it| it.display().to_string());
-        let plain = "#!/opt/venv/bin/python3.11\n# -*- coding: utf-8 -*-\nimport sys\n";
+        let plain = "#!/opt/venv/bin/python3.11\n# -*- coding: utf-8 -*-\nimport re\nimport sys\n\
+                     from vllm.entrypoints.cli.main import main\nif __name__ == '__main__':\n    \
+                     sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])\n    \
+                     sys.exit(main())\n";
         assert_eq!(python(plain).as_deref(), Some("/opt/venv/bin/python3.11"));
         let long =
             "#!/bin/sh\n'''exec' \"/opt/my venv/bin/python\" \"$0\" \"$@\"\n' '''\nimport re\n";
@@ -57,6 +72,7 @@ mod tests {
             "#!/usr/bin/env python3\n",
             "#!/bin/bash\n",
             "#!/opt/venv/bin/python -E\n",
+            "#!/opt/venv/bin/python\nimport os\nos.environ['A'] = 'b'\n",
         ] {
             assert_eq!(of_text(head), None, "{head:?}");
         }

@@ -16,7 +16,8 @@ vLLM, and is left if that has changed.
 import sys
 
 # Nothing is imported from the working directory in the place of what vLLM means.
-sys.path[:1] = []
+if not getattr(sys.flags, "safe_path", False):
+    sys.path[:1] = []
 
 import ctypes
 import gc
@@ -34,6 +35,9 @@ import time
 import types
 
 PROTOCOL = 1
+
+# When this began, by the clock that files are stamped with, which ticks a hundred times a second.
+BORN = time.time_ns() - 10_000_000
 
 # Pools and clients whose threads do their work unseen, and are missed after a fork. NVML has a thread
 # too (`cuda…`, driver 580), and is none of them: what was forked has used CUDA.
@@ -146,12 +150,17 @@ class Files:
             path = getattr(module, "__file__", None)
             if isinstance(path, str) and path not in self.seen:
                 self.seen[path] = self.state_of(path)
-        for path in sys.path:
+        for path in filter(None, sys.path):
             # A package is installed, upgraded and removed by changing this directory.
             self.seen.setdefault(path, self.state_of(path))
 
     def changed(self):
-        return next((path for path, was in self.seen.items() if self.state_of(path) != was), None)
+        """One that is not as it was when it was imported, which is noted only afterwards."""
+        for path, was in self.seen.items():
+            state = self.state_of(path)
+            if state != was or state is not None and state[-1] > BORN:
+                return path
+        return None
 
     @staticmethod
     def state_of(path):
@@ -159,7 +168,7 @@ class Files:
             stat = os.stat(path)
         except OSError:
             return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_ctime_ns
 
 
 class Lessons:
@@ -181,8 +190,9 @@ class Lessons:
         try:
             with open(self.path) as file:
                 kept = json.load(file)
-            names = [str(name) for name in kept["modules"] if name not in self.without]
-            return names, str(kept["preload"])
+            names = [name for name in kept["modules"] if is_name(name) and name not in self.without]
+            preload = kept["preload"]
+            return names, preload if can_be_preloaded(preload) else os.environ.get(PRELOAD, "")
         except (OSError, TypeError, ValueError, KeyError):
             # Nothing was learnt yet, or it is learnt anew.
             return [], os.environ.get(PRELOAD, "")
@@ -218,7 +228,8 @@ class Lessons:
         names = dict.fromkeys(self.names)
         for preload, *others in told:
             # That of an engine or a worker: vLLM sets it for those that it starts.
-            self.preload = preload
+            if can_be_preloaded(preload):
+                self.preload = preload
             names.update(dict.fromkeys(it for it in others if it not in self.without))
         self.names = list(names)
         return before != (set(self.names), self.preload)
@@ -267,6 +278,17 @@ class Lessons:
 
         os.register_at_fork(after_in_child=begin)
         begin()
+
+
+def is_name(name):
+    return isinstance(name, str) and len(name) < 512 and all(it.isidentifier() for it in name.split("."))
+
+
+def can_be_preloaded(libraries):
+    """Whether these are libraries that are there, and not a part of something else (ld.so(8))."""
+    if not isinstance(libraries, str) or "\0" in libraries:
+        return False
+    return all(os.path.isfile(it) for it in libraries.replace(":", " ").split())
 
 
 def is_importable(name, module):
@@ -321,12 +343,10 @@ class Warm:
             why = f"{type(error).__name__}: {error}"
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        harm = self.unfit()
-        if why or harm:
-            self.supervisor.say("unimportable", module=name, why=(why or harm)[:500])
-        if why and not harm:
-            self.lessons.leave_out(name)
+        # What was imported in part may be registered in part, and could not be imported anew.
+        harm = why or self.unfit()
         if harm:
+            self.supervisor.say("unimportable", module=name, why=harm[:500])
             # The next one does without, and at the third time without all that would have followed: what
             # does it may be behind each of them.
             if len(self.told["without"]) > 1:
@@ -392,10 +412,11 @@ class Warm:
 
     def begin_with(self, preload):
         """Begins anew where that takes other libraries from the beginning; it stays this process."""
-        if preload == os.environ.get(PRELOAD, ""):
+        # Something of this Python takes it away again, where it was told to begin so already.
+        if preload in (os.environ.get(PRELOAD, ""), self.told.get("preload")):
             return
         self.supervisor.say("anew")
-        told = {**self.told, "launched": list(self.launched)}
+        told = {**self.told, "launched": list(self.launched), "preload": preload}
         os.environ.update({PRELOAD: preload, TOLD: json.dumps(told)})
         os.dup2(self.supervisor.socket.fileno(), 0)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -579,7 +600,8 @@ def main():
     supervisor = Supervisor()
     told = os.environ.pop(TOLD, None)
     told = json.loads(told) if told else supervisor.hear()[0]
-    sys.path[:0] = told["path"]
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[:0] = told["path"]
     entitle("llm-warm", "llm-warm")
     entry = entry_point()
     warm = Warm(supervisor, Lessons(told["lessons"], entry, told["without"]), told)

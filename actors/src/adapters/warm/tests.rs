@@ -48,6 +48,7 @@ impl Place {
         let packages = self.path("packages");
         Warm::begin(Kit {
             path: self.path("bin"),
+            secrets: vec![Secret::new("hf_secret")],
             lessons: Some(self.path("lessons")),
             command: Box::new(move || {
                 let mut command = Command::new("python3");
@@ -205,4 +206,20 @@ fn it_says_where_it_learns() {
     let warm = place.warm();
     ready(&warm).unwrap();
     assert!(Path::new(&place.path("lessons")).is_dir());
+}
+
+#[test]
+fn no_secret_is_in_what_is_said_of_one_that_ended() {
+    let place = Place::with("raise SystemExit('bad answer for hf_secret')");
+    let why = ready(&place.warm()).unwrap_err();
+    assert!(why.contains("bad answer") && !why.contains("hf_secret"), "{why}");
+}
+
+/// What is noted only when all is imported was imported from files of two builds, perhaps.
+#[test]
+fn a_package_that_is_upgraded_while_it_is_imported_is_not_mixed_either() {
+    let upgrade = "import os\nos.utime(__file__)\ndef main(): pass\n";
+    let place = Place::with(upgrade);
+    let why = place.fork(&ready(&place.warm()).unwrap()).unwrap_err();
+    assert!(why.contains("has changed since it was imported"), "{why}");
 }

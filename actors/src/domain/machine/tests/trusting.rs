@@ -60,6 +60,19 @@ fn what_somebody_kills_while_it_loads_is_not_held_against_how_it_was_launched() 
 }
 
 #[test]
+fn a_launch_that_came_to_no_process_in_time_says_nothing_about_how_it_would_have_been_made() {
+    for (is_made, next) in [(false, LaunchMethod::Tree), (true, LaunchMethod::Front)] {
+        let mut s = begun();
+        if is_made {
+            loading(&mut s, 1, Recall::NotCompared);
+        }
+        assert_eq!(s.wait_in_silence(42), [ServiceState::Crashed]);
+        s.on(vacated(1));
+        assert_eq!(s.on(restart_due(1)).method(), Some(next));
+    }
+}
+
+#[test]
 fn what_was_launched_cold_for_want_of_a_warm_process_says_nothing_about_warm_launches() {
     let mut s = begun();
     s.on(launched_as(1, LaunchKind::Cold, Recall::NotCompared));

@@ -281,7 +281,7 @@ class Lessons:
 
 
 def is_name(name):
-    return isinstance(name, str) and len(name) < 512 and all(it.isidentifier() for it in name.split("."))
+    return isinstance(name, str) and 0 < len(name) < 512 and name.isprintable()
 
 
 def can_be_preloaded(libraries):
@@ -339,6 +339,13 @@ class Warm:
             why = None
         except TookTooLong:
             why = f"it takes more than {self.seconds} s"
+        except ModuleNotFoundError as error:
+            why = str(error)
+            if f"{name}.".startswith(f"{error.name}."):
+                # Nothing of it was run: it was found elsewhere than it is looked for here.
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                self.lessons.leave_out(name)
+                return
         except BaseException as error:
             why = f"{type(error).__name__}: {error}"
         finally:

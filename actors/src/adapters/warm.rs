@@ -4,7 +4,7 @@
 //! of. Here they are done once, and a launch begins behind them.
 //!
 //! - It is vLLM's own Python, with the environment that vLLM is given, and a program of ours
-//!   (`warm/program.py`), which says what it relies on.
+//!   (`warm/program/`), which says what it relies on.
 //! - It is started by a thread that lives as long as it does, and told by the kernel to end with that
 //!   (`PR_SET_PDEATHSIG`): nothing is left of it however we end.
 //! - What it forks heads a session of its own, shows the marks of its launch in its environment, and

@@ -13,8 +13,20 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use super::channel::Channel;
 use super::{Kit, Parent};
 
-/// What it runs.
-const PROGRAM: &str = include_str!("program.py");
+/// What it runs: one text, in the order in which it is read.
+const PROGRAM: &str = concat!(
+    include_str!("program/begin.py"),
+    "\n\n",
+    include_str!("program/lessons.py"),
+    "\n\n",
+    include_str!("program/warm.py"),
+    "\n\n",
+    include_str!("program/launched.py"),
+    "\n\n",
+    include_str!("program/engines.py"),
+    "\n\n",
+    include_str!("program/main.py"),
+);
 
 /// The end of what it wrote, in bytes, that says why it is of no use.
 const LAST_WORDS: u64 = 2048;

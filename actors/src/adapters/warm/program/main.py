@@ -1,0 +1,51 @@
+def entry_point():
+    """What the command `vllm` runs. A build for one platform may be known by two names."""
+    found = list(importlib.metadata.entry_points(group="console_scripts", name="vllm"))
+    if len({entry.value for entry in found}) != 1:
+        raise SystemExit(f"{len(found)} packages say what the command vllm runs")
+    return found[0]
+
+
+def main():
+    supervisor = Supervisor()
+    told = os.environ.pop(TOLD, None)
+    told = json.loads(told) if told else supervisor.hear()[0]
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[:0] = told["path"]
+    entitle("llm-warm", "llm-warm")
+    entry = entry_point()
+    warm = Warm(supervisor, Lessons(told["lessons"], entry, told["without"]), told)
+    warm.begin_with(warm.lessons.preload)
+    supervisor.say("hello", protocol=PROTOCOL, vllm=entry.dist.version)
+    signs = SignsOfLife(supervisor)
+    sys.meta_path.insert(0, signs)
+    command = entry.load()
+    sys.meta_path.remove(signs)
+    why = warm.unfit()
+    if why:
+        raise SystemExit(f"once it is imported, {why}")
+    try:
+        warm.prepare()
+        warm.serve()
+    except Launch as launch:
+        (orders,) = launch.args
+    forget()
+    script = orders["words"][0]
+    sys.argv = [script, *orders["words"][1:]]
+    stand_in = types.ModuleType("__main__")
+    stand_in.__file__ = script
+    # Its globals are in use for as long as its functions run.
+    stand_in.vllmd = sys.modules["__main__"]
+    sys.modules["__main__"] = stand_in
+    warm.lessons.leave()
+    if orders["learn"]:
+        warm.lessons.teach()
+    try:
+        if orders["engines"]:
+            fork_engines()
+    except Exception as error:
+        print(f"vLLM forks no engine: {error!r}", file=sys.stderr)
+    sys.exit(command())
+
+
+main()

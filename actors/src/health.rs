@@ -94,7 +94,7 @@ impl HealthActor {
                 state.probe_steadily(&myself, incarnation);
             }
             HealthMessage::Probe { incarnation } => {
-                state.begin_anew(incarnation);
+                state.expect(incarnation);
                 state.ask(&myself, incarnation);
             }
             HealthMessage::ProbeDue { incarnation } => state.ask(&myself, incarnation),
@@ -145,10 +145,12 @@ impl HealthState {
     }
 
     /// It is about to serve, or to be judged: what was long until now says nothing any more.
-    fn begin_anew(&mut self, incarnation: Incarnation) {
-        if let Some(target) = self.current(incarnation) {
-            target.since = Instant::now();
+    fn expect(&mut self, incarnation: Incarnation) {
+        let Some(target) = self.current(incarnation) else { return };
+        if target.cadence == Cadence::Eager {
+            target.cadence = Cadence::Imminent;
         }
+        target.since = Instant::now();
     }
 
     fn ask(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
@@ -223,7 +225,7 @@ impl Target {
         let now = Instant::now();
         let is_due = self.reported.is_none_or(|last| now.duration_since(last) >= interval);
         let is_news = match self.cadence {
-            Cadence::Eager => true,
+            Cadence::Eager | Cadence::Imminent => true,
             Cadence::Steady => check.is_err() || self.failures > 0 || is_due,
         };
         if is_news && check.is_ok() {

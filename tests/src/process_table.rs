@@ -65,8 +65,18 @@ impl Process {
     /// Whether it is one that launches of vLLM are forked from. What was forked from it shows the
     /// same for a moment, until it shows the marks of its launch.
     pub fn is_warm(&self) -> bool {
+        self.has_variable("VLLMD_RESERVE")
+    }
+
+    /// Whether it is a launch that is made ahead of its order, and waits for that.
+    pub fn is_ahead(&self) -> bool {
+        self.has_variable("VLLMD_AHEAD")
+    }
+
+    fn has_variable(&self, name: &str) -> bool {
+        let begin = format!("{name}=");
         fs::read(proc_path(self.pid, "environ")).is_ok_and(|block| {
-            block.split(|byte| *byte == 0).any(|it| it.starts_with(b"VLLMD_RESERVE="))
+            block.split(|byte| *byte == 0).any(|it| it.starts_with(begin.as_bytes()))
         })
     }
 

@@ -190,7 +190,7 @@ impl ProcessLauncher {
             recall,
             warm: if is_warm { self.warm() } else { Weak::new() },
             called_off: AtomicBool::new(false),
-            lesson: Mutex::default(),
+            news: Mutex::default(),
             written: Mutex::new(Some(record.clone())),
             directory: self.state.present().now(),
             log: LaunchLog::of(&self.state, record.incarnation),

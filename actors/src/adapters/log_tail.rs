@@ -30,8 +30,9 @@ use framer::Framer;
 use keeper::Keeper;
 pub use keeper::LogBounds;
 
-/// How often a file that has not grown is looked at again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How often a file that has not grown is looked at again, for as long as a launch loads: what it writes
+/// tells that it serves.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long until a thread is asked for again, where there was none to be had.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

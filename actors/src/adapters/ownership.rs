@@ -80,6 +80,15 @@ impl Ownership {
         }
     }
 
+    /// Whether this process carries the marker.
+    ///
+    /// # Errors
+    ///
+    /// It shows nobody what it carries.
+    pub(super) fn has_marked(&self, pid: u32) -> Result<bool, ScanError> {
+        self.marked().has_marked(pid)
+    }
+
     /// Brings the roster up to date. What could be seen is entered even if not all could.
     ///
     /// # Errors

@@ -9,6 +9,8 @@
 //!   (`PR_SET_PDEATHSIG`): nothing is left of it however we end.
 //! - What it forks heads a session of its own, shows the marks of its launch in its environment, and
 //!   waits for our word before it runs anything of vLLM. By then it is held and on record.
+//! - Once a launch serves, it goes ahead with the next one like it, up to the first thing that others
+//!   would notice, and has that wait.
 //! - It may die, hang, or refuse at any time: the launch is then made without it, and another one is
 //!   prepared. After three in a row that came to nothing there is none any more.
 
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::ownership;
 use super::proc_fs::{self, Stat};
@@ -54,8 +57,11 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// that does without.
 const ATTEMPTS: u32 = 4;
 
-/// The pause before another is prepared in the place of one that was lost.
+/// The pause before another is prepared in the place of one that was lost. It doubles with each that
+/// does not live long, so many times.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: u32 = 9;
+const LONG_LIFE: Duration = Duration::from_secs(600);
 
 /// What it takes to have one.
 pub(super) struct Kit {
@@ -169,6 +175,13 @@ impl Warm {
         self.0.changed.notify_all();
     }
 
+    /// Ends the one there is, which does not answer. Another is prepared.
+    pub(super) fn give_up(&self) {
+        if let Some(parent) = self.0.stage().present.parent() {
+            parent.kill();
+        }
+    }
+
     /// What it has done so far, which a launch that waits for it counts as its own.
     pub(super) fn work(&self) -> Work {
         let pid = self.0.stage().present.parent().map(|parent| parent.pid);
@@ -189,6 +202,13 @@ impl Warm {
     pub(super) fn learn(&self, model: &str) {
         if let Present::Ready(parent) = &self.0.stage().present {
             parent.tell(&json!({"do": "learn", "model": model}));
+        }
+    }
+
+    /// Has it go ahead with the next launch like this one, as far as nobody notices.
+    pub(super) fn go_ahead(&self, words: &[String], engines: bool) {
+        if let Present::Ready(parent) = &self.0.stage().present {
+            parent.tell(&json!({"do": "ahead", "words": words, "engines": engines}));
         }
     }
 }
@@ -212,8 +232,9 @@ impl Shared {
     /// Keeps one, until it is dismissed or they come to nothing.
     fn keep(&self, kit: &Kit) {
         let mut without: Vec<String> = Vec::new();
-        let mut failures = 0;
+        let (mut failures, mut losses) = (0, 0);
         while failures < ATTEMPTS && !self.stage().is_dismissed {
+            let began = Instant::now();
             let end = self.live(kit, &without);
             let why = match end {
                 End::Unprepared { module, had_been_ready, why } => {
@@ -228,6 +249,7 @@ impl Shared {
                 }
                 End::Lost(why) => {
                     failures = 0;
+                    losses = if began.elapsed() < LONG_LIFE { losses + 1 } else { 1 };
                     why
                 }
             };
@@ -246,7 +268,9 @@ impl Shared {
                 Present::Unavailable(why)
             };
             self.changed.notify_all();
-            drop(self.changed.wait_timeout_while(stage, PAUSE, |stage| !stage.is_dismissed));
+            // Each costs a processor some ten seconds.
+            let pause = PAUSE * 2_u32.pow(losses.clamp(1, LONGEST_PAUSE) - 1);
+            drop(self.changed.wait_timeout_while(stage, pause, |stage| !stage.is_dismissed));
         }
     }
 

@@ -86,16 +86,18 @@ pub type Check = Result<Healthy, HealthFailure>;
 /// How often to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cadence {
-    /// While starting: often, and less often the longer it takes.
+    /// While loading: less often the longer it takes. What vLLM writes tells sooner that it serves.
     Eager,
+    /// Since vLLM has said that it listens: it serves a few milliseconds later.
+    Imminent,
     /// When running: at a pace of its own. What is configured is how often that is *reported*.
     Steady,
 }
 
-/// Shortest and longest pause between two eager checks. A refused connection on loopback costs
-/// microseconds; a quarter second late is nothing next to the minutes of a slow load. Once vLLM says
-/// that it listens they begin anew with the shortest.
-const EAGER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// Shortest and longest pause between two eager checks, and two that are imminent: each looks through
+/// the system's table of connections, at the expense of what vLLM does.
+const EAGER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+const IMMINENT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// The pause between two checks that pass. A check costs some milliseconds; a front that hangs is
 /// found within this, three limits of a check and two suspicious pauses: less than 30 s.
@@ -110,6 +112,7 @@ impl Cadence {
     pub fn pause(self, elapsed: Duration, failures: u32, interval: Duration) -> Duration {
         match self {
             Self::Eager => (elapsed / 50).clamp(EAGER.0, EAGER.1),
+            Self::Imminent => (elapsed / 50).clamp(IMMINENT.0, IMMINENT.1),
             Self::Steady if failures > 0 => interval.min(SUSPICIOUS),
             Self::Steady => interval.min(STEADY),
         }
@@ -149,8 +152,15 @@ mod tests {
     #[test]
     fn eager_checks_slow_down_as_the_start_drags_on() {
         let pause = |elapsed| Cadence::Eager.pause(elapsed, 9, MINUTE);
-        assert_eq!(pause(Duration::ZERO), Duration::from_millis(10));
+        assert_eq!(pause(Duration::ZERO), Duration::from_millis(50));
         assert_eq!(pause(Duration::from_secs(5)), Duration::from_millis(100));
+        assert_eq!(pause(MINUTE), Duration::from_millis(250));
+    }
+
+    #[test]
+    fn one_that_says_that_it_listens_is_asked_without_delay() {
+        let pause = |elapsed| Cadence::Imminent.pause(elapsed, 9, MINUTE);
+        assert_eq!(pause(Duration::ZERO), Duration::from_millis(10));
         assert_eq!(pause(MINUTE), Duration::from_millis(250));
     }
 

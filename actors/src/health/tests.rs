@@ -37,6 +37,11 @@ async fn a_launch_is_asked_at_once_and_often() {
     }
 
     assert_eq!(scene.probe.asked()[0], begun);
+    scene.paused_for(Duration::from_millis(50));
+    tell(&scene.actor, HealthMessage::Probe { incarnation: FIRST });
+    scene.next_check().await;
+    scene.next_question().await;
+    scene.next_question().await;
     scene.paused_for(Duration::from_millis(10));
 }
 

@@ -3,12 +3,16 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError, Weak};
 use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::adapters::directory::Directory;
 use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::ownership::on_own_thread;
+use crate::adapters::pause::pause;
 use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
 use crate::adapters::process_tree::ProcessTree;
 use crate::adapters::scratch;
@@ -24,6 +28,9 @@ use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
 
 use super::starting::{Start, warm_parent};
 
+/// How long the end of a launch waits for one that is just being forked: some ten times what that takes.
+const FORKED_WITHIN: Duration = Duration::from_millis(500);
+
 /// Lines of output that a crash is explained by.
 pub(super) const LAST_LINES: usize = 20;
 
@@ -38,8 +45,8 @@ pub(super) struct Launch {
     pub(super) kind: OnceLock<LaunchKind>,
     /// What launches like it have come to.
     pub(super) recall: Recall,
-    /// What it serves, if what it was forked from may have something to learn from it.
-    pub(super) lesson: Mutex<Option<String>>,
+    /// What is to be told to what it was forked from, once it serves.
+    pub(super) news: Mutex<Option<News>>,
     /// What it may be forked from, for as long as that is kept.
     pub(super) warm: Weak<Warm>,
     /// Whether it is not to be started any more, for whoever waits to start it.
@@ -53,26 +60,45 @@ pub(super) struct Launch {
     pub(super) traces: Traces,
 }
 
+/// What a launch that serves means for those that may follow.
+#[derive(Debug)]
+pub(super) struct News {
+    /// What it serves, if there may be something to learn from it.
+    lesson: Option<String>,
+    /// Its command.
+    words: Vec<String>,
+    /// Whether its engine and workers were forked too.
+    forks_engines: bool,
+}
+
 impl Launch {
     fn start(&self) -> Result<u32, Cause> {
         let parent = self.warm.upgrade().and_then(|warm| warm_parent(&warm, &self.called_off));
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut start) = start.take() else {
-            return Err(Cause::new(Code::Unrecognised, "the launch was called off"));
+            return Err(called_off());
         };
         // Before there is anything to be watched: at the limit of threads nothing is started.
         self.tree.watch().map_err(|error| cannot_watch(&error))?;
         let forked = parent.and_then(|parent| start.fork(&self.tree, parent));
         let pid = match &forked {
             Some(standing) => standing.pid,
+            None if self.called_off.load(Ordering::SeqCst) => return Err(called_off()),
             None => start.run(&self.tree)?,
         };
         let kind = if forked.is_some() { LaunchKind::Warm } else { LaunchKind::Cold };
         self.kind.get_or_init(|| kind);
-        let lesson = start.lesson.filter(|_| forked.is_some());
-        *self.lesson.lock().unwrap_or_else(PoisonError::into_inner) = lesson;
+        let words = start.words().filter(|_| forked.is_some());
+        *self.news.lock().unwrap_or_else(PoisonError::into_inner) = words.map(|words| News {
+            lesson: start.lesson,
+            words,
+            forks_engines: start.forks_engines,
+        });
         let mut record = start.record;
         record.main = self.tree.main();
+        // One that was launched ahead is older than its claim.
+        let began = record.main.map(|(_, start_time)| start_time);
+        record.claimed = record.claimed.map(|claimed| began.map_or(claimed, |it| it.min(claimed)));
         if let Err(error) = self.traces.record.write(&record) {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
         }
@@ -87,6 +113,15 @@ impl Launch {
         self.called_off.store(true, Ordering::SeqCst);
         if let Some(warm) = self.warm.upgrade() {
             warm.wake();
+            let began = Instant::now();
+            while matches!(self.start.try_lock(), Err(TryLockError::WouldBlock)) {
+                if began.elapsed() >= FORKED_WITHIN {
+                    // Whoever starts it waits for an answer, which comes or not.
+                    warm.give_up();
+                    break;
+                }
+                pause(FORKED_WITHIN / 50);
+            }
         }
         self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -207,9 +242,12 @@ impl Claim for LaunchClaim {
     }
 
     fn served(&self) {
-        let lesson = self.launch.lesson.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(model), Some(warm)) = (lesson, self.launch.warm.upgrade()) {
-            warm.learn(&model);
+        let news = self.launch.news.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(news), Some(warm)) = (news, self.launch.warm.upgrade()) {
+            if let Some(model) = &news.lesson {
+                warm.learn(model);
+            }
+            warm.go_ahead(&news.words, news.forks_engines);
         }
     }
 
@@ -304,6 +342,10 @@ impl Traces {
         }
         self.record.remove(&self.marker);
     }
+}
+
+fn called_off() -> Cause {
+    Cause::new(Code::Unrecognised, "the launch was called off")
 }
 
 pub(super) fn cannot_watch(error: &ScanError) -> Cause {

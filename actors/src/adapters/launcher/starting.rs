@@ -75,14 +75,18 @@ impl Start {
         held.inspect_err(|why| tracing::warn!(why, "vLLM is launched cold")).ok()
     }
 
-    fn orders(&self, tree: &ProcessTree) -> Result<Orders<'_>, String> {
+    /// The words of the command, program first, if they are text.
+    pub(super) fn words(&self) -> Option<Vec<String>> {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        let words = words.map(|word| word.to_str().map(str::to_owned));
+        words.map(|word| word.to_str().map(str::to_owned)).collect()
+    }
+
+    fn orders(&self, tree: &ProcessTree) -> Result<Orders<'_>, String> {
         let marks = self.marks.iter().map(|(name, value)| text(name, value.to_str()));
         let variables = self.variables.iter().map(|(name, value)| text(name, value.to_str()));
         let unwritable = "what it is given is not UTF-8";
         Ok(Orders {
-            words: words.collect::<Option<_>>().ok_or(unwritable)?,
+            words: self.words().ok_or(unwritable)?,
             marks: marks.collect::<Option<_>>().ok_or(unwritable)?,
             environment: variables.collect::<Option<_>>().ok_or(unwritable)?,
             learn: self.lesson.is_some(),

@@ -91,6 +91,14 @@ impl Marked {
         flaw.map_or(Ok(()), Err)
     }
 
+    pub(super) fn has_marked(&self, pid: u32) -> Result<bool, ScanError> {
+        match self.is_marked(pid)? {
+            Mark::Ours => Ok(true),
+            Mark::Another | Mark::NoneYet => Ok(false),
+            Mark::Hidden(error) => Err(error),
+        }
+    }
+
     fn is_marked(&self, pid: u32) -> Result<Mark, ScanError> {
         let environment = match proc_fs::environment(pid) {
             Ok(environment) => environment.unwrap_or_default(),

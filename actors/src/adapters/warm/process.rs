@@ -19,6 +19,8 @@ const PROGRAM: &str = concat!(
     "\n\n",
     include_str!("program/lessons.py"),
     "\n\n",
+    include_str!("program/ahead.py"),
+    "\n\n",
     include_str!("program/warm.py"),
     "\n\n",
     include_str!("program/launched.py"),

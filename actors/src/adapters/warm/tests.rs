@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 use super::*;
 
+mod ahead;
+
 /// Far longer than anything here takes, on a machine that is busy too.
 const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -184,3 +184,27 @@ async fn who_has_left_the_session_is_found_by_the_marker() {
     swept(&planted.tree);
     assert_eq!(planted.pids(), [0; 0]);
 }
+
+/// Says nothing of anybody.
+#[derive(Debug)]
+struct NobodysParent;
+
+impl Parent for NobodysParent {
+    fn reap(&self, _pid: u32) {}
+}
+
+#[test]
+fn a_stranger_that_has_the_number_of_what_was_forked_is_not_taken() {
+    let marker = proc_fs::random_uuid().unwrap();
+    let tree = ProcessTree::claim(&marker).unwrap();
+    // What was forked has told its number and died with its parent; the number is another's now.
+    #[expect(clippy::disallowed_methods, reason = "a process to look at")]
+    let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
+    let taken = tree.take(Arc::new(NobodysParent), stranger.id());
+    drop(tree.sweep());
+    // Of a child of ours that a sweep has ended nobody can be waited for any more.
+    let is_alive = matches!(stranger.try_wait(), Ok(None));
+    stranger.kill().ok();
+    stranger.wait().ok();
+    assert!(taken.is_err() && is_alive, "{taken:?}, alive: {is_alive}");
+}

@@ -12,7 +12,8 @@ once they serve, and which libraries vLLM had them begin with (LD_PRELOAD). It r
 `vllm` in the metadata of the packages; that engines and workers are forked too reaches further into
 vLLM, and is left if that has changed.
 
-Its files are read as one text, one behind the other: begin, lessons, warm, launched, engines, main.
+Its files are read as one text, one behind the other: begin, lessons, ahead, warm, launched,
+engines, main.
 """
 
 import sys
@@ -27,6 +28,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import multiprocessing.process
 import os
 import re
 import select
@@ -93,7 +95,8 @@ class Supervisor:
 
 
 def spoken_of(sockets, seconds):
-    """Which of these have something to read, by then. Not by select(2), which knows 1024 descriptors."""
+    """Which of these have something to read, by then, or at some time if that is negative. Not by
+    select(2), which knows 1024 descriptors."""
     poll = select.poll()
     for each in sockets:
         poll.register(each, select.POLLIN)

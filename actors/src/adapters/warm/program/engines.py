@@ -31,6 +31,23 @@ def fork_engines():
     bind_workers()
 
 
+def replace_kernels():
+    """Has vLLM's platform replace its kernels here, once. Each worker looks through all that every module
+    has for them (0.32, `triton_utils/dispatcher.py`), and finds the more to look through the more was
+    imported ahead."""
+    dispatcher = sys.modules.get("vllm.triton_utils.dispatcher")
+    if dispatcher is None or METHOD in os.environ:
+        return
+    from vllm.platforms import current_platform
+
+    replace = getattr(current_platform, "register_triton_kernel_overrides", None)
+    if replace is None or not current_platform.is_cpu():
+        return
+    replace()
+    # Nothing that is imported from here on holds what was replaced.
+    type(current_platform).register_triton_kernel_overrides = classmethod(lambda platform: None)
+
+
 def bind_workers():
     """Has what is forked heed the variables of OpenMP that it is given, as what begins with them does.
     Unheeded, each worker runs as many threads as there are processors, on all of them, and takes its

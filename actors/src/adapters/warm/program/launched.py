@@ -1,4 +1,9 @@
-def become(orders, log, channel, cgroup):
+# What makes room for the marks of a launch, and what its name is in one that is launched ahead.
+RESERVE = "VLLMD_RESERVE"
+AHEAD = "VLLMD_AHEAD"
+
+
+def become(orders, log, channel, cgroup, reserve=RESERVE):
     """Makes this process what a cold launch would be, and waits for the word to begin."""
     try:
         os.setsid()
@@ -13,8 +18,8 @@ def become(orders, log, channel, cgroup):
             os.dup2(source, target)
         for descriptor in (null, log, *cgroup):
             os.close(descriptor)
-        mark(orders["marks"])
-        del os.environ["VLLMD_RESERVE"]
+        mark(orders["marks"], reserve)
+        del os.environ[RESERVE]
         os.environ.update(orders["marks"])
         os.environ.update(orders["environment"])
         words = orders["words"]
@@ -42,22 +47,27 @@ def entitle(title, name):
         comm.write(name[:15])
 
 
-def mark(marks):
-    """Has the environment that others see in /proc carry these, in the place of the reserve."""
+def mark(marks, reserve):
+    """Has the environment that others see in /proc carry these, in the place of this."""
+    text = b"\0".join(os.fsencode(f"{name}={value}") for name, value in marks.items())
+    show(reserve, text)
+
+
+def show(name, text, is_room=False):
+    """Writes this over a variable that others see, and over its value, unless that is to be `is_room`."""
     with open("/proc/self/stat", "rb") as stat:
         fields = stat.read().rpartition(b") ")[2].split()
     # Fields 50 and 51 of proc_pid_stat(5), of which the third comes first here.
     start, end = int(fields[47]), int(fields[48])
-    text = b"\0".join(os.fsencode(f"{name}={value}") for name, value in marks.items())
     with open("/proc/self/mem", "r+b", buffering=0) as memory:
         memory.seek(start)
         shown = memory.read(end - start)
-        at = shown.find(b"VLLMD_RESERVE=")
+        at = shown.find(f"{name}=".encode())
         room = shown.find(b"\0", at) - at
         if at < 0 or room < len(text):
             raise Refused("there is no room for the marks of a launch")
         memory.seek(start + at)
-        memory.write(text.ljust(room, b"\0"))
+        memory.write(text if is_room else text.ljust(room, b"\0"))
     with open("/proc/self/environ", "rb") as environment:
         if text not in environment.read():
             raise Refused("the marks of a launch are not seen in /proc")

@@ -28,7 +28,7 @@ def main():
         warm.prepare()
         warm.serve()
     except Launch as launch:
-        (orders,) = launch.args
+        orders, hold = launch.args
     forget()
     script = orders["words"][0]
     sys.argv = [script, *orders["words"][1:]]
@@ -45,6 +45,8 @@ def main():
             fork_engines()
     except Exception as error:
         print(f"vLLM forks no engine: {error!r}", file=sys.stderr)
+    if hold is not None:
+        hold.begin()
     sys.exit(command())
 
 

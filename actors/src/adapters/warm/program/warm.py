@@ -20,6 +20,9 @@ class Warm:
         self.files = Files()
         self.launched = set(told.get("launched", ()))
         self.lesson = None
+        # What is to be launched ahead, and what was.
+        self.next = told.get("next")
+        self.ahead = None
 
     def prepare(self):
         """Imports what was learnt, each module within a limit. Orders are heard in between."""
@@ -36,6 +39,10 @@ class Warm:
         finally:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             sys.meta_path.remove(signs)
+        try:
+            replace_kernels()
+        except Exception as error:
+            print(f"kernels are replaced by each worker: {error!r}", file=sys.stderr)
         self.files.note()
         self.lessons.write()
         gc.collect()
@@ -106,9 +113,16 @@ class Warm:
     def serve(self):
         """Does as it is told, for ever. In what is forked it ends by `Launch`."""
         while True:
-            self.obey()
+            ahead = [self.ahead.channel] if self.ahead else []
+            spoken = spoken_of([self.supervisor.socket, *ahead], -1)
+            if self.ahead and self.ahead.channel in spoken and not self.ahead.hear():
+                self.give_up_ahead()
+            if self.supervisor.socket in spoken:
+                self.obey()
             if self.lesson is not None:
                 self.learn()
+            if self.next is not None:
+                self.launch_ahead()
 
     def obey(self):
         orders, descriptors = self.supervisor.hear()
@@ -119,6 +133,8 @@ class Warm:
             self.reap(orders["pid"])
         elif what == "learn":
             self.lesson = orders["model"]
+        elif what == "ahead":
+            self.next = orders
 
     def learn(self):
         model, self.lesson = self.lesson, None
@@ -127,6 +143,8 @@ class Warm:
         if not is_news:
             return
         self.lessons.write()
+        # It would have to import by itself what is imported now.
+        self.give_up_ahead()
         self.begin_with(self.lessons.preload)
         self.prepare()
 
@@ -136,7 +154,7 @@ class Warm:
         if preload in (os.environ.get(PRELOAD, ""), self.told.get("preload")):
             return
         self.supervisor.say("anew")
-        told = {**self.told, "launched": list(self.launched), "preload": preload}
+        told = {**self.told, "launched": list(self.launched), "preload": preload, "next": self.next}
         os.environ.update({PRELOAD: preload, TOLD: json.dumps(told)})
         os.dup2(self.supervisor.socket.fileno(), 0)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -148,21 +166,64 @@ class Warm:
     def launch(self, orders, descriptors):
         log, channel, *cgroup = descriptors
         channel = socket.socket(fileno=channel)
+        pid = None
         try:
             self.check()
+            if self.goes_ahead(orders, descriptors):
+                return
             pid = os.fork()
         except (Refused, OSError) as error:
             channel.send(json.dumps({"say": "refused", "why": str(error)}).encode())
-            pid = None
+        finally:
+            if pid != 0:
+                for descriptor in (log, *cgroup):
+                    os.close(descriptor)
+                channel.close()
         if pid == 0:
             self.supervisor.socket.close()
             become(orders, log, channel, cgroup)
-            raise Launch(orders)
+            raise Launch(orders, None)
         if pid:
             self.launched.add(pid)
-        for descriptor in (log, *cgroup):
-            os.close(descriptor)
-        channel.close()
+
+    def launch_ahead(self):
+        """Forks one for a launch that is yet to be ordered. It does what is of no consequence, and waits."""
+        orders, self.next = self.next, None
+        self.give_up_ahead()
+        try:
+            self.check()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            parent, pid = os.getpid(), os.fork()
+        except (Refused, OSError) as error:
+            print(f"nothing is launched ahead: {error}", file=sys.stderr)
+            return
+        if pid == 0:
+            self.supervisor.socket.close()
+            ours.close()
+            hold = Hold(theirs)
+            hold.withdraw(parent)
+            raise Launch({**orders, "learn": False}, hold)
+        theirs.close()
+        self.launched.add(pid)
+        self.ahead = Ahead(pid, ours, orders)
+
+    def goes_ahead(self, orders, descriptors):
+        """Whether the launch is that which was made ahead."""
+        ahead = self.ahead
+        if ahead is None:
+            return False
+        if not ahead.stands or not ahead.suits(orders) or not ahead.go(orders, descriptors):
+            self.give_up_ahead()
+            return False
+        self.ahead = None
+        ahead.channel.close()
+        return True
+
+    def give_up_ahead(self):
+        if self.ahead is not None:
+            self.ahead.end()
+            self.launched.discard(self.ahead.pid)
+            self.ahead = None
 
     def check(self):
         why = self.unfit()

@@ -1,0 +1,163 @@
+//! A launch that is made ahead of its order.
+
+use super::*;
+
+/// It reads a file, takes an address, and says what it is.
+const SERVER: &str = "
+import os, socket, sys, time
+
+def main():
+    print('began', flush=True)
+    with open(os.environ['PYTHONPATH'] + '/../settings') as settings:
+        print('settings', settings.read(), flush=True)
+    server = socket.socket()
+    server.bind(('127.0.0.1', 0))
+    print('bound', *sys.argv[1:], os.environ['MARK'], os.environ['OWN'], os.getsid(0) == os.getpid(), flush=True)
+    time.sleep(600)
+";
+
+const WORDS: [&str; 3] = ["/bin/vllm", "serve", "a/b"];
+
+/// One that goes ahead, and the process that waits.
+fn ahead(warm: &Warm) -> (Arc<Parent>, u32) {
+    let parent = ready(warm).unwrap();
+    warm.go_ahead(&WORDS.map(str::to_owned), true);
+    let pid = waiting(&parent);
+    (parent, pid)
+}
+
+fn waiting(parent: &Parent) -> u32 {
+    let mut found = None;
+    until("one waits", || {
+        found = children(parent).into_iter().find(|pid| is_at_rest(*pid));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+fn children(parent: &Parent) -> Vec<u32> {
+    let path = format!("/proc/{0}/task/{0}/children", parent.pid);
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether it waits to hear, having renamed its reserve.
+fn is_at_rest(pid: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let environment = proc_fs::environment(pid).unwrap().unwrap_or_default();
+    let is_ahead = proc_fs::has_variable(&environment, |it| it.starts_with(b"VLLMD_AHEAD="));
+    is_ahead && call.starts_with(&format!("{} ", libc::SYS_recvmsg))
+}
+
+fn said(place: &Place) -> String {
+    fs::read_to_string(place.path("log")).unwrap_or_default()
+}
+
+/// Forks it, has it run, and waits until it has taken its address.
+fn run(place: &Place, parent: &Parent) -> u32 {
+    let standing = place.fork(parent).unwrap();
+    let pid = standing.pid;
+    assert!(has_in_environment(pid, "MARK=one"));
+    standing.begin();
+    until("it runs", || said(place).ends_with("bound serve a/b one two True\n"));
+    pid
+}
+
+fn settled(settings: &str) -> Place {
+    let place = Place::with(SERVER);
+    fs::write(place.path("settings"), settings).unwrap();
+    place
+}
+
+#[test]
+fn a_launch_like_the_one_before_goes_on_where_it_waits() {
+    let place = settled("old");
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    assert_eq!(said(&place), "", "nobody has ordered it yet");
+
+    let pid = run(&place, &parent);
+
+    assert_eq!(pid, waits);
+    let said = said(&place);
+    let (said_before, _) = said.split_once("bound").unwrap();
+    assert!(said_before.ends_with("began\nsettings old\n"), "{said}");
+    drop(warm);
+    until("it is gone", || Stat::of(parent.pid).unwrap().is_none());
+    assert!(runs(pid), "it serves on");
+    end(pid);
+    until("it has ended", || !runs(pid));
+}
+
+#[test]
+fn one_that_has_read_what_is_not_so_any_more_is_not_used() {
+    let place = settled("old");
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    fs::write(place.path("settings"), "new").unwrap();
+    let pid = run(&place, &parent);
+    assert_ne!(pid, waits);
+    assert!(said(&place).contains("settings new\n"));
+    assert!(Stat::of(waits).unwrap().is_none());
+    end(pid);
+}
+
+#[test]
+fn one_that_was_killed_meanwhile_is_not_missed() {
+    let place = settled("old");
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    end(waits);
+    until("it is buried", || Stat::of(waits).unwrap().is_none());
+    let pid = run(&place, &parent);
+    assert_ne!(pid, waits);
+    end(pid);
+}
+
+#[test]
+fn one_that_was_to_serve_another_is_not_used() {
+    let place = settled("old");
+    let warm = place.warm();
+    let parent = ready(&warm).unwrap();
+    warm.go_ahead(&["/bin/vllm", "serve", "another"].map(str::to_owned), true);
+    let waits = waiting(&parent);
+    let pid = run(&place, &parent);
+    assert_ne!(pid, waits, "it was to serve another");
+    assert!(Stat::of(waits).unwrap().is_none());
+    end(pid);
+}
+
+#[test]
+fn what_waits_ends_with_whatever_it_was_forked_from() {
+    let place = settled("old");
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    end(parent.pid);
+    until("it is gone", || !runs(waits));
+    drop(warm);
+}
+
+/// What is started anew is not Python's own, and could do anything.
+#[test]
+fn nothing_is_started_ahead_of_the_order() {
+    for start in [
+        "import os\n    os.execv('/bin/sh', ['sh', '-c', 'echo started $MARK; exec sleep 600'])",
+        "import subprocess\n    subprocess.run(['sh', '-c', 'echo started $MARK; exec sleep 600'])",
+        "import multiprocessing, time\n    multiprocessing.get_context('spawn').Process(target=time.sleep, args=(600,)).start()\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
+        "open(os.environ['PYTHONPATH'] + '/../made', 'w')\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
+    ] {
+        let place = Place::with(&format!("import os, time\ndef main():\n    {start}\n"));
+        let warm = place.warm();
+        let (parent, waits) = ahead(&warm);
+        assert_eq!(said(&place), "");
+        assert!(!place.path("made").exists());
+        let children = fs::read_to_string(format!("/proc/{waits}/task/{waits}/children"));
+        assert_eq!(children.unwrap(), "", "{start}");
+        let standing = place.fork(&parent).unwrap();
+        assert_eq!(standing.pid, waits);
+        standing.begin();
+        until("it runs", || said(&place).ends_with("started one\n"));
+        let group = Pid::from_raw(waits.cast_signed()).unwrap();
+        rustix::process::kill_process_group(group, Signal::KILL).unwrap();
+    }
+}

@@ -50,6 +50,10 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// What could not be looked at. Something may be there.
     fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>>;
 
+    /// A launch of this model will be claimed as soon as what runs now has ended: does what can be done
+    /// for it until then, and nobody notices.
+    fn prepare(&self, model: &ModelId);
+
     /// Keeps this of launches of a model, for as long as vLLM and we are what they are.
     fn remember(&self, model: &ModelId, memory: &Memory);
 

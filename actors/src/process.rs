@@ -139,6 +139,7 @@ impl ProcessActor {
             ProcessMessage::Remember { model, memory } => {
                 state.args.launcher.remember(&model, &memory);
             }
+            ProcessMessage::Prepare { model } => state.args.launcher.prepare(&model),
             ProcessMessage::Rest => state.args.launcher.rest(),
             ProcessMessage::KeepNoLonger { incarnation } => {
                 state.keep_no_longer(incarnation);

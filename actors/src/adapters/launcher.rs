@@ -38,6 +38,7 @@ mod child_command;
 mod claim;
 mod finding;
 mod memory;
+mod read_ahead;
 mod recipe;
 mod search;
 mod starting;
@@ -161,12 +162,13 @@ impl ProcessLauncher {
     fn settings(&self, model: &ModelId) -> Vec<String> {
         let recipe = &self.recipe;
         let variables = recipe.environment.iter().map(|(name, value)| format!("{name}={value}"));
-        let words = recipe.before_model.iter().cloned();
-        words
-            .chain([model.to_string()])
-            .chain(recipe.after_model.iter().cloned())
-            .chain(variables)
-            .collect()
+        self.words(model).into_iter().chain(variables).collect()
+    }
+
+    /// The words of vLLM's command, program first.
+    fn words(&self, model: &ModelId) -> Vec<String> {
+        let (before, after) = (self.recipe.before_model.iter(), self.recipe.after_model.iter());
+        before.cloned().chain([model.to_string()]).chain(after.cloned()).collect()
     }
 
     fn traces(&self, record: &ProcessRecord, scratch: Vec<PathBuf>) -> Traces {
@@ -219,7 +221,7 @@ impl ProcessLauncher {
 
     /// Makes everything that a launch needs, except its process and its guardian, who was told of
     /// it before.
-    fn prepare(
+    fn furnish(
         &self,
         launch: &Launch,
         record: ProcessRecord,
@@ -295,7 +297,8 @@ impl Launcher for ProcessLauncher {
         let way = self.way(model, method);
         let method = way.method;
         let launch = self.launch(&record, tree, traces, way);
-        match self.prepare(&launch, record, &scratch, model, method) {
+        read_ahead::begin(model.as_str());
+        match self.furnish(&launch, record, &scratch, model, method) {
             Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch))),
             Err(cause) => {
                 launch.traces.remove();
@@ -308,6 +311,15 @@ impl Launcher for ProcessLauncher {
         let (launcher, settings) = (self.clone(), self.settings(model));
         let look = move || launcher.look(&settings);
         Box::pin(async move { on_own_thread("vllm-look", look).await? })
+    }
+
+    fn prepare(&self, model: &ModelId) {
+        read_ahead::begin(model.as_str());
+        let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let forks_engines = self.way(model, LaunchMethod::Tree).method == LaunchMethod::Tree;
+        if let Some(warm) = warm {
+            warm.go_ahead(&self.words(model), forks_engines);
+        }
     }
 
     fn remember(&self, model: &ModelId, memory: &Memory) {

@@ -197,6 +197,14 @@ pub(super) fn io_bytes(pid: u32) -> Result<Option<u64>, ScanError> {
     Ok(Some(text.lines().filter(counted).filter_map(value).sum()))
 }
 
+/// Bytes that can be had without anybody's having to give them up (`MemAvailable` of proc(5)).
+pub(super) fn available_memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kilobytes.map(|it| it * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// What it has mapped, as `/proc/<pid>/maps` tells; empty for a zombie.
 pub(super) fn maps(pid: u32) -> Result<Option<String>, ScanError> {
     Ok(read(pid, "maps")?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))

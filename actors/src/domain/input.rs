@@ -165,6 +165,11 @@ pub enum Effect {
         /// How long.
         after: Duration,
     },
+    /// This will be launched once what runs now has ended: make ready for it.
+    Prepare {
+        /// The model.
+        model: ModelId,
+    },
     /// Nothing will be launched until somebody asks for it: keep nothing ready.
     Rest,
     /// Keep this in the history of restarts.

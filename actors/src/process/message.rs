@@ -66,6 +66,11 @@ pub enum ProcessMessage {
         /// What to keep.
         memory: Memory,
     },
+    /// A launch of this model follows what runs now.
+    Prepare {
+        /// The model.
+        model: ModelId,
+    },
     /// Nothing will be launched until somebody asks for it: keep nothing ready.
     Rest,
     /// A stop was asked for, and begins when the requests that run are answered: whatever happens

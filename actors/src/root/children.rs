@@ -225,6 +225,7 @@ impl Children {
                 let due = tell_after(root, after, RootMessage::Due { timer, incarnation });
                 self.timers.insert(timer, due);
             }
+            Effect::Prepare { model } => tell(&self.process, ProcessMessage::Prepare { model }),
             Effect::Rest => tell(&self.process, ProcessMessage::Rest),
             // The service has given it to the journal; the root ends itself.
             Effect::Record(_) | Effect::End => {}

@@ -34,6 +34,7 @@ struct World {
     most_alive: usize,
     /// How often it was told to keep nothing ready.
     rests: u32,
+    prepared: Vec<ModelId>,
     /// How the launches were to be made.
     methods: Vec<LaunchMethod>,
     /// What it was told to keep.
@@ -114,6 +115,11 @@ impl ScriptedLauncher {
         self.search.send_replace(Search::Failed(error));
     }
 
+    /// The models that it was to make ready for.
+    pub fn prepared(&self) -> Vec<ModelId> {
+        self.world().prepared.clone()
+    }
+
     /// How often it was told to keep nothing ready.
     pub fn rests(&self) -> u32 {
         self.world().rests
@@ -180,6 +186,10 @@ impl Launcher for ScriptedLauncher {
 
     fn remember(&self, _: &ModelId, memory: &Memory) {
         self.world().memories.push(memory.clone());
+    }
+
+    fn prepare(&self, model: &ModelId) {
+        self.world().prepared.push(model.clone());
     }
 
     fn rest(&self) {

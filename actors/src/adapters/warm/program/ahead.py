@@ -37,7 +37,7 @@ class Ahead:
         """Whether it has done what it would do by these orders, and would do again."""
         is_like = all(self.orders[name] == orders[name] for name in ("words", "engines"))
         states = [(was and tuple(was), Files.state_of(path)) for path, was in self.read.items()]
-        return is_like and not orders["learn"] and all(was == now for was, now in states)
+        return is_like and all(was == now for was, now in states)
 
     def go(self, orders, descriptors):
         """Whether it takes these orders."""
@@ -59,8 +59,9 @@ class Hold:
     it before such things; what is not Python's own comes behind one of them in every vLLM that is known:
     the first thing that a server does is to take its address."""
 
-    def __init__(self, channel):
+    def __init__(self, channel, lessons):
         self.channel = channel
+        self.lessons = lessons
         self.read = {}
         self.is_over = False
 
@@ -120,9 +121,12 @@ class Hold:
         self.channel.close()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
         log, channel, *cgroup = descriptors
-        become(json.loads(data), log, socket.socket(fileno=channel), cgroup, AHEAD)
+        orders = json.loads(data)
+        become(orders, log, socket.socket(fileno=channel), cgroup, AHEAD)
         self.tell()
         forget()
+        if orders["learn"]:
+            self.lessons.teach()
 
     def tell(self):
         """Has the log begin with what was written before there was one."""

@@ -138,13 +138,13 @@ class Warm:
 
     def learn(self):
         model, self.lesson = self.lesson, None
+        # It waits for the word of the lesson before, and would have to import by itself what is now.
+        self.give_up_ahead()
         is_news = self.lessons.take(self)
         self.supervisor.say("learnt", model=model, news=is_news)
         if not is_news:
             return
         self.lessons.write()
-        # It would have to import by itself what is imported now.
-        self.give_up_ahead()
         self.begin_with(self.lessons.preload)
         self.prepare()
 
@@ -200,7 +200,7 @@ class Warm:
         if pid == 0:
             self.supervisor.socket.close()
             ours.close()
-            hold = Hold(theirs)
+            hold = Hold(theirs, self.lessons)
             hold.withdraw(parent)
             raise Launch({**orders, "learn": False}, hold)
         theirs.close()

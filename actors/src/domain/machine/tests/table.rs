@@ -55,9 +55,9 @@ const TABLE: [&str; 3] = [
      StopImmediate     .       halt   end      end      end      end      end        hasten    hasten    hasten    hasten    hasten
      Restart           launch  launch cycle    cycle    cycle    cycle    drain-up   want      .         want      want      .
      LoadSame          launch  launch .        .        .        .        .          want      .         want      want      .
-     LoadOther         launch  launch cycle    cycle    cycle    cycle    drain-up   want      .         want      want      .
+     LoadOther         launch  launch turn     turn     turn     turn     turn-serve want      .         want      want      .
      NeedSame          launch  .      .        .        .        .        .          want      .         want      want      .
-     NeedOther         launch  .      cycle    cycle    cycle    cycle    drain-up   want      .         want      want      .
+     NeedOther         launch  .      turn     turn     turn     turn     turn-serve want      .         want      want      .
      ShutDown          down    down   down-end down-end down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
      Drained           .       .      .        .        .        .        .          hasten    order     .         .         .
      Completed         .       .      .        .        .        .        .          .         .         .         .         .
@@ -140,7 +140,9 @@ struct Meaning {
 }
 
 fn meaning(word: &str) -> Meaning {
-    use Act::{Adopt, Disregard, FinishLoading, Launch, Probe, SampleWork, Schedule, Stop, Watch};
+    use Act::{
+        Adopt, Disregard, FinishLoading, Launch, Prepare, Probe, SampleWork, Schedule, Stop, Watch,
+    };
     use ServiceState as S;
     use Situation::{
         BlankAt, BlankGive, BlankNow, BlindAnew, BlindIdle, BlindRest, BlindUp, ClearNow, DarkAnew,
@@ -179,6 +181,7 @@ fn meaning(word: &str) -> Meaning {
         "lose-up" => (&[S::Unknown], &[Disregard, Adopt], &[LostUp]),
         "unsure" => (&[S::Unknown], &[], &[LostRest, BlindRest]),
         "end" => (&[S::Stopping], &[Disregard, Stop], &[EndRest]),
+        "turn" => (&[S::Stopping], &[Prepare, Disregard, Stop], &[EndUp]),
         "cycle" => (&[S::Stopping], &[Disregard, Stop], &[EndUp]),
         "kill" => (&[S::Stopping], &[Stop], &[EndRest]),
         "anew" => (&[], &[], &[LookAnew, LostAnew, HangAnew, DarkAnew, BlindAnew]),
@@ -198,7 +201,7 @@ fn meaning(word: &str) -> Meaning {
 }
 
 fn meaning_of_an_end(word: &str) -> Meaning {
-    use Act::{Adopt, Clear, Disregard, Drain, End, Record, Schedule, Stop};
+    use Act::{Adopt, Clear, Disregard, Drain, End, Prepare, Record, Schedule, Stop};
     use ServiceState as S;
     use Situation::{
         Backoff, BlindRest, ClearAt, ClearGive, ClearNow, DarkRest, DrainRest, DrainUp, EndRest,
@@ -214,6 +217,7 @@ fn meaning_of_an_end(word: &str) -> Meaning {
         "fail" => (&[S::Failed], &[], &[Failed]),
         "drain" => (&[S::Stopping], &[Disregard, Drain, Schedule], &[DrainRest]),
         "drain-up" => (&[S::Stopping], &[Disregard, Drain, Schedule], &[DrainUp]),
+        "turn-serve" => (&[S::Stopping], &[Prepare, Disregard, Drain, Schedule], &[DrainUp]),
         "order" => (&[], &[Stop], &[EndRest, EndUp]),
         "reap" => (&[], &[Clear], &[EndRest, EndUp]),
         "stuck" => (&[], &[], &[StuckAt, StuckNow, StuckGive]),

@@ -172,6 +172,7 @@ impl World {
             Effect::Probe { .. }
             | Effect::Record(_)
             | Effect::Rest
+            | Effect::Prepare { .. }
             | Effect::Compare { .. }
             | Effect::Remember { .. }
             | Effect::End

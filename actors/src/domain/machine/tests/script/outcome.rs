@@ -29,6 +29,7 @@ impl Outcome {
             | Effect::SampleWork { .. }
             | Effect::Schedule { .. }
             | Effect::Rest
+            | Effect::Prepare { .. }
             | Effect::Compare { .. }
             | Effect::Remember { .. }
             | Effect::Record(_) => None,

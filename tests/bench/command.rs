@@ -1,5 +1,6 @@
 //! `vllmd run` as a process: what it costs, and what becomes of vLLM when it is killed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -32,22 +33,37 @@ mod killed;
 
 pub(crate) use killed::killed;
 
-/// A directory, a configuration and a port for one supervisor after the other.
-struct Place {
+/// A directory and a port for one supervisor after the other.
+pub(crate) struct Place {
     vllmd: String,
     /// For the stand-in or vLLM.
-    environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
     patience: Duration,
-    census: Census,
-    directory: TempDir,
+    pub(crate) port: u16,
+    pub(crate) census: Census,
+    pub(crate) directory: TempDir,
 }
 
 /// A supervisor that runs.
-struct Vllmd {
-    child: Child,
+pub(crate) struct Vllmd {
+    pub(crate) child: Child,
     pid: Pid,
     patience: Duration,
-    stdout: Lines<BufReader<ChildStdout>>,
+    pub(crate) stdout: Lines<BufReader<ChildStdout>>,
+}
+
+/// The file with its configuration.
+pub(crate) const CONFIGURATION: &str = "vllmd.yaml";
+
+/// What a supervisor is to run, and how.
+pub(crate) struct Settings<'a> {
+    pub(crate) model: &'a str,
+    /// vLLM's.
+    pub(crate) command: &'a str,
+    /// Further ones of vLLM, as a list of YAML.
+    pub(crate) arguments: &'a str,
+    /// Settings of the life cycle, with commas between.
+    pub(crate) lifecycle: &'a str,
 }
 
 impl Place {
@@ -57,44 +73,59 @@ impl Place {
     }
 
     fn of_the_stand_in(plan: &Plan, stop_on_exit: &str, fake: &FakeVllm) -> io::Result<Self> {
-        let vllm = ["org/tiny", &plan.fake_vllm, "[]"];
-        Self::with(plan, stop_on_exit, vllm, vec![fake.environment()], PATIENCE)
+        let place = Self::bare(plan, vec![fake.environment()], PATIENCE)?;
+        place.configure(&Settings {
+            model: "org/tiny",
+            command: &plan.fake_vllm,
+            arguments: "[]",
+            lifecycle: &format!("stop_on_exit: {stop_on_exit}"),
+        })?;
+        Ok(place)
     }
 
     fn of_the_real(plan: &Plan, real: &RealVllm) -> io::Result<Self> {
         let path = |path: &Path| path.display().to_string();
-        let (model, command) = (path(&real.tiny_model), path(&real.command));
-        let arguments = format!("{:?}", RealVllm::quick_arguments());
         let variable = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let environment = RealVllm::quick_environment().map(variable).to_vec();
-        let vllm = [model.as_str(), &command, &arguments];
-        Self::with(plan, "true", vllm, environment, PATIENCE * 10)
+        let place = Self::bare(plan, environment, PATIENCE * 10)?;
+        place.configure(&Settings {
+            model: &path(&real.tiny_model),
+            command: &path(&real.command),
+            arguments: &format!("{:?}", RealVllm::quick_arguments()),
+            lifecycle: "stop_on_exit: true",
+        })?;
+        Ok(place)
     }
 
-    fn with(
+    /// One without a configuration.
+    pub(crate) fn bare(
         plan: &Plan,
-        stop_on_exit: &str,
-        [model, command, arguments]: [&str; 3],
         environment: Vec<(String, String)>,
         patience: Duration,
     ) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
+        let census = Census::of(format!("FIGURES={}", directory.path().display()));
+        let (vllmd, port) = (plan.vllmd.clone(), free_port());
+        Ok(Self { vllmd, environment, patience, port, census, directory })
+    }
+
+    /// Writes the configuration that supervisors are started with from now on.
+    pub(crate) fn configure(&self, settings: &Settings<'_>) -> io::Result<()> {
+        let Settings { model, command, arguments, lifecycle } = settings;
         let text = format!(
             "providers:\n  vllm:\n    model: {model}\n    port: {}\n    \
              vllm_binary: [\"{command}\"]\n    extra_args: {arguments}\n    \
-             lifecycle: {{stop_on_exit: {stop_on_exit}, start_timeout: 5m}}\n",
-            free_port(),
+             lifecycle: {{{lifecycle}, start_timeout: 5m}}\n",
+            self.port,
         );
-        fs::write(directory.path().join("vllmd.yaml"), text)?;
-        let census = Census::of(format!("FIGURES={}", directory.path().display()));
-        Ok(Self { vllmd: plan.vllmd.clone(), environment, patience, census, directory })
+        fs::write(self.directory.path().join(CONFIGURATION), text)
     }
 
-    fn start(&self) -> io::Result<Vllmd> {
+    /// A program that is run here, and is gone with this.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the command is what is measured")]
-        let mut command = Command::new(&self.vllmd);
+        let mut command = Command::new(program);
         command
-            .args(["run", "--config", "vllmd.yaml", "--output", "json", "--state-dir", "state"])
             .env_clear()
             .env("HOME", self.directory.path())
             .env("TMPDIR", self.directory.path())
@@ -103,9 +134,17 @@ impl Place {
             .env(self.census.variable().0, self.census.variable().1)
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
+        command
+    }
+
+    pub(crate) fn start(&self) -> io::Result<Vllmd> {
+        let mut command = self.command(&self.vllmd);
+        command
+            .args(["run", "--config", CONFIGURATION, "--output", "json", "--state-dir", "state"])
+            .stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let (Some(pid), Some(stdout)) = (pid, child.stdout.take()) else {

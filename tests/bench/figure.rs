@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 /// What samples are counted in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
+    /// Time.
+    Seconds,
     /// Time; samples are seconds.
     Milliseconds,
     /// Time; samples are seconds.
@@ -23,16 +25,17 @@ pub(crate) enum Unit {
 impl Unit {
     fn scale(self) -> f64 {
         match self {
+            Self::Seconds | Self::Count => 1.0,
             Self::Milliseconds => 1e3,
             Self::Microseconds => 1e6,
             Self::Megabytes => 1.0 / 1024.0,
             Self::Percent => 100.0,
-            Self::Count => 1.0,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
+            Self::Seconds => "s",
             Self::Milliseconds => "ms",
             Self::Microseconds => "µs",
             Self::Megabytes => "MiB",
@@ -66,6 +69,11 @@ impl Figure {
     pub(crate) fn noting(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
+    }
+
+    /// Half of the samples are not above it; in the unit of samples.
+    pub(crate) fn median(&self) -> Option<f64> {
+        self.percentile(50).map(|value| value / self.unit.scale())
     }
 
     /// The sample that so many percent of all are not above.

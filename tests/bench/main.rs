@@ -3,11 +3,14 @@
 //!
 //!     cargo figures [--quick] [--markdown] [--times N] [NAME...]
 //!     cargo figures --deaths|--killed [--real] [--warm] [--minutes N] [--times N] [WORD...]
+//!     cargo figures --launches [--quick] [--markdown] [--times N] [WORD...]
 //!
 //! Names are `events`, `served`, `stops`, `questions`, `vllmd`, `idle` and `supervisord`.
 //! `--deaths` puts vLLM through every death that there is, `--killed` kills `vllmd` in every phase;
 //! with `--real` it is a real vLLM, which takes minutes (with `--warm` it is launched warm), and words
-//! choose among cells or phases.
+//! choose among cells or phases. `--launches` has a real vLLM launched by a shell's loop, by supervisord,
+//! and by `vllmd`, from nothing and warm, five times each (`--quick`: three), which takes two hours;
+//! words choose among `plain`, `supervisord`, `cold` and `warm`, and among `eager` and `compile`.
 //!
 //! The table goes to stdout, the same as JSON to `figures.json` in the target directory.
 
@@ -17,6 +20,7 @@ mod command;
 mod deaths;
 mod embedded;
 mod figure;
+mod launches;
 mod supervisord;
 
 use std::error::Error;
@@ -49,8 +53,8 @@ struct Wish {
     words: Vec<String>,
 }
 
-const USAGE: &str = "usage: cargo figures [--quick] [--markdown] [--deaths|--killed] [--real] \
-                     [--warm] [--minutes N] [--times N] [WORD...]";
+const USAGE: &str = "usage: cargo figures [--quick] [--markdown] [--deaths|--killed|--launches] \
+                     [--real] [--warm] [--minutes N] [--times N] [WORD...]";
 
 impl Wish {
     fn of_this_process() -> Result<Self, Box<dyn Error>> {
@@ -60,9 +64,8 @@ impl Wish {
             match word.as_str() {
                 "--minutes" => wish.minutes = Some(words.next().ok_or(USAGE)?.parse()?),
                 "--times" => wish.times = Some(words.next().ok_or(USAGE)?.parse()?),
-                "--quick" | "--markdown" | "--deaths" | "--killed" | "--real" | "--warm" => {
-                    wish.flags.push(word);
-                }
+                "--quick" | "--markdown" | "--deaths" | "--killed" | "--launches" | "--real"
+                | "--warm" => wish.flags.push(word),
                 _ if word.starts_with('-') => return Err(format!("`{word}`? {USAGE}").into()),
                 _ => wish.words.push(word),
             }
@@ -87,28 +90,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         few: wish.times.unwrap_or(few),
         idle: Duration::from_secs(idle),
     };
-    let real = if wish.has("--real") {
+    let real = if wish.has("--real") || wish.has("--launches") {
         Some(RealVllm::installed().map_err(|Unavailable(reason)| reason)?)
     } else {
         None
     };
-    let figures = if wish.has("--deaths") {
-        let minutes = Duration::from_secs(60 * wish.minutes.unwrap_or(60));
-        let seen = match real {
-            Some(real) => {
-                let launch =
-                    if wish.has("--warm") { LaunchPolicy::Warm } else { LaunchPolicy::Cold };
-                deaths::of_the_real(Server::real(real), launch, minutes, &wish.words).await
-            }
-            None => deaths::of_the_stand_in(&plan.fake_vllm).await,
-        };
-        let (table, figures) = deaths::shown(&seen);
-        println!("{table}\n");
-        figures
-    } else if wish.has("--killed") {
-        command::killed(&plan, real.as_ref(), &wish.words).await?
-    } else {
-        measure(&plan, &wish.words).await?
+    let figures = match real {
+        Some(real) if wish.has("--launches") => {
+            let times = wish.times.unwrap_or(if wish.has("--quick") { 3 } else { 5 });
+            launches::figures(&plan, &real, times, &wish.words).await?
+        }
+        real if wish.has("--deaths") => of_deaths(&plan, real, &wish).await,
+        real if wish.has("--killed") => command::killed(&plan, real.as_ref(), &wish.words).await?,
+        _ => measure(&plan, &wish.words).await?,
     };
     let shown = if wish.has("--markdown") { figure::markdown } else { figure::table };
     println!("{}", shown(&figures));
@@ -116,6 +110,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(&file, format!("{:#}\n", figure::document(&figures)))?;
     eprintln!("as JSON: {}", file.display());
     Ok(())
+}
+
+/// The table of deaths is shown at once.
+async fn of_deaths(plan: &Plan, real: Option<RealVllm>, wish: &Wish) -> Vec<figure::Figure> {
+    let minutes = Duration::from_secs(60 * wish.minutes.unwrap_or(60));
+    let seen = match real {
+        Some(real) => {
+            let launch = if wish.has("--warm") { LaunchPolicy::Warm } else { LaunchPolicy::Cold };
+            deaths::of_the_real(Server::real(real), launch, minutes, &wish.words).await
+        }
+        None => deaths::of_the_stand_in(&plan.fake_vllm).await,
+    };
+    let (table, figures) = deaths::shown(&seen);
+    println!("{table}\n");
+    figures
 }
 
 /// What the words name; everything without any.

@@ -42,7 +42,8 @@ impl Supervisord {
         let program = installed().await?;
         let directory = tempfile::tempdir()?;
         let (port, rpc_port) = (free_port(), free_port());
-        let text = configuration(plan, directory.path(), port, rpc_port);
+        let program_line = format!("{} serve org/tiny --port {port}", plan.fake_vllm);
+        let text = configuration(&program_line, directory.path(), rpc_port);
         let file = directory.path().join("supervisord.conf");
         fs::write(&file, text)?;
         let census = Census::of(format!("FIGURES={}", directory.path().display()));
@@ -118,21 +119,22 @@ impl Drop for Supervisord {
     }
 }
 
-fn configuration(plan: &Plan, directory: &Path, port: u16, rpc_port: u16) -> String {
-    let (directory, fake_vllm) = (directory.display(), &plan.fake_vllm);
+/// With a program that it restarts whenever it ends.
+pub(crate) fn configuration(program: &str, directory: &Path, rpc_port: u16) -> String {
+    let directory = directory.display();
     format!(
         "[supervisord]\nlogfile={directory}/supervisord.log\npidfile={directory}/pid\n\
          childlogdir={directory}\n\
          [inet_http_server]\nport=127.0.0.1:{rpc_port}\n\
          [rpcinterface:supervisor]\n\
          supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\
-         [program:vllm]\ncommand={fake_vllm} serve org/tiny --port {port}\nautorestart=true\n\
+         [program:vllm]\ncommand={program}\nautorestart=true\n\
          startsecs=0\nstartretries=1000\nenvironment=SPT_NOENV=1\n"
     )
 }
 
 /// Finds it below the target directory, or installs it there.
-async fn installed() -> Outcome<PathBuf> {
+pub(crate) async fn installed() -> Outcome<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = crate::target_directory().join("supervisord/venv");
     #[expect(clippy::disallowed_methods, reason = "a script of ours")]

@@ -21,6 +21,8 @@ pub(super) enum Role {
     Importing,
     /// Not vLLM's: what its launches are forked from.
     Warm,
+    /// A launch that is made ahead of its order.
+    Ahead,
 }
 
 /// Something that happens at one moment, or holds for a while.

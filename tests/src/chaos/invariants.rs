@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fault::Role;
 use super::observer::{Listener, Look};
 
 /// For so long the published state may differ from what is there.
@@ -141,8 +142,10 @@ fn differences<'a>(
         // On the way from one to another there is no promise about what is there.
         Some(_) | None => {}
     }
-    if look.warm.len() > 1 {
-        found.push("several launches are kept warm".to_owned());
+    for role in [Role::Warm, Role::Ahead] {
+        if look.warm.iter().filter(|member| member.role == role).count() > 1 {
+            found.push(format!("of {role:?} there are several"));
+        }
     }
     found
 }

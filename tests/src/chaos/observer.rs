@@ -55,7 +55,7 @@ impl Look {
         let table = processes();
         let (warm, members): (Vec<_>, Vec<_>) = find(&table, &place.images(), &place.census)
             .into_iter()
-            .partition(|member| member.role == Role::Warm);
+            .partition(|member| matches!(member.role, Role::Warm | Role::Ahead));
         let listener = match listening_socket(place.port) {
             None => Listener::Nobody,
             Some(socket) if members.iter().any(|it| holds(it.process.pid, &socket)) => {
@@ -127,6 +127,7 @@ fn find(table: &[Process], programs: &[&Path], census: &Census) -> Vec<Member> {
         let role = match incarnation {
             // What it has forked shows no launch either, for a moment.
             None if process.is_warm() => Role::Warm,
+            None if process.is_ahead() => Role::Ahead,
             _ => role(&process.title),
         };
         let incarnation = incarnation.unwrap_or_default().to_owned();

@@ -235,7 +235,8 @@ fn orders(random: &mut Random) -> Fault {
 /// What can happen in the middle of something else.
 fn small(random: &mut Random, launching: Launching) -> Fault {
     if launching != Launching::Program && random.happens(25) {
-        return Fault::Kill { victim: Role::Warm, signal: Signal::KILL };
+        let victim = random.one_of(&[Role::Warm, Role::Ahead]);
+        return Fault::Kill { victim, signal: Signal::KILL };
     }
     let victims = [
         Role::ApiServer,
@@ -270,7 +271,7 @@ fn moment(random: &mut Random, launching: Launching) -> Fault {
 
 fn hindrance(random: &mut Random, launching: Launching) -> Hindrance {
     if launching != Launching::Program && random.happens(25) {
-        return Hindrance::StoppedMember(Role::Warm);
+        return Hindrance::StoppedMember(random.one_of(&[Role::Warm, Role::Ahead]));
     }
     let members = [Role::ApiServer, Role::EngineCore, Role::Worker];
     match random.number(0..8) {

@@ -316,9 +316,9 @@ impl Launcher for ProcessLauncher {
     fn prepare(&self, model: &ModelId) {
         read_ahead::begin(model.as_str());
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let forks_engines = self.way(model, LaunchMethod::Tree).method == LaunchMethod::Tree;
-        if let Some(warm) = warm {
-            warm.go_ahead(&self.words(model), forks_engines);
+        let method = self.way(model, LaunchMethod::Tree).method;
+        if let Some(warm) = warm.filter(|_| method > LaunchMethod::Cold) {
+            warm.go_ahead(&self.words(model), method == LaunchMethod::Tree);
         }
     }
 

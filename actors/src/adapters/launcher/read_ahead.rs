@@ -65,9 +65,25 @@ fn weights(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let is_weights = |path: &PathBuf| {
         path.extension().is_some_and(|it| WEIGHTS.iter().any(|known| it == *known))
     };
-    paths.retain(is_weights);
+    // Opened, a pipe would wait for ever.
+    paths.retain(|path| is_weights(path) && path.is_file());
+    if paths.iter().any(|path| is_safetensors(path)) {
+        paths.retain(|path| is_safetensors(path));
+    }
+    // Mistral's own form of what is there in that of Hugging Face as well.
+    if !paths.iter().all(|path| is_consolidated(path)) {
+        paths.retain(|path| !is_consolidated(path));
+    }
     paths.sort();
     Ok(paths)
+}
+
+fn is_safetensors(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "safetensors")
+}
+
+fn is_consolidated(path: &Path) -> bool {
+    path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("consolidated"))
 }
 
 #[cfg(test)]
@@ -91,6 +107,23 @@ mod tests {
         let names: Vec<_> = names.iter().map(|it| it.file_name().unwrap()).collect();
         assert_eq!(names, ["a.safetensors", "b.safetensors"]);
         assert_eq!(read(model.path(), || true).unwrap(), u64::try_from(megabytes).unwrap() + 1);
+    }
+
+    #[test]
+    fn what_is_there_twice_is_read_once() {
+        let names = ["model-1.safetensors", "consolidated.safetensors", "pytorch_model.bin"];
+        let model = model(&names.map(|name| (name, 1)));
+        assert_eq!(weights(model.path()).unwrap(), [model.path().join(names[0])]);
+        fs::remove_file(model.path().join(names[0])).unwrap();
+        assert_eq!(weights(model.path()).unwrap(), [model.path().join(names[1])]);
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let model = model(&[]);
+        let pipe = model.path().join("a.safetensors");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(read(model.path(), || true).unwrap(), 0);
     }
 
     #[test]

@@ -1,8 +1,17 @@
-# What others notice when it is done, of what Python tells of itself (PEP 578): what these begin with, ...
-NOTICED = ("os.", "subprocess.", "socket.bind", "socket.connect", "socket.send", "_thread.", "tempfile.")
-
-# ... but for these.
-UNNOTICED = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.putenv", "os.unsetenv", "os.getxattr")
+# What others notice when it is done, and where Python's own library finds it.
+NOTICED = {
+    "os": (
+        *("fork", "forkpty", "execv", "execve", "posix_spawn", "posix_spawnp", "system"),
+        *("mkdir", "mkfifo", "link", "symlink", "rename", "replace", "remove", "unlink", "rmdir"),
+        *("chmod", "chown", "truncate", "kill", "killpg"),
+    ),
+    "_posixsubprocess": ("fork_exec",),
+    "subprocess": ("_fork_exec",),
+    "threading": ("_start_new_thread", "_start_joinable_thread"),
+    # Which directory it is, is another matter for each launch.
+    "tempfile": ("_candidate_tempdir_list",),
+}
+NOTICED_OF_SOCKETS = ("bind", "connect", "connect_ex", "sendto", "sendmsg")
 
 # Where files are that are never the same.
 FLEETING = ("/proc/", "/sys/", "/dev/")
@@ -26,11 +35,11 @@ class Ahead:
         """Whether it stands ready, or will."""
         try:
             word = self.channel.recv(1 << 20)
-        except OSError:
+            if word:
+                self.read = json.loads(word)
+                self.stands = True
+        except (OSError, ValueError):
             return False
-        if word:
-            self.read = json.loads(word)
-            self.stands = True
         return bool(word)
 
     def suits(self, orders):
@@ -55,14 +64,17 @@ class Ahead:
 
 
 class Hold:
-    """Has this process wait for its orders before it does the first thing that others notice. Python asks
-    it before such things; what is not Python's own comes behind one of them in every vLLM that is known:
-    the first thing that a server does is to take its address."""
+    """Has this process wait for its orders before it does the first thing that others notice. Until then
+    it stands in the way of what does such things in Python's own library. The first of them that a server
+    does is to take its address. (Hooks as of PEP 578 would see more, and slow it down for ever.)"""
 
-    def __init__(self, channel, lessons):
+    def __init__(self, channel, warm):
         self.channel = channel
-        self.lessons = lessons
+        self.lessons = warm.lessons
+        self.known = warm.files.seen
+        self.began = time.time_ns() - CLOCK
         self.read = {}
+        self.replaced = []
         self.is_over = False
 
     def withdraw(self, parent):
@@ -77,62 +89,101 @@ class Hold:
             os.dup2(self.output, target)
 
     def begin(self):
-        start = multiprocessing.process.BaseProcess.start
+        # All of them first: some take from others what they would find replaced.
+        modules = [importlib.import_module(name) for name in NOTICED]
+        for module, names in zip(modules, NOTICED.values()):
+            for name in names:
+                self.stand_before(module, name)
+        for name in NOTICED_OF_SOCKETS:
+            self.stand_before(socket.socket, name)
+        self.stand_before(builtins, "open", self.opens)
+        self.stand_before(io, "open", self.opens)
+        self.stand_before(os, "open", self.opens_descriptor)
 
-        def held_start(process):
-            self.wait()
-            return start(process)
-
-        # Python does not tell of a process that is started anew (`multiprocessing.util.spawnv_passfds`).
-        multiprocessing.process.BaseProcess.start = held_start
-        self.start = start
-        sys.addaudithook(self.ask)
-
-    def ask(self, event, details):
-        if self.is_over:
+    def stand_before(self, owner, name, ask=None):
+        original = getattr(owner, name, None)
+        if original is None:
             return
-        if event == "open":
-            path, _, flags = details
-            if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                self.note(path)
-                return
-        elif not event.startswith(NOTICED) or event in UNNOTICED:
-            return
+
+        def held(*words, **named):
+            if not self.is_over:
+                (ask or self.wait_for)(*words, **named)
+            return original(*words, **named)
+
+        self.replaced.append((owner, name, held, vars(owner).get(name)))
+        setattr(owner, name, held)
+
+    def stand_aside(self):
+        for owner, name, held, before in self.replaced:
+            if vars(owner).get(name) is not held:
+                continue
+            if before is None:
+                # It was the class's it is derived from.
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+
+    def wait_for(self, *words, **named):
         self.wait()
+
+    def opens(self, file, mode="r", *words, **named):
+        if set(mode) & set("wax+"):
+            self.wait()
+        else:
+            self.note(file)
+
+    def opens_descriptor(self, path, flags, *words, **named):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            self.wait()
+        else:
+            self.note(path)
 
     def note(self, path):
         """The file as it was before it was read."""
-        if isinstance(path, str) and not path.startswith(FLEETING):
-            path = os.path.abspath(path)
-            self.read.setdefault(path, Files.state_of(path))
+        if not isinstance(path, int):
+            path = os.path.abspath(os.fsdecode(path))
+            if not path.startswith(FLEETING):
+                self.read.setdefault(path, Files.state_of(path))
 
     def wait(self):
-        if self.is_over:
-            return
         self.is_over = True
-        multiprocessing.process.BaseProcess.start = self.start
+        self.stand_aside()
         try:
-            self.channel.send(json.dumps(self.read).encode())
-            data, descriptors, _, _ = socket.recv_fds(self.channel, 1 << 20, 4)
-        except OSError:
+            # Whoever runs now runs unseen until there are orders.
+            orders, descriptors = self.hear()
+        except BaseException:
             os._exit(0)
-        if not data:
-            os._exit(0)
-        self.channel.close()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
         log, channel, *cgroup = descriptors
-        orders = json.loads(data)
         become(orders, log, socket.socket(fileno=channel), cgroup, AHEAD)
         self.tell()
         forget()
         if orders["learn"]:
             self.lessons.teach()
 
+    def hear(self):
+        for path, state in Files().note().items():
+            if path not in self.known:
+                if state is not None and state[-1] > self.began:
+                    raise Refused(f"{path} has changed since it was imported")
+                self.read.setdefault(path, state)
+        if open_device():
+            raise Refused("it would have a device beside the launch that is there")
+        self.channel.send(json.dumps(self.read).encode())
+        data, descriptors, _, _ = socket.recv_fds(self.channel, 1 << 20, 4)
+        orders = json.loads(data)
+        self.channel.close()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
+        return orders, descriptors
+
     def tell(self):
         """Has the log begin with what was written before there was one."""
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        said = os.pread(self.output, os.fstat(self.output).st_size, 0)
-        while said:
-            said = said[os.write(1, said) :]
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            said = os.pread(self.output, os.fstat(self.output).st_size, 0)
+            while said:
+                said = said[os.write(1, said) :]
+        except OSError:
+            # What is written to a full disk is lost, as for any other launch.
+            pass
         os.close(self.output)

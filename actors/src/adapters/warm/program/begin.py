@@ -22,13 +22,14 @@ import sys
 if not getattr(sys.flags, "safe_path", False):
     sys.path[:1] = []
 
+import builtins
 import ctypes
 import gc
 import hashlib
 import importlib
 import importlib.metadata
+import io
 import json
-import multiprocessing.process
 import os
 import re
 import select

@@ -1,5 +1,6 @@
 # When this began, by the clock that files are stamped with, which ticks a hundred times a second.
-BORN = time.time_ns() - 10_000_000
+CLOCK = 10_000_000
+BORN = time.time_ns() - CLOCK
 
 # Seconds in which the processes of a launch tell what they have imported.
 TELLING = 5.0
@@ -25,6 +26,7 @@ class Files:
         for path in filter(None, sys.path):
             # A package is installed, upgraded and removed by changing this directory.
             self.seen.setdefault(path, self.state_of(path))
+        return self.seen
 
     def changed(self):
         """One that is not as it was when it was imported, which is noted only afterwards."""

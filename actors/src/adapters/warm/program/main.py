@@ -45,9 +45,15 @@ def main():
             fork_engines()
     except Exception as error:
         print(f"vLLM forks no engine: {error!r}", file=sys.stderr)
-    if hold is not None:
-        hold.begin()
-    sys.exit(command())
+    if hold is None:
+        sys.exit(command())
+    hold.begin()
+    try:
+        sys.exit(command())
+    finally:
+        if not hold.is_over:
+            # Nobody has asked for it: nothing of it is to be noticed.
+            os._exit(1)
 
 
 main()

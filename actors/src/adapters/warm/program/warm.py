@@ -23,6 +23,9 @@ class Warm:
         # What is to be launched ahead, and what was.
         self.next = told.get("next")
         self.ahead = None
+        # Whether the last launch was, of which it is not known that it serves; and whether they all did.
+        self.went_ahead = False
+        self.goes_well = True
 
     def prepare(self):
         """Imports what was learnt, each module within a limit. Orders are heard in between."""
@@ -101,20 +104,14 @@ class Warm:
             others = [pid for pid in children if int(pid) not in self.launched]
             if others:
                 return f"it has started process {others[0]}"
-        for descriptor in os.listdir("/proc/self/fd"):
-            try:
-                target = os.readlink(f"/proc/self/fd/{descriptor}")
-            except FileNotFoundError:
-                continue
-            if target.startswith(DEVICES):
-                return f"it has opened {target}"
-        return "it has initialised CUDA" if has_initialised_cuda() else None
+        return open_device()
 
     def serve(self):
         """Does as it is told, for ever. In what is forked it ends by `Launch`."""
         while True:
             ahead = [self.ahead.channel] if self.ahead else []
-            spoken = spoken_of([self.supervisor.socket, *ahead], -1)
+            is_busy = self.lesson is not None or self.next is not None
+            spoken = spoken_of([self.supervisor.socket, *ahead], 0 if is_busy else -1)
             if self.ahead and self.ahead.channel in spoken and not self.ahead.hear():
                 self.give_up_ahead()
             if self.supervisor.socket in spoken:
@@ -134,7 +131,8 @@ class Warm:
         elif what == "learn":
             self.lesson = orders["model"]
         elif what == "ahead":
-            self.next = orders
+            self.next = orders if self.goes_well else None
+            self.went_ahead = False
 
     def learn(self):
         model, self.lesson = self.lesson, None
@@ -166,7 +164,7 @@ class Warm:
     def launch(self, orders, descriptors):
         log, channel, *cgroup = descriptors
         channel = socket.socket(fileno=channel)
-        pid = None
+        pid, self.next = None, None
         try:
             self.check()
             if self.goes_ahead(orders, descriptors):
@@ -200,7 +198,7 @@ class Warm:
         if pid == 0:
             self.supervisor.socket.close()
             ours.close()
-            hold = Hold(theirs, self.lessons)
+            hold = Hold(theirs, self)
             hold.withdraw(parent)
             raise Launch({**orders, "learn": False}, hold)
         theirs.close()
@@ -209,6 +207,8 @@ class Warm:
 
     def goes_ahead(self, orders, descriptors):
         """Whether the launch is that which was made ahead."""
+        if self.went_ahead:
+            self.went_ahead = self.goes_well = False
         ahead = self.ahead
         if ahead is None:
             return False
@@ -216,6 +216,7 @@ class Warm:
             self.give_up_ahead()
             return False
         self.ahead = None
+        self.went_ahead = True
         ahead.channel.close()
         return True
 
@@ -232,6 +233,18 @@ class Warm:
         changed = self.files.changed()
         if changed:
             raise Refused(f"{changed} has changed since it was imported")
+
+
+def open_device():
+    """What this process would share with whatever is forked from it; None if there is nothing."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+        except FileNotFoundError:
+            continue
+        if target.startswith(DEVICES):
+            return f"it has opened {target}"
+    return "it has initialised CUDA" if has_initialised_cuda() else None
 
 
 def has_initialised_cuda():

@@ -137,6 +137,41 @@ fn what_waits_ends_with_whatever_it_was_forked_from() {
     drop(warm);
 }
 
+/// Its own file is compiled before, and a launch with another would run it.
+#[test]
+fn one_that_has_imported_what_is_not_so_any_more_is_not_used() {
+    let place =
+        Place::with(&SERVER.replace("    print('began'", "    import helper\n    print('began'"));
+    fs::write(place.path("settings"), "old").unwrap();
+    fs::write(place.path("packages/helper.py"), "a = 1\n").unwrap();
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    fs::write(place.path("packages/helper.py"), "a = 2\n").unwrap();
+    let pid = run(&place, &parent);
+    assert_ne!(pid, waits);
+    end(pid);
+}
+
+/// What stands before Python's functions would cost whatever calls them.
+#[test]
+fn nothing_stands_in_the_way_of_what_serves() {
+    let say = "
+    import builtins, io, subprocess, tempfile, threading
+    own = [builtins.open, io.open, os.open, os.fork, socket.socket.bind, socket.socket.connect,
+        subprocess._fork_exec if hasattr(subprocess, '_fork_exec') else os.fork,
+        threading._start_new_thread, tempfile._candidate_tempdir_list]
+    print('own', not any('held' in str(it) for it in own), 'bind' not in vars(socket.socket), flush=True)
+    print('bound'";
+    let place = Place::with(&SERVER.replace("\n    print('bound'", say));
+    fs::write(place.path("settings"), "old").unwrap();
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    let pid = run(&place, &parent);
+    assert_eq!(pid, waits);
+    assert!(said(&place).contains("own True True\n"), "{}", said(&place));
+    end(pid);
+}
+
 /// What is started anew is not Python's own, and could do anything.
 #[test]
 fn nothing_is_started_ahead_of_the_order() {
@@ -144,6 +179,8 @@ fn nothing_is_started_ahead_of_the_order() {
         "import os\n    os.execv('/bin/sh', ['sh', '-c', 'echo started $MARK; exec sleep 600'])",
         "import subprocess\n    subprocess.run(['sh', '-c', 'echo started $MARK; exec sleep 600'])",
         "import multiprocessing, time\n    multiprocessing.get_context('spawn').Process(target=time.sleep, args=(600,)).start()\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
+        "import threading\n    threading.Thread(target=lambda: print('started', os.environ['MARK'], flush=True)).start()\n    time.sleep(600)",
+        "import tempfile\n    print(tempfile.gettempdir())\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
         "open(os.environ['PYTHONPATH'] + '/../made', 'w')\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
     ] {
         let place = Place::with(&format!("import os, time\ndef main():\n    {start}\n"));

@@ -25,7 +25,7 @@ use super::process_tree::ProcessTree;
 use super::scratch::{self, Owner, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
-use super::warm::{Kit, Warm, of_script};
+use super::warm::{Ahead, Kit, Warm, of_script};
 use crate::domain::absence::ScanError;
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
@@ -46,6 +46,7 @@ mod starting;
 pub use address::{AddressFault, can_be_listened_at};
 use claim::{Launch, LaunchClaim, Traces};
 use memory::{LaunchMemory, Likes};
+use read_ahead::ReadAhead;
 pub use recipe::LaunchRecipe;
 use starting::{Start, Way};
 
@@ -91,6 +92,7 @@ pub struct ProcessLauncher {
     warm: Arc<Mutex<Option<Arc<Warm>>>>,
     /// What launches have come to.
     memory: LaunchMemory,
+    read_ahead: ReadAhead,
 }
 
 impl ProcessLauncher {
@@ -99,8 +101,8 @@ impl ProcessLauncher {
         let record = RecordFile::in_directory(state.path());
         let searched = Arc::new(Mutex::new(state.present().now()));
         let memory = LaunchMemory::in_directory(Arc::clone(&state));
-        let (present, warm) = (Arc::default(), Arc::default());
-        Self { recipe, state, record, searched, present, warm, memory }
+        let (present, warm, read_ahead) = (Arc::default(), Arc::default(), ReadAhead::default());
+        Self { recipe, state, record, searched, present, warm, memory, read_ahead }
     }
 
     /// The warm process, which is begun with the first launch.
@@ -160,8 +162,7 @@ impl ProcessLauncher {
     }
 
     fn settings(&self, model: &ModelId) -> Vec<String> {
-        let recipe = &self.recipe;
-        let variables = recipe.environment.iter().map(|(name, value)| format!("{name}={value}"));
+        let variables = self.recipe.environment.iter().map(|(name, it)| format!("{name}={it}"));
         self.words(model).into_iter().chain(variables).collect()
     }
 
@@ -297,7 +298,7 @@ impl Launcher for ProcessLauncher {
         let way = self.way(model, method);
         let method = way.method;
         let launch = self.launch(&record, tree, traces, way);
-        read_ahead::begin(model.as_str());
+        self.read_ahead.begin(model.as_str());
         match self.furnish(&launch, record, &scratch, model, method) {
             Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch))),
             Err(cause) => {
@@ -314,11 +315,12 @@ impl Launcher for ProcessLauncher {
     }
 
     fn prepare(&self, model: &ModelId) {
-        read_ahead::begin(model.as_str());
+        self.read_ahead.begin(model.as_str());
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let method = self.way(model, LaunchMethod::Tree).method;
         if let Some(warm) = warm.filter(|_| method > LaunchMethod::Cold) {
-            warm.go_ahead(&self.words(model), method == LaunchMethod::Tree);
+            let (words, engines) = (self.words(model), method == LaunchMethod::Tree);
+            warm.go_ahead(&Ahead { words, engines });
         }
     }
 

@@ -80,13 +80,17 @@ impl Ownership {
         }
     }
 
-    /// Whether this process carries the marker.
+    /// Makes sure of a process that is held: it may have ended before, and its number be another's.
     ///
     /// # Errors
     ///
-    /// It shows nobody what it carries.
-    pub(super) fn has_marked(&self, pid: u32) -> Result<bool, ScanError> {
-        self.marked().has_marked(pid)
+    /// It does not carry the marker, or shows nobody what it carries.
+    pub(super) fn check_mark(&self, pid: u32) -> Result<(), ScanError> {
+        if self.marked().has_marked(pid)? {
+            return Ok(());
+        }
+        let said = "it does not carry the marker of the launch that it was forked for";
+        Err(ScanError::new(format!("process {pid}"), &said))
     }
 
     /// Brings the roster up to date. What could be seen is entered even if not all could.

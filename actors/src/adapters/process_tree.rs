@@ -166,11 +166,7 @@ impl ProcessTree {
     /// What kept it from being held.
     pub(super) fn take(&self, parent: Arc<dyn Parent>, pid: u32) -> Result<(), ScanError> {
         let held = Held::child_of(parent, pid)?;
-        // It may have ended with its parent before it was held, and its number be another's.
-        if !self.watched.ownership.has_marked(pid)? {
-            let said = "it does not carry the marker of the launch that it was forked for";
-            return Err(ScanError::new(format!("process {pid}"), &said));
-        }
+        self.watched.ownership.check_mark(pid)?;
         let mut roster = self.watched.roster();
         self.watched.lead(&mut roster, held);
         self.watched.tell_guardian(&roster);

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +24,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::ownership;
 use super::proc_fs::{self, Stat};
 use crate::domain::report::Work;
 use crate::domain::secret::{Secret, redact};
@@ -39,7 +37,7 @@ mod interpreter;
 mod process;
 
 use channel::{Channel, Heard};
-pub(super) use forked::{Orders, Standing};
+pub(super) use forked::{Ahead, Orders, Standing};
 pub(super) use interpreter::of_script;
 use process::Process;
 
@@ -206,9 +204,9 @@ impl Warm {
     }
 
     /// Has it go ahead with the next launch like this one, as far as nobody notices.
-    pub(super) fn go_ahead(&self, words: &[String], engines: bool) {
+    pub(super) fn go_ahead(&self, next: &Ahead) {
         if let Present::Ready(parent) = &self.0.stage().present {
-            parent.tell(&json!({"do": "ahead", "words": words, "engines": engines}));
+            parent.go_ahead(next);
         }
     }
 }
@@ -379,25 +377,6 @@ pub(super) struct Parent {
     control: Channel,
     /// Whether it imports something.
     is_busy: AtomicBool,
-}
-
-impl ownership::Parent for Parent {
-    fn reap(&self, pid: u32) {
-        self.tell(&json!({"do": "reap", "pid": pid}));
-    }
-}
-
-impl Parent {
-    /// One that does not listen any more has ended, or will be found to hang.
-    fn tell(&self, word: &Value) {
-        if let Err(error) = self.control.say(word, &[]) {
-            tracing::debug!(%error, "a warm process does not listen");
-        }
-    }
-
-    fn kill(&self) {
-        pidfd_send_signal(self.pidfd.as_fd(), Signal::KILL).ok();
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
 use crate::adapters::process_tree::ProcessTree;
 use crate::adapters::scratch;
 use crate::adapters::state_directory::StateDirectory;
-use crate::adapters::warm::Warm;
+use crate::adapters::warm::{Ahead, Warm};
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
@@ -65,10 +65,8 @@ pub(super) struct Launch {
 pub(super) struct News {
     /// What it serves, if there may be something to learn from it.
     lesson: Option<String>,
-    /// Its command.
-    words: Vec<String>,
-    /// Whether its engine and workers were forked too.
-    forks_engines: bool,
+    /// One like it.
+    ahead: Ahead,
 }
 
 impl Launch {
@@ -91,8 +89,7 @@ impl Launch {
         let words = start.words().filter(|_| forked.is_some());
         *self.news.lock().unwrap_or_else(PoisonError::into_inner) = words.map(|words| News {
             lesson: start.lesson,
-            words,
-            forks_engines: start.forks_engines,
+            ahead: Ahead { words, engines: start.forks_engines },
         });
         let mut record = start.record;
         record.main = self.tree.main();
@@ -247,7 +244,7 @@ impl Claim for LaunchClaim {
             if let Some(model) = &news.lesson {
                 warm.learn(model);
             }
-            warm.go_ahead(&news.words, news.forks_engines);
+            warm.go_ahead(&news.ahead);
         }
     }
 

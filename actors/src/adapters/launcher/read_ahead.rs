@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -18,25 +19,28 @@ const WEIGHTS: [&str; 5] = ["safetensors", "bin", "pt", "pth", "gguf"];
 /// Asked for at a time: it is done by the time that the next is asked for.
 const CHUNK: NonZeroU64 = NonZeroU64::new(8 << 20).expect("more than none");
 
-/// Which reading is the last one: those before are given up.
-static LAST: AtomicU64 = AtomicU64::new(0);
+/// See the module. It has the number of the last reading: those before are given up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReadAhead(Arc<AtomicU64>);
 
-/// Begins to read the weights in this directory, in the order in which vLLM does, on a thread of its own.
-/// Another model is no directory here, and not read ahead.
-pub(super) fn begin(model: &str) {
-    let directory = PathBuf::from(model);
-    if !directory.is_absolute() {
-        return;
-    }
-    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let read = move || {
-        if let Err(error) = read(&directory, || LAST.load(Ordering::Relaxed) == number) {
-            // vLLM reads it in any case, and will say what is wrong with it.
+impl ReadAhead {
+    /// Begins to read the weights in this directory, in the order in which vLLM does, on a thread of its
+    /// own. Another model is no directory here, and not read ahead.
+    pub(super) fn begin(&self, model: &str) {
+        let (directory, last) = (PathBuf::from(model), Arc::clone(&self.0));
+        if !directory.is_absolute() {
+            return;
+        }
+        let number = last.fetch_add(1, Ordering::Relaxed) + 1;
+        let read = move || {
+            if let Err(error) = read(&directory, || last.load(Ordering::Relaxed) == number) {
+                // vLLM reads it in any case, and will say what is wrong with it.
+                tracing::debug!(%error, "a model is not read ahead");
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("vllm-read".to_owned()).spawn(read) {
             tracing::debug!(%error, "a model is not read ahead");
         }
-    };
-    if let Err(error) = thread::Builder::new().name("vllm-read".to_owned()).spawn(read) {
-        tracing::debug!(%error, "a model is not read ahead");
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_an_error_and_nothing_worse() {
         read(Path::new("/nowhere/at/all"), || true).unwrap_err();
-        begin("/nowhere/at/all");
-        begin("org/model");
+        ReadAhead::default().begin("/nowhere/at/all");
+        ReadAhead::default().begin("org/model");
     }
 }

@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 
 use super::Parent;
 use super::channel::{Channel, Heard};
+use crate::adapters::ownership;
 
 /// How long it may take to stand: a hundred times as long as a gigabyte takes to be forked.
 const STANDING: Duration = Duration::from_secs(5);
@@ -36,6 +38,15 @@ pub(in crate::adapters) struct Orders<'a> {
     pub(in crate::adapters) entrance: Option<File>,
 }
 
+/// A launch that may follow.
+#[derive(Debug)]
+pub(in crate::adapters) struct Ahead {
+    /// The words of the command, program first.
+    pub(in crate::adapters) words: Vec<String>,
+    /// Whether its engine and workers may be forked too.
+    pub(in crate::adapters) engines: bool,
+}
+
 /// A process that will become vLLM's main process when it is told to. Dropped, it ends.
 #[derive(Debug)]
 pub(in crate::adapters) struct Standing {
@@ -48,6 +59,29 @@ impl Standing {
     pub(in crate::adapters) fn begin(self) {
         // One that has ended meanwhile is seen to have.
         self.channel.say(&json!({"do": "begin"}), &[]).ok();
+    }
+}
+
+impl ownership::Parent for Parent {
+    fn reap(&self, pid: u32) {
+        self.tell(&json!({"do": "reap", "pid": pid}));
+    }
+}
+
+impl Parent {
+    /// One that does not listen any more has ended, or will be found to hang.
+    pub(super) fn tell(&self, word: &Value) {
+        if let Err(error) = self.control.say(word, &[]) {
+            tracing::debug!(%error, "a warm process does not listen");
+        }
+    }
+
+    pub(super) fn go_ahead(&self, next: &Ahead) {
+        self.tell(&json!({"do": "ahead", "words": next.words, "engines": next.engines}));
+    }
+
+    pub(super) fn kill(&self) {
+        pidfd_send_signal(self.pidfd.as_fd(), Signal::KILL).ok();
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
+use crate::adapters::ownership;
 
 mod ahead;
 

@@ -18,10 +18,14 @@ def main():
 
 const WORDS: [&str; 3] = ["/bin/vllm", "serve", "a/b"];
 
+fn next(words: [&str; 3]) -> Ahead {
+    Ahead { words: words.map(str::to_owned).to_vec(), engines: true }
+}
+
 /// One that goes ahead, and the process that waits.
 fn ahead(warm: &Warm) -> (Arc<Parent>, u32) {
     let parent = ready(warm).unwrap();
-    warm.go_ahead(&WORDS.map(str::to_owned), true);
+    warm.go_ahead(&next(WORDS));
     let pid = waiting(&parent);
     (parent, pid)
 }
@@ -119,7 +123,7 @@ fn one_that_was_to_serve_another_is_not_used() {
     let place = settled("old");
     let warm = place.warm();
     let parent = ready(&warm).unwrap();
-    warm.go_ahead(&["/bin/vllm", "serve", "another"].map(str::to_owned), true);
+    warm.go_ahead(&next(["/bin/vllm", "serve", "another"]));
     let waits = waiting(&parent);
     let pid = run(&place, &parent);
     assert_ne!(pid, waits, "it was to serve another");

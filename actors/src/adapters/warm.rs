@@ -266,8 +266,7 @@ impl Shared {
                 Present::Unavailable(why)
             };
             self.changed.notify_all();
-            // Each costs a processor some ten seconds.
-            let pause = PAUSE * 2_u32.pow(losses.clamp(1, LONGEST_PAUSE) - 1);
+            let pause = pause_after(losses);
             drop(self.changed.wait_timeout_while(stage, pause, |stage| !stage.is_dismissed));
         }
     }
@@ -341,6 +340,12 @@ impl Shared {
             _ => {}
         }
     }
+}
+
+/// The pause before another is prepared, after so many in a row that were lost before long: each costs a
+/// processor some ten seconds.
+fn pause_after(losses: u32) -> Duration {
+    PAUSE * 2_u32.pow(losses.clamp(1, LONGEST_PAUSE) - 1)
 }
 
 /// How far one of them has come.

@@ -226,3 +226,51 @@ fn a_package_that_is_upgraded_while_it_is_imported_is_not_mixed_either() {
     let why = place.fork(&ready(&place.warm()).unwrap()).unwrap_err();
     assert!(why.contains("has changed since it was imported"), "{why}");
 }
+
+#[test]
+fn the_more_were_lost_in_a_row_the_longer_nothing_is_prepared() {
+    let seconds = [0, 1, 2, 3, 9, 1000].map(|losses| pause_after(losses).as_secs());
+    assert_eq!(seconds, [1, 1, 2, 4, 256, 256]);
+}
+
+/// A vLLM whose platform replaces kernels in this way.
+fn replacing(how: &str) -> Place {
+    let entry = format!("import vllm.triton_utils.dispatcher\n{VLLM}");
+    let entry = entry.replace("    time.sleep", "    from vllm import platforms\n    platforms.current_platform.register_triton_kernel_overrides()\n    print('replaced', platforms.TIMES, flush=True)\n    time.sleep");
+    let place = Place::with(&entry);
+    let platforms = format!(
+        "TIMES = []\n\nclass Platform:\n    def is_cpu(self):\n        return True\n\n    \
+         @classmethod\n    def register_triton_kernel_overrides(cls):\n        import os\n        \
+         TIMES.append('RESERVE' in str(os.environ))\n        {how}\n\n\
+         current_platform = Platform()\n"
+    );
+    for (name, text) in [
+        ("vllm/__init__.py", ""),
+        ("vllm/platforms.py", &platforms),
+        ("vllm/triton_utils/__init__.py", ""),
+        ("vllm/triton_utils/dispatcher.py", ""),
+    ] {
+        let path = place.path("packages").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    place
+}
+
+fn says_of_replaced(place: &Place) -> String {
+    let warm = place.warm();
+    let standing = place.fork(&ready(&warm).unwrap()).unwrap();
+    let pid = standing.pid;
+    standing.begin();
+    let said = || fs::read_to_string(place.path("log")).unwrap();
+    until("it runs", || said().lines().any(|line| line.starts_with("replaced")));
+    end(pid);
+    said().lines().find(|line| line.starts_with("replaced")).unwrap().to_owned()
+}
+
+#[test]
+fn kernels_are_replaced_once_and_where_that_fails_by_each_process() {
+    assert_eq!(says_of_replaced(&replacing("pass")), "replaced [True]");
+    let fails = "if TIMES == [True]: raise ValueError('not here')";
+    assert_eq!(says_of_replaced(&replacing(fails)), "replaced [True, False]");
+}

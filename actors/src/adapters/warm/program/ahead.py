@@ -82,7 +82,7 @@ class Hold:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(0)
-        show(RESERVE, f"{AHEAD}=..".encode(), is_room=True)
+        show(RESERVE, f"{AHEAD}=".encode(), b".")
         entitle("llm-warm-ahead", "llm-warm-ahead")
         self.output = os.memfd_create("llm-warm-ahead")
         for target in (1, 2):

@@ -53,8 +53,8 @@ def mark(marks, reserve):
     show(reserve, text)
 
 
-def show(name, text, is_room=False):
-    """Writes this over a variable that others see, and over its value, unless that is to be `is_room`."""
+def show(name, text, rest=b"\0"):
+    """Writes this over a variable that others see, and over what is left of it as often as there is room."""
     with open("/proc/self/stat", "rb") as stat:
         fields = stat.read().rpartition(b") ")[2].split()
     # Fields 50 and 51 of proc_pid_stat(5), of which the third comes first here.
@@ -67,7 +67,7 @@ def show(name, text, is_room=False):
         if at < 0 or room < len(text):
             raise Refused("there is no room for the marks of a launch")
         memory.seek(start + at)
-        memory.write(text if is_room else text.ljust(room, b"\0"))
+        memory.write(text.ljust(room, rest))
     with open("/proc/self/environ", "rb") as environment:
         if text not in environment.read():
             raise Refused("the marks of a launch are not seen in /proc")

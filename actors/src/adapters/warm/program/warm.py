@@ -199,7 +199,10 @@ class Warm:
             self.supervisor.socket.close()
             ours.close()
             hold = Hold(theirs, self)
-            hold.withdraw(parent)
+            try:
+                hold.withdraw(parent)
+            except (Refused, OSError):
+                os._exit(0)
             raise Launch({**orders, "learn": False}, hold)
         theirs.close()
         self.launched.add(pid)

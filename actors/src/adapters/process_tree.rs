@@ -216,9 +216,9 @@ impl ProcessTree {
         self.watched.segments().older().clone()
     }
 
-    /// Nobody of the launch began before this start time.
-    pub(super) fn begun_at(&self, start_time: u64) {
-        self.watched.roster().begin(start_time);
+    /// When the launch was claimed, as a start time.
+    pub(super) fn claimed_at(&self, start_time: u64) {
+        self.watched.claimed_at(start_time);
     }
 
     /// The pid and the start time of the main process, if one was seen.

@@ -16,7 +16,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,8 +35,8 @@ mod forked;
 mod interpreter;
 mod process;
 
-use channel::{Channel, Heard};
-pub(super) use forked::{Ahead, Orders, Standing};
+use channel::Heard;
+pub(super) use forked::{Ahead, Orders, Parent, Standing};
 pub(super) use interpreter::of_script;
 use process::Process;
 
@@ -87,6 +86,8 @@ struct Shared {
 struct Stage {
     present: Present,
     is_dismissed: bool,
+    /// Whether a launch waits for one: then there is no pause before it is prepared.
+    is_awaited: bool,
     /// How many have come to nothing for no module that the next one does without, and why the last.
     useless: (u64, String),
     /// The models whose launches have nothing new to teach.
@@ -132,6 +133,7 @@ impl Warm {
         let stage = Stage {
             present: Present::Preparing(None),
             is_dismissed: false,
+            is_awaited: false,
             useless: (0, String::new()),
             learnt: BTreeSet::new(),
         };
@@ -163,6 +165,10 @@ impl Warm {
             if stage.useless.0 > before {
                 return Err(stage.useless.1.clone());
             }
+            if !stage.is_awaited {
+                stage.is_awaited = true;
+                self.0.changed.notify_all();
+            }
             stage = self.0.changed.wait(stage).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -176,7 +182,7 @@ impl Warm {
     /// Ends the one there is, which does not answer. Another is prepared.
     pub(super) fn give_up(&self) {
         if let Some(parent) = self.0.stage().present.parent() {
-            parent.kill();
+            parent.give_up();
         }
     }
 
@@ -232,6 +238,7 @@ impl Shared {
         let mut without: Vec<String> = Vec::new();
         let (mut failures, mut losses) = (0, 0);
         while failures < ATTEMPTS && !self.stage().is_dismissed {
+            self.stage().is_awaited = false;
             let began = Instant::now();
             let end = self.live(kit, &without);
             let why = match end {
@@ -267,7 +274,8 @@ impl Shared {
             };
             self.changed.notify_all();
             let pause = pause_after(losses);
-            drop(self.changed.wait_timeout_while(stage, pause, |stage| !stage.is_dismissed));
+            let is_idle = |stage: &mut Stage| !stage.is_dismissed && !stage.is_awaited;
+            drop(self.changed.wait_timeout_while(stage, pause, is_idle));
         }
     }
 
@@ -316,6 +324,10 @@ impl Shared {
             }
         };
         drop(process);
+        if parent.is_given_up.load(Ordering::Relaxed) {
+            // No module is to blame for it.
+            return End::Lost("it did not answer in time".to_owned());
+        }
         so_far.end(redact(&why, &kit.secrets))
     }
 
@@ -372,16 +384,6 @@ impl SoFar {
             }
         }
     }
-}
-
-/// What forks, as others have it.
-#[derive(Debug)]
-pub(super) struct Parent {
-    pid: u32,
-    pidfd: OwnedFd,
-    control: Channel,
-    /// Whether it imports something.
-    is_busy: AtomicBool,
 }
 
 #[cfg(test)]

@@ -93,9 +93,6 @@ impl Launch {
         });
         let mut record = start.record;
         record.main = self.tree.main();
-        // One that was launched ahead is older than its claim.
-        let began = record.main.map(|(_, start_time)| start_time);
-        record.claimed = record.claimed.map(|claimed| began.map_or(claimed, |it| it.min(claimed)));
         if let Err(error) = self.traces.record.write(&record) {
             tracing::error!(%error, "the running vLLM cannot be recorded: no other supervisor will find it");
         }

@@ -97,7 +97,7 @@ impl ProcessLauncher {
         }
         let tree = ProcessTree::of_other(main, &record.marker)?;
         if let Some(claimed) = record.claimed.filter(|_| record.boot_id == boot_id) {
-            tree.begun_at(claimed);
+            tree.claimed_at(claimed);
         }
         let traces = self.traces(&record, record.scratch.iter().cloned().collect());
         if !tree.main_is_alive() {

@@ -88,6 +88,13 @@ impl Segments {
         Self { older: start.map_or(Older::Unknown, Older::BornBefore), ..Self::heard() }
     }
 
+    /// What is older than its claim is not of the launch, though its main process be older still.
+    pub(super) fn claimed_at(&mut self, start_time: u64) {
+        if let Older::BornBefore(start) = &mut self.older {
+            *start = (*start).max(Timestamp::of_start(start_time));
+        }
+    }
+
     fn heard() -> Self {
         let births = Births::of(PLACE).inspect_err(|error| {
             tracing::debug!(%error, "shared memory is looked for, and not heard of");

@@ -76,6 +76,16 @@ impl Watched {
         roster.lead(head);
     }
 
+    /// Nobody of the launch began before, but for a main process that was made ahead of it; and what
+    /// shared memory is older than the claim is not the launch's.
+    pub(in crate::adapters) fn claimed_at(&self, claimed: u64) {
+        let mut roster = self.roster();
+        let begun = roster.origin().map_or(claimed, |(_, start_time)| start_time.min(claimed));
+        roster.begin(begun);
+        drop(roster);
+        self.segments().claimed_at(claimed);
+    }
+
     /// Waits for nobody.
     pub(in crate::adapters) fn head(&self) -> Option<&Arc<Held>> {
         self.head.get()

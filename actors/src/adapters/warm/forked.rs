@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 
-use super::Parent;
 use super::channel::{Channel, Heard};
 use crate::adapters::ownership;
 
@@ -62,6 +61,18 @@ impl Standing {
     }
 }
 
+/// What forks, as others have it.
+#[derive(Debug)]
+pub(in crate::adapters) struct Parent {
+    pub(super) pid: u32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) control: Channel,
+    /// Whether it imports something.
+    pub(super) is_busy: AtomicBool,
+    /// Whether nobody waits for it any longer.
+    pub(super) is_given_up: AtomicBool,
+}
+
 impl ownership::Parent for Parent {
     fn reap(&self, pid: u32) {
         self.tell(&json!({"do": "reap", "pid": pid}));
@@ -78,6 +89,12 @@ impl Parent {
 
     pub(super) fn go_ahead(&self, next: &Ahead) {
         self.tell(&json!({"do": "ahead", "words": next.words, "engines": next.engines}));
+    }
+
+    /// Ends what does not answer: whatever it is amid is not to blame.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+        self.kill();
     }
 
     pub(super) fn kill(&self) {

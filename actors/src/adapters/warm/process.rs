@@ -60,7 +60,8 @@ impl Process {
         match held {
             Ok(pidfd) => {
                 let is_busy = AtomicBool::new(true);
-                let parent = Arc::new(Parent { pid: child.id(), pidfd, control, is_busy });
+                let (pid, is_given_up) = (child.id(), AtomicBool::new(false));
+                let parent = Arc::new(Parent { pid, pidfd, control, is_busy, is_given_up });
                 Ok(Self { child, parent, output })
             }
             Err(error) => {

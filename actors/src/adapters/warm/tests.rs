@@ -274,3 +274,17 @@ fn kernels_are_replaced_once_and_where_that_fails_by_each_process() {
     let fails = "if TIMES == [True]: raise ValueError('not here')";
     assert_eq!(says_of_replaced(&replacing(fails)), "replaced [True, False]");
 }
+
+#[test]
+fn a_launch_does_not_wait_out_the_pause_before_another_is_prepared() {
+    let place = Place::with(VLLM);
+    let warm = place.warm();
+    for _ in 0..6 {
+        let parent = ready(&warm).unwrap();
+        end(parent.pid);
+        until("it is missed", || !matches!(warm.0.stage().present, Present::Ready(_)));
+    }
+    let began = Instant::now();
+    ready(&warm).unwrap();
+    assert!(began.elapsed() < pause_after(6), "{:?}", began.elapsed());
+}

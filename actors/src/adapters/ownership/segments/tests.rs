@@ -160,6 +160,18 @@ fn what_is_older_than_an_adopted_launch_stays_though_a_member_has_it_open() {
     assert_eq!(removed, [false]);
 }
 
+/// Of a launch that was made ahead the main process is older than the launch.
+#[test]
+fn what_is_older_than_the_claim_of_an_adopted_launch_stays_though_its_main_process_is_older() {
+    let main = Segment::new();
+    let start = proc_fs::Stat::of(main.owner.id()).unwrap().unwrap().start_time;
+    let young = Segment::held_by_one_who_began_before_it();
+    let mut segments = Segments::of_another(Some((0, start)));
+    segments.claimed_at(proc_fs::start_time_now() + 1);
+    segments.keep_open(young.owner.id()).unwrap();
+    assert_eq!(segments.after_the_end_of([young]), [false]);
+}
+
 #[test]
 fn what_is_younger_than_an_adopted_launch_is_removed() {
     let main = Segment::new();

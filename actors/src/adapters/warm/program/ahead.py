@@ -3,8 +3,9 @@ NOTICED = {
     "os": (
         *("fork", "forkpty", "execv", "execve", "posix_spawn", "posix_spawnp", "system"),
         *("mkdir", "mkfifo", "link", "symlink", "rename", "replace", "remove", "unlink", "rmdir"),
-        *("chmod", "chown", "truncate", "kill", "killpg"),
+        *("chmod", "chown", "truncate", "kill", "killpg", "mknod", "setxattr", "utime"),
     ),
+    "_thread": ("start_new_thread", "start_joinable_thread"),
     "_posixsubprocess": ("fork_exec",),
     "subprocess": ("_fork_exec",),
     "threading": ("_start_new_thread", "_start_joinable_thread"),
@@ -12,6 +13,9 @@ NOTICED = {
     "tempfile": ("_candidate_tempdir_list",),
 }
 NOTICED_OF_SOCKETS = ("bind", "connect", "connect_ex", "sendto", "sendmsg")
+
+# Where shared memory is, which is made by calls that nobody can stand before.
+SHARED = "/dev/shm/"
 
 # Where files are that are never the same.
 FLEETING = ("/proc/", "/sys/", "/dev/")
@@ -63,6 +67,30 @@ class Ahead:
         os.waitpid(self.pid, 0)
 
 
+class Held:
+    """A function of C that something stands before. Whoever keeps it keeps what looks like it: it is no
+    method of a class that it is kept in, equals it, and is pickled as it."""
+
+    def __init__(self, held, original):
+        self.held = held
+        self.original = original
+
+    def __call__(self, *words, **named):
+        return self.held(*words, **named)
+
+    def __getattr__(self, name):
+        return getattr(self.original, name)
+
+    def __eq__(self, other):
+        return self.original == getattr(other, "original", other)
+
+    def __hash__(self):
+        return hash(self.original)
+
+    def __reduce__(self):
+        return operator.getitem, ((self.original,), 0)
+
+
 class Hold:
     """Has this process wait for its orders before it does the first thing that others notice. Until then
     it stands in the way of what does such things in Python's own library. The first of them that a server
@@ -83,12 +111,18 @@ class Hold:
         if os.getppid() != parent:
             os._exit(0)
         show(RESERVE, f"{AHEAD}=".encode(), b".")
+        # Whoever copies the environment now is to have nothing of ours.
+        del os.environ[RESERVE]
         entitle("llm-warm-ahead", "llm-warm-ahead")
-        self.output = os.memfd_create("llm-warm-ahead")
+        # Not by `os`, which lacks it where Python was built with an old library.
+        self.output = ctypes.CDLL(None).memfd_create(b"llm-warm-ahead", 0)
+        if self.output < 0:
+            raise Refused("there is nowhere to write")
         for target in (1, 2):
             os.dup2(self.output, target)
 
     def begin(self):
+        self.tasks = len(os.listdir("/proc/self/task"))
         # All of them first: some take from others what they would find replaced.
         modules = [importlib.import_module(name) for name in NOTICED]
         for module, names in zip(modules, NOTICED.values()):
@@ -110,6 +144,8 @@ class Hold:
                 (ask or self.wait_for)(*words, **named)
             return original(*words, **named)
 
+        if not isinstance(owner, type):
+            held = Held(held, original)
         self.replaced.append((owner, name, held, vars(owner).get(name)))
         setattr(owner, name, held)
 
@@ -142,21 +178,25 @@ class Hold:
         """The file as it was before it was read."""
         if not isinstance(path, int):
             path = os.path.abspath(os.fsdecode(path))
-            if not path.startswith(FLEETING):
+            if path.startswith(SHARED) or not path.startswith(FLEETING):
                 self.read.setdefault(path, Files.state_of(path))
 
     def wait(self):
         self.is_over = True
         self.stand_aside()
+        # Nobody has a reason to send one now; what vLLM would make of it is nobody's.
+        heeded = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            # Whoever runs now runs unseen until there are orders.
+            for number in heeded:
+                signal.signal(number, signal.SIG_DFL)
             orders, descriptors = self.hear()
+            for number, heed in heeded.items():
+                signal.signal(number, heed)
         except BaseException:
             os._exit(0)
         log, channel, *cgroup = descriptors
         become(orders, log, socket.socket(fileno=channel), cgroup, AHEAD)
         self.tell()
-        forget()
         if orders["learn"]:
             self.lessons.teach()
 
@@ -166,8 +206,12 @@ class Hold:
                 if state is not None and state[-1] > self.began:
                     raise Refused(f"{path} has changed since it was imported")
                 self.read.setdefault(path, state)
-        if open_device():
-            raise Refused("it would have a device beside the launch that is there")
+        # What was done behind the back of Python's library.
+        tasks = os.listdir("/proc/self/task")
+        children = content_of(f"/proc/self/task/{os.getpid()}/children")
+        is_shared = SHARED in content_of("/proc/self/maps")
+        if self.tasks < len(tasks) or children or is_shared or open_device():
+            raise Refused("it has done what others notice")
         self.channel.send(json.dumps(self.read).encode())
         data, descriptors, _, _ = socket.recv_fds(self.channel, 1 << 20, 4)
         orders = json.loads(data)

@@ -30,6 +30,7 @@ import importlib
 import importlib.metadata
 import io
 import json
+import operator
 import os
 import re
 import select

@@ -19,7 +19,7 @@ def become(orders, log, channel, cgroup, reserve=RESERVE):
         for descriptor in (null, log, *cgroup):
             os.close(descriptor)
         mark(orders["marks"], reserve)
-        del os.environ[RESERVE]
+        os.environ.pop(RESERVE, None)
         os.environ.update(orders["marks"])
         os.environ.update(orders["environment"])
         words = orders["words"]

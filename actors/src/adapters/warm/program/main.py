@@ -29,6 +29,16 @@ def main():
         warm.serve()
     except Launch as launch:
         orders, hold = launch.args
+    try:
+        sys.exit(run(command, warm, orders, hold))
+    finally:
+        if hold is not None and not hold.is_over:
+            # Nobody has asked for it: nothing of it is to be noticed.
+            os._exit(1)
+
+
+def run(command, warm, orders, hold):
+    """Runs the command as if this were the process that was made for it."""
     forget()
     script = orders["words"][0]
     sys.argv = [script, *orders["words"][1:]]
@@ -45,15 +55,9 @@ def main():
             fork_engines()
     except Exception as error:
         print(f"vLLM forks no engine: {error!r}", file=sys.stderr)
-    if hold is None:
-        sys.exit(command())
-    hold.begin()
-    try:
-        sys.exit(command())
-    finally:
-        if not hold.is_over:
-            # Nobody has asked for it: nothing of it is to be noticed.
-            os._exit(1)
+    if hold is not None:
+        hold.begin()
+    return command()
 
 
 main()

@@ -9,6 +9,10 @@ DEVICES = ("/dev/kfd", "/dev/dri/renderD", "/dev/accel")
 NOT_INITIALIZED = 3
 
 
+# Before, `pathlib` had of its own what is to be stood before.
+OLDEST_AHEAD = (3, 11)
+
+
 class Warm:
     """This process: what it has imported, and whom it has forked."""
 
@@ -131,7 +135,7 @@ class Warm:
         elif what == "learn":
             self.lesson = orders["model"]
         elif what == "ahead":
-            self.next = orders if self.goes_well else None
+            self.next = orders if self.goes_well and sys.version_info >= OLDEST_AHEAD else None
             self.went_ahead = False
 
     def learn(self):
@@ -198,10 +202,11 @@ class Warm:
         if pid == 0:
             self.supervisor.socket.close()
             ours.close()
-            hold = Hold(theirs, self)
             try:
+                hold = Hold(theirs, self)
                 hold.withdraw(parent)
-            except (Refused, OSError):
+            except BaseException:
+                # Whatever else ends a process is the business of the one that it was forked from.
                 os._exit(0)
             raise Launch({**orders, "learn": False}, hold)
         theirs.close()

@@ -202,3 +202,46 @@ fn nothing_is_started_ahead_of_the_order() {
         rustix::process::kill_process_group(group, Signal::KILL).unwrap();
     }
 }
+
+/// What is done by Python's own C, or by libraries, is seen when it has been done.
+#[test]
+fn one_that_has_done_what_others_notice_is_none() {
+    for deed in [
+        "import multiprocessing\n    lock = multiprocessing.get_context('spawn').Lock()",
+        "ctypes.CDLL(None).popen(b'exec sleep 1', b'r')",
+    ] {
+        let done = "ctypes.CDLL(None).creat(f\"{os.environ['PYTHONPATH']}/../done\".encode(), 384)";
+        let deed = format!("import ctypes\n    {done}\n    {deed}\n    print('began'");
+        let place = Place::with(&SERVER.replace("    print('began'", &format!("    {deed}")));
+        fs::write(place.path("settings"), "old").unwrap();
+        let warm = place.warm();
+        let parent = ready(&warm).unwrap();
+        warm.go_ahead(&next(WORDS));
+        until("there was one", || place.path("done").exists() && children(&parent).is_empty());
+        let pid = run(&place, &parent);
+        end(pid);
+    }
+}
+
+/// A module that keeps what is stood before keeps what works as before.
+#[test]
+fn what_is_kept_of_what_was_stood_before_is_as_it_would_be() {
+    let keep = "class Keeper:\n    remove = os.remove\nmade = Keeper()\n\
+                same = os.open in os.supports_dir_fd\n";
+    let say = "
+    import helper, pickle
+    open(os.environ['PYTHONPATH'] + '/../made', 'w').close()
+    helper.made.remove(os.environ['PYTHONPATH'] + '/../made')
+    print('kept', helper.same, pickle.loads(pickle.dumps(helper.Keeper.remove)) is os.remove, flush=True)
+    print('bound'";
+    let source = SERVER.replace("    print('began'", "    import helper\n    print('began'");
+    let place = Place::with(&source.replace("\n    print('bound'", say));
+    fs::write(place.path("settings"), "old").unwrap();
+    fs::write(place.path("packages/helper.py"), format!("import os\n{keep}")).unwrap();
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    let pid = run(&place, &parent);
+    assert_eq!(pid, waits);
+    assert!(said(&place).contains("kept True True\n"), "{}", said(&place));
+    end(pid);
+}

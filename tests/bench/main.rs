@@ -57,11 +57,13 @@ const USAGE: &str = "usage: cargo figures [--quick] [--markdown] [--deaths|--kil
                      [--real] [--warm] [--minutes N] [--times N] [WORD...]";
 
 impl Wish {
-    fn of_this_process() -> Result<Self, Box<dyn Error>> {
+    /// None if it is only to say how it is used.
+    fn of_this_process() -> Result<Option<Self>, Box<dyn Error>> {
         let mut wish = Self::default();
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
+                "--help" | "-h" => return Ok(None),
                 "--minutes" => wish.minutes = Some(words.next().ok_or(USAGE)?.parse()?),
                 "--times" => wish.times = Some(words.next().ok_or(USAGE)?.parse()?),
                 "--quick" | "--markdown" | "--deaths" | "--killed" | "--launches" | "--real"
@@ -70,7 +72,7 @@ impl Wish {
                 _ => wish.words.push(word),
             }
         }
-        Ok(wish)
+        Ok(Some(wish))
     }
 
     fn has(&self, flag: &str) -> bool {
@@ -80,7 +82,10 @@ impl Wish {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let wish = Wish::of_this_process()?;
+    let Some(wish) = Wish::of_this_process()? else {
+        println!("{USAGE}");
+        return Ok(());
+    };
     let [fake_vllm, vllmd] = siblings::built(["fake_vllm", "vllmd_under_test"])?;
     let (deaths, few, idle) = if wish.has("--quick") { (20, 5, 5) } else { (200, 20, 60) };
     let plan = Plan {

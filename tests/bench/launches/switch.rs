@@ -29,7 +29,9 @@ pub(super) async fn by_handle(running: &Running<'_>) -> Outcome<Duration> {
     let mut sources = Sources::from_process(overrides, Some(directory.join(CONFIGURATION)));
     sources.environment.extend(running.place.environment.iter().cloned());
     let mut config = Resolved::load(&sources)?.config;
-    config.env.extend(running.place.environment.iter().cloned());
+    // It sets this one itself, and has nobody else do so.
+    let given = running.place.environment.iter().filter(|(name, _)| name != "SPT_NOENV");
+    config.env.extend(given.cloned());
     let (name, value) = running.place.census.variable();
     config.env.insert(name.to_owned(), value.to_owned());
     let handle = Supervisor::builder().config(config).spawn().await?;

@@ -18,7 +18,7 @@ use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::CrashRecord;
 use crate::domain::listener::Listener;
-use crate::domain::report::{LaunchKind, Role, Work};
+use crate::domain::report::{Role, Work};
 use crate::domain::spec::{ModelId, ModelReferenceError};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 
@@ -52,7 +52,7 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
 
     /// A launch of this model will be claimed as soon as what runs now has ended: does what can be done
     /// for it until then, and nobody notices.
-    fn prepare(&self, model: &ModelId);
+    fn prepare(&self, model: &ModelId, method: LaunchMethod);
 
     /// Keeps this of launches of a model, for as long as vLLM and we are what they are.
     fn remember(&self, model: &ModelId, memory: &Memory);
@@ -137,8 +137,8 @@ pub trait Head: fmt::Debug + Send + Sync + 'static {
     /// Its pid.
     fn pid(&self) -> u32;
 
-    /// How it was started, or that it was found.
-    fn launched(&self) -> LaunchKind;
+    /// How it was started; as from nothing, if it was found.
+    fn method(&self) -> LaunchMethod;
 
     /// What launches like it have come to.
     fn recall(&self) -> Recall;

@@ -139,7 +139,9 @@ impl ProcessActor {
             ProcessMessage::Remember { model, memory } => {
                 state.args.launcher.remember(&model, &memory);
             }
-            ProcessMessage::Prepare { model } => state.args.launcher.prepare(&model),
+            ProcessMessage::Prepare { model, method } => {
+                state.args.launcher.prepare(&model, method);
+            }
             ProcessMessage::Rest => state.args.launcher.rest(),
             ProcessMessage::KeepNoLonger { incarnation } => {
                 state.keep_no_longer(incarnation);
@@ -246,11 +248,11 @@ impl ProcessState {
         let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
             return;
         };
-        let (pid, kind, recall) = (head.pid(), head.launched(), head.recall());
+        let (pid, method, recall) = (head.pid(), head.method(), head.recall());
         guard.head = Some(head);
         if matches!(self.task, Task::Starting { .. }) {
             self.task = Task::Idle;
-            self.report(ProcessReport::Launched { incarnation, pid, kind, recall });
+            self.report(ProcessReport::Launched { incarnation, pid, method, recall });
             self.await_deaths(myself);
         }
     }

@@ -68,8 +68,9 @@ fn what(event: &Event, service: &Service) -> String {
         EventKind::LaunchDistrusted { instead } => {
             let how = match instead {
                 LaunchMethod::Cold => "cold",
-                LaunchMethod::Front | LaunchMethod::Tree | _ => {
-                    "with an engine that begins from nothing"
+                LaunchMethod::Front => "with an engine that begins from nothing",
+                LaunchMethod::Tree | LaunchMethod::Ahead | _ => {
+                    "warm, when it is wanted and not before"
                 }
             };
             format!("a warm launch failed where this did not: vLLM is launched {how} from now on")

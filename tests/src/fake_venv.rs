@@ -73,7 +73,8 @@ impl FakeVenv {
         made
     }
 
-    /// One that does this first, in Python, where it was forked from a warm process.
+    /// One that does this first, in Python, where it was forked from a warm process. Where that was
+    /// ahead of the order, `was_ordered` is false.
     ///
     /// # Panics
     ///
@@ -164,6 +165,7 @@ impl FakeVenv {
             r#"
 def main():
     was_forked = getattr(sys, "orig_argv", [])[1:2] == ["-c"]
+    was_ordered = "VLLMD_INSTANCE" in os.environ
     import vllm.late
     with open({launches:?}, "a") as file:
         how = "forked" if was_forked else "cold"

@@ -184,12 +184,12 @@ impl ProcessLauncher {
         traces: Traces,
         way: Way,
     ) -> Arc<Launch> {
-        let Way { method, kind, recall } = way;
-        let is_warm = kind.get().is_none() && method > LaunchMethod::Cold;
+        let Way { method, made, recall } = way;
+        let is_warm = made.get().is_none() && method > LaunchMethod::Cold;
         let launch = Arc::new(Launch {
             tree,
             start: Mutex::default(),
-            kind,
+            made,
             recall,
             warm: if is_warm { self.warm() } else { Weak::new() },
             called_off: AtomicBool::new(false),
@@ -250,16 +250,15 @@ impl ProcessLauncher {
         let mut start = launch.start.lock().unwrap_or_else(PoisonError::into_inner);
         let warm = launch.warm.upgrade().filter(|warm| warm.is_to_learn(model.as_str()));
         let lesson = warm.map(|_| model.to_string());
-        let forks_engines = method == LaunchMethod::Tree;
-        start.replace(Start { command, record, log, marks, variables, lesson, forks_engines });
+        start.replace(Start { command, record, log, marks, variables, lesson, method });
         Ok(())
     }
 
     /// How such a launch is made, as far as is known beforehand.
     fn way(&self, model: &ModelId, method: LaunchMethod) -> Way {
         let known = self.likes(model).map(|likes| self.memory.recall(&likes));
-        let (at_most, recall) = known.unwrap_or((LaunchMethod::Tree, Recall::NotCompared));
-        Way { method: method.min(at_most), kind: OnceLock::new(), recall }
+        let (at_most, recall) = known.unwrap_or((LaunchMethod::Ahead, Recall::NotCompared));
+        Way { method: method.min(at_most), made: OnceLock::new(), recall }
     }
 
     fn own(&self, scratch: &Path) -> io::Result<()> {
@@ -314,13 +313,12 @@ impl Launcher for ProcessLauncher {
         Box::pin(async move { on_own_thread("vllm-look", look).await? })
     }
 
-    fn prepare(&self, model: &ModelId) {
+    fn prepare(&self, model: &ModelId, method: LaunchMethod) {
         self.read_ahead.begin(model.as_str());
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let method = self.way(model, LaunchMethod::Tree).method;
-        if let Some(warm) = warm.filter(|_| method > LaunchMethod::Cold) {
-            let (words, engines) = (self.words(model), method == LaunchMethod::Tree);
-            warm.go_ahead(&Ahead { words, engines });
+        let method = self.way(model, method).method;
+        if let Some(warm) = warm.filter(|_| method == LaunchMethod::Ahead) {
+            warm.go_ahead(&Ahead { words: self.words(model), engines: true });
         }
     }
 

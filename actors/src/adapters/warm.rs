@@ -36,7 +36,7 @@ mod interpreter;
 mod process;
 
 use channel::Heard;
-pub(super) use forked::{Ahead, Orders, Parent, Standing};
+pub(super) use forked::{Ahead, Came, Orders, Parent, Standing};
 pub(super) use interpreter::of_script;
 use process::Process;
 

@@ -169,6 +169,8 @@ pub enum Effect {
     Prepare {
         /// The model.
         model: ModelId,
+        /// How it will be launched.
+        method: LaunchMethod,
     },
     /// Nothing will be launched until somebody asks for it: keep nothing ready.
     Rest,

@@ -11,7 +11,7 @@ use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::LoadNews;
 use crate::domain::spec::ModelId;
-use crate::domain::trust::Recall;
+use crate::domain::trust::{LaunchMethod, Recall};
 
 /// What became of the process. Everything carries the incarnation that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum ProcessReport {
         /// Its pid.
         pid: u32,
         /// How it was started.
-        kind: LaunchKind,
+        method: LaunchMethod,
         /// What launches like it have come to.
         recall: Recall,
     },
@@ -229,6 +229,15 @@ impl LaunchKind {
             Self::Cold => "cold",
             Self::Warm => "warm",
             Self::Adopted => "adopted",
+        }
+    }
+}
+
+impl From<LaunchMethod> for LaunchKind {
+    fn from(method: LaunchMethod) -> Self {
+        match method {
+            LaunchMethod::Cold => Self::Cold,
+            LaunchMethod::Front | LaunchMethod::Tree | LaunchMethod::Ahead => Self::Warm,
         }
     }
 }

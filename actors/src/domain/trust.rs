@@ -16,11 +16,13 @@ pub enum LaunchMethod {
     Front,
     /// All of it, where vLLM's platform is known to bear it.
     Tree,
+    /// All of it, and the API server has gone ahead before there was an order.
+    Ahead,
 }
 
 impl LaunchMethod {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Cold, Self::Front, Self::Tree];
+    pub const ALL: [Self; 4] = [Self::Cold, Self::Front, Self::Tree, Self::Ahead];
 
     /// The method's name in lower case, as in JSON.
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +30,7 @@ impl LaunchMethod {
             Self::Cold => "cold",
             Self::Front => "front",
             Self::Tree => "tree",
+            Self::Ahead => "ahead",
         }
     }
 
@@ -36,6 +39,7 @@ impl LaunchMethod {
         match self {
             Self::Cold | Self::Front => Self::Cold,
             Self::Tree => Self::Front,
+            Self::Ahead => Self::Tree,
         }
     }
 }
@@ -66,8 +70,8 @@ pub enum Memory {
 /// Which way the next launch goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trust {
-    /// Whether anything is judged.
-    judges: bool,
+    /// The least that is gone down to: what was asked for is done, whatever comes of it.
+    least: LaunchMethod,
     /// The most that may be forked.
     most: LaunchMethod,
     /// What stands in for it until it is known who is to blame.
@@ -92,11 +96,12 @@ enum Over {
 impl Trust {
     /// The trust at first.
     pub fn new(policy: LaunchPolicy) -> Self {
-        let most = match policy {
-            LaunchPolicy::Cold => LaunchMethod::Cold,
-            LaunchPolicy::Warm | LaunchPolicy::Auto => LaunchMethod::Tree,
+        let (least, most) = match policy {
+            LaunchPolicy::Cold => (LaunchMethod::Cold, LaunchMethod::Cold),
+            LaunchPolicy::Warm => (LaunchMethod::Tree, LaunchMethod::Ahead),
+            LaunchPolicy::Auto => (LaunchMethod::Cold, LaunchMethod::Ahead),
         };
-        Self { judges: policy == LaunchPolicy::Auto, most, trial: None }
+        Self { least, most, trial: None }
     }
 
     /// How the next launch is to be made.
@@ -106,11 +111,8 @@ impl Trust {
 
     /// A launch that was made so has failed before it served.
     pub fn failed(&mut self, method: LaunchMethod) {
-        if !self.judges {
-            return;
-        }
-        self.trial = (method > LaunchMethod::Cold)
-            .then_some(Trial { method: method.less(), over: Over::Failure });
+        self.trial =
+            (method > self.least).then_some(Trial { method: method.less(), over: Over::Failure });
     }
 
     /// A launch that was made so serves. What is to be kept of that.
@@ -133,7 +135,11 @@ impl Trust {
                 Verdict::Fine(tried.map(|trial| self.blame(trial.method)))
             }
             Recall::Completion(_) if tried.is_some() => Verdict::Fine(Some(Memory::NotComparable)),
-            Recall::Completion(_) if method > LaunchMethod::Cold && self.judges => Verdict::Differs,
+            Recall::Completion(_)
+                if method > LaunchMethod::Cold && self.least == LaunchMethod::Cold =>
+            {
+                Verdict::Differs
+            }
             Recall::Nothing | Recall::Completion(_) => {
                 Verdict::Fine(Some(Memory::Completion(text.to_owned())))
             }
@@ -146,6 +152,7 @@ impl Trust {
     }
 
     fn blame(&mut self, instead: LaunchMethod) -> Memory {
+        let instead = instead.max(self.least);
         self.most = instead;
         Memory::AtMost(instead)
     }
@@ -162,7 +169,7 @@ pub enum Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::LaunchMethod::{Cold, Front, Tree};
+    use super::LaunchMethod::{Ahead, Cold, Front, Tree};
     use super::*;
 
     fn auto() -> Trust {
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn what_fails_is_followed_by_what_forks_less_and_that_serves_for_good() {
         let mut trust = auto();
-        assert_eq!(trust.method(), Tree);
+        assert_eq!(trust.method(), Ahead);
         trust.failed(Tree);
         assert_eq!(trust.method(), Front);
         assert_eq!(trust.served(Front), Some(Memory::AtMost(Front)));
@@ -190,12 +197,23 @@ mod tests {
     #[test]
     fn a_launch_that_fails_from_nothing_too_was_not_to_blame() {
         let mut trust = auto();
-        for method in [Tree, Front, Cold] {
+        for method in [Ahead, Tree, Front, Cold] {
             assert_eq!(trust.method(), method);
             trust.failed(method);
         }
-        assert_eq!(trust.method(), Tree);
-        assert_eq!(trust.served(Tree), None);
+        assert_eq!(trust.method(), Ahead);
+        assert_eq!(trust.served(Ahead), None);
+    }
+
+    #[test]
+    fn one_that_went_ahead_and_fails_is_held_against_going_ahead_alone() {
+        for policy in [LaunchPolicy::Auto, LaunchPolicy::Warm] {
+            let mut trust = Trust::new(policy);
+            trust.failed(Ahead);
+            assert_eq!(trust.method(), Tree);
+            assert_eq!(trust.served(Tree), Some(Memory::AtMost(Tree)));
+            assert_eq!(trust.method(), Tree);
+        }
     }
 
     #[test]
@@ -204,17 +222,27 @@ mod tests {
         assert_eq!(trust.served(Tree), None);
         // Where no warm process can be had.
         assert_eq!(trust.served(Cold), None);
-        assert_eq!(trust.method(), Tree);
+        assert_eq!(trust.method(), Ahead);
     }
 
     #[test]
     fn who_was_told_to_launch_warm_or_cold_does_so_whatever_comes_of_it() {
-        for (policy, method) in [(LaunchPolicy::Warm, Tree), (LaunchPolicy::Cold, Cold)] {
+        for (policy, made, method) in
+            [(LaunchPolicy::Warm, Tree, Ahead), (LaunchPolicy::Cold, Cold, Cold)]
+        {
             let mut trust = Trust::new(policy);
-            trust.failed(method);
+            trust.failed(made);
             assert_eq!(trust.method(), method);
-            assert_eq!(trust.served(method), None);
+            assert_eq!(trust.served(made), None);
         }
+    }
+
+    #[test]
+    fn who_was_told_to_launch_warm_goes_no_lower_though_no_warm_process_could_be_had() {
+        let mut trust = Trust::new(LaunchPolicy::Warm);
+        trust.failed(Ahead);
+        assert_eq!(trust.served(Cold), Some(Memory::AtMost(Tree)));
+        assert_eq!(trust.method(), Tree);
     }
 
     #[test]
@@ -244,7 +272,7 @@ mod tests {
         trust.differed();
         let none = Verdict::Fine(Some(Memory::NotComparable));
         assert_eq!(trust.completed(Cold, &before("a"), "c"), none);
-        assert_eq!(trust.method(), Tree);
+        assert_eq!(trust.method(), Ahead);
     }
 
     #[test]

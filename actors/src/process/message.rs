@@ -70,6 +70,8 @@ pub enum ProcessMessage {
     Prepare {
         /// The model.
         model: ModelId,
+        /// How it will be launched.
+        method: LaunchMethod,
     },
     /// Nothing will be launched until somebody asks for it: keep nothing ready.
     Rest,

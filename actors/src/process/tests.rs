@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::absence::{Doubt, Leftover, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::{LaunchKind, Role, Work};
+use crate::domain::report::{Role, Work};
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::Signal;
 use crate::testing::harness::{eventually, in_time, model};
@@ -387,6 +387,6 @@ fn launch_of_first() -> ProcessMessage {
 }
 
 fn launched_cold(incarnation: Incarnation, pid: u32) -> ProcessReport {
-    let (kind, recall) = (LaunchKind::Cold, Recall::NotCompared);
-    ProcessReport::Launched { incarnation, pid, kind, recall }
+    let (method, recall) = (LaunchMethod::Cold, Recall::NotCompared);
+    ProcessReport::Launched { incarnation, pid, method, recall }
 }

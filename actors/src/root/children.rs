@@ -225,7 +225,9 @@ impl Children {
                 let due = tell_after(root, after, RootMessage::Due { timer, incarnation });
                 self.timers.insert(timer, due);
             }
-            Effect::Prepare { model } => tell(&self.process, ProcessMessage::Prepare { model }),
+            Effect::Prepare { model, method } => {
+                tell(&self.process, ProcessMessage::Prepare { model, method });
+            }
             Effect::Rest => tell(&self.process, ProcessMessage::Rest),
             // The service has given it to the journal; the root ends itself.
             Effect::Record(_) | Effect::End => {}

@@ -188,7 +188,7 @@ impl Launcher for ScriptedLauncher {
         self.world().memories.push(memory.clone());
     }
 
-    fn prepare(&self, model: &ModelId) {
+    fn prepare(&self, model: &ModelId, _method: LaunchMethod) {
         self.world().prepared.push(model.clone());
     }
 

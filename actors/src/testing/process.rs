@@ -10,9 +10,9 @@ use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::id::Incarnation;
-use crate::domain::report::{LaunchKind, Role, Work};
+use crate::domain::report::{Role, Work};
 use crate::domain::spec::ModelId;
-use crate::domain::trust::Recall;
+use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
 
 /// Above every pid that Linux gives (`PID_MAX_LIMIT`, 2^22): nobody can be hit by mistake.
@@ -60,7 +60,7 @@ struct Script {
     last_lines: Option<Vec<String>>,
     deaths: Option<mpsc::UnboundedSender<Death>>,
     /// How it says it was started.
-    kind: LaunchKind,
+    method: LaunchMethod,
     recall: Recall,
     is_known_to_serve: bool,
     calls: Vec<(Duration, Call)>,
@@ -87,8 +87,8 @@ pub enum Call {
 
 impl ScriptedProcess {
     /// From now on it says that it was started so.
-    pub fn says_it_was(&self, kind: LaunchKind) {
-        self.script().kind = kind;
+    pub fn says_it_was(&self, method: LaunchMethod) {
+        self.script().method = method;
     }
 
     /// From now on launches like it have come to this.
@@ -110,7 +110,7 @@ impl ScriptedProcess {
             measure: Measure::Shows(Work::default()),
             last_lines: Some(Vec::new()),
             deaths: None,
-            kind: LaunchKind::Cold,
+            method: LaunchMethod::Cold,
             recall: Recall::NotCompared,
             is_known_to_serve: false,
             calls: Vec::new(),
@@ -282,8 +282,8 @@ impl Head for ScriptedProcess {
         self.0.pid
     }
 
-    fn launched(&self) -> LaunchKind {
-        self.script().kind
+    fn method(&self) -> LaunchMethod {
+        self.script().method
     }
 
     fn recall(&self) -> Recall {

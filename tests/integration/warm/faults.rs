@@ -4,12 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use vllm_supervisor::ServiceState::Running;
 use vllm_supervisor::config::LaunchPolicy;
 use vllm_supervisor::{LaunchKind, LaunchMethod};
 use vllm_supervisor_tests::fake_venv::{FakeVenv, IN_WARM_PROCESS};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
-use vllm_supervisor_tests::scenario::{Scenario, Server};
+use vllm_supervisor_tests::process_table::Process;
+use vllm_supervisor_tests::scenario::{Scenario, Server, Victim};
 
 use super::{comes_back, distrusted, forgiving, server, serving};
 use crate::FAKE;
@@ -189,6 +191,23 @@ async fn a_vllm_that_hangs_when_it_is_forked_is_launched_cold() {
 }
 
 #[tokio::test]
+async fn a_vllm_that_does_not_bear_to_wait_is_forked_when_it_is_ordered() {
+    let venv = FakeVenv::that_when_forked(FAKE, "was_ordered or sys.exit(3)");
+    let scenario = serving(&venv).await;
+    scenario.wait_until_processes(|living| living.iter().any(Process::is_ahead)).await;
+    let before = scenario.wait_for(Running).await.incarnation.get();
+    scenario.kill(Victim::Worker, Signal::KILL);
+    let after = scenario.wait_for_successor_of(before).await;
+    let warm = Some(LaunchKind::Warm);
+    assert_eq!((after.launch, after.incarnation.get()), (warm, before + 2), "{}", scenario.story());
+    scenario.wait_until_processes(|_| !distrusted(&scenario).is_empty()).await;
+    assert_eq!(distrusted(&scenario), [LaunchMethod::Tree], "{}", scenario.story());
+    assert_eq!(comes_back(&scenario).await, warm, "{}", scenario.story());
+    assert!(!scenario.processes().iter().any(Process::is_ahead), "{}", scenario.story());
+    scenario.end().await;
+}
+
+#[tokio::test]
 async fn a_vllm_that_answers_otherwise_when_it_is_forked_is_launched_cold() {
     let mark = tempfile::NamedTempFile::new().expect("a file");
     let (_, path) = mark.keep().expect("a file");
@@ -262,7 +281,7 @@ async fn vllm_with_another_environment_is_forked_from_another_process() {
         scenario.start_service().await;
         let warm = scenario.warm_process().await;
         assert!(warm.has_in_environment(&format!("FLAVOUR={flavour}")));
-        let head = scenario.process(vllm_supervisor_tests::scenario::Victim::ApiServer);
+        let head = scenario.process(Victim::ApiServer);
         assert!(head.has_in_environment(&format!("FLAVOUR={flavour}")));
         assert_eq!(scenario.wait_for(Running).await.launch, Some(LaunchKind::Warm));
         (scenario, warm.pid)
@@ -293,7 +312,7 @@ async fn a_script_of_the_operators_own_is_run_and_not_what_it_is_taken_for() {
     let scenario = serving(&venv).await;
     let present = scenario.wait_for(Running).await;
     assert_eq!(present.launch, Some(LaunchKind::Cold), "{}", scenario.story());
-    let head = scenario.process(vllm_supervisor_tests::scenario::Victim::ApiServer);
+    let head = scenario.process(Victim::ApiServer);
     assert!(head.has_in_environment("OWN=yes"), "{}", scenario.story());
     scenario.end().await;
 }

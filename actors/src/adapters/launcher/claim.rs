@@ -17,13 +17,13 @@ use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
 use crate::adapters::process_tree::ProcessTree;
 use crate::adapters::scratch;
 use crate::adapters::state_directory::StateDirectory;
-use crate::adapters::warm::{Ahead, Warm};
+use crate::adapters::warm::{Ahead, Came, Warm};
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::{LaunchKind, Work};
+use crate::domain::report::Work;
 use crate::domain::secret::{Secret, redact};
-use crate::domain::trust::Recall;
+use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
 
 use super::starting::{Start, warm_parent};
@@ -41,8 +41,8 @@ pub(super) struct Launch {
     /// What it takes to start it; gone once it was started, or is not to be started any more. Held
     /// while it is started, so that no sweep looks away from a process that is just being forked.
     pub(super) start: Mutex<Option<Start>>,
-    /// How it was started, or found.
-    pub(super) kind: OnceLock<LaunchKind>,
+    /// How it was started; as from nothing, if it was found.
+    pub(super) made: OnceLock<LaunchMethod>,
     /// What launches like it have come to.
     pub(super) recall: Recall,
     /// What is to be told to what it was forked from, once it serves.
@@ -65,8 +65,8 @@ pub(super) struct Launch {
 pub(super) struct News {
     /// What it serves, if there may be something to learn from it.
     lesson: Option<String>,
-    /// One like it.
-    ahead: Ahead,
+    /// One like it, if it may go ahead.
+    ahead: Option<Ahead>,
 }
 
 impl Launch {
@@ -84,12 +84,16 @@ impl Launch {
             None if self.called_off.load(Ordering::SeqCst) => return Err(called_off()),
             None => start.run(&self.tree)?,
         };
-        let kind = if forked.is_some() { LaunchKind::Warm } else { LaunchKind::Cold };
-        self.kind.get_or_init(|| kind);
+        let made = forked.as_ref().map_or(LaunchMethod::Cold, |standing| match standing.came {
+            Came::Ahead => LaunchMethod::Ahead,
+            Came::ToOrder => start.method.min(LaunchMethod::Tree),
+        });
+        self.made.get_or_init(|| made);
         let words = start.words().filter(|_| forked.is_some());
+        let goes_ahead = start.method == LaunchMethod::Ahead;
         *self.news.lock().unwrap_or_else(PoisonError::into_inner) = words.map(|words| News {
             lesson: start.lesson,
-            ahead: Ahead { words, engines: start.forks_engines },
+            ahead: goes_ahead.then_some(Ahead { words, engines: true }),
         });
         let mut record = start.record;
         record.main = self.tree.main();
@@ -165,7 +169,7 @@ impl Launch {
     /// What is done for it before it is started is its work too.
     fn work(&self) -> Result<Work, ScanError> {
         let mut work = self.tree.work()?;
-        if let (None, Some(warm)) = (self.kind.get(), self.warm.upgrade()) {
+        if let (None, Some(warm)) = (self.made.get(), self.warm.upgrade()) {
             let warm = warm.work();
             work.cpu += warm.cpu;
             work.io_bytes += warm.io_bytes;
@@ -241,7 +245,9 @@ impl Claim for LaunchClaim {
             if let Some(model) = &news.lesson {
                 warm.learn(model);
             }
-            warm.go_ahead(&news.ahead);
+            if let Some(next) = &news.ahead {
+                warm.go_ahead(next);
+            }
         }
     }
 
@@ -294,8 +300,8 @@ impl Head for LaunchHead {
         self.pid
     }
 
-    fn launched(&self) -> LaunchKind {
-        self.launch.kind.get().copied().unwrap_or(LaunchKind::Cold)
+    fn method(&self) -> LaunchMethod {
+        self.launch.made.get().copied().unwrap_or(LaunchMethod::Cold)
     }
 
     fn recall(&self) -> Recall {

@@ -51,7 +51,7 @@ struct Entry {
 
 impl Entry {
     fn new(of: Likes) -> Self {
-        Self { of, at_most: LaunchMethod::Tree, completion: None, is_comparable: true }
+        Self { of, at_most: LaunchMethod::Ahead, completion: None, is_comparable: true }
     }
 
     fn of_json(json: &Value) -> Option<Self> {
@@ -91,7 +91,7 @@ impl LaunchMemory {
     /// The most that may be forked, and what such launches make of the fixed prompt.
     pub(super) fn recall(&self, of: &Likes) -> (LaunchMethod, Recall) {
         let Some(entry) = self.entries().into_iter().find(|entry| entry.of == *of) else {
-            return (LaunchMethod::Tree, Recall::Nothing);
+            return (LaunchMethod::Ahead, Recall::Nothing);
         };
         let is_compared = entry.is_comparable && entry.at_most > LaunchMethod::Cold;
         let recall = match entry.completion {
@@ -184,7 +184,7 @@ mod tests {
         let python = place.path().join("bin/python");
         let state = Arc::new(StateDirectory::open(&place.path().join("state")).unwrap());
         let memory = LaunchMemory::in_directory(Arc::clone(&state));
-        let nothing = (LaunchMethod::Tree, Recall::Nothing);
+        let nothing = (LaunchMethod::Ahead, Recall::Nothing);
         assert_eq!(memory.recall(&likes("a", &python)), nothing);
 
         memory.keep(likes("a", &python), &Memory::Completion("x".to_owned()));
@@ -194,7 +194,7 @@ mod tests {
         let again = LaunchMemory::in_directory(state);
         let known = (LaunchMethod::Front, Recall::Completion("x".to_owned()));
         assert_eq!(again.recall(&likes("a", &python)), known);
-        assert_eq!(again.recall(&likes("b", &python)), (LaunchMethod::Tree, Recall::NotCompared));
+        assert_eq!(again.recall(&likes("b", &python)), (LaunchMethod::Ahead, Recall::NotCompared));
         memory.keep(likes("a", &python), &Memory::AtMost(LaunchMethod::Cold));
         assert_eq!(again.recall(&likes("a", &python)), (LaunchMethod::Cold, Recall::NotCompared));
         fs::create_dir(package.with_file_name("vllm-2.dist-info")).unwrap();
@@ -208,11 +208,11 @@ mod tests {
         let memory = LaunchMemory::in_directory(state);
         fs::write(memory.path(), "not JSON").unwrap();
         let of = |number: usize| likes(&number.to_string(), Path::new("/nowhere/bin/python"));
-        assert_eq!(memory.recall(&of(0)), (LaunchMethod::Tree, Recall::Nothing));
+        assert_eq!(memory.recall(&of(0)), (LaunchMethod::Ahead, Recall::Nothing));
         for number in 0..=MOST {
             memory.keep(of(number), &Memory::AtMost(LaunchMethod::Front));
         }
-        assert_eq!(memory.recall(&of(0)).0, LaunchMethod::Tree);
+        assert_eq!(memory.recall(&of(0)).0, LaunchMethod::Ahead);
         assert_eq!(memory.recall(&of(1)).0, LaunchMethod::Front);
     }
 }

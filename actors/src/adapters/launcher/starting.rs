@@ -16,21 +16,22 @@ use crate::adapters::process_tree::{ProcessTree, StartError};
 use crate::adapters::system_error;
 use crate::adapters::warm::{Orders, Parent, Standing, Warm};
 use crate::domain::cause::Cause;
-use crate::domain::report::LaunchKind;
 use crate::domain::trust::{LaunchMethod, Recall};
 
 /// How a launch is made.
 pub(super) struct Way {
+    /// The most that may be forked.
     pub(super) method: LaunchMethod,
-    pub(super) kind: OnceLock<LaunchKind>,
+    /// What was, once it was started.
+    pub(super) made: OnceLock<LaunchMethod>,
     pub(super) recall: Recall,
 }
 
 impl Way {
     /// That of one that somebody else made.
     pub(super) fn adopted() -> Self {
-        let kind = OnceLock::from(LaunchKind::Adopted);
-        Self { method: LaunchMethod::Cold, kind, recall: Recall::NotCompared }
+        let made = OnceLock::from(LaunchMethod::Cold);
+        Self { method: LaunchMethod::Cold, made, recall: Recall::NotCompared }
     }
 }
 
@@ -44,8 +45,8 @@ pub(super) struct Start {
     pub(super) variables: BTreeMap<&'static str, PathBuf>,
     /// What it is to serve, if a warm process may have something to learn from it.
     pub(super) lesson: Option<String>,
-    /// Whether its engine and workers may be forked too.
-    pub(super) forks_engines: bool,
+    /// The most that may be forked.
+    pub(super) method: LaunchMethod,
 }
 
 // A command shows its variables, secrets among them.
@@ -90,7 +91,8 @@ impl Start {
             marks: marks.collect::<Option<_>>().ok_or(unwritable)?,
             environment: variables.collect::<Option<_>>().ok_or(unwritable)?,
             learn: self.lesson.is_some(),
-            engines: self.forks_engines,
+            engines: self.method >= LaunchMethod::Tree,
+            ahead: self.method == LaunchMethod::Ahead,
             log: &self.log,
             entrance: tree.entrance(),
         })

@@ -29,6 +29,8 @@ pub(in crate::adapters) struct Orders<'a> {
     pub(in crate::adapters) environment: BTreeMap<String, String>,
     /// Whether its engine and workers may be forked too.
     pub(in crate::adapters) engines: bool,
+    /// Whether it may be one that has gone ahead.
+    pub(in crate::adapters) ahead: bool,
     /// Whether it is to tell what it has imported, when it is asked.
     pub(in crate::adapters) learn: bool,
     /// Where it writes.
@@ -50,7 +52,17 @@ pub(in crate::adapters) struct Ahead {
 #[derive(Debug)]
 pub(in crate::adapters) struct Standing {
     pub(in crate::adapters) pid: u32,
+    pub(in crate::adapters) came: Came,
     channel: Channel,
+}
+
+/// When what was forked was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::adapters) enum Came {
+    /// When it was ordered.
+    ToOrder,
+    /// Before; and it had gone ahead.
+    Ahead,
 }
 
 impl Standing {
@@ -117,6 +129,7 @@ impl Parent {
             "environment": orders.environment,
             "learn": orders.learn,
             "engines": orders.engines,
+            "ahead": orders.ahead,
         });
         self.order(&word, orders, &theirs)
             .map_err(|error| format!("it does not listen: {error}"))?;
@@ -126,7 +139,9 @@ impl Parent {
         match channel.hear(limit) {
             Heard::Word(word) => {
                 if let (Some("standing"), Some(pid)) = (word["say"].as_str(), pid_in(&word)) {
-                    return Ok(Standing { pid, channel });
+                    let went_ahead = word["ahead"].as_bool() == Some(true);
+                    let came = if went_ahead { Came::Ahead } else { Came::ToOrder };
+                    return Ok(Standing { pid, came, channel });
                 }
                 // What stands in its way now will stand there the next time. Another may do.
                 self.kill();

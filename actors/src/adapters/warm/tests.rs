@@ -64,16 +64,28 @@ impl Place {
     }
 
     fn fork(&self, parent: &Parent) -> Result<Standing, String> {
+        self.fork_as(parent, |_| {})
+    }
+
+    fn fork_as(
+        &self,
+        parent: &Parent,
+        edit: impl FnOnce(&mut Orders<'_>),
+    ) -> Result<Standing, String> {
         let one = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        parent.fork(&Orders {
+        let log = File::create(self.path("log")).unwrap();
+        let mut orders = Orders {
             words: ["/bin/vllm", "serve", "a/b"].map(str::to_owned).to_vec(),
             marks: one("MARK", "one"),
             environment: one("OWN", "two"),
             learn: false,
             engines: true,
-            log: &File::create(self.path("log")).unwrap(),
+            ahead: true,
+            log: &log,
             entrance: None,
-        })
+        };
+        edit(&mut orders);
+        parent.fork(&orders)
     }
 }
 

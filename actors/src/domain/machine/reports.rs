@@ -27,8 +27,8 @@ impl Turn<'_> {
             }
             ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
             ProcessReport::LookFailed { error } => self.look_failed(&error),
-            ProcessReport::Launched { incarnation, pid, kind, recall } => {
-                self.launched(incarnation, pid, kind, recall);
+            ProcessReport::Launched { incarnation, pid, method, recall } => {
+                self.launched(incarnation, pid, method, recall);
             }
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
@@ -179,16 +179,20 @@ impl Turn<'_> {
         self.answer_blocked();
     }
 
-    fn launched(&mut self, incarnation: Incarnation, pid: u32, kind: LaunchKind, recall: Recall) {
+    fn launched(
+        &mut self,
+        incarnation: Incarnation,
+        pid: u32,
+        method: LaunchMethod,
+        recall: Recall,
+    ) {
         let now = self.now.monotonic;
         if let Some(starting) = self.current_starting(incarnation) {
             starting.pid = Some(pid);
             starting.recall = recall;
-            if kind == LaunchKind::Cold {
-                starting.method = LaunchMethod::Cold;
-            }
+            starting.method = method;
             starting.stopwatch.enter(LaunchPhase::Importing, now);
-            self.machine.launch = Some((incarnation, kind));
+            self.machine.launch = Some((incarnation, LaunchKind::from(method)));
         }
     }
 

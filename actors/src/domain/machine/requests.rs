@@ -171,7 +171,8 @@ impl Turn<'_> {
         let otherwise = if self.is_wanted_up() { Otherwise::Restore } else { Otherwise::Judge };
         self.models(|models| models.turn_to(model.clone(), otherwise));
         if matches!(self.machine.state, State::Starting(_) | State::Running(_)) {
-            self.effect(Effect::Prepare { model: model.clone() });
+            let method = self.machine.trust.method();
+            self.effect(Effect::Prepare { model: model.clone(), method });
         }
         match (&self.machine.state, asker) {
             (State::Starting(_) | State::Running(_), Asker::Program) => {

@@ -1,7 +1,7 @@
 //! What is kept ready for a launch.
 
 use super::*;
-use crate::domain::trust::Recall;
+use crate::domain::trust::{LaunchMethod, Recall};
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_hears_that_it_serves_and_a_launcher_that_it_rests() {
@@ -15,7 +15,7 @@ async fn a_launch_hears_that_it_serves_and_a_launcher_that_it_rests() {
     assert!(process.is_known_to_serve());
 
     let next = ModelId::new("org/next").unwrap();
-    scene.tell(ProcessMessage::Prepare { model: next.clone() });
+    scene.tell(ProcessMessage::Prepare { model: next.clone(), method: LaunchMethod::Ahead });
     scene.root.hears_nothing_for(HOUR).await;
     assert_eq!(scene.launcher.prepared(), [next]);
 
@@ -32,12 +32,12 @@ async fn how_it_was_started_is_told() {
     scene.tell(launch_of_first());
     scene.root.hears_nothing_for(HOUR).await;
     let process = scene.launcher.last();
-    process.says_it_was(LaunchKind::Warm);
+    process.says_it_was(LaunchMethod::Tree);
     process.recalls(Recall::Nothing);
     process.let_start();
-    let (pid, kind, recall) = (process.pid(), LaunchKind::Warm, Recall::Nothing);
+    let (pid, method, recall) = (process.pid(), LaunchMethod::Tree, Recall::Nothing);
     assert_eq!(
         scene.next().await,
-        ProcessReport::Launched { incarnation: FIRST, pid, kind, recall }
+        ProcessReport::Launched { incarnation: FIRST, pid, method, recall }
     );
 }

@@ -24,7 +24,7 @@ def become(orders, log, channel, cgroup, reserve=RESERVE):
         os.environ.update(orders["environment"])
         words = orders["words"]
         entitle(" ".join(words), os.path.basename(words[0]))
-        channel.send(json.dumps({"say": "standing", "pid": os.getpid()}).encode())
+        channel.send(json.dumps({"say": "standing", "pid": os.getpid(), "ahead": reserve == AHEAD}).encode())
         if not channel.recv(64):
             os._exit(0)
         channel.close()

@@ -27,9 +27,6 @@ class Warm:
         # What is to be launched ahead, and what was.
         self.next = told.get("next")
         self.ahead = None
-        # Whether the last launch was, of which it is not known that it serves; and whether they all did.
-        self.went_ahead = False
-        self.goes_well = True
 
     def prepare(self):
         """Imports what was learnt, each module within a limit. Orders are heard in between."""
@@ -135,8 +132,7 @@ class Warm:
         elif what == "learn":
             self.lesson = orders["model"]
         elif what == "ahead":
-            self.next = orders if self.goes_well and sys.version_info >= OLDEST_AHEAD else None
-            self.went_ahead = False
+            self.next = orders if sys.version_info >= OLDEST_AHEAD else None
 
     def learn(self):
         model, self.lesson = self.lesson, None
@@ -215,16 +211,13 @@ class Warm:
 
     def goes_ahead(self, orders, descriptors):
         """Whether the launch is that which was made ahead."""
-        if self.went_ahead:
-            self.went_ahead = self.goes_well = False
         ahead = self.ahead
         if ahead is None:
             return False
-        if not ahead.stands or not ahead.suits(orders) or not ahead.go(orders, descriptors):
+        if not orders["ahead"] or not ahead.stands or not ahead.suits(orders) or not ahead.go(orders, descriptors):
             self.give_up_ahead()
             return False
         self.ahead = None
-        self.went_ahead = True
         ahead.channel.close()
         return True
 

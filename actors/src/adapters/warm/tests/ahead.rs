@@ -132,6 +132,17 @@ fn one_that_was_to_serve_another_is_not_used() {
 }
 
 #[test]
+fn what_is_ordered_not_to_have_gone_ahead_has_not() {
+    let place = settled("old");
+    let warm = place.warm();
+    let (parent, waits) = ahead(&warm);
+    let standing = place.fork_as(&parent, |orders| orders.ahead = false).unwrap();
+    assert_ne!(standing.pid, waits);
+    assert_eq!(standing.came, Came::ToOrder);
+    assert!(Stat::of(waits).unwrap().is_none());
+}
+
+#[test]
 fn what_waits_ends_with_whatever_it_was_forked_from() {
     let place = settled("old");
     let warm = place.warm();
@@ -195,7 +206,7 @@ fn nothing_is_started_ahead_of_the_order() {
         let children = fs::read_to_string(format!("/proc/{waits}/task/{waits}/children"));
         assert_eq!(children.unwrap(), "", "{start}");
         let standing = place.fork(&parent).unwrap();
-        assert_eq!(standing.pid, waits);
+        assert_eq!((standing.pid, standing.came), (waits, Came::Ahead));
         standing.begin();
         until("it runs", || said(&place).ends_with("started one\n"));
         let group = Pid::from_raw(waits.cast_signed()).unwrap();

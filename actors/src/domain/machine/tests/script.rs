@@ -14,7 +14,7 @@ use crate::domain::listener::PortHolder;
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
-use crate::domain::report::{HealthReport, LaunchKind, LoaderReport, ProcessReport, Role, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::LaunchPolicy;
 use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -228,12 +228,12 @@ pub(super) fn completed(incarnation: u64, text: &str) -> Input {
 }
 
 pub(super) fn launched(incarnation: u64) -> Input {
-    launched_as(incarnation, LaunchKind::Cold, Recall::NotCompared)
+    launched_as(incarnation, LaunchMethod::Cold, Recall::NotCompared)
 }
 
-pub(super) fn launched_as(incarnation: u64, kind: LaunchKind, recall: Recall) -> Input {
+pub(super) fn launched_as(incarnation: u64, method: LaunchMethod, recall: Recall) -> Input {
     let (incarnation, pid) = (no(incarnation), pid(incarnation));
-    Input::Process(ProcessReport::Launched { incarnation, pid, kind, recall })
+    Input::Process(ProcessReport::Launched { incarnation, pid, method, recall })
 }
 
 pub(super) fn launch_failed(incarnation: u64, code: Code) -> Input {

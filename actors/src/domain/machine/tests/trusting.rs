@@ -1,18 +1,19 @@
 //! A launch that is not made again as it was made, and one that is.
 
 use super::script::{
-    Outcome, Script, completed, exited, healthy, launched_as, no, restart_due, start, stop, vacated,
+    Outcome, Script, completed, exited, healthy, launched_as, load, no, restart_due, start, stop,
+    vacated,
 };
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
 use crate::domain::input::{Effect, Input, StopMode};
-use crate::domain::report::{LaunchKind, ProcessReport};
+use crate::domain::report::ProcessReport;
 use crate::domain::state::ServiceState;
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 
 /// The launch of this number runs, and has not served yet.
 fn loading(s: &mut Script, number: u64, recall: Recall) {
-    s.on(launched_as(number, LaunchKind::Warm, recall));
+    s.on(launched_as(number, LaunchMethod::Tree, recall));
 }
 
 /// It ends by itself, and the next one is launched.
@@ -25,7 +26,7 @@ fn fails(s: &mut Script, number: u64, exit: Exit) -> Outcome {
 
 fn begun() -> Script {
     let mut s = Script::stopped();
-    assert_eq!(s.on(start()).method(), Some(LaunchMethod::Tree));
+    assert_eq!(s.on(start()).method(), Some(LaunchMethod::Ahead));
     s
 }
 
@@ -42,7 +43,7 @@ fn a_warm_launch_that_fails_is_followed_by_one_that_forks_less_which_is_kept_if_
     let mut s = begun();
     loading(&mut s, 1, Recall::NotCompared);
     assert_eq!(fails(&mut s, 1, Exit::Signal(11)).method(), Some(LaunchMethod::Front));
-    loading(&mut s, 2, Recall::NotCompared);
+    s.on(launched_as(2, LaunchMethod::Front, Recall::NotCompared));
     let served = s.on(healthy(2));
     assert_eq!(served.memories(), [&Memory::AtMost(LaunchMethod::Front)]);
     let instead = LaunchMethod::Front;
@@ -51,17 +52,34 @@ fn a_warm_launch_that_fails_is_followed_by_one_that_forks_less_which_is_kept_if_
 }
 
 #[test]
+fn one_that_went_ahead_and_fails_is_followed_by_one_that_waits_for_its_order() {
+    let mut s = begun();
+    s.on(launched_as(1, LaunchMethod::Ahead, Recall::NotCompared));
+    assert_eq!(fails(&mut s, 1, Exit::Code(1)).method(), Some(LaunchMethod::Tree));
+    loading(&mut s, 2, Recall::NotCompared);
+    assert_eq!(s.on(healthy(2)).memories(), [&Memory::AtMost(LaunchMethod::Tree)]);
+    // What is to follow is made ready for as it will be launched.
+    let prepared = s.on(load("org/other"));
+    assert!(
+        prepared
+            .effects
+            .iter()
+            .any(|effect| { matches!(effect, Effect::Prepare { method: LaunchMethod::Tree, .. }) })
+    );
+}
+
+#[test]
 fn what_somebody_kills_while_it_loads_is_not_held_against_how_it_was_launched() {
     for signal in [9, 15] {
         let mut s = begun();
         loading(&mut s, 1, Recall::NotCompared);
-        assert_eq!(fails(&mut s, 1, Exit::Signal(signal)).method(), Some(LaunchMethod::Tree));
+        assert_eq!(fails(&mut s, 1, Exit::Signal(signal)).method(), Some(LaunchMethod::Ahead));
     }
 }
 
 #[test]
 fn a_launch_that_came_to_no_process_in_time_says_nothing_about_how_it_would_have_been_made() {
-    for (is_made, next) in [(false, LaunchMethod::Tree), (true, LaunchMethod::Front)] {
+    for (is_made, next) in [(false, LaunchMethod::Ahead), (true, LaunchMethod::Front)] {
         let mut s = begun();
         if is_made {
             loading(&mut s, 1, Recall::NotCompared);
@@ -75,8 +93,8 @@ fn a_launch_that_came_to_no_process_in_time_says_nothing_about_how_it_would_have
 #[test]
 fn what_was_launched_cold_for_want_of_a_warm_process_says_nothing_about_warm_launches() {
     let mut s = begun();
-    s.on(launched_as(1, LaunchKind::Cold, Recall::NotCompared));
-    assert_eq!(fails(&mut s, 1, Exit::Code(1)).method(), Some(LaunchMethod::Tree));
+    s.on(launched_as(1, LaunchMethod::Cold, Recall::NotCompared));
+    assert_eq!(fails(&mut s, 1, Exit::Code(1)).method(), Some(LaunchMethod::Ahead));
 }
 
 #[test]
@@ -123,7 +141,7 @@ fn differing() -> Script {
     s.on(exited(1));
     s.on(vacated(1));
     assert_eq!(s.on(restart_due(1)).method(), Some(LaunchMethod::Cold));
-    s.on(launched_as(2, LaunchKind::Cold, before("one")));
+    s.on(launched_as(2, LaunchMethod::Cold, before("one")));
     let served = s.on(healthy(2));
     assert!(served.memories().is_empty() && compares(&served));
     s
@@ -141,7 +159,7 @@ fn a_warm_launch_that_answers_otherwise_than_a_cold_one_is_the_last() {
 fn where_a_cold_launch_answers_otherwise_too_answers_are_not_compared_any_more() {
     let mut s = differing();
     assert_eq!(s.on(completed(2, "another")).memories(), [&Memory::NotComparable]);
-    assert_eq!(fails(&mut s, 2, Exit::Code(1)).method(), Some(LaunchMethod::Tree));
+    assert_eq!(fails(&mut s, 2, Exit::Code(1)).method(), Some(LaunchMethod::Ahead));
 }
 
 #[test]
@@ -151,5 +169,5 @@ fn what_is_stopped_while_it_loads_is_not_held_against_how_it_was_launched() {
     s.on(stop(StopMode::Graceful));
     s.on(exited(1));
     s.on(vacated(1));
-    assert_eq!(s.on(start()).method(), Some(LaunchMethod::Tree));
+    assert_eq!(s.on(start()).method(), Some(LaunchMethod::Ahead));
 }

@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 use vllm_supervisor_tests::census::Census;
 use vllm_supervisor_tests::fake_vllm::{FakeVllm, fake_vllm};
+use vllm_supervisor_tests::process_table::Process;
 use vllm_supervisor_tests::process_table::resident_kib;
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::free_port;
@@ -274,4 +275,16 @@ fn processor_time(pid: Pid) -> io::Result<Duration> {
         spent += on_processor.ok_or(io::ErrorKind::InvalidData)?;
     }
     Ok(Duration::from_nanos(spent))
+}
+
+/// `Pss` of `proc(5)`; 0 of a process that has ended.
+pub(crate) fn proportional_kib(pid: Pid) -> io::Result<u64> {
+    let text = match fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.as_raw_pid())) {
+        Ok(text) => text,
+        Err(_) if Process::of(pid).is_none_or(|it| it.state == 'Z') => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+    number.ok_or_else(|| io::Error::other(format!("no Pss of {pid:?}")))
 }

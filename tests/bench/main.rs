@@ -4,6 +4,7 @@
 //!     cargo figures [--quick] [--markdown] [--times N] [NAME...]
 //!     cargo figures --deaths|--killed [--real] [--warm] [--minutes N] [--times N] [WORD...]
 //!     cargo figures --launches [--quick] [--markdown] [--times N] [WORD...]
+//!     cargo figures --endurance [--markdown] [--times N]
 //!
 //! Names are `events`, `served`, `stops`, `questions`, `vllmd`, `idle` and `supervisord`.
 //! `--deaths` puts vLLM through every death that there is, `--killed` kills `vllmd` in every phase;
@@ -11,6 +12,7 @@
 //! choose among cells or phases. `--launches` has a real vLLM launched by a shell's loop, by supervisord,
 //! and by `vllmd`, from nothing and warm, five times each (`--quick`: three), which takes two hours;
 //! words choose among `plain`, `supervisord`, `cold` and `warm`, and among `eager` and `compile`.
+//! `--endurance` has the worker of a real vLLM killed a hundred times, and its model switched as often.
 //!
 //! The table goes to stdout, the same as JSON to `figures.json` in the target directory.
 
@@ -19,6 +21,7 @@
 mod command;
 mod deaths;
 mod embedded;
+mod endurance;
 mod figure;
 mod launches;
 mod supervisord;
@@ -53,8 +56,8 @@ struct Wish {
     words: Vec<String>,
 }
 
-const USAGE: &str = "usage: cargo figures [--quick] [--markdown] [--deaths|--killed|--launches] \
-                     [--real] [--warm] [--minutes N] [--times N] [WORD...]";
+const USAGE: &str = "usage: cargo figures [--quick] [--markdown] \
+                     [--deaths|--killed|--launches|--endurance] [--real] [--warm] [--minutes N] [--times N] [WORD...]";
 
 impl Wish {
     /// None if it is only to say how it is used.
@@ -66,8 +69,8 @@ impl Wish {
                 "--help" | "-h" => return Ok(None),
                 "--minutes" => wish.minutes = Some(words.next().ok_or(USAGE)?.parse()?),
                 "--times" => wish.times = Some(words.next().ok_or(USAGE)?.parse()?),
-                "--quick" | "--markdown" | "--deaths" | "--killed" | "--launches" | "--real"
-                | "--warm" => wish.flags.push(word),
+                "--quick" | "--markdown" | "--deaths" | "--killed" | "--launches"
+                | "--endurance" | "--real" | "--warm" => wish.flags.push(word),
                 _ if word.starts_with('-') => return Err(format!("`{word}`? {USAGE}").into()),
                 _ => wish.words.push(word),
             }
@@ -95,7 +98,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         few: wish.times.unwrap_or(few),
         idle: Duration::from_secs(idle),
     };
-    let real = if wish.has("--real") || wish.has("--launches") {
+    let is_of_real = ["--real", "--launches", "--endurance"].iter().any(|flag| wish.has(flag));
+    let real = if is_of_real {
         Some(RealVllm::installed().map_err(|Unavailable(reason)| reason)?)
     } else {
         None
@@ -104,6 +108,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(real) if wish.has("--launches") => {
             let times = wish.times.unwrap_or(if wish.has("--quick") { 3 } else { 5 });
             launches::figures(&plan, &real, times, &wish.words).await?
+        }
+        Some(real) if wish.has("--endurance") => {
+            endurance::figures(Server::real(real), wish.times.unwrap_or(100)).await
         }
         real if wish.has("--deaths") => of_deaths(&plan, real, &wish).await,
         real if wish.has("--killed") => command::killed(&plan, real.as_ref(), &wish.words).await?,

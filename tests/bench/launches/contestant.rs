@@ -18,7 +18,7 @@ use vllm_supervisor_tests::scenario::free_port;
 
 use super::client::Client;
 use super::{Outcome, PATIENCE, Stage};
-use crate::command::{Place, Settings};
+use crate::command::{Place, Settings, proportional_kib};
 use crate::supervisord;
 
 /// How often it is looked whether a process has ended.
@@ -267,16 +267,4 @@ impl Ending {
         };
         Ok(timeout(PATIENCE, ended).await.map_err(|_| "vLLM does not end")??)
     }
-}
-
-/// `Pss` of `proc(5)`; 0 of a process that has ended.
-fn proportional_kib(pid: Pid) -> Outcome<u64> {
-    let text = match fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.as_raw_pid())) {
-        Ok(text) => text,
-        Err(_) if Process::of(pid).is_none_or(|it| it.state == 'Z') => return Ok(0),
-        Err(error) => return Err(error.into()),
-    };
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-    number.ok_or_else(|| format!("no Pss of {pid:?}").into())
 }

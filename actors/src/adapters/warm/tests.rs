@@ -141,6 +141,32 @@ fn end(pid: u32) {
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
 
+/// What was imported is not taken apart, which takes half a second.
+#[test]
+fn what_was_forked_ends_as_python_ends() {
+    for (end, status) in
+        [("return", 0), ("return 3", 3), ("sys.exit(4)", 4), ("sys.exit('why')", 1), ("1 / 0", 1)]
+    {
+        let place = Place::with(&format!(
+            "import atexit, sys, threading, time\n\
+             def main():\n    \
+                 atexit.register(print, 'at exit')\n    \
+                 threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\n    \
+                 {end}\n"
+        ));
+        let warm = place.warm();
+        let standing = place.fork(&ready(&warm).unwrap()).unwrap();
+        let pid = standing.pid;
+        standing.begin();
+        until("it has ended", || !runs(pid));
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let last = stat.trim().rsplit(' ').next().unwrap();
+        assert_eq!(last, (status << 8).to_string(), "{end}");
+        let said = fs::read_to_string(place.path("log")).unwrap();
+        assert!(said.contains("thread\nat exit\n"), "{end}: {said}");
+    }
+}
+
 #[test]
 fn what_nobody_has_begin_ends_by_itself() {
     let place = Place::with(VLLM);

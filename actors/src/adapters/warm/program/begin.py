@@ -22,6 +22,7 @@ import sys
 if not getattr(sys.flags, "safe_path", False):
     sys.path[:1] = []
 
+import atexit
 import builtins
 import ctypes
 import gc

@@ -30,11 +30,29 @@ def main():
     except Launch as launch:
         orders, hold = launch.args
     try:
-        sys.exit(run(command, warm, orders, hold))
+        status = run(command, warm, orders, hold)
+    except SystemExit as end:
+        status = end.code
     finally:
         if hold is not None and not hold.is_over:
             # Nobody has asked for it: nothing of it is to be noticed.
             os._exit(1)
+    leave(status)
+
+
+def leave(status):
+    """Ends as Python does, and as `multiprocessing` ends what it forks: without taking apart all that was
+    imported, which is no more in a moment anyway."""
+    if isinstance(status, int) or status is None:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):
+                pass
+        os._exit((status or 0) & 0xFF)
+    sys.exit(status)
 
 
 def run(command, warm, orders, hold):

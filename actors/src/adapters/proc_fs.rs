@@ -49,6 +49,9 @@ impl Stat {
     pub(super) fn of(pid: u32) -> Result<Option<Self>, ScanError> {
         let Some(bytes) = read(pid, "stat")? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
+        if is_reaped(&text) {
+            return Ok(None);
+        }
         let stat = Self::parse(pid, &text);
         stat.map(Some).ok_or_else(|| ScanError::new(path(pid, "stat"), &"it has another form"))
     }
@@ -84,6 +87,13 @@ impl Stat {
     pub(super) fn stands_still(&self) -> bool {
         matches!(self.state, 'T' | 't') || self.is_zombie()
     }
+}
+
+/// Whether this is the `stat` of one that is just being reaped: it has neither a group nor a session any
+/// more (Linux, `fs/proc/array.c`, `do_task_stat`, where `lock_task_sighand` fails).
+fn is_reaped(stat: &str) -> bool {
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    after.split_ascii_whitespace().skip(2).take(2).eq(["-1", "-1"])
 }
 
 /// The numbers of all processes.
@@ -303,6 +313,13 @@ mod tests {
         let stat = Stat::parse(7, text).unwrap();
         assert_eq!((stat.state, stat.parent, stat.session, stat.start_time), ('S', 3, 5, 4242));
         assert_eq!((stat.cpu, stat.name.as_str()), (Duration::from_secs(2), "a) b (c)"));
+    }
+
+    #[test]
+    fn one_that_is_just_being_reaped_is_gone() {
+        assert!(is_reaped("7 (a) b) X 0 -1 -1 0 -1 4227084 1 0 0 0 1 1 0 0 20 0 0 0 42"));
+        assert!(!is_reaped("7 (a) b) Z 3 7 5 0 -1 4227084 1 0 0 0 1 1 0 0 20 0 1 0 42"));
+        assert!(!is_reaped(""));
     }
 
     #[test]

@@ -125,6 +125,10 @@ fn row_of_any(pid: u32) -> Result<Option<Row>, Errno> {
     let Some(stat) = start_of(pid, b"stat", &mut buffer)? else { return Ok(None) };
     let field = |field| stat_field(stat, field).ok_or(Errno::INVAL);
     let small = |at| u32::try_from(number(field(at)?)).map_err(|_| Errno::INVAL);
+    // It is just being reaped (Linux, `fs/proc/array.c`, `do_task_stat`).
+    if field(6)? == b"-1" {
+        return Ok(None);
+    }
     let has_ended = matches!(field(3)?, b"Z" | b"X") && small(20)? <= 1;
     let (parent, session, start_time) = (small(4)?, small(6)?, number(field(22)?));
     Ok(Some(Row { pid, parent, session, start_time, is_member: false, has_ended }))

@@ -6,6 +6,7 @@
 mod check;
 mod complaint;
 mod config;
+mod diagnose;
 mod exit;
 mod inherited;
 mod log;
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   vllmd run --model facebook/opt-125m          serve a model until Ctrl-C
   vllmd check --config vllmd.yaml              is everything there that it needs?
+  vllmd diagnose vllm.log                      why did it fail?
   vllmd run --output json | jq .type           follow the events from a program
 
 The usual places of a configuration file (the first that exists is read):
@@ -117,6 +119,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Tell from a log why vLLM failed
+    Diagnose {
+        /// The log of one launch of vLLM, or of several, of which the last counts; - is stdin
+        #[arg(value_name = "FILE")]
+        log: PathBuf,
+        /// The form of what is printed on stdout
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Show what vllmd is configured by
     Config {
         #[command(subcommand)]
@@ -157,6 +168,7 @@ pub fn run() -> ExitCode {
     let exit = match command {
         Command::Run { output, log_format } => run::run(&sources, output, log_format),
         Command::Check { output } => check::check(&sources, output),
+        Command::Diagnose { log, output } => diagnose::diagnose(&log, output),
         Command::Config { what: ConfigCommand::Show { output } } => config::show(&sources, output),
         Command::Config { what: ConfigCommand::Schema } => config::schema(),
     };

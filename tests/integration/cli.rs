@@ -1,6 +1,7 @@
 //! The command `vllmd`, as an operator meets it: words, signals, streams and exit codes.
 
 mod checking;
+mod diagnosing;
 mod ending;
 mod killed;
 mod listening;

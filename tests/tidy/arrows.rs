@@ -13,11 +13,12 @@ const COMPOSERS: [&str; 4] =
 
 const LAYERS: &[Rule] = &[
     Rule {
-        says: "the domain imports std, thiserror and itself",
+        says: "the domain imports std, thiserror, regex for its rules of diagnosis, and itself",
         concerns: in_domain,
         find: |source| {
             shipped(source, |path| {
-                let foreign = is_dependency(path) && path.segment(0) != "thiserror";
+                let foreign =
+                    is_dependency(path) && !["thiserror", "regex"].contains(&path.segment(0));
                 foreign || path.segment(0) == "crate" && path.segment(1) != "domain"
             })
         },

@@ -15,6 +15,17 @@ pub enum RetryClass {
     AfterCleanup,
 }
 
+impl RetryClass {
+    /// The class's name in lower case, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::Transient => "transient",
+            Self::AfterCleanup => "after_cleanup",
+        }
+    }
+}
+
 /// The stable name of a kind of failure, `VLM-001` to `VLM-099`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -71,6 +82,11 @@ pub enum Code {
     DiskFull = 24,
     /// VLM-025: `/dev/shm` is too small.
     SharedMemoryTooSmall = 25,
+    /// VLM-026: The GPUs cannot talk to each other (NCCL, RCCL, peer access, rendezvous).
+    InterconnectFailed = 26,
+    /// VLM-027: The host lacks what vLLM needs to run or to compile (a compiler, headers, the CUDA
+    /// toolkit, a name for the user id).
+    HostIncomplete = 27,
     /// VLM-099: vLLM ended for a reason that is not recognised.
     Unrecognised = 99,
 }
@@ -78,7 +94,7 @@ pub enum Code {
 use RetryClass::{AfterCleanup, Permanent, Transient};
 
 /// One row a code: what it means, what to do, its retry class.
-const TABLE: [(Code, &str, &str, RetryClass); 26] = [
+const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::GpuUnavailable,
         "no usable GPU (no driver, no device, or a vLLM built for another platform)",
@@ -227,6 +243,18 @@ const TABLE: [(Code, &str, &str, RetryClass); 26] = [
         Code::SharedMemoryTooSmall,
         "/dev/shm is too small",
         "raise it (a container's `--shm-size`, or `--ipc=host`)",
+        Permanent,
+    ),
+    (
+        Code::InterconnectFailed,
+        "the GPUs cannot talk to each other (NCCL, RCCL, peer access, rendezvous)",
+        "set NCCL_DEBUG=INFO in env to see more; check `nvidia-smi topo -m`, NCCL_SOCKET_IFNAME and NCCL_P2P_DISABLE=1; it is tried again",
+        Transient,
+    ),
+    (
+        Code::HostIncomplete,
+        "the host lacks what vLLM needs to run or to compile",
+        "install what the telling line names",
         Permanent,
     ),
     (

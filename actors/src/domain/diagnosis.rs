@@ -4,6 +4,13 @@ use std::fmt;
 
 use crate::domain::cause::{Cause, Code};
 
+mod line;
+mod rule;
+mod rules;
+mod scanner;
+
+pub use scanner::{Diagnosis, Rulebook, Scanner};
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exit {
@@ -84,30 +91,4 @@ pub fn diagnose(exit: Exit, phase: Phase, last_lines: Vec<String>) -> Cause {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::cause::RetryClass;
-
-    #[test]
-    fn an_exit_status_of_zero_while_serving_is_still_a_death() {
-        let cause = diagnose(Exit::Code(0), Phase::Serving, Vec::new());
-        assert_eq!((cause.code, cause.retry), (Code::EngineDied, RetryClass::Transient));
-    }
-
-    #[test]
-    fn rejected_arguments_are_permanent_and_quote_vllm() {
-        let lines = vec![
-            "usage: vllm serve [model_tag] [options]".to_owned(),
-            "vllm serve: error: unrecognized arguments: --nope".to_owned(),
-        ];
-        let cause = diagnose(Exit::Code(2), Phase::Loading, lines);
-        assert_eq!((cause.code, cause.retry), (Code::ArgumentsRejected, RetryClass::Permanent));
-        assert!(cause.summary.contains("--nope"));
-    }
-
-    #[test]
-    fn a_signal_is_named() {
-        let cause = diagnose(Exit::Signal(9), Phase::Loading, Vec::new());
-        assert!(cause.summary.contains("SIGKILL"), "{cause}");
-    }
-}
+mod tests;

@@ -1,0 +1,188 @@
+//! A line of a log, and what stands before its message: whoever collected it, whoever said it, how
+//! loudly.
+
+use std::borrow::Cow;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// As often as one thing may stand before the other: a pod, a time, a process, a rank, a level.
+const MOST_PREFIXES: usize = 8;
+
+/// One of them.
+const PREFIX: &str = r"(?x)^(?:
+    # vLLM's processes (0.10 to 0.33: `(EngineCore_0 pid=12)`; 0.8: `(VllmWorker rank=0 pid=12)`).
+    \([A-Za-z]\w*(?:\ [A-Za-z]+\d*(?:=\d+)?)*\)\ ?
+    # torchrun, and torch's own.
+  | \[rank\d+\]:\ ?
+    # vLLM's log; before 0.8 without brackets.
+  | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ \d\d-\d\d\ \d\d:\d\d:\d\d(?:[.,]\d+)?\ (?:\[[^\]]*\]|\S+\])\ ?
+    # uvicorn's.
+  | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL):\ {2,}
+    # A container's runtime, with the stream and whether the line is whole.
+  | \d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d\S*\ (?:(?:stdout|stderr)\ [FP]\ )?
+    # journald and syslog.
+  | [A-Z][a-z]{2}\ [\ \d]\d\ \d\d:\d\d:\d\d\ \S+\ [^\s\[:]+\[\d+\]:\ ?
+    # kubectl with --prefix, stern.
+  | \[pod/[^\]]*\]\ 
+    # Compose.
+  | [\w.-]+\ *\|\ 
+)";
+
+/// How loudly something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loudness {
+    /// Up to a warning: vLLM goes on.
+    Quiet,
+    /// An error, or nobody says how bad it is.
+    Loud,
+}
+
+/// Who says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// An engine or a worker.
+    Engine,
+    /// The API server, or nobody says who.
+    Other,
+}
+
+/// A line, taken apart.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    pub(super) message: Cow<'a, [u8]>,
+    pub(super) loudness: Loudness,
+    pub(super) speaker: Speaker,
+}
+
+/// Takes lines apart.
+#[derive(Debug)]
+pub(super) struct Reader {
+    prefix: Regex,
+}
+
+impl Reader {
+    pub(super) fn new() -> Result<Self, regex::Error> {
+        Ok(Self { prefix: RegexBuilder::new(PREFIX).unicode(false).build()? })
+    }
+
+    pub(super) fn read<'a>(&self, raw: &'a [u8]) -> Line<'a> {
+        let shown = shown(raw);
+        let (mut loudness, mut speaker) = (Loudness::Loud, Speaker::Other);
+        let mut start = 0;
+        for _ in 0..MOST_PREFIXES {
+            let Some(found) = self.prefix.find(&shown[start..]) else { break };
+            // Groups would take ten times as long to be found.
+            match found.as_bytes() {
+                [b'(', name @ ..] => speaker = speaker_of(name),
+                said => loudness = loudness_of(said).unwrap_or(loudness),
+            }
+            start += found.end();
+        }
+        let message = match shown {
+            Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[start..]),
+            Cow::Owned(mut bytes) => {
+                bytes.drain(..start);
+                Cow::Owned(bytes)
+            }
+        };
+        Line { message, loudness, speaker }
+    }
+}
+
+fn loudness_of(prefix: &[u8]) -> Option<Loudness> {
+    let quiet: [&[u8]; 3] = [b"INFO", b"WARNING", b"DEBUG"];
+    let loud: [&[u8]; 2] = [b"ERROR", b"CRITICAL"];
+    let begins_with = |levels: &[&[u8]]| levels.iter().any(|level| prefix.starts_with(level));
+    if begins_with(&quiet) {
+        Some(Loudness::Quiet)
+    } else {
+        begins_with(&loud).then_some(Loudness::Loud)
+    }
+}
+
+/// Whether it is quiet at a glance, as nearly all lines of a server are.
+pub(super) fn is_plainly_quiet(raw: &[u8]) -> bool {
+    let said = match raw.strip_prefix(b"(") {
+        Some(rest) => {
+            rest.splitn(2, |byte| *byte == b')').nth(1).unwrap_or_default().trim_ascii_start()
+        }
+        None => raw,
+    };
+    let levels: [&[u8]; 5] = [b"INFO ", b"INFO: ", b"WARNING ", b"WARNING: ", b"DEBUG "];
+    levels.iter().any(|level| said.starts_with(level))
+}
+
+fn speaker_of(name: &[u8]) -> Speaker {
+    let engines: [&[u8]; 3] = [b"EngineCore", b"Worker", b"VllmWorker"];
+    if engines.iter().any(|it| name.starts_with(it)) { Speaker::Engine } else { Speaker::Other }
+}
+
+/// What a terminal would show of it: the last that was written over the line, without colours and other
+/// control characters.
+fn shown(raw: &[u8]) -> Cow<'_, [u8]> {
+    let is_blank = |part: &&[u8]| part.iter().all(u8::is_ascii_whitespace);
+    let last = raw.rsplit(|byte| *byte == b'\r').find(|part| !is_blank(part)).unwrap_or_default();
+    if !last.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Cow::Borrowed(last);
+    }
+    let mut plain = Vec::with_capacity(last.len());
+    let mut rest = last.iter().copied().peekable();
+    while let Some(byte) = rest.next() {
+        if byte == 0x1b && rest.next_if_eq(&b'[').is_some() {
+            // ECMA-48, 5.4: parameters and intermediates, then one final byte.
+            while rest.next_if(|byte| (0x20..0x40).contains(byte)).is_some() {}
+            rest.next_if(|byte| (0x40..0x7f).contains(byte));
+        } else if !byte.is_ascii_control() || byte == b'\t' {
+            plain.push(byte);
+        }
+    }
+    Cow::Owned(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(raw: &str) -> (String, Loudness, Speaker) {
+        let reader = Reader::new().unwrap();
+        let line = reader.read(raw.as_bytes());
+        (String::from_utf8(line.message.into_owned()).unwrap(), line.loudness, line.speaker)
+    }
+
+    #[test]
+    fn whatever_stands_before_a_message_is_taken_away() {
+        let wanted = ("ValueError: no".to_owned(), Loudness::Loud, Speaker::Engine);
+        for raw in [
+            "(EngineCore_DP0 pid=344) ERROR 10-30 17:26:13 [core.py:708] ValueError: no",
+            "(VllmWorker rank=0 pid=120) ERROR 03-13 09:12:39 [multiproc_executor.py:375] ValueError: no",
+            "\x1b[1;36m(Worker_TP0 pid=624)\x1b[0;0m ValueError: no",
+            "Jan 29 10:00:40 host vllm[123]: (EngineCore pid=1) [rank0]: ValueError: no",
+            "2026-01-29T10:00:40.123456789Z stderr F (EngineCore pid=1) ValueError: no",
+            "[pod/vllm-0/server] (EngineCore pid=1) ValueError: no",
+            "vllm-1  | (Worker pid=1) ValueError: no",
+            "10% done\r(Worker pid=1) ValueError: no\r",
+        ] {
+            assert_eq!(read(raw), wanted, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_raise_his_voice_is_quiet() {
+        for raw in [
+            "INFO 04-10 13:40:15 [__init__.py:239] x",
+            "(APIServer pid=1) WARNING 08-06 03:25:23 [_ipex_ops.py:16] x",
+            "INFO:     x",
+            "(APIServer pid=1990) INFO:     x",
+            "WARNING 01-02 03:04:05 config.py:510] x",
+        ] {
+            assert_eq!(read(raw), ("x".to_owned(), Loudness::Quiet, Speaker::Other), "{raw:?}");
+            assert!(is_plainly_quiet(raw.as_bytes()), "{raw:?}");
+        }
+        for raw in ["(APIServer pid=1) ERROR 08-06 03:25:23 [x.py:1] x", "ERROR: x", "x", "(x", ""]
+        {
+            assert!(!is_plainly_quiet(raw.as_bytes()), "{raw:?}");
+        }
+        let error = read("ERROR:    [Errno 98] x");
+        assert_eq!(error, ("[Errno 98] x".to_owned(), Loudness::Loud, Speaker::Other));
+    }
+}

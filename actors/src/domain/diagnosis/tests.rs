@@ -1,0 +1,296 @@
+//! What is said, and what is made of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::rule::{Reach, Weight};
+use super::{Diagnosis, Exit, Phase, Rulebook, Scanner, diagnose, rules, scanner};
+use crate::domain::cause::{Code, RetryClass};
+
+const BEGIN: &str = "INFO 04-10 13:40:17 [api_server.py:1034] vLLM API server version 0.32.0\n";
+const SERVES: &str = "(APIServer pid=1) INFO:     Application startup complete.\n";
+const DIES: &str = "(EngineCore pid=2) ERROR 06-15 16:21:15 [core.py:1197] EngineCore encountered a fatal error.\n";
+const ENDS: &str = "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n";
+
+/// What may stand before a message, in vLLM 0.8 to 0.33 and by whoever collects it.
+const PREFIXES: [&str; 8] = [
+    "",
+    "[rank0]: ",
+    "(EngineCore_0 pid=344) ERROR 10-30 17:26:13 [core.py:708] ",
+    "(VllmWorker rank=0 pid=120) ERROR 03-13 09:12:39 [multiproc_executor.py:375] ",
+    "\x1b[1;36m(Worker_TP0 pid=624)\x1b[0;0m ERROR 04-19 16:20:49 [multiproc_executor.py:857] ",
+    "Jan 29 10:00:40 gpuhost vllm[4711]: (EngineCore pid=2) ",
+    "2026-01-29T10:00:40.123456789Z stderr F (APIServer pid=1) ",
+    "vllm-1  | ",
+];
+
+/// What vLLM and what it is made of are known to say, in their words, and of what cause.
+fn signatures() -> Vec<(Code, &'static str)> {
+    let rows = include_str!("tests/signatures.tsv").lines().filter(|row| !row.starts_with('#'));
+    let known = |row: &'static str| {
+        let (code, said) = row.split_once('\t').unwrap();
+        (Code::all().find(|it| it.to_string() == code).unwrap(), said)
+    };
+    rows.map(known).collect()
+}
+
+fn book() -> Arc<Rulebook> {
+    Arc::new(Rulebook::new().unwrap())
+}
+
+fn read(book: &Arc<Rulebook>, log: impl AsRef<[u8]>) -> Option<Diagnosis> {
+    let mut scanner = Scanner::new(book);
+    scanner.feed(log.as_ref());
+    scanner.finish()
+}
+
+fn code(book: &Arc<Rulebook>, log: &str) -> Option<Code> {
+    read(book, log).map(|it| it.code)
+}
+
+#[test]
+fn each_signature_is_known_whatever_stands_before_it() {
+    let book = book();
+    for (wanted, said) in signatures() {
+        for prefix in PREFIXES {
+            let log = format!("{BEGIN}{prefix}{said}\n{ENDS}");
+            let found = read(&book, &log).unwrap();
+            assert_eq!(found.code, wanted, "{prefix}{said}");
+            assert_eq!(found.line_number, 2, "{prefix}{said}");
+        }
+    }
+}
+
+/// It says so, and goes on: it has asked once more, or done without.
+#[test]
+fn whatever_was_said_before_it_came_to_serve_is_no_failure() {
+    let book = book();
+    for (_, said) in signatures() {
+        let log = format!("{BEGIN}ERROR 04-10 13:40:25 [x.py:1] {said}\n{said}\n{SERVES}");
+        assert_eq!(code(&book, &log), None, "{said}");
+    }
+}
+
+#[test]
+fn what_is_only_a_warning_is_no_cause() {
+    let book = book();
+    for (_, said) in signatures() {
+        let log = format!("{BEGIN}(EngineCore pid=2) WARNING 04-10 13:40:25 [x.py:1] {said}\n");
+        assert_eq!(code(&book, &log), Some(Code::Unrecognised), "{said}");
+    }
+}
+
+/// The traceback of a request has all of the words.
+#[test]
+fn a_request_that_fails_is_no_failure_of_the_server() {
+    let book = book();
+    let survives = |said: &str| book.rule_for(said.as_bytes()).unwrap().reach != Reach::Always;
+    for (_, said) in signatures().into_iter().filter(|(_, said)| survives(said)) {
+        let log = format!(
+            "{BEGIN}{SERVES}(APIServer pid=1) ERROR:    Exception in ASGI application\n\
+             (APIServer pid=1) Traceback (most recent call last):\n\
+             (APIServer pid=1)   File \"x.py\", line 1, in f\n(APIServer pid=1) {said}\n\
+             (APIServer pid=1) INFO:     127.0.0.1:1 - \"GET /health HTTP/1.1\" 200 OK\n"
+        );
+        assert_eq!(code(&book, &log), None, "{said}");
+    }
+}
+
+/// An image could not be fetched, hours before a worker was killed.
+#[test]
+fn the_end_of_what_served_is_not_put_down_to_what_a_start_fails_of() {
+    let book = book();
+    let failed = "ConnectError: Temporary failure in name resolution\nValueError: x [type=value_error, input_value=1]\n";
+    let log = format!("{BEGIN}{SERVES}{failed}{DIES}");
+    assert_eq!(code(&book, &log), Some(Code::EngineDied));
+}
+
+#[test]
+fn the_end_of_what_served_is_put_down_to_what_was_said_shortly_before_it() {
+    let book = book();
+    let memory = "(Worker pid=3) ERROR 06-15 16:21:15 [x.py:1] torch.OutOfMemoryError: CUDA out of memory.\n";
+    let between = |lines: usize| "(APIServer pid=1) INFO:     GET /health\n".repeat(lines);
+    let log = |lines| format!("{BEGIN}{SERVES}{memory}{}{DIES}", between(lines));
+    assert_eq!(code(&book, &log(10)), Some(Code::InsufficientGpuMemory));
+    assert_eq!(code(&book, &log(1000)), Some(Code::EngineDied));
+    let after = format!("{BEGIN}{SERVES}{DIES}{memory}");
+    assert_eq!(code(&book, &after), Some(Code::InsufficientGpuMemory));
+}
+
+#[test]
+fn what_is_said_during_a_stop_explains_nothing() {
+    let stop = "(APIServer pid=1) INFO 11-23 06:52:13 [launcher.py:254] [shutdown] API server: shutdown triggered\n";
+    assert_eq!(code(&book(), &format!("{BEGIN}{SERVES}{stop}{DIES}")), None);
+}
+
+#[test]
+fn of_several_launches_the_last_counts() {
+    let book = book();
+    let failed = format!("{BEGIN}OSError: [Errno 98] Address already in use\n");
+    assert_eq!(code(&book, &format!("{failed}{BEGIN}{SERVES}")), None);
+    assert_eq!(code(&book, &format!("{BEGIN}{SERVES}{failed}")), Some(Code::PortInUse));
+}
+
+#[test]
+fn an_exception_that_no_rule_knows_is_quoted_and_not_what_came_of_it() {
+    let log = format!(
+        "{BEGIN}(Worker pid=3) ERROR 01-01 00:00:00 [x.py:1] WorkerProc failed to start.\n\
+         (Worker pid=3) ERROR 01-01 00:00:00 [x.py:1] ZeroDivisionError: division by zero\n\
+         (EngineCore pid=2) ERROR 01-01 00:00:00 [x.py:1] EngineCore failed to start.\n{ENDS}"
+    );
+    let found = read(&book(), log).unwrap();
+    assert_eq!((found.code, found.line_number), (Code::Unrecognised, 3));
+    assert_eq!(found.line, "ZeroDivisionError: division by zero");
+}
+
+#[test]
+fn an_engine_that_dies_of_an_unknown_exception_while_it_serves_has_died() {
+    let log =
+        format!("{BEGIN}{SERVES}{DIES}(EngineCore pid=2) ZeroDivisionError: division by zero\n");
+    let found = read(&book(), log).unwrap();
+    assert_eq!(
+        (found.code, found.line.as_str()),
+        (Code::EngineDied, "ZeroDivisionError: division by zero")
+    );
+}
+
+#[test]
+fn what_a_traceback_quotes_of_a_program_is_not_what_happened() {
+    let log = format!(
+        "{BEGIN}Traceback (most recent call last):\n  File \"x.py\", line 1, in f\n    \
+         raise OSError(\"[Errno 28] No space left on device\")\n           ^^^^\nValueError: something else\n"
+    );
+    let found = read(&book(), log).unwrap();
+    assert_eq!(
+        (found.code, found.line.as_str()),
+        (Code::Unrecognised, "ValueError: something else")
+    );
+}
+
+#[test]
+fn another_programs_log_is_not_recognised() {
+    let book = book();
+    for log in [
+        "",
+        "\n\n",
+        "2026/01/01 00:00:00 [error] 7#7: *1 connect() failed (111: Connection refused) while connecting to upstream",
+        "thread 'main' panicked at src/main.rs:1:1:\nindex out of bounds",
+        "npm ERR! code ELIFECYCLE\nnpm ERR! errno 1",
+        "PANIC: could not locate a valid checkpoint record\nLOG: database system is shut down",
+        "Hello, world",
+    ] {
+        let found = read(&book, log).unwrap();
+        assert_eq!(found.code, Code::Unrecognised, "{log}");
+        assert_eq!(found.class, RetryClass::Transient);
+        assert!(log.trim().is_empty() || found.line_number > 0, "{log}");
+    }
+}
+
+#[test]
+fn what_the_message_says_goes_into_the_remedy() {
+    let said = "ValueError: To serve at least one request with the model's max seq len (131072), (12.0 GiB KV cache is needed, which is larger than the available KV cache memory (1.0 GiB). Based on the available memory, the estimated maximum model length is 10880. Try increasing `gpu_memory_utilization`.";
+    let found = read(&book(), format!("{BEGIN}{said}\n")).unwrap();
+    assert!(found.remedy.contains("--max-model-len to 10880"), "{}", found.remedy);
+    assert!(
+        found.summary.contains("131072") && found.summary.contains("12.0 GiB"),
+        "{}",
+        found.summary
+    );
+}
+
+/// What a template asks for that its pattern cannot have would never be said.
+#[test]
+fn each_rule_has_what_its_words_ask_for() {
+    for rule in rules::all() {
+        let pattern = scanner::plain(rule.pattern).unwrap();
+        let names: BTreeSet<&str> = pattern.capture_names().flatten().collect();
+        for template in [rule.summary, rule.remedy].into_iter().flatten() {
+            for part in template.split('{').skip(1) {
+                let (name, _) = part.split_once('}').unwrap();
+                assert!(names.contains(name), "{name} in {template:?} of {}", rule.pattern);
+            }
+        }
+    }
+}
+
+/// A rule that nothing is known to match may as well not be there.
+#[test]
+fn each_rule_is_the_best_for_something() {
+    let book = book();
+    let used: BTreeSet<&str> = signatures()
+        .into_iter()
+        .filter_map(|(_, said)| book.rule_for(said.as_bytes()))
+        .map(|rule| rule.pattern)
+        .collect();
+    let causes = rules::all().filter(|rule| rule.weight != Weight::Symptom);
+    let idle: Vec<_> = causes.map(|rule| rule.pattern).filter(|it| !used.contains(it)).collect();
+    assert!(idle.is_empty(), "{idle:#?}");
+}
+
+#[test]
+fn a_line_without_an_end_takes_no_room() {
+    let book = book();
+    let mut scanner = Scanner::new(&book);
+    let part = vec![b'x'; 1 << 20];
+    for _ in 0..100 {
+        scanner.feed(&part);
+        assert!(scanner.room() <= 64 << 10, "{}", scanner.room());
+    }
+    scanner.feed(b"\nOSError: [Errno 28] No space left on device\n");
+    let found = scanner.finish().unwrap();
+    assert_eq!((found.code, found.line_number), (Code::DiskFull, 2));
+}
+
+proptest! {
+    /// Whatever comes, in whatever parts, is read, and read alike.
+    #[test]
+    fn parts_make_no_difference(
+        lines in prop::collection::vec(any_line(), 0..40),
+        cuts in prop::collection::vec(1_usize..64, 1..20),
+    ) {
+        let book = book();
+        let log = lines.concat();
+        let mut scanner = Scanner::new(&book);
+        let (mut rest, mut cuts) = (log.as_slice(), cuts.iter().cycle());
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            scanner.feed(part);
+            rest = after;
+        }
+        prop_assert_eq!(scanner.finish(), read(&book, &log));
+    }
+}
+
+fn any_line() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..200),
+        prop::sample::select(signatures()).prop_map(|(_, said)| format!("{said}\n").into_bytes()),
+        prop::sample::select(vec![BEGIN, SERVES, DIES, ENDS]).prop_map(|it| it.as_bytes().to_vec()),
+        prop::sample::select(PREFIXES.to_vec()).prop_map(|it| it.as_bytes().to_vec()),
+    ]
+}
+
+#[test]
+fn an_exit_status_of_zero_while_serving_is_still_a_death() {
+    let cause = diagnose(Exit::Code(0), Phase::Serving, Vec::new());
+    assert_eq!((cause.code, cause.retry), (Code::EngineDied, RetryClass::Transient));
+}
+
+#[test]
+fn rejected_arguments_are_permanent_and_quote_vllm() {
+    let lines = vec![
+        "usage: vllm serve [model_tag] [options]".to_owned(),
+        "vllm serve: error: unrecognized arguments: --nope".to_owned(),
+    ];
+    let cause = diagnose(Exit::Code(2), Phase::Loading, lines);
+    assert_eq!((cause.code, cause.retry), (Code::ArgumentsRejected, RetryClass::Permanent));
+    assert!(cause.summary.contains("--nope"));
+}
+
+#[test]
+fn a_signal_is_named() {
+    let cause = diagnose(Exit::Signal(9), Phase::Loading, Vec::new());
+    assert!(cause.summary.contains("SIGKILL"), "{cause}");
+}

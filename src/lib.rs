@@ -66,7 +66,7 @@ pub use error::{CommandError, JournalError, StartError, StateDirectoryError};
 pub use handle::SupervisorHandle;
 pub use subscription::{EventStream, LoadStream, Notice};
 pub use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass};
-pub use vllm_supervisor_actors::domain::diagnosis::{Diagnosis, Rulebook, Scanner};
+pub use vllm_supervisor_actors::domain::diagnosis::{Diagnosis, RuleError, Rulebook, Scanner};
 pub use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
 pub use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};

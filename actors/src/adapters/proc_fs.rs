@@ -22,6 +22,9 @@ const BATCH: usize = 512;
 /// More than most environments have.
 const ENVIRONMENT_BYTES: usize = 32 * 1024;
 
+/// How often the `stat` of a task that is none any more is read before that is a doubt.
+const STAT_READINGS: u32 = 4;
+
 /// `PF_KTHREAD` (Linux, `include/linux/sched.h`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
@@ -47,13 +50,16 @@ pub(super) struct Stat {
 impl Stat {
     /// `None` if there is no such process.
     pub(super) fn of(pid: u32) -> Result<Option<Self>, ScanError> {
-        let Some(bytes) = read(pid, "stat")? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&bytes);
-        if is_reaped(&text) {
-            return Ok(None);
+        for _ in 0..STAT_READINGS {
+            let Some(bytes) = read(pid, "stat")? else { return Ok(None) };
+            let text = String::from_utf8_lossy(&bytes);
+            if !is_of_what_was(&text) {
+                let stat = Self::parse(pid, &text);
+                let unknown = || ScanError::new(path(pid, "stat"), &"it has another form");
+                return stat.map(Some).ok_or_else(unknown);
+            }
         }
-        let stat = Self::parse(pid, &text);
-        stat.map(Some).ok_or_else(|| ScanError::new(path(pid, "stat"), &"it has another form"))
+        Err(ScanError::new(path(pid, "stat"), &"it is of a process that was"))
     }
 
     fn parse(pid: u32, text: &str) -> Option<Self> {
@@ -89,9 +95,10 @@ impl Stat {
     }
 }
 
-/// Whether this is the `stat` of one that is just being reaped: it has neither a group nor a session any
-/// more (Linux, `fs/proc/array.c`, `do_task_stat`, where `lock_task_sighand` fails).
-fn is_reaped(stat: &str) -> bool {
+/// Whether this is the `stat` of a task that is none any more: it has neither a group nor a session (Linux,
+/// `fs/proc/array.c`, `do_task_stat`, where `lock_task_sighand` fails). It has been reaped, and whoever reads
+/// again finds nobody; or another thread has executed something and taken over its number, and is found then.
+fn is_of_what_was(stat: &str) -> bool {
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     after.split_ascii_whitespace().skip(2).take(2).eq(["-1", "-1"])
 }
@@ -316,10 +323,10 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_just_being_reaped_is_gone() {
-        assert!(is_reaped("7 (a) b) X 0 -1 -1 0 -1 4227084 1 0 0 0 1 1 0 0 20 0 0 0 42"));
-        assert!(!is_reaped("7 (a) b) Z 3 7 5 0 -1 4227084 1 0 0 0 1 1 0 0 20 0 1 0 42"));
-        assert!(!is_reaped(""));
+    fn the_stat_of_a_task_that_is_none_any_more_is_known() {
+        assert!(is_of_what_was("7 (a) b) X 0 -1 -1 0 -1 4227084 1 0 0 0 1 1 0 0 20 0 0 0 42"));
+        assert!(!is_of_what_was("7 (a) b) Z 3 7 5 0 -1 4227084 1 0 0 0 1 1 0 0 20 0 1 0 42"));
+        assert!(!is_of_what_was(""));
     }
 
     #[test]

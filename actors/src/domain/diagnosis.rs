@@ -5,11 +5,15 @@ use std::fmt;
 use crate::domain::cause::{Cause, Code};
 
 mod line;
+mod quote;
 mod rule;
+mod rulebook;
 mod rules;
 mod scanner;
 
-pub use scanner::{Diagnosis, Rulebook, Scanner};
+pub use quote::Diagnosis;
+pub use rulebook::{RuleError, Rulebook};
+pub use scanner::Scanner;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -22,7 +22,7 @@ use crate::domain::state::{
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
-use crate::domain::trust::{Recall, Trust};
+use crate::domain::trust::{LaunchMethod, Recall, Trust};
 
 mod checks;
 mod ending;
@@ -283,7 +283,11 @@ impl Turn<'_> {
             pid,
             model,
             origin,
-            method: self.machine.trust.method(),
+            method: match origin {
+                Origin::Asked | Origin::Restart => self.machine.trust.method(),
+                // Whoever has made it did not ask us how.
+                Origin::Found => LaunchMethod::Cold,
+            },
             recall: Recall::default(),
             since: self.now,
             first_output: FirstOutput::Awaited,

@@ -111,8 +111,9 @@ impl Trust {
 
     /// A launch that was made so has failed before it served.
     pub fn failed(&mut self, method: LaunchMethod) {
-        self.trial =
-            (method > self.least).then_some(Trial { method: method.less(), over: Over::Failure });
+        // Restarts are few: after a crash a cap of three allows this one and two more.
+        let next = if self.trial.is_some() { self.least } else { method.less() };
+        self.trial = (method > self.least).then_some(Trial { method: next, over: Over::Failure });
     }
 
     /// A launch that was made so serves. What is to be kept of that.
@@ -123,7 +124,9 @@ impl Trust {
             return None;
         }
         self.trial = None;
-        (method < self.most).then(|| self.blame(method))
+        // It may have been made with less for want of a warm process, which proves nothing of the rest.
+        let instead = method.max(trial.method);
+        (instead < self.most).then(|| self.blame(instead))
     }
 
     /// A launch that was made so has completed the fixed prompt, or could not. What is to be kept.
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn a_launch_that_fails_from_nothing_too_was_not_to_blame() {
         let mut trust = auto();
-        for method in [Ahead, Tree, Front, Cold] {
+        for method in [Ahead, Tree, Cold] {
             assert_eq!(trust.method(), method);
             trust.failed(method);
         }
@@ -235,6 +238,28 @@ mod tests {
             assert_eq!(trust.method(), method);
             assert_eq!(trust.served(made), None);
         }
+    }
+
+    #[test]
+    fn the_third_launch_after_a_crash_is_made_from_nothing() {
+        for made in [Ahead, Tree] {
+            let mut trust = auto();
+            trust.failed(made);
+            let second = trust.method();
+            assert!(second > Cold && second < made);
+            trust.failed(second);
+            assert_eq!(trust.method(), Cold);
+            assert_eq!(trust.served(Cold), Some(Memory::AtMost(Cold)));
+        }
+    }
+
+    #[test]
+    fn what_was_launched_with_less_for_want_of_a_warm_process_condemns_no_more_than_was_to_be_tried()
+     {
+        let mut trust = auto();
+        trust.failed(Ahead);
+        assert_eq!(trust.served(Cold), Some(Memory::AtMost(Tree)));
+        assert_eq!(trust.method(), Tree);
     }
 
     #[test]

@@ -122,13 +122,16 @@ fn row_of(pid: u32) -> Result<Option<Row>, Errno> {
 /// runs.
 fn row_of_any(pid: u32) -> Result<Option<Row>, Errno> {
     let mut buffer = [0; 1024];
-    let Some(stat) = start_of(pid, b"stat", &mut buffer)? else { return Ok(None) };
+    let Some(mut stat) = start_of(pid, b"stat", &mut buffer)? else { return Ok(None) };
+    let mut again = [0; 1024];
+    // Of a task that is none any more (Linux, `fs/proc/array.c`, `do_task_stat`): it has been reaped, or
+    // another thread has taken over its number.
+    if stat_field(stat, 6) == Some(b"-1") {
+        let Some(now) = start_of(pid, b"stat", &mut again)? else { return Ok(None) };
+        stat = now;
+    }
     let field = |field| stat_field(stat, field).ok_or(Errno::INVAL);
     let small = |at| u32::try_from(number(field(at)?)).map_err(|_| Errno::INVAL);
-    // It is just being reaped (Linux, `fs/proc/array.c`, `do_task_stat`).
-    if field(6)? == b"-1" {
-        return Ok(None);
-    }
     let has_ended = matches!(field(3)?, b"Z" | b"X") && small(20)? <= 1;
     let (parent, session, start_time) = (small(4)?, small(6)?, number(field(22)?));
     Ok(Some(Row { pid, parent, session, start_time, is_member: false, has_ended }))

@@ -62,9 +62,10 @@ impl Entry {
         let text = |name: &str| json[name].as_str().map(str::to_owned);
         let of =
             Likes { settings: texts("settings")?, vllm: texts("vllm")?, vllmd: text("vllmd")? };
-        let at_most = text("at_most")?;
+        let limit = text("limit");
+        let is_limit = |method: &LaunchMethod| limit.as_deref() == Some(method.as_str());
         Some(Self {
-            at_most: LaunchMethod::ALL.into_iter().find(|method| method.as_str() == at_most)?,
+            at_most: LaunchMethod::ALL.into_iter().find(is_limit).unwrap_or(LaunchMethod::Ahead),
             completion: text("completion"),
             is_comparable: json["is_comparable"].as_bool()?,
             of,
@@ -76,7 +77,8 @@ impl Entry {
             "settings": self.of.settings,
             "vllm": self.of.vllm,
             "vllmd": self.of.vllmd,
-            "at_most": self.at_most.as_str(),
+            // None, for those that nothing speaks against: there may be more to be forked some day.
+            "limit": (self.at_most < LaunchMethod::Ahead).then(|| self.at_most.as_str()),
             "completion": self.completion,
             "is_comparable": self.is_comparable,
         })

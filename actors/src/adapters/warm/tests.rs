@@ -148,9 +148,14 @@ fn what_was_forked_ends_as_python_ends() {
         [("return", 0), ("return 3", 3), ("sys.exit(4)", 4), ("sys.exit('why')", 1), ("1 / 0", 1)]
     {
         let place = Place::with(&format!(
-            "import atexit, sys, threading, time\n\
+            "import atexit, ctypes, os, sys, threading, time\n\
              def main():\n    \
+                 global file\n    \
+                 file = open(os.environ['PYTHONPATH'] + '/../made', 'w')\n    \
+                 file.write('kept')\n    \
+                 ctypes.CDLL(None).printf(b'by C\\n')\n    \
                  atexit.register(print, 'at exit')\n    \
+                 atexit.register(lambda: 1 / 0)\n    \
                  threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\n    \
                  {end}\n"
         ));
@@ -163,7 +168,9 @@ fn what_was_forked_ends_as_python_ends() {
         let last = stat.trim().rsplit(' ').next().unwrap();
         assert_eq!(last, (status << 8).to_string(), "{end}");
         let said = fs::read_to_string(place.path("log")).unwrap();
-        assert!(said.contains("thread\nat exit\n"), "{end}: {said}");
+        assert!(said.contains("thread\n") && said.contains("at exit\n"), "{end}: {said}");
+        assert!(said.contains("ZeroDivisionError") && said.contains("by C\n"), "{end}: {said}");
+        assert_eq!(fs::read_to_string(place.path("made")).unwrap(), "kept", "{end}");
     }
 }
 

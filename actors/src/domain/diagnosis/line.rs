@@ -8,6 +8,19 @@ use regex::bytes::{Regex, RegexBuilder};
 /// As often as one thing may stand before the other: a pod, a time, a process, a rank, a level.
 const MOST_PREFIXES: usize = 8;
 
+/// How far into a line a process may be named, or a level; in bytes.
+const MARKED_WITHIN: usize = 300;
+
+/// What vLLM itself stands before a message, wherever that is in a line: a collector may have put its own
+/// before it in any form, and a progress bar may not have ended its line.
+const MARK: &str = r"(?x)
+    \([A-Za-z][\w:]*[^()]*\bpid=\d+[^()]*\)\ ?
+  | \b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\ \d\d-\d\d\ \d\d:\d\d:\d\d(?:[.,]\d+)?\ \[[^\]]*\]\ ?
+";
+
+/// What is said by the way, though nobody says how loudly.
+const NOISE: &str = r"^\[W\d|UserWarning:|FutureWarning:|DeprecationWarning:|retrying \d+ of \d+|thrown while requesting|^Retrying in \d|Failed to load plugin";
+
 /// One of them.
 const PREFIX: &str = r"(?x)^(?:
     # vLLM's processes (0.10 to 0.33: `(EngineCore_0 pid=12)`; 0.8: `(VllmWorker rank=0 pid=12)`).
@@ -20,6 +33,14 @@ const PREFIX: &str = r"(?x)^(?:
   | (?:DEBUG|INFO|WARNING|ERROR|CRITICAL):\ {2,}
     # A container's runtime, with the stream and whether the line is whole.
   | \d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d\S*\ (?:(?:stdout|stderr)\ [FP]\ )?
+    # The same with a host and a process (journalctl -o short-iso).
+  | \S+\ [\w.@-]+\[\d+\]:\ ?
+    # A time in brackets; a number of a task (srun -l); what a terminal shows of Ctrl-C.
+  | \[\d[^\]]*\]\ 
+  | \d+:\ 
+  | \^C
+    # json-file, of Docker.
+  | \{\x22log\x22:\x22
     # journald and syslog.
   | [A-Z][a-z]{2}\ [\ \d]\d\ \d\d:\d\d:\d\d\ \S+\ [^\s\[:]+\[\d+\]:\ ?
     # kubectl with --prefix, stern.
@@ -58,25 +79,36 @@ pub(super) struct Line<'a> {
 #[derive(Debug)]
 pub(super) struct Reader {
     prefix: Regex,
+    mark: Regex,
+    noise: Regex,
 }
 
 impl Reader {
     pub(super) fn new() -> Result<Self, regex::Error> {
-        Ok(Self { prefix: RegexBuilder::new(PREFIX).unicode(false).build()? })
+        let pattern = |it| RegexBuilder::new(it).unicode(false).build();
+        Ok(Self { prefix: pattern(PREFIX)?, mark: pattern(MARK)?, noise: pattern(NOISE)? })
     }
 
     pub(super) fn read<'a>(&self, raw: &'a [u8]) -> Line<'a> {
         let shown = shown(raw);
         let (mut loudness, mut speaker) = (Loudness::Loud, Speaker::Other);
         let mut start = 0;
+        let mut heed = |said: &[u8]| match said {
+            [b'(', name @ ..] => speaker = speaker_of(name),
+            said => loudness = loudness_of(said).unwrap_or(loudness),
+        };
+        // Groups would take ten times as long to be found.
+        for mark in self.mark.find_iter(&shown[..shown.len().min(MARKED_WITHIN)]) {
+            heed(mark.as_bytes());
+            start = mark.end();
+        }
         for _ in 0..MOST_PREFIXES {
             let Some(found) = self.prefix.find(&shown[start..]) else { break };
-            // Groups would take ten times as long to be found.
-            match found.as_bytes() {
-                [b'(', name @ ..] => speaker = speaker_of(name),
-                said => loudness = loudness_of(said).unwrap_or(loudness),
-            }
+            heed(found.as_bytes());
             start += found.end();
+        }
+        if self.noise.is_match(&shown[start..]) {
+            loudness = Loudness::Quiet;
         }
         let message = match shown {
             Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[start..]),

@@ -12,6 +12,8 @@ pub(super) enum Weight {
     Consequence,
     /// What went wrong itself.
     Root,
+    /// What the kernel, or who asks it, says of it.
+    Witness,
 }
 
 /// How far vLLM may have come for a message to explain its end.
@@ -43,6 +45,10 @@ pub(super) struct Rule {
 impl Rule {
     pub(super) const fn root(code: Code, pattern: &'static str) -> Self {
         Self::new(code, Weight::Root, pattern)
+    }
+
+    pub(super) const fn witness(code: Code, pattern: &'static str) -> Self {
+        Self::new(code, Weight::Witness, pattern)
     }
 
     pub(super) const fn consequence(code: Code, pattern: &'static str) -> Self {

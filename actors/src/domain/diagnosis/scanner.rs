@@ -4,84 +4,20 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
-use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
-
-use super::line::{Line, Loudness, Reader, Speaker, is_plainly_quiet};
+use super::line::{Line, Loudness, Speaker, is_plainly_quiet};
+use super::quote::{Diagnosis, Quote};
 use super::rule::{Reach, Rule, Weight};
-use super::rules;
-use crate::domain::cause::{Code, RetryClass};
+use super::rulebook::{Rulebook, Stage};
+use crate::domain::cause::Code;
 
 /// How much of a line is looked at, in bytes; a list of all architectures takes ten thousand.
 const LONGEST_LINE: usize = 16 * 1024;
-
-/// How much of a telling line is kept, in characters.
-const LONGEST_QUOTE: usize = 1000;
 
 /// How many lines before the end of what served may explain it.
 const SHORTLY_BEFORE: u64 = 400;
 
 /// How many findings wait for such an end.
 const MOST_WAITING: usize = 64;
-
-/// Room for the states of the automaton that looks for all rules at once, in bytes.
-const AUTOMATON: usize = 16 << 20;
-
-/// A line that is one exception: a name of Python's, at the very beginning.
-const EXCEPTION: &str =
-    r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Timeout|Unsupported|Failure)\b";
-
-/// What somebody complains by, who is not Python.
-const COMPLAINT: &str = r"(?i)\b(?:error|fatal|panic(?:ked)?|abort(?:ed)?|cannot|failed)\b";
-
-/// What vLLM says of its own course, in all versions from 0.8 to 0.33 (`entrypoints/openai/api_server.py`,
-/// `entrypoints/launcher.py`, uvicorn).
-const COURSE: [(&str, Stage); 6] = [
-    ("vLLM API server version", Stage::Starting),
-    // From 0.12 on after a banner.
-    ("non-default args: ", Stage::Starting),
-    ("Application startup complete", Stage::Serving),
-    ("API server: shutdown triggered", Stage::Stopping),
-    ("Shutting down FastAPI HTTP server", Stage::Stopping),
-    ("Waiting for application shutdown", Stage::Stopping),
-];
-
-/// How far it has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Starting,
-    Serving,
-    Stopping,
-}
-
-/// Why vLLM failed, by its own output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Diagnosis {
-    /// The kind of failure.
-    pub code: Code,
-    /// What happened, in a sentence.
-    pub summary: String,
-    /// What the operator can do.
-    pub remedy: String,
-    /// Whether trying again can help.
-    pub class: RetryClass,
-    /// The number of the telling line, from 1; 0 if there was none.
-    pub line_number: u64,
-    /// The telling line, without what stands before its message, and without control characters.
-    pub line: String,
-}
-
-/// The rules, ready to be looked for.
-#[derive(Debug)]
-pub struct Rulebook {
-    rules: Vec<&'static Rule>,
-    set: RegexSet,
-    reader: Reader,
-    /// Whether a line has something of [`COURSE`].
-    course: Regex,
-    exception: Regex,
-    complaint: Regex,
-}
 
 /// Reads one log. Its memory is bounded, however long that or a line of it is.
 #[derive(Debug)]
@@ -92,6 +28,8 @@ pub struct Scanner {
     number: u64,
     /// Whether the last lines were the frames of a traceback.
     is_in_frames: bool,
+    /// Whether it is the log of a vLLM at all.
+    is_vllms: bool,
     course: Course,
 }
 
@@ -114,12 +52,6 @@ struct Finding {
     quote: Quote,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Quote {
-    number: u64,
-    text: String,
-}
-
 /// The most telling of the lines that no rule knows, from the best to the last resort.
 #[derive(Debug, Default)]
 struct Unknown {
@@ -127,49 +59,6 @@ struct Unknown {
     exception: Option<Quote>,
     complaint: Option<Quote>,
     last: Option<Quote>,
-}
-
-impl Rulebook {
-    /// All rules.
-    ///
-    /// # Errors
-    ///
-    /// If one of them is no pattern, which a test rules out.
-    pub fn new() -> Result<Self, regex::Error> {
-        let rules: Vec<&'static Rule> = rules::all().collect();
-        let set = RegexSetBuilder::new(rules.iter().map(|rule| rule.pattern))
-            .unicode(false)
-            .dfa_size_limit(AUTOMATON)
-            .size_limit(AUTOMATON)
-            .build()?;
-        Ok(Self {
-            set,
-            rules,
-            reader: Reader::new()?,
-            course: plain(&COURSE.map(|(words, _)| words).join("|"))?,
-            exception: plain(EXCEPTION)?,
-            complaint: plain(COMPLAINT)?,
-        })
-    }
-
-    /// The rule that says most of this message; of those that say as much the first.
-    pub(super) fn rule_for(&self, message: &[u8]) -> Option<&'static Rule> {
-        // To know which takes much longer than to know that none does.
-        if !self.set.is_match(message) {
-            return None;
-        }
-        let matched = self.set.matches(message).into_iter().map(|index| self.rules[index]);
-        matched.reduce(|best, rule| if rule.weight > best.weight { rule } else { best })
-    }
-
-    fn stage_in(&self, message: &[u8]) -> Option<Stage> {
-        let found = self.course.find(message)?;
-        COURSE.iter().find(|(words, _)| words.as_bytes() == found.as_bytes()).map(|it| it.1)
-    }
-}
-
-pub(super) fn plain(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern).unicode(false).build()
 }
 
 impl Scanner {
@@ -180,6 +69,7 @@ impl Scanner {
             partial: Vec::new(),
             number: 0,
             is_in_frames: false,
+            is_vllms: false,
             course: Course::new(),
         }
     }
@@ -188,7 +78,7 @@ impl Scanner {
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             if self.partial.is_empty() {
-                self.line(&bytes[..end.min(LONGEST_LINE)]);
+                self.line(beginning(&bytes[..end]));
             } else {
                 self.keep(&bytes[..end]);
                 let mut line = mem::take(&mut self.partial);
@@ -207,7 +97,13 @@ impl Scanner {
             let line = mem::take(&mut self.partial);
             self.line(&line);
         }
-        self.course.diagnosis()
+        let diagnosis = self.course.diagnosis();
+        if self.is_vllms {
+            return diagnosis;
+        }
+        // The words of errors are everybody's.
+        let quote = diagnosis.map(|it| Quote { number: it.line_number, text: it.line });
+        Some(Diagnosis::of(Code::Unrecognised, quote.unwrap_or_default()))
     }
 
     #[cfg(test)]
@@ -216,21 +112,26 @@ impl Scanner {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
+        // What a progress bar has written over is not seen any more.
+        if is_overwritten(bytes) && self.partial.len() + bytes.len() > LONGEST_LINE {
+            self.partial.clear();
+        }
+        let bytes = beginning(bytes);
         let room = LONGEST_LINE - self.partial.len().min(LONGEST_LINE);
         self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn line(&mut self, raw: &[u8]) {
         self.number += 1;
+        self.is_vllms = self.is_vllms || self.book.vllm.is_match(raw);
         if is_plainly_quiet(raw) && !self.book.course.is_match(raw) {
-            self.is_in_frames = false;
             return;
         }
         let line = self.book.reader.read(raw);
         if line.message.iter().all(u8::is_ascii_whitespace) || self.is_source(&line.message) {
             return;
         }
-        match (line.loudness, self.book.stage_in(&line.message)) {
+        match (line.loudness, Rulebook::stage_in(&line)) {
             (Loudness::Quiet, None) => {}
             // Another launch: what was before is history.
             (_, Some(Stage::Starting)) => self.course = Course::new(),
@@ -241,10 +142,31 @@ impl Scanner {
 
     /// Whether it is a line of a program, which a traceback quotes: that has the words of errors too.
     fn is_source(&mut self, message: &[u8]) -> bool {
+        let bare = message.trim_ascii_start();
+        let bare = bare.strip_prefix(b"|").unwrap_or(bare).trim_ascii_start();
+        let mark = "❱".as_bytes();
+        let is_marked = bare.windows(mark.len()).take(16).any(|part| part == mark);
+        if is_marked || [&b"raise "[..], b"warnings.warn("].iter().any(|it| bare.starts_with(it)) {
+            return true;
+        }
         let is_frame = message.starts_with(b"  File \"");
         self.is_in_frames = is_frame || self.is_in_frames && message.starts_with(b"  ");
         self.is_in_frames && (is_frame || message.starts_with(b"    "))
     }
+}
+
+/// As much of a line as is looked at: of a long one what stands behind the last carriage return.
+fn beginning(line: &[u8]) -> &[u8] {
+    if line.len() <= LONGEST_LINE {
+        return line;
+    }
+    let written = line.trim_ascii_end();
+    let start = written.iter().rposition(|byte| *byte == b'\r').map_or(0, |at| at + 1);
+    &line[start..line.len().min(start + LONGEST_LINE)]
+}
+
+fn is_overwritten(line: &[u8]) -> bool {
+    line.trim_ascii_end().contains(&b'\r')
 }
 
 impl Course {
@@ -260,6 +182,7 @@ impl Course {
 
     fn enter(&mut self, stage: Stage) {
         match stage {
+            Stage::Serving if self.stage != Stage::Starting => {}
             // It serves in spite of all that it has complained of.
             Stage::Serving => *self = Self { stage, ..Self::new() },
             Stage::Starting | Stage::Stopping => self.stage = stage,
@@ -267,11 +190,21 @@ impl Course {
     }
 
     fn hear(&mut self, book: &Rulebook, line: &Line<'_>, number: u64) {
-        // What is in the way of a stop that was asked for explains nothing.
-        if self.stage == Stage::Stopping {
-            return;
+        let rule = book.rule_for(&line.message);
+        if self.stage == Stage::Serving && book.bad_start.is_match(&line.message) && !self.has_ended
+        {
+            *self = Self::new();
         }
-        let Some(rule) = book.rule_for(&line.message) else {
+        if self.stage == Stage::Stopping {
+            let is_told_by_others = rule.is_some_and(|it| it.weight == Weight::Witness);
+            if book.false_start.is_match(&line.message) && !self.has_ended {
+                *self = Self::new();
+            } else if !(self.has_ended && is_told_by_others) {
+                // What is in the way of a stop that was asked for explains nothing.
+                return;
+            }
+        }
+        let Some(rule) = rule else {
             if self.stage == Stage::Starting || self.has_ended {
                 self.unknown.note(book, line, number);
             }
@@ -280,7 +213,7 @@ impl Course {
         if self.stage == Stage::Serving && rule.reach == Reach::Start {
             return;
         }
-        let finding = Finding { rule, quote: Quote::of(line, number) };
+        let finding = Finding { rule, quote: Quote::of(book, line, number) };
         if self.stage == Stage::Starting || self.has_ended {
             self.weigh(finding);
         } else if rule.reach == Reach::Always {
@@ -326,7 +259,7 @@ impl Course {
 
 impl Unknown {
     fn note(&mut self, book: &Rulebook, line: &Line<'_>, number: u64) {
-        let quote = || Quote::of(line, number);
+        let quote = || Quote::of(book, line, number);
         if book.exception.is_match(&line.message) {
             let place = match line.speaker {
                 Speaker::Engine => &mut self.exception_of_engine,
@@ -343,50 +276,4 @@ impl Unknown {
         let Self { exception_of_engine, exception, complaint, last } = self;
         exception_of_engine.or(exception).or(complaint).or(last).unwrap_or_default()
     }
-}
-
-impl Quote {
-    fn of(line: &Line<'_>, number: u64) -> Self {
-        let text = String::from_utf8_lossy(&line.message);
-        Self { number, text: text.trim().chars().take(LONGEST_QUOTE).collect() }
-    }
-}
-
-impl Diagnosis {
-    fn of(code: Code, quote: Quote) -> Self {
-        Self {
-            code,
-            summary: code.summary().to_owned(),
-            remedy: code.remedy().to_owned(),
-            class: code.retry_class(),
-            line_number: quote.number,
-            line: quote.text,
-        }
-    }
-
-    fn by(rule: &Rule, quote: Quote) -> Self {
-        let found = plain(rule.pattern).ok();
-        let found = found.as_ref().and_then(|it| it.captures(quote.text.as_bytes()));
-        let filled = |template: Option<&str>| fill(template?, found.as_ref()?);
-        let (summary, remedy) = (filled(rule.summary), filled(rule.remedy));
-        let plain = Self::of(rule.code, quote);
-        Self {
-            summary: summary.unwrap_or(plain.summary),
-            remedy: remedy.unwrap_or(plain.remedy),
-            ..plain
-        }
-    }
-}
-
-/// The template with what was found in the place of names in braces; `None` if one was not found.
-fn fill(template: &str, found: &Captures<'_>) -> Option<String> {
-    let mut parts = template.split('{');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once('}')?;
-        let said = found.name(name)?.as_bytes();
-        text.push_str(String::from_utf8_lossy(said).trim());
-        text.push_str(rest);
-    }
-    Some(text)
 }

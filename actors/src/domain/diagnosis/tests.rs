@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::rule::{Reach, Weight};
-use super::{Diagnosis, Exit, Phase, Rulebook, Scanner, diagnose, rules, scanner};
+use super::{Diagnosis, Exit, Phase, Rulebook, Scanner, diagnose, rulebook, rules};
 use crate::domain::cause::{Code, RetryClass};
 
 const BEGIN: &str = "INFO 04-10 13:40:17 [api_server.py:1034] vLLM API server version 0.32.0\n";
@@ -126,6 +126,87 @@ fn what_is_said_during_a_stop_explains_nothing() {
 }
 
 #[test]
+fn a_clients_words_are_no_words_of_vllms() {
+    let book = book();
+    let asks = |words: &str| {
+        format!(
+            "(APIServer pid=1) INFO 06-15 16:21:15 [logger.py:1] Received request: prompt: '{words}'\n"
+        )
+    };
+    let died = format!(
+        "{DIES}(EngineCore pid=2) ERROR 06-15 16:21:15 [x.py:1] CUDA error: an illegal memory access was encountered\n"
+    );
+    for words in [
+        "Waiting for application shutdown",
+        "vLLM API server version",
+        "Application startup complete",
+    ] {
+        let log = format!("{BEGIN}{SERVES}{}{died}{}", asks(words), asks(words));
+        assert_eq!(code(&book, &log), Some(Code::EngineDied), "{words}");
+    }
+    let said =
+        "(APIServer pid=1) ERROR 06-15 16:21:15 [x.py:1] bad request: EngineDeadError in Python\n";
+    assert_eq!(code(&book, &format!("{BEGIN}{SERVES}{said}")), None);
+}
+
+#[test]
+fn what_a_progress_bar_has_written_over_hides_nothing() {
+    let bar = "model-00001-of-00004.safetensors:  10%|#         | 0.4/4G\r".repeat(1000);
+    let log =
+        format!("{BEGIN}{bar}(EngineCore pid=2) torch.OutOfMemoryError: CUDA out of memory.\n");
+    let book = book();
+    assert_eq!(code(&book, &log), Some(Code::InsufficientGpuMemory));
+    let mut scanner = Scanner::new(&book);
+    log.as_bytes().chunks(1000).for_each(|part| scanner.feed(part));
+    assert_eq!(scanner.finish().unwrap().code, Code::InsufficientGpuMemory);
+}
+
+#[test]
+fn a_launch_that_fails_at_once_after_another_has_ended_is_another() {
+    let book = book();
+    let stopped = format!(
+        "{BEGIN}{SERVES}INFO:     Waiting for application shutdown.\nINFO:     Application shutdown complete.\n"
+    );
+    let refused = "usage: vllm serve [-h] [--trust-remote-code]\nvllm serve: error: unrecognized arguments: --foo\n";
+    let library =
+        "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory\n";
+    for before in [&stopped, &format!("{BEGIN}{SERVES}")] {
+        assert_eq!(code(&book, &format!("{before}{refused}")), Some(Code::ArgumentsRejected));
+        assert_eq!(code(&book, &format!("{before}{library}")), Some(Code::GpuUnavailable));
+    }
+}
+
+#[test]
+fn what_was_asked_for_once_more_is_no_cause() {
+    let retried = "'HTTP Error 429 Too Many Requests' thrown while requesting HEAD https://huggingface.co/a/b\nRetrying in 1s [Retry 1/5].\n\
+        [W315 10:00:00.1 socket.cpp:752] [c10d] The client socket has failed to connect to [::]:29500 (errno: 97).\n";
+    let log = format!("{BEGIN}{retried}torch.OutOfMemoryError: CUDA out of memory.\n");
+    assert_eq!(code(&book(), &log), Some(Code::InsufficientGpuMemory));
+}
+
+#[test]
+fn what_the_kernel_says_after_the_end_is_believed() {
+    let ended = format!("{BEGIN}{SERVES}{DIES}INFO:     Waiting for application shutdown.\n");
+    let book = book();
+    assert_eq!(
+        code(&book, &format!("{ended}      Reason:       OOMKilled\n")),
+        Some(Code::KilledForMemory)
+    );
+    let fault = "[ 1.2] NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>'\n";
+    assert_eq!(code(&book, &format!("{ended}{fault}")), Some(Code::GpuFault));
+    assert_eq!(code(&book, &format!("{ended}\"OOMKilled\": false\n")), Some(Code::EngineDied));
+}
+
+#[test]
+fn secrets_and_what_a_terminal_would_obey_are_not_told() {
+    let said = "vllm: error: unrecognized arguments: --api-key sk-secret hf_abcdefghijkl \u{9b}31m\u{202e} http://me:secret@x/";
+    let found = read(&book(), format!("{said}\n")).unwrap();
+    let all = format!("{} {} {}", found.summary, found.remedy, found.line);
+    assert!(found.line.contains("--api-key *** *** 31m http://me:***@x/"), "{}", found.line);
+    assert!(!all.contains("secret") && !all.contains("hf_abc"), "{all}");
+}
+
+#[test]
 fn of_several_launches_the_last_counts() {
     let book = book();
     let failed = format!("{BEGIN}OSError: [Errno 98] Address already in use\n");
@@ -204,7 +285,7 @@ fn what_the_message_says_goes_into_the_remedy() {
 #[test]
 fn each_rule_has_what_its_words_ask_for() {
     for rule in rules::all() {
-        let pattern = scanner::plain(rule.pattern).unwrap();
+        let pattern = rulebook::plain(rule.pattern).unwrap();
         let names: BTreeSet<&str> = pattern.capture_names().flatten().collect();
         for template in [rule.summary, rule.remedy].into_iter().flatten() {
             for part in template.split('{').skip(1) {
@@ -238,9 +319,9 @@ fn a_line_without_an_end_takes_no_room() {
         scanner.feed(&part);
         assert!(scanner.room() <= 64 << 10, "{}", scanner.room());
     }
-    scanner.feed(b"\nOSError: [Errno 28] No space left on device\n");
+    scanner.feed(b"\nvllm\nOSError: [Errno 28] No space left on device\n");
     let found = scanner.finish().unwrap();
-    assert_eq!((found.code, found.line_number), (Code::DiskFull, 2));
+    assert_eq!((found.code, found.line_number), (Code::DiskFull, 3));
 }
 
 proptest! {

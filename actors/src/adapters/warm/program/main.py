@@ -29,30 +29,65 @@ def main():
         warm.serve()
     except Launch as launch:
         orders, hold = launch.args
+    status, error = None, None
     try:
         status = run(command, warm, orders, hold)
-    except SystemExit as end:
-        status = end.code
-    finally:
-        if hold is not None and not hold.is_over:
-            # Nobody has asked for it: nothing of it is to be noticed.
-            os._exit(1)
-    leave(status)
+    except BaseException as raised:
+        error = raised
+    if hold is not None and not hold.is_over:
+        # Nobody has asked for it: nothing of it is to be noticed.
+        os._exit(1)
+    leave(status if error is None else status_of(error))
+
+
+def status_of(error):
+    """What Python ends with, having told what there is to tell."""
+    if isinstance(error, SystemExit):
+        return error.code
+    if isinstance(error, KeyboardInterrupt):
+        # It ends by the signal.
+        raise error
+    sys.excepthook(type(error), error, error.__traceback__)
+    return 1
 
 
 def leave(status):
     """Ends as Python does, and as `multiprocessing` ends what it forks: without taking apart all that was
-    imported, which is no more in a moment anyway."""
-    if isinstance(status, int) or status is None:
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (AttributeError, OSError, ValueError):
-                pass
-        os._exit((status or 0) & 0xFF)
-    sys.exit(status)
+    imported, which is no more in a moment anyway. So what is only done when an object is taken apart, or
+    by a library at `exit`, is not done; what was written is."""
+    if not isinstance(status, int) and status is not None:
+        print(status, file=sys.stderr)
+        status = 1
+    for last in (threading._shutdown, atexit._run_exitfuncs):
+        try:
+            last()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+    is_written = write_all()
+    # Python's status for what could not be written.
+    os._exit((status or 0) & 0xFF if is_written else 120)
+
+
+def write_all():
+    """Writes what files still keep to themselves; whether what was said could be written."""
+    # `__class__` of a stand-in would be that of what it stands for.
+    for file in [it for it in gc.get_objects() if issubclass(type(it), io.IOBase)]:
+        flush(file)
+    streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+    is_written = all([flush(stream) for stream in streams if stream is not None])
+    ctypes.CDLL(None).fflush(None)
+    return is_written
+
+
+def flush(file):
+    try:
+        file.flush()
+    except ValueError:
+        # It is closed.
+        return True
+    except Exception:
+        return False
+    return True
 
 
 def run(command, warm, orders, hold):

@@ -5,7 +5,7 @@ use crate::domain::diagnosis::rule::Rule;
 
 pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     // argparse, `utils/argparse_utils.py`; exit status 2.
-    Rule::root(ArgumentsRejected, r"^(?:vllm|vllm serve|api_server\.py)[^:]*: error: (?P<what>.+)")
+    Rule::root(ArgumentsRejected, r"^(?:vllm|vllm serve|api_server\.py|entry\.py)[^:]*: error: (?P<what>.+)")
         .saying("vLLM does not know these arguments: {what}")
         .curing("correct extra_args: this version of vLLM says `{what}`"),
     Rule::root(ArgumentsRejected, r"\berror: (?P<what>unrecognized arguments: .+|argument --?[\w-]+(?:/-\w)?: .+)")
@@ -28,9 +28,18 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::root(ArgumentsRejected, r"VLLM_PORT '(?P<uri>[^']*)' appears to be a URI")
         .saying("VLLM_PORT is `{uri}`, as Kubernetes sets it for a service named vllm")
         .curing("set enableServiceLinks: false in the pod, or give the service another name"),
-    Rule::root(ArgumentsRejected, r"Sleep mode is not supported on current platform"),
-    Rule::root(ArgumentsRejected, r"(?:The supplied chat template|chat template) .*(?:does not exist|looks like a file path, but)"),
+    Rule::root(ArgumentsRejected, r"Sleep mode is not supported on current platform|(?:Unknown|Invalid) attention backend|max_tokens_per_mm_item \(\d+\) is larger than max_num_batched_tokens|VLLM_USE_V1=1 is not supported with|(?:Reasoning|Tool) parser '[^']*' not found|Speculative decoding with draft model is not supported|same vocabulary size|must be of a yaml|Too large swap space|expected target modules in"),
+    Rule::root(ArgumentsRejected, r"(?:The supplied chat template|[Cc]hat template).*(?:does not exist|doesn't exist|looks like a file path, but)"),
     // pydantic 2: what it says of one value.
     Rule::consequence(ArgumentsRejected, r"^\s*(?:Value error, )?(?P<what>.+?)\s*\[type=\w+, input_value=")
         .saying("vLLM does not accept its settings: {what}"),
+    Rule::root(ArgumentsRejected, r"LoRA rank (?P<rank>\d+) is greater than max_lora_rank (?P<most>\d+)")
+        .saying("the LoRA adapter has rank {rank}, and {most} is the most that is allowed")
+        .curing("add --max-lora-rank {rank} to extra_args"),
+    Rule::root(ArgumentsRejected, r"Invalid value '(?P<value>[^']*)' for (?P<name>VLLM_\w+)")
+        .saying("{name} is `{value}`, which vLLM does not know")
+        .curing("correct {name} in env"),
+    Rule::root(ArgumentsRejected, r"invalid literal for int\(\) with base 10: '(?P<uri>tcp://[^']*)'")
+        .saying("VLLM_PORT is `{uri}`, as Kubernetes sets it for a service named vllm")
+        .curing("set enableServiceLinks: false in the pod, or give the service another name"),
 ];

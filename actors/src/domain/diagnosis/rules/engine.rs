@@ -5,18 +5,21 @@ use crate::domain::diagnosis::rule::Rule;
 
 pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     // `v1/executor/multiproc_executor.py`; the status from 0.27 on.
-    Rule::symptom(EngineDied, r"Worker proc (?P<name>\S+) died unexpectedly(?: \(exit code: (?P<status>-?\d+|None)\))?").fatal(),
+    Rule::symptom(EngineDied, r"^Worker proc (?P<name>\S+) died unexpectedly(?: \(exit code: (?P<status>-?\d+|None)\))?").fatal(),
+    Rule::consequence(EngineDied, r"^Worker proc (?P<name>\S+) died unexpectedly \(exit code: -(?P<signal>\d+)\)")
+        .saying("{name} was ended by signal {signal}")
+        .fatal(),
     Rule::consequence(EngineDied, r"Failed core proc\(s\): \{[^}]*'(?P<name>[^']+)': -(?P<signal>\d+)")
         .saying("{name} was ended by signal {signal} while it loaded"),
-    Rule::symptom(EngineDied, r"Engine core proc \S+ died unexpectedly|engine core exited unexpectedly").fatal(),
-    Rule::symptom(EngineDied, r"EngineCore encountered a fatal error|EngineCore hit an exception|EngineDeadError|EngineCore encountered an issue").fatal(),
-    Rule::symptom(EngineDied, r"[Gg]ot fatal signal from worker processes|AsyncEngineDeadError|MQEngineDeadError|Background loop (?:has errored|is stopped)|Engine loop has died").fatal(),
+    Rule::symptom(EngineDied, r"^Engine core proc \S+ died unexpectedly|^(?:[\w.]+: )?engine core exited unexpectedly").fatal(),
+    Rule::symptom(EngineDied, r"^EngineCore (?:encountered a fatal error|hit an exception)|^(?:\w+\.)*EngineDeadError\b").fatal(),
+    Rule::symptom(EngineDied, r"^(?:\w+ )?[Gg]ot fatal signal from worker processes|^(?:\w+\.)*(?:AsyncEngineDeadError|MQEngineDeadError)\b|^(?:Exception occurred while running API servers: |[\w.]+: )?(?:Background loop (?:has errored|is stopped)|Engine loop has died|Engine process \(pid \d+\) died|(?:MQLLMEngine|AsyncLLMEngine) (?:is already dead|has failed)|Process \S+ \(PID: \d+\) died with exit code)").fatal(),
     Rule::symptom(EngineDied, r"^RuntimeError: Executor failed|Worker failed with error").fatal(),
-    Rule::symptom(EngineDied, r"WorkerProc initialization failed|WorkerProc failed to start|EngineCore failed to start|Engine core initialization failed|Engine process failed to start|WorkerProc hit an exception|Process \S+ \(PID: \d+\) died with exit code"),
+    Rule::symptom(EngineDied, r"WorkerProc initialization failed|WorkerProc failed to start|EngineCore failed to start|Engine core initialization failed|Engine process failed to start|WorkerProc hit an exception"),
     // Python's `multiprocessing`: a child has closed its end of the pipe.
-    Rule::symptom(EngineDied, r"^EOFError\b|ConnectionResetError|BrokenPipeError"),
+    Rule::symptom(EngineDied, r"^EOFError\b|ConnectionResetError|BrokenPipeError|Connection closed by peer|failed to recv, got 0 bytes"),
     // A shell, and the C library.
-    Rule::consequence(EngineDied, r"^(?:\S+: line \d+: +)?(?:\d+ )?(?:Killed|Segmentation fault|Aborted|Illegal instruction|Floating point exception)\b").fatal(),
+    Rule::consequence(EngineDied, r"^(?:\S+: line \d+: +)?(?:\d+ )?(?:Killed|Segmentation fault|Aborted|Illegal instruction|Floating point exception)\s*(?:\(core dumped\).*|$|\s\s+\S.*)").fatal(),
     Rule::consequence(EngineDied, r"Fatal Python error: (?P<what>Segmentation fault|Aborted|Illegal instruction|\S.*)").fatal(),
     Rule::consequence(EngineDied, r"terminate called after throwing|Signal \d+ \(SIG\w+\) received").fatal(),
     // `v1/executor`: a step that does not end.

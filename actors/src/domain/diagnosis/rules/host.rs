@@ -8,22 +8,24 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
         .saying("port {port}, which vLLM's processes would meet at, is in use")
         .curing("end what an earlier vLLM left, or set VLLM_PORT or --master-port to another"),
     Rule::root(PortInUse, r"error while attempting to bind on address \('(?P<host>[^']+)', (?P<port>\d+)")
-        .saying("port {port} of {host} is in use"),
+        .saying("port {port} of {host} is in use")
+        // uvicorn is up before it listens.
+        .fatal(),
     Rule::root(PortInUse, r"(?i)address already in use|EADDRINUSE|server socket has failed to listen"),
     // Python, torch's inductor, triton, FlashInfer, DeepGEMM.
-    Rule::root(HostIncomplete, r"(?i)could not find nvcc|nvcc(?: was)? not found|CUDA_HOME environment variable is not set|CUDA_HOME is not set|No such file or directory: '\S*nvcc'")
+    Rule::root(HostIncomplete, r"(?i)could not find nvcc|nvcc(?: was)? not found|nvcc: (?:command )?not found|CUDA_HOME environment variable is not set|CUDA_HOME is not set|No such file or directory: '\S*nvcc'")
         .saying("the CUDA toolkit (nvcc) is missing, and something is to be compiled")
         .curing("install the CUDA toolkit of the version that vLLM was built with, and set CUDA_HOME"),
-    Rule::root(HostIncomplete, r"(?i)ninja is required|No such file or directory: '\S*ninja'|ninja: (?:command )?not found|Command '\['ninja'.* returned non-zero")
+    Rule::root(HostIncomplete, r"(?i)ninja is required|No such file or directory: '\S*ninja'|ninja: (?:command )?not found")
         .saying("ninja is missing, and something is to be compiled")
         .curing("install ninja (`pip install ninja`)"),
-    Rule::root(HostIncomplete, r"Failed to find C compiler|InvalidCxxCompiler|No working C\+\+ compiler found|No such file or directory: '\S*(?:gcc|g\+\+|cc|c\+\+|clang)'|(?:gcc|g\+\+|cc1plus?): (?:command )?not found")
+    Rule::root(HostIncomplete, r"Failed to find C compiler|Cannot find a working triton installation|InvalidCxxCompiler|No working C\+\+ compiler found|No such file or directory: '\S*(?:gcc|g\+\+|cc|c\+\+|clang)'|(?:gcc|g\+\+|cc1plus?): (?:command )?not found")
         .saying("there is no C compiler, and something is to be compiled")
         .curing("install gcc and g++ (Debian: build-essential), or add --enforce-eager to extra_args"),
     Rule::root(HostIncomplete, r"Python\.h: No such file")
         .saying("the headers of Python are missing, and something is to be compiled")
         .curing("install them (Debian: python3-dev)"),
-    Rule::root(HostIncomplete, r"cannot find -l(?P<library>\w+)")
+    Rule::consequence(HostIncomplete, r"cannot find -l(?P<library>\w+)")
         .curing("install the library {library}, with what its development needs"),
     Rule::root(HostIncomplete, r"getpwuid\(\): uid not found: (?P<uid>\d+)|getpwuid\(\): uid not found")
         .saying("the user {uid} has no name on this machine")
@@ -44,4 +46,13 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::consequence(LoadTimedOut, r"Timed out waiting for engine(?:s| core processes) to (?:send initial message|start)|Did not receive response from front-end process within")
         .saying("the engine was not ready within vLLM's own deadline")
         .curing("raise VLLM_ENGINE_READY_TIMEOUT_S in env, or read the weights from a faster disk"),
+    Rule::consequence(HostIncomplete, r"Command '\['\S*(?:ninja|gcc|cc|g\+\+|c\+\+|clang)'.* returned non-zero|fatal error: \S+\.h(?:pp)?: No such file|Ninja build failed|nvcc fatal")
+        .saying("something was to be compiled, and could not be")
+        .curing("see what the compiler says before the telling line, and install what it lacks"),
+    Rule::consequence(HostIncomplete, r"PermissionError at |(?:PermissionError|InductorError): .*Permission denied: '/\.")
+        .saying("a cache cannot be written")
+        .curing("set HOME, or XDG_CACHE_HOME, VLLM_CACHE_ROOT and TRITON_CACHE_DIR, in env to directories that can be written"),
+    Rule::consequence(HostIncomplete, r"has no attribute '?all_special_tokens_extended|ImportError: cannot import name|^ImportError: Please install |requires the following packages that were not found|requires the \w+ library but it was not found|'hf_transfer' package is not available|Numba needs NumPy")
+        .saying("a Python package is missing, or of a version that vLLM does not go with")
+        .curing("install vLLM anew into an environment of its own, with the versions that it asks for, and what the telling line names"),
 ];

@@ -33,16 +33,18 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::root(InsufficientGpuMemory, r"(?:CUDA|HIP|XPU) out of memory\. Tried to allocate (?P<wanted>[\d.]+ \w+)\. GPU (?P<gpu>\d+) has a total capacity of (?P<all>[\d.]+ \w+) of which (?P<free>[\d.]+ \w+) is free")
         .saying("GPU {gpu} has {free} of {all} free, and {wanted} more were wanted")
         .lasting(),
-    Rule::root(InsufficientGpuMemory, r"(?:CUDA|HIP|XPU) out of memory|CUDA error: out of memory|\bcudaErrorMemoryAllocation\b|CUBLAS_STATUS_ALLOC_FAILED|^(?:\w+\.)*OutOfMemoryError\b").lasting(),
+    Rule::root(InsufficientGpuMemory, r"out of memory\. Tried to allocate|(?:CUDA|HIP|XPU) out of memory|(?:CUDA|HIP) (?:driver )?error: out of memory|Error in memory profiling\.|\bcudaErrorMemoryAllocation\b|CUBLAS_STATUS_ALLOC_FAILED|^(?:\w+\.)*OutOfMemoryError\b").lasting(),
     // The kernel, a container's runtime, Kubernetes.
-    Rule::root(KilledForMemory, r"OOMKilled|oom-kill:|Out of memory: Killed process|Memory cgroup out of memory|oom_reaper")
+    Rule::witness(KilledForMemory, r#"Reason:\s+OOMKilled|"OOMKilled": ?true|"reason": ?"OOMKilled"|^OOMKilled|oom-kill:|Out of memory: Killed process|Memory cgroup out of memory|oom_reaper|Killed signal terminated program|exit code 137"#)
         .saying("the kernel killed vLLM, or one of its processes, for lack of memory")
         .fatal(),
     Rule::root(KilledForMemory, r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)|std::bad_alloc|^MemoryError\b|Cannot allocate memory")
         .saying("the machine has no memory left for vLLM")
         .lasting(),
-    Rule::root(SharedMemoryTooSmall, r"Insufficient space in /dev/shm|Error while creating shared memory segment /dev/shm|insufficient shared memory \(shm\)|No space left on device.*/dev/shm|/dev/shm.*No space left on device|Unexpected bus error encountered in worker").lasting(),
+    Rule::root(SharedMemoryTooSmall, r"Insufficient space in /dev/shm|Error while creating shared memory segment /dev/shm|insufficient shared memory \(shm\)|No space left on device.*(?:/dev/shm|'/psm_)|/dev/shm.*No space left on device|for file </torch_|to file </torch_|shared memory\(shm\) for file|Unexpected bus error encountered in worker").lasting(),
     Rule::consequence(SharedMemoryTooSmall, r"^(?:Fatal Python error: )?Bus error").lasting(),
     Rule::root(DiskFull, r"No space left on device|\[Errno 28\]|\(os error 28\)|Disk quota exceeded|\[Errno 122\]").lasting(),
-    Rule::consequence(DiskFull, r"Not enough free disk space to download the file"),
+    Rule::root(KvCacheTooSmall, r"max_num_seqs \(\d+\) exceeds available Mamba cache blocks \((?P<fits>\d+)\)")
+        .saying("there is room for the states of {fits} requests at a time")
+        .curing("set --max-num-seqs to {fits} or less in extra_args, or raise gpu.memory_utilization"),
 ];

@@ -22,7 +22,7 @@ use crate::domain::state::{
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
-use crate::domain::trust::{LaunchMethod, Recall, Trust};
+use crate::domain::trust::{LaunchMethod, Recall, Trusts};
 
 mod checks;
 mod ending;
@@ -51,7 +51,7 @@ pub struct Machine {
     state: State,
     models: Models,
     ledger: RestartLedger,
-    trust: Trust,
+    trusts: Trusts,
     last_error: Option<Cause>,
     incarnation: Incarnation,
     /// How the last launch came to be, once that is known.
@@ -66,7 +66,7 @@ impl Machine {
     pub fn new(spec: ServiceSpec, resume: Resume) -> Self {
         Self {
             models: Models::new(spec.model.clone()),
-            trust: Trust::new(spec.launch),
+            trusts: Trusts::new(spec.launch),
             spec,
             state: State::Unknown(Unknown {
                 incarnation: None,
@@ -253,7 +253,7 @@ impl Turn<'_> {
         let incarnation = self.machine.incarnation.next();
         self.machine.incarnation = incarnation;
         let model = self.machine.models.wanted().clone();
-        let method = self.machine.trust.method();
+        let method = self.machine.trusts.method(&model);
         self.enter(self.starting(incarnation, None, model.clone(), origin), None);
         self.effect(Effect::Launch { incarnation, model, method });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
@@ -281,13 +281,13 @@ impl Turn<'_> {
         State::Starting(Starting {
             incarnation,
             pid,
-            model,
             origin,
             method: match origin {
-                Origin::Asked | Origin::Restart => self.machine.trust.method(),
+                Origin::Asked | Origin::Restart => self.machine.trusts.method(&model),
                 // Whoever has made it did not ask us how.
                 Origin::Found => LaunchMethod::Cold,
             },
+            model,
             recall: Recall::default(),
             since: self.now,
             first_output: FirstOutput::Awaited,

@@ -4,7 +4,9 @@
 //! fails is followed by one that forks less, and what that comes to is the verdict: it serves, and
 //! the way before is not gone again; it fails as well, and the launch was not to blame.
 
-use crate::domain::spec::LaunchPolicy;
+use std::collections::BTreeMap;
+
+use crate::domain::spec::{LaunchPolicy, ModelId};
 
 /// How much of a launch is forked from a process that has imported what vLLM imports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +67,37 @@ pub enum Memory {
     Completion(String),
     /// Launches that are made alike complete it differently.
     NotComparable,
+}
+
+/// Which way the next launch of each model goes: what one cannot bear another may.
+#[derive(Clone, Debug)]
+pub struct Trusts {
+    /// That in a model of which nothing is known.
+    first: Trust,
+    /// In those of which something is.
+    known: BTreeMap<ModelId, Trust>,
+}
+
+impl Trusts {
+    /// The trust at first.
+    pub fn new(policy: LaunchPolicy) -> Self {
+        Self { first: Trust::new(policy), known: BTreeMap::new() }
+    }
+
+    /// How the next launch of this model is to be made.
+    pub fn method(&self, model: &ModelId) -> LaunchMethod {
+        self.known.get(model).unwrap_or(&self.first).method()
+    }
+
+    /// Something is learnt of this model.
+    pub fn of<T>(&mut self, model: &ModelId, learn: impl FnOnce(&mut Trust) -> T) -> T {
+        let mut trust = self.known.remove(model).unwrap_or(self.first);
+        let told = learn(&mut trust);
+        if trust != self.first {
+            self.known.insert(model.clone(), trust);
+        }
+        told
+    }
 }
 
 /// Which way the next launch goes.

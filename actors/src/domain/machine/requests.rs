@@ -171,7 +171,7 @@ impl Turn<'_> {
         let otherwise = if self.is_wanted_up() { Otherwise::Restore } else { Otherwise::Judge };
         self.models(|models| models.turn_to(model.clone(), otherwise));
         if matches!(self.machine.state, State::Starting(_) | State::Running(_)) {
-            let method = self.machine.trust.method();
+            let method = self.machine.trusts.method(model);
             self.effect(Effect::Prepare { model: model.clone(), method });
         }
         match (&self.machine.state, asker) {

@@ -8,7 +8,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
 use crate::domain::spec::ModelId;
 use crate::domain::state::{Differed, State};
-use crate::domain::trust::{LaunchMethod, Memory, Recall, Verdict};
+use crate::domain::trust::{LaunchMethod, Memory, Recall, Trust, Verdict};
 
 impl Turn<'_> {
     /// A launch that is about to be called failed may have failed for how it was made, unless somebody
@@ -22,7 +22,8 @@ impl Turn<'_> {
         if let State::Starting(starting) = &self.machine.state
             && starting.pid.is_some()
         {
-            self.machine.trust.failed(starting.method);
+            let (model, method) = (starting.model.clone(), starting.method);
+            self.machine.trusts.of(&model, |trust| trust.failed(method));
         }
     }
 
@@ -34,7 +35,7 @@ impl Turn<'_> {
         method: LaunchMethod,
         recall: &Recall,
     ) {
-        if let Some(memory) = self.machine.trust.served(method) {
+        if let Some(memory) = self.machine.trusts.of(model, |trust| trust.served(method)) {
             self.remember(model.clone(), memory);
         }
         if *recall != Recall::NotCompared {
@@ -49,13 +50,15 @@ impl Turn<'_> {
         let (model, method) = (running.model.clone(), running.method);
         let (recall, differed) = (running.recall.clone(), running.differed);
         running.differed = Differed::Once;
-        match (self.machine.trust.completed(method, &recall, &text), differed) {
+        let verdict =
+            self.machine.trusts.of(&model, |trust| trust.completed(method, &recall, &text));
+        match (verdict, differed) {
             (Verdict::Fine(Some(memory)), _) => self.remember(model, memory),
             (Verdict::Fine(None), _) => {}
             // Other requests may have been computed with it.
             (Verdict::Differs, Differed::Never) => self.effect(Effect::Compare { incarnation }),
             (Verdict::Differs, Differed::Once) => {
-                self.machine.trust.differed();
+                self.machine.trusts.of(&model, Trust::differed);
                 let said = "a warm launch completes a fixed prompt otherwise than those before it";
                 self.fail(incarnation, Cause::new(Code::Unrecognised, said), Cleanup::Underway);
             }

@@ -58,14 +58,32 @@ fn one_that_went_ahead_and_fails_is_followed_by_one_that_waits_for_its_order() {
     assert_eq!(fails(&mut s, 1, Exit::Code(1)).method(), Some(LaunchMethod::Tree));
     loading(&mut s, 2, Recall::NotCompared);
     assert_eq!(s.on(healthy(2)).memories(), [&Memory::AtMost(LaunchMethod::Tree)]);
-    // What is to follow is made ready for as it will be launched.
+    // Another model may bear it.
     let prepared = s.on(load("org/other"));
-    assert!(
-        prepared
-            .effects
-            .iter()
-            .any(|effect| { matches!(effect, Effect::Prepare { method: LaunchMethod::Tree, .. }) })
-    );
+    let is_ahead = |it: &Effect| matches!(it, Effect::Prepare { method: LaunchMethod::Ahead, .. });
+    assert!(prepared.effects.iter().any(is_ahead));
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_takes_no_trust_from_the_one_that_comes_back() {
+    let mut s = begun();
+    loading(&mut s, 1, Recall::NotCompared);
+    s.on(healthy(1));
+    for number in [2, 4] {
+        s.on(load("org/other"));
+        s.on(exited(number - 1));
+        s.on(vacated(number - 1));
+        s.on(launched_as(number, LaunchMethod::Ahead, Recall::NotCompared));
+        let (incarnation, last_lines) = (no(number), Vec::new());
+        s.on(Input::Process(ProcessReport::Exited {
+            incarnation,
+            exit: Exit::Code(1),
+            last_lines,
+        }));
+        assert_eq!(s.on(vacated(number)).method(), Some(LaunchMethod::Ahead));
+        loading(&mut s, number + 1, Recall::NotCompared);
+        assert!(s.on(healthy(number + 1)).memories().is_empty());
+    }
 }
 
 #[test]

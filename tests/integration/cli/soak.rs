@@ -119,7 +119,7 @@ impl Holdings {
     fn of(place: &Workplace, supervisor: Pid) -> Self {
         let is_log = |path: &PathBuf| path.extension().is_some_and(|it| it == "log");
         Self {
-            processes: place.census.processes().len(),
+            processes: settled(&place.census.processes()),
             descriptors: descriptors(supervisor),
             files: place.files().into_iter().filter(|path| !is_log(path)).collect(),
             resident_kib: resident_kib(supervisor),
@@ -135,6 +135,13 @@ impl Holdings {
         // The history of ends, and the scratch directory of the launch that is alive now.
         assert!(new.len() <= 2, "files were left: {new:#?}");
     }
+}
+
+/// How many there are but for one that goes ahead of an order, which may be on its way or not.
+fn settled(living: &[Process]) -> usize {
+    let is_warm = |pid: Option<Pid>| living.iter().any(|it| Some(it.pid) == pid && it.is_warm());
+    let goes_ahead = |it: &&Process| it.is_ahead() || it.is_warm() && is_warm(it.parent);
+    living.len() - living.iter().filter(goes_ahead).count()
 }
 
 fn kill(place: &Workplace, title: &str) {

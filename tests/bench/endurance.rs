@@ -96,7 +96,7 @@ impl Seen {
         self.launches += 1;
         let launch = scenario.handle().watch().borrow().launch;
         self.not_warm += usize::from(launch != Some(LaunchKind::Warm));
-        // Whoever is killed is one that the next launch has been made ahead of, as in life.
+        // As in life, where nobody dies at once, the next launch has begun by then.
         scenario.wait_until_processes(|living| living.iter().any(Process::is_ahead)).await;
         let warm_process = scenario.warm_process().await;
         self.memory.push(as_f64(proportional_kib(warm_process.pid).expect("its memory")));

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-/// As often as one thing may stand before the other: a pod, a time, a process, a rank, a level.
+/// How many of them there may be: a pod, a time, a process, a rank, a level.
 const MOST_PREFIXES: usize = 8;
 
 /// How far into a line a process may be named, or a level; in bytes.
 const MARKED_WITHIN: usize = 300;
 
-/// What vLLM itself stands before a message, wherever that is in a line: a collector may have put its own
+/// What vLLM itself writes before a message, wherever that is in a line: a collector may have put its own
 /// before it in any form, and a progress bar may not have ended its line.
 const MARK: &str = r"(?x)
     \([A-Za-z][\w:]*[^()]*\bpid=\d+[^()]*\)\ ?
@@ -21,7 +21,7 @@ const MARK: &str = r"(?x)
 /// What is said by the way, though nobody says how loudly.
 const NOISE: &str = r"^\[W\d|UserWarning:|FutureWarning:|DeprecationWarning:|retrying \d+ of \d+|thrown while requesting|^Retrying in \d|Failed to load plugin";
 
-/// One of them.
+/// What stands before a message, at the beginning of a line; several may, one behind the other.
 const PREFIX: &str = r"(?x)^(?:
     # vLLM's processes (0.10 to 0.33: `(EngineCore_0 pid=12)`; 0.8: `(VllmWorker rank=0 pid=12)`).
     \([A-Za-z]\w*(?:\ [A-Za-z]+\d*(?:=\d+)?)*\)\ ?

@@ -64,8 +64,8 @@ pub struct RuleError(String);
 /// The rules, ready to be looked for.
 #[derive(Debug)]
 pub struct Rulebook {
-    pub(super) rules: Vec<&'static Rule>,
-    pub(super) set: RegexSet,
+    rules: Vec<&'static Rule>,
+    set: RegexSet,
     pub(super) reader: Reader,
     /// Whether a line has something of [`COURSE`].
     pub(super) course: Regex,

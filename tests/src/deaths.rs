@@ -309,7 +309,9 @@ struct Rest {
 
 impl Rest {
     fn of(scenario: &Scenario) -> Self {
-        let processes = scenario.processes();
+        let mut processes = scenario.processes();
+        // What launches are forked from is of none of them, nor is one that goes ahead of its order.
+        processes.retain(|it| !it.is_warm() && !it.is_ahead());
         Self {
             segments: processes.iter().flat_map(Process::shared_memory).collect(),
             // Who has ended meanwhile needs no clearing.

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,10 @@ use crate::domain::diagnosis::Exit;
 use crate::domain::report::{Role, Work};
 use crate::ports::Death;
 
+/// A fork that shows the title of its parent for so long has no other: it executes nothing, and is no
+/// tool that vLLM uses for a moment. Longer than a fork takes to execute something on a busy machine.
+const UNTITLED_AFTER: Duration = Duration::from_secs(1);
+
 /// One that belongs to the launch.
 #[derive(Debug)]
 pub(in crate::adapters) struct Member {
@@ -23,6 +28,8 @@ pub(in crate::adapters) struct Member {
     /// Whether it is the resource tracker of Python's `multiprocessing`.
     pub(in crate::adapters) is_tracker: bool,
     name: String,
+    /// Since when it shows the title of its parent.
+    borrows_since: Option<Instant>,
     /// What it had done when that was last measured.
     work: Work,
 }
@@ -134,7 +141,8 @@ impl Roster {
     fn insert(&mut self, held: Arc<Held>, name: String, role: Role) {
         self.entered += 1;
         let pid = held.pid;
-        let member = Member { held, role, is_tracker: false, name, work: Work::default() };
+        let work = Work::default();
+        let member = Member { held, role, is_tracker: false, name, borrows_since: None, work };
         self.members.insert(pid, member);
     }
 
@@ -178,7 +186,13 @@ impl Roster {
             let Ok(Some(title)) = proc_fs::command_line(pid) else { continue };
             let is_inherited = self.is_inherited(pid, &title);
             let Some(member) = self.members.get_mut(&pid) else { continue };
-            member.role = if is_inherited { Role::Untitled } else { role_of(&title) };
+            let began = member.borrows_since.filter(|_| is_inherited);
+            member.borrows_since = is_inherited.then(|| began.unwrap_or_else(Instant::now));
+            member.role = match member.borrows_since {
+                Some(since) if since.elapsed() >= UNTITLED_AFTER => Role::Untitled,
+                Some(_) => Role::Helper,
+                None => role_of(&title),
+            };
             member.is_tracker = title.contains("multiprocessing.resource_tracker");
         }
     }

@@ -9,7 +9,8 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vllm_supervisor_actors::domain::event::Event;
 use vllm_supervisor_actors::domain::id::Sequence;
-use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
+use vllm_supervisor_actors::domain::incident::Incident;
+use vllm_supervisor_actors::domain::input::StopMode;
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::ticket::Outcome;
@@ -221,7 +222,7 @@ impl SupervisorHandle {
 
     /// The last thousand ends that nobody asked for, oldest first, those of earlier supervisors
     /// with the same state directory included.
-    pub async fn history(&self) -> Vec<CrashRecord> {
+    pub async fn history(&self) -> Vec<Incident> {
         self.shared.journal.history().await
     }
 

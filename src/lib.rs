@@ -65,12 +65,15 @@ pub use builder::{Supervisor, SupervisorBuilder};
 pub use error::{CommandError, JournalError, StartError, StateDirectoryError};
 pub use handle::SupervisorHandle;
 pub use subscription::{EventStream, LoadStream, Notice};
-pub use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass};
+pub use vllm_supervisor_actors::domain::cause::{
+    Cause, Code, Particulars, RetryClass, TellingLine,
+};
 pub use vllm_supervisor_actors::domain::diagnosis::{Diagnosis, RuleError, Rulebook, Scanner};
 pub use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
 pub use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
-pub use vllm_supervisor_actors::domain::input::{CrashRecord, StopMode};
+pub use vllm_supervisor_actors::domain::incident::Incident;
+pub use vllm_supervisor_actors::domain::input::StopMode;
 pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 pub use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};

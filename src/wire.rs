@@ -8,19 +8,19 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::Value;
-use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::event::{Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
-use vllm_supervisor_actors::domain::input::CrashRecord;
+use vllm_supervisor_actors::domain::incident::Incident;
 use vllm_supervisor_actors::domain::loading::ModelLoadProgress;
 use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
 
 use crate::subscription::Notice;
 
+mod causes;
 mod journal;
 mod phases;
 
-use journal::CrashLine;
+use causes::{CauseBody, ErrorBody, IncidentBody, IncidentLine};
 pub(crate) use journal::JsonLines;
 use phases::{PhaseBody, phases};
 
@@ -53,8 +53,8 @@ pub fn status(snapshot: &Snapshot, base_url: &str) -> Value {
 }
 
 /// An end that nobody asked for, as one JSON object.
-pub fn crash(record: &CrashRecord) -> Value {
-    into_value(&CrashLine::from(record))
+pub fn crash(record: &Incident) -> Value {
+    into_value(&IncidentLine::from(record))
 }
 
 fn into_value(body: &impl Serialize) -> Value {
@@ -115,6 +115,9 @@ enum KindBody<'a> {
     LaunchDistrusted {
         instead: &'static str,
     },
+    IncidentRecorded {
+        incident: IncidentBody<'a>,
+    },
     RestartScheduled {
         attempt: u32,
         delay_ms: u64,
@@ -170,6 +173,9 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             EventKind::LaunchDistrusted { instead } => {
                 KindBody::LaunchDistrusted { instead: instead.as_str() }
             }
+            EventKind::IncidentRecorded { incident } => {
+                KindBody::IncidentRecorded { incident: (&**incident).into() }
+            }
             EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
                 KindBody::RestartScheduled {
                     attempt: *attempt,
@@ -208,33 +214,6 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             incarnation: event.incarnation.get(),
             kind,
         }
-    }
-}
-
-#[derive(Serialize)]
-struct CauseBody<'a> {
-    code: String,
-    summary: &'a str,
-}
-
-impl<'a> From<&'a Cause> for CauseBody<'a> {
-    fn from(cause: &'a Cause) -> Self {
-        Self { code: cause.code.to_string(), summary: &cause.summary }
-    }
-}
-
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    code: String,
-    summary: &'a str,
-    remedy: &'static str,
-    last_lines: &'a [String],
-}
-
-impl<'a> From<&'a Cause> for ErrorBody<'a> {
-    fn from(cause: &'a Cause) -> Self {
-        let (summary, last_lines) = (cause.summary.as_str(), cause.last_lines.as_slice());
-        Self { code: cause.code.to_string(), summary, remedy: cause.remedy(), last_lines }
     }
 }
 

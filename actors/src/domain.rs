@@ -13,6 +13,7 @@ pub mod event;
 pub mod gpu;
 pub mod health;
 pub mod id;
+pub mod incident;
 pub mod input;
 pub mod listener;
 pub mod loading;

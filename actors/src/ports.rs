@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
-use crate::domain::diagnosis::Exit;
+use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::gpu::GpuSnapshot;
 use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::input::CrashRecord;
+use crate::domain::incident::Incident;
 use crate::domain::listener::Listener;
 use crate::domain::report::{Role, Work};
 use crate::domain::spec::{ModelId, ModelReferenceError};
@@ -128,8 +128,8 @@ pub trait Claim: fmt::Debug + Send + Sync + 'static {
     /// What the tree has done so far.
     fn work(&self) -> Pending<'static, Result<Work, ScanError>>;
 
-    /// The end of what it wrote, oldest line first, secrets masked.
-    fn last_lines(&self) -> Pending<'static, Vec<String>>;
+    /// What it has written so far, read from the beginning.
+    fn evidence(&self) -> Pending<'static, Evidence>;
 }
 
 /// The main process of a launch.
@@ -243,7 +243,7 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     fn event(&self, event: Event) -> Arc<Event>;
 
     /// Keeps an end that nobody asked for.
-    fn crash(&self, record: &CrashRecord);
+    fn crash(&self, record: &Incident);
 
     /// As [`event`](Self::event), of what became of a process whose owner ended.
     fn orphaned(&self, ended: &Orphaned) -> Arc<Event>;
@@ -253,7 +253,7 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
 
     /// The latest restarts, oldest first, those of earlier supervisors included. How many is the
     /// adapter's to say.
-    fn history(&self) -> Pending<'_, Vec<CrashRecord>>;
+    fn history(&self) -> Pending<'_, Vec<Incident>>;
 
     /// Resolves when everything given so far has been written or given up, and after a few seconds
     /// in any case.

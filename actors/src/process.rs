@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
-use tokio::time::timeout;
 
 use crate::domain::absence::Proof;
 use crate::domain::cause::Cause;
@@ -30,12 +29,6 @@ pub use message::{Epoch, ProcessMessage, ProcessNews};
 
 /// The pause after a look that failed.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// How long the report of an end waits for the last lines of the log.
-const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
-
-/// The same for the death of another process of the tree, which is the crash itself.
-const LINES_OF_MEMBER_WITHIN: Duration = Duration::from_millis(10);
 
 /// See the module.
 #[derive(Debug)]
@@ -76,6 +69,8 @@ pub struct ProcessState {
     task: Task,
     /// Measures the tree's work.
     sampler: Option<OwnedTask>,
+    /// Reads what a launch has written, which may be over by then.
+    reader: Option<OwnedTask>,
 }
 
 /// What a process actor is busy with.
@@ -114,7 +109,14 @@ impl ProcessActor {
         _myself: ActorRef<ProcessMessage>,
         args: ProcessArgs,
     ) -> Result<ProcessState, ActorProcessingErr> {
-        Ok(ProcessState { args, guard: None, waiters: None, task: Task::Idle, sampler: None })
+        Ok(ProcessState {
+            args,
+            guard: None,
+            waiters: None,
+            task: Task::Idle,
+            sampler: None,
+            reader: None,
+        })
     }
 
     async fn handle(
@@ -149,6 +151,7 @@ impl ProcessActor {
             ProcessMessage::Stop { incarnation, mode, phase, grace } => {
                 state.stop(&myself, StopOrder { incarnation, mode, phase, grace });
             }
+            ProcessMessage::Diagnose { incarnation } => state.diagnose(&myself, incarnation),
             ProcessMessage::SampleWork { incarnation } => state.sample(&myself, incarnation),
             ProcessMessage::Vacated { incarnation, proof } => state.vacated(incarnation, proof),
         }
@@ -283,28 +286,18 @@ impl ProcessState {
         let Some(LaunchGuard { incarnation, claim, head: Some(head), .. }) = &self.guard else {
             return;
         };
-        let (incarnation, claim, head) = (*incarnation, Arc::clone(claim), Arc::clone(head));
+        let (incarnation, head) = (*incarnation, Arc::clone(head));
         let (report, mut deaths) = (self.args.reporter(), claim.deaths());
-        let log = Arc::clone(&claim);
         let members = OwnedTask::begin(myself.get_cell(), async move {
             loop {
                 let Death { pid, role, exit } = deaths.next_death().await;
-                let lines = if role.is_fatal(exit) {
-                    timeout(LINES_OF_MEMBER_WITHIN, log.last_lines()).await
-                } else {
-                    Ok(Vec::new())
-                };
-                let last_lines = lines.unwrap_or_default();
-                report(ProcessReport::MemberDied { incarnation, pid, role, exit, last_lines });
+                report(ProcessReport::MemberDied { incarnation, pid, role, exit });
             }
         });
         let report = self.args.reporter();
         let main = OwnedTask::begin(myself.get_cell(), async move {
             let exit = head.ended().await;
-            // The end is the news; its lines are waited for only so long.
-            let lines = timeout(LAST_LINES_WITHIN, claim.last_lines()).await;
-            let last_lines = lines.unwrap_or_default();
-            report(ProcessReport::Exited { incarnation, exit, last_lines });
+            report(ProcessReport::Exited { incarnation, exit });
         });
         self.waiters = Some([main, members]);
     }
@@ -364,6 +357,17 @@ impl ProcessState {
                 // Nothing is known: neither that it worked nor that it stood still.
                 Err(error) => tracing::warn!(%error, "what vLLM works cannot be measured"),
             }
+        }));
+    }
+
+    fn diagnose(&mut self, myself: &ActorRef<ProcessMessage>, incarnation: Incarnation) {
+        let Some(claim) = self.held(incarnation).map(|held| Arc::clone(&held.claim)) else {
+            return;
+        };
+        let report = self.args.reporter();
+        self.reader = Some(OwnedTask::begin(myself.get_cell(), async move {
+            let evidence = claim.evidence().await;
+            report(ProcessReport::Diagnosed { incarnation, evidence });
         }));
     }
 

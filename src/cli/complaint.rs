@@ -2,13 +2,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::plain;
 use crate::config::{ConfigError, Origin, Problem, Setting};
-use crate::{Cause, StartError, StateDirectoryError};
+use crate::{Cause, Code, Particulars, StartError, StateDirectoryError, TellingLine};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(super) struct Complaint {
     remedy: String,
     /// The last lines of vLLM's log, oldest first, where they can explain it.
     last_lines: Vec<String>,
+    /// Which of its lines tells why, and where all of it is.
+    particulars: Option<Box<Particulars>>,
 }
 
 /// A complaint as a JSON object.
@@ -35,7 +38,7 @@ impl Complaint {
     /// A complaint that has no code.
     pub(super) fn new(summary: impl Into<String>, remedy: impl Into<String>) -> Self {
         let (summary, remedy) = (summary.into(), remedy.into());
-        Self { code: None, summary, remedy, last_lines: Vec::new() }
+        Self { code: None, summary, remedy, last_lines: Vec::new(), particulars: None }
     }
 
     /// The complaint about an error of ours that nothing but its text explains.
@@ -90,10 +93,27 @@ impl Complaint {
         }
     }
 
+    fn line(&self) -> Option<&TellingLine> {
+        self.particulars.as_ref()?.line.as_ref()
+    }
+
+    fn log(&self) -> Option<&Path> {
+        self.particulars.as_ref()?.log.as_deref()
+    }
+
     /// As the fields of a log record.
     pub(super) fn record(&self) -> serde_json::Value {
-        let Self { code, summary, remedy, last_lines } = self;
-        json!({ "message": summary, "code": code, "remedy": remedy, "last_lines": last_lines })
+        let Self { code, summary, remedy, last_lines, .. } = self;
+        let (line, log) = (self.line(), self.log());
+        json!({
+            "message": summary,
+            "code": code,
+            "remedy": remedy,
+            "line_number": line.map(|line| line.number),
+            "line": line.map(|line| &line.text),
+            "last_lines": last_lines,
+            "log": log,
+        })
     }
 
     /// As one JSON object; the names are those of `last_error` in the status.
@@ -105,8 +125,8 @@ impl Complaint {
 impl From<&Cause> for Complaint {
     fn from(cause: &Cause) -> Self {
         let code = Some(cause.code.to_string());
-        let last_lines = cause.last_lines.clone();
-        Self { code, last_lines, ..Self::new(cause.summary.clone(), cause.remedy()) }
+        let (last_lines, particulars) = (cause.last_lines.clone(), cause.particulars.clone());
+        Self { code, last_lines, particulars, ..Self::new(cause.summary.clone(), cause.remedy()) }
     }
 }
 
@@ -133,12 +153,21 @@ impl fmt::Display for Complaint {
             Some(code) => write!(f, "error[{code}]: {}", plain::line(&self.summary))?,
             None => write!(f, "error: {}", plain::line(&self.summary))?,
         }
+        if let Some(TellingLine { number, text }) = self.line() {
+            write!(f, "\n  line {number}: {}", plain::line(text))?;
+        }
         if !self.remedy.is_empty() {
             write!(f, "\n  help: {}", plain::line(&self.remedy))?;
         }
-        if !self.last_lines.is_empty() {
-            f.write_str("\n  the last lines of vLLM's log:")?;
+        if let Some(log) = self.log() {
+            write!(f, "\n  log: {}", plain::line(&log.display().to_string()))?;
         }
+        // Where one line is known to tell it, the others are in the log.
+        let is_known = self.code != Some(Code::Unrecognised.to_string());
+        if self.last_lines.is_empty() || self.line().is_some() && is_known {
+            return Ok(());
+        }
+        f.write_str("\n  the last lines of vLLM's log:")?;
         self.last_lines.iter().try_for_each(|line| write!(f, "\n    {}", plain::line(line)))
     }
 }
@@ -156,7 +185,6 @@ fn with_sources(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
 
     #[test]
     fn a_cause_is_told_with_code_remedy_and_last_lines() {

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::plain;
 use super::progress::{Progress, Shown};
 use super::render::{self, Service};
 use super::screen::print_line;
@@ -97,6 +96,7 @@ impl TextForm {
                 | EventKind::StateChanged { .. }
                 | EventKind::LaunchTimed { .. }
                 | EventKind::LaunchDistrusted { .. }
+                | EventKind::IncidentRecorded { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
                 | EventKind::ModelWanted { .. }
@@ -107,8 +107,8 @@ impl TextForm {
                 | _ => {}
             }
         }
-        let line = plain::line(&render::notice(notice, &self.service));
-        self.progress.aside(|| print_line(&line))
+        let lines = render::notice(notice, &self.service);
+        self.progress.aside(|| print_line(&lines))
     }
 
     /// Whether a progress is worth a line: it is not on the bar, and differs from the last.

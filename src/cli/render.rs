@@ -1,6 +1,7 @@
 //! Events and settings as lines for people. Pure: the same input gives the same text.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use indicatif::HumanBytes;
 use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
-    Cause, Event, EventKind, Incarnation, LaunchMethod, LaunchPhase, LoadStatus, ModelLoadProgress,
-    Notice, OrphanOutcome, ServiceState,
+    Cause, Code, Event, EventKind, Incarnation, LaunchMethod, LaunchPhase, LoadStatus,
+    ModelLoadProgress, Notice, OrphanOutcome, ServiceState,
 };
 
 /// What lines about a service mention besides what happened.
@@ -23,6 +24,7 @@ pub(super) struct Service {
     pub(super) base_url: String,
     /// Where the logs of vLLM are.
     state_dir: PathBuf,
+    restarts_a_minute: NonZeroU32,
 }
 
 impl Service {
@@ -32,6 +34,7 @@ impl Service {
             model: config.model.to_string(),
             base_url: format!("http://{}", SocketAddr::new(config.host, config.port)),
             state_dir: config.state_dir.clone(),
+            restarts_a_minute: config.lifecycle.max_restarts_per_minute,
         }
     }
 
@@ -40,14 +43,29 @@ impl Service {
     }
 }
 
-/// What a subscriber is told, as one line.
+/// What a subscriber is told, fit for a terminal: a line, or of a failure several.
 pub(super) fn notice(notice: &Notice, service: &Service) -> String {
     match notice {
         Notice::Event(event) => {
-            format!("{}  {}", humantime::format_rfc3339_seconds(event.at), what(event, service))
+            let lines = match &event.kind {
+                EventKind::IncidentRecorded { incident } => because(&incident.cause),
+                _ => vec![what(event, service)],
+            };
+            let lines: Vec<String> = lines.iter().map(|line| plain::line(line)).collect();
+            let at = humantime::format_rfc3339_seconds(event.at);
+            format!("{at}  {}", lines.join("\n    "))
         }
         Notice::Gap { missed } => format!("{missed} events were not shown: output is too slow"),
     }
+}
+
+/// Why it failed, and what to do about it.
+fn because(cause: &Cause) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}", cause.code, cause.summary)];
+    lines.extend(cause.line().map(|line| format!("line {}: {}", line.number, line.text)));
+    lines.push(format!("help: {}", cause.remedy()));
+    lines.extend(cause.log().map(|log| format!("log: {}", log.display())));
+    lines
 }
 
 fn what(event: &Event, service: &Service) -> String {
@@ -77,7 +95,8 @@ fn what(event: &Event, service: &Service) -> String {
         }
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
             let delay = humantime::format_duration(*delay);
-            format!("restart {attempt} in {delay}, {restarts_in_window} within a minute")
+            let cap = service.restarts_a_minute;
+            format!("restart {attempt} in {delay} ({restarts_in_window} of {cap} within a minute)")
         }
         EventKind::HealthChanged { healthy: true, latency, .. } => {
             let latency = latency.unwrap_or_default().as_secs_f64() * 1e3;
@@ -121,7 +140,20 @@ fn state_changed(to: ServiceState, incarnation: Incarnation, service: &Service) 
 }
 
 fn failure(to: ServiceState, cause: &Cause) -> String {
-    format!("{to}: {cause}; {}", cause.remedy())
+    match to {
+        // Why follows as soon as it is known.
+        ServiceState::Crashed => format!("{to}: {}", cause.summary),
+        // It has been told.
+        ServiceState::Failed if cause.code != Code::RestartLimitReached => {
+            format!("{to}: {} is not tried again", cause.code)
+        }
+        ServiceState::Failed
+        | ServiceState::Stopped
+        | ServiceState::Starting
+        | ServiceState::Running
+        | ServiceState::Stopping
+        | ServiceState::Unknown => format!("{to}: {cause}; {}", cause.remedy()),
+    }
 }
 
 fn load(load: &ModelLoadProgress) -> String {
@@ -196,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::config::ModelReference;
-    use crate::{Code, ModelId, Sequence};
+    use crate::{Incident, ModelId, Sequence, TellingLine};
 
     fn service() -> Service {
         let model = ModelReference::Hub("org/tiny".to_owned());
@@ -227,14 +259,25 @@ mod tests {
     #[test]
     fn a_failure_says_why_and_what_to_do() {
         let cause = Cause::new(Code::DiskFull, "cannot write /state");
-        let expected = "crashed: VLM-024: cannot write /state; free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT; it is tried again";
-        assert_eq!(line(enters(ServiceState::Crashed, Some(cause))), expected);
+        let crashed = line(enters(ServiceState::Crashed, Some(cause.clone())));
+        assert_eq!(crashed, "crashed: cannot write /state");
+        let told = TellingLine { number: 7, text: "OSError: \u{1b}[2J\nNo space".to_owned() };
+        let cause = cause.with_line(told).with_log(Some("/state/logs/vllm-2.log".into()));
+        let (at, model) = (SystemTime::UNIX_EPOCH, ModelId::new("org/tiny").unwrap());
+        let incident = Incident::new(at, Incarnation::new(2), model, cause.clone());
+        let expected = "VLM-024: cannot write /state\n    \
+             line 7: OSError: \\u{1b}[2J\\u{a}No space\n    \
+             help: free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT; it is tried again\n    \
+             log: /state/logs/vllm-2.log";
+        assert_eq!(line(EventKind::IncidentRecorded { incident: Box::new(incident) }), expected);
+        let failed = "failed: VLM-024 is not tried again";
+        assert_eq!(line(enters(ServiceState::Failed, Some(cause))), failed);
         let restart = EventKind::RestartScheduled {
             attempt: 2,
             delay: Duration::from_secs(4),
             restarts_in_window: 1,
         };
-        assert_eq!(line(restart), "restart 2 in 4s, 1 within a minute");
+        assert_eq!(line(restart), "restart 2 in 4s (1 of 3 within a minute)");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The journal's lines, in the same JSON as everything else, and how they are read back.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
-use vllm_supervisor_actors::domain::cause::{Cause, Code};
+use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass, TellingLine};
 use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
-use vllm_supervisor_actors::domain::input::CrashRecord;
+use vllm_supervisor_actors::domain::incident::Incident;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::phases::LaunchPhase;
 use vllm_supervisor_actors::domain::spec::ModelId;
@@ -15,7 +16,7 @@ use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::trust::LaunchMethod;
 use vllm_supervisor_actors::root::LaunchKind;
 
-use super::{EventLine, into_line, millis, outcome_name, timestamp};
+use super::{EventLine, IncidentLine, into_line, outcome_name, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +37,8 @@ impl JournalCodec for JsonLines {
         into_line(&EventLine::from(event))
     }
 
-    fn crash(&self, record: &CrashRecord) -> String {
-        into_line(&CrashLine::from(record))
+    fn crash(&self, record: &Incident) -> String {
+        into_line(&IncidentLine::from(record))
     }
 
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String {
@@ -52,17 +53,15 @@ impl JournalCodec for JsonLines {
     fn read_event(&self, line: &str) -> Option<Event> {
         let line: EventBody = serde_json::from_str(line).ok()?;
         let (sequence, incarnation) = (Sequence::new(line.seq), Incarnation::new(line.incarnation));
-        Some(Event::new(sequence, moment(&line.at)?, incarnation, line.kind.read()?))
+        let kind = line.kind.read(incarnation)?;
+        Some(Event::new(sequence, moment(&line.at)?, incarnation, kind))
     }
 
-    fn read_crash(&self, line: &str) -> Option<CrashRecord> {
-        let line: CrashLine = serde_json::from_str(line).ok()?;
-        let cause = Cause::new(code(&line.code)?, line.summary).with_last_lines(line.last_lines);
-        let (incarnation, model) = (Incarnation::new(line.incarnation), ModelId::new(line.model));
-        let mut record = CrashRecord::new(moment(&line.at)?, incarnation, model.ok()?, cause);
-        record.healthy_for = line.healthy_for_ms.map(Duration::from_millis);
-        record.restart_after = line.restart_after_ms.map(Duration::from_millis);
-        Some(record)
+    fn read_crash(&self, line: &str) -> Option<Incident> {
+        let line: IncidentLineRead = serde_json::from_str(line).ok()?;
+        let mut incident = line.incident.read(Incarnation::new(line.incarnation))?;
+        incident.cause.last_lines = line.last_lines;
+        Some(incident)
     }
 }
 
@@ -83,6 +82,7 @@ enum KindRead {
     LoadProgressed { progress: ProgressRead },
     LaunchTimed { launch: String, phases: Vec<PhaseRead> },
     LaunchDistrusted { instead: String },
+    IncidentRecorded { incident: IncidentRead },
     RestartScheduled { attempt: u32, delay_ms: u64, restarts_in_window: u32 },
     HealthChanged { healthy: bool, consecutive_failures: u32, latency_ms: Option<f64> },
     ModelSwitched { from: String, to: String },
@@ -98,10 +98,44 @@ struct PhaseRead {
     duration_ms: u64,
 }
 
+/// Of a version before the others were told it has the first two alone.
 #[derive(Deserialize)]
 struct CauseRead {
     code: String,
     summary: String,
+    remedy: Option<String>,
+    class: Option<String>,
+    line_number: Option<u64>,
+    line: Option<String>,
+    log: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct IncidentRead {
+    at: String,
+    model: String,
+    #[serde(flatten)]
+    cause: CauseRead,
+    healthy_for_ms: Option<u64>,
+    restart_after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct IncidentLineRead {
+    incarnation: u64,
+    #[serde(flatten)]
+    incident: IncidentRead,
+    last_lines: Vec<String>,
+}
+
+impl IncidentRead {
+    fn read(self, incarnation: Incarnation) -> Option<Incident> {
+        let (model, cause) = (ModelId::new(self.model).ok()?, self.cause.read()?);
+        let mut incident = Incident::new(moment(&self.at)?, incarnation, model, cause);
+        incident.healthy_for = self.healthy_for_ms.map(Duration::from_millis);
+        incident.restart_after = self.restart_after_ms.map(Duration::from_millis);
+        Some(incident)
+    }
 }
 
 #[derive(Deserialize)]
@@ -118,12 +152,23 @@ struct ProgressRead {
 
 impl CauseRead {
     fn read(self) -> Option<Cause> {
-        Some(Cause::new(code(&self.code)?, self.summary))
+        let mut cause = Cause::new(code(&self.code)?, self.summary).with_log(self.log);
+        if let Some(remedy) = self.remedy {
+            cause = cause.with_remedy(remedy);
+        }
+        if let Some(name) = self.class {
+            let all = [RetryClass::Permanent, RetryClass::Transient, RetryClass::AfterCleanup];
+            cause.retry = all.into_iter().find(|class| class.as_str() == name)?;
+        }
+        if let (Some(number), Some(text)) = (self.line_number, self.line) {
+            cause = cause.with_line(TellingLine { number, text });
+        }
+        Some(cause)
     }
 }
 
 impl KindRead {
-    fn read(self) -> Option<EventKind> {
+    fn read(self, incarnation: Incarnation) -> Option<EventKind> {
         Some(match self {
             Self::StateChanged { from, to, cause } => EventKind::StateChanged {
                 from: state(&from)?,
@@ -143,6 +188,9 @@ impl KindRead {
             Self::LaunchDistrusted { instead } => {
                 let instead = LaunchMethod::ALL.into_iter().find(|it| it.as_str() == instead)?;
                 EventKind::LaunchDistrusted { instead }
+            }
+            Self::IncidentRecorded { incident } => {
+                EventKind::IncidentRecorded { incident: Box::new(incident.read(incarnation)?) }
             }
             Self::RestartScheduled { attempt, delay_ms, restarts_in_window } => {
                 let delay = Duration::from_millis(delay_ms);
@@ -223,34 +271,6 @@ fn status(name: &str) -> Option<LoadStatus> {
     use LoadStatus::{Capturing, Compiling, Downloading, Failed, Loaded, Loading, Warming};
     let all = [Downloading, Loading, Compiling, Capturing, Warming, Loaded, Failed];
     all.into_iter().find(|status| status.as_str() == name)
-}
-
-/// One entry of the history. It is read back too, so it owns what it holds.
-#[derive(Deserialize, Serialize)]
-pub(super) struct CrashLine {
-    at: String,
-    incarnation: u64,
-    model: String,
-    code: String,
-    summary: String,
-    healthy_for_ms: Option<u64>,
-    restart_after_ms: Option<u64>,
-    last_lines: Vec<String>,
-}
-
-impl From<&CrashRecord> for CrashLine {
-    fn from(record: &CrashRecord) -> Self {
-        Self {
-            at: timestamp(record.at),
-            incarnation: record.incarnation.get(),
-            model: record.model.to_string(),
-            code: record.cause.code.to_string(),
-            summary: record.cause.summary.clone(),
-            healthy_for_ms: record.healthy_for.map(millis),
-            restart_after_ms: record.restart_after.map(millis),
-            last_lines: record.cause.last_lines.clone(),
-        }
-    }
 }
 
 fn code(text: &str) -> Option<Code> {

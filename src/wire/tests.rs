@@ -2,11 +2,12 @@
 
 use serde_json::json;
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
-use vllm_supervisor_actors::domain::cause::Code;
+use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass, TellingLine};
 use vllm_supervisor_actors::domain::event::EndReason;
 use vllm_supervisor_actors::domain::event::EventKind::{
-    self, CleanupBlocked, HealthChanged, LaunchDistrusted, LaunchTimed, LoadProgressed,
-    ModelSwitched, ModelWanted, Orphaned, RestartScheduled, StateChanged, SupervisorEnded,
+    self, CleanupBlocked, HealthChanged, IncidentRecorded, LaunchDistrusted, LaunchTimed,
+    LoadProgressed, ModelSwitched, ModelWanted, Orphaned, RestartScheduled, StateChanged,
+    SupervisorEnded,
 };
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::loading::LoadStatus;
@@ -203,7 +204,7 @@ fn a_notice_of_an_event_is_the_event() {
     assert_eq!(notice(&Notice::Event(happened.clone().into())), event(&happened));
 }
 
-fn record() -> CrashRecord {
+fn record() -> Incident {
     let mut record = record_of(crash());
     record.healthy_for = Some(Duration::from_millis(61_001));
     record.restart_after = Some(Duration::from_secs(2));
@@ -211,8 +212,8 @@ fn record() -> CrashRecord {
 }
 
 /// Of a launch that never was healthy and is not restarted.
-fn record_of(cause: Cause) -> CrashRecord {
-    CrashRecord::new(morning(), Incarnation::new(2), model("org/model"), cause)
+fn record_of(cause: Cause) -> Incident {
+    Incident::new(morning(), Incarnation::new(2), model("org/model"), cause)
 }
 
 #[test]
@@ -222,15 +223,56 @@ fn an_entry_of_the_history_says_its_units() {
         json!({
             "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "model": "org/model",
             "code": "VLM-016", "summary": "the engine died by SIGSEGV",
+            "remedy": Code::EngineDied.remedy(), "class": "transient",
+            "line_number": null, "line": null, "log": null,
             "healthy_for_ms": 61_001, "restart_after_ms": 2_000,
             "last_lines": ["a line", "the \"last\"\nline"],
         })
     );
 }
 
+/// Of a cause that vLLM's log tells.
+fn told() -> Cause {
+    let line = TellingLine { number: 12, text: "ValueError: too long".to_owned() };
+    let log = Some("/state/logs/vllm-2.log".into());
+    let cause = Cause::new(Code::KvCacheTooSmall, "the KV cache holds 512 tokens");
+    let mut cause = cause.with_remedy("set --max-model-len 512").with_line(line).with_log(log);
+    cause.retry = RetryClass::Transient;
+    cause
+}
+
+#[test]
+fn an_incident_tells_all_that_is_known_of_its_cause() {
+    let mut incident = record_of(told());
+    incident.restart_after = Some(Duration::from_secs(4));
+    assert_event(
+        IncidentRecorded { incident: Box::new(incident) },
+        json!({
+            "type": "incident_recorded",
+            "incident": {
+                "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "model": "org/model",
+                "code": "VLM-021",
+                "summary": "the KV cache holds 512 tokens",
+                "remedy": "set --max-model-len 512", "class": "transient",
+                "line_number": 12, "line": "ValueError: too long",
+                "log": "/state/logs/vllm-2.log",
+                "healthy_for_ms": null, "restart_after_ms": 4_000,
+            },
+        }),
+    );
+}
+
+#[test]
+fn an_entry_of_a_version_that_told_less_is_read() {
+    let line = r#"{"at":"2026-11-23T07:00:00.123Z","incarnation":2,"model":"org/model",
+        "code":"VLM-016","summary":"the engine died by SIGSEGV","healthy_for_ms":61001,
+        "restart_after_ms":2000,"last_lines":["a line","the \"last\"\nline"]}"#;
+    assert_eq!(JsonLines.read_crash(line), Some(record()));
+}
+
 #[test]
 fn the_history_is_read_back_as_it_was_written() {
-    for written in [record(), record_of(Cause::new(Code::ModelGated, "no"))] {
+    for written in [record(), record_of(Cause::new(Code::ModelGated, "no")), record_of(told())] {
         let line = JsonLines.crash(&written);
         assert_eq!(JsonLines.read_crash(&line), Some(written), "{line}");
     }
@@ -349,6 +391,7 @@ fn every_event_is_read_back_as_it_was_written() {
         LoadProgressed { progress: progress.complete(morning()) },
         LaunchTimed { launch: LaunchKind::Warm, phases: phases() },
         LaunchDistrusted { instead: LaunchMethod::Front },
+        IncidentRecorded { incident: Box::new(record_of(told())) },
         RestartScheduled { attempt: 2, delay: Duration::from_secs(4), restarts_in_window: 3 },
         HealthChanged {
             healthy: true,

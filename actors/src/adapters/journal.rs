@@ -29,7 +29,7 @@ use super::directory::Directory;
 use super::state_directory::HeldDirectory;
 use crate::domain::event::Event;
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::input::CrashRecord;
+use crate::domain::incident::Incident;
 use crate::domain::machine::Resume;
 use crate::ports::{Journal, Orphaned, PastEvents, Pending};
 
@@ -66,7 +66,7 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
     fn event(&self, event: &Event) -> String;
 
     /// A restart.
-    fn crash(&self, record: &CrashRecord) -> String;
+    fn crash(&self, record: &Incident) -> String;
 
     /// That so many entries are missing; of events, up to the one with this number.
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String;
@@ -78,7 +78,7 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
     fn read_event(&self, line: &str) -> Option<Event>;
 
     /// A restart's line; `None` for other lines, and for one that was torn.
-    fn read_crash(&self, line: &str) -> Option<CrashRecord>;
+    fn read_crash(&self, line: &str) -> Option<Incident>;
 }
 
 /// A file of the journal cannot be used.
@@ -153,7 +153,7 @@ struct Inbox {
 enum Entry {
     Event(Arc<Event>),
     /// With its place among the restarts of this life.
-    Restart(u64, Box<CrashRecord>),
+    Restart(u64, Box<Incident>),
     /// Another directory is held: numbers are kept there before anything happens.
     Moved,
     /// Nothing more is expected.
@@ -278,7 +278,7 @@ impl Journal for FileJournal {
         self.shared.number(event)
     }
 
-    fn crash(&self, record: &CrashRecord) {
+    fn crash(&self, record: &Incident) {
         let mut inbox = self.shared.inbox();
         inbox.restarts += 1;
         let number = inbox.restarts;
@@ -295,7 +295,7 @@ impl Journal for FileJournal {
     }
 
     /// The last 1000 records, as far as they lie in the last 8 MiB.
-    fn history(&self) -> Pending<'_, Vec<CrashRecord>> {
+    fn history(&self) -> Pending<'_, Vec<Incident>> {
         let (shared, codec) = (Arc::clone(&self.shared), Arc::clone(&self.codec));
         let flushed = shared.flushed();
         Box::pin(async move {

@@ -18,17 +18,20 @@ use tokio::sync::mpsc;
 
 use super::directory::Directory;
 use super::state_directory::{HeldDirectory, LOGS, StateDirectory, log_name};
+use crate::domain::diagnosis::{Diagnosis, Rulebook, Scanner};
 use crate::domain::id::Incarnation;
 use crate::ports::{LineSource, Output, Pending};
 
 mod cutting;
 mod framer;
 mod keeper;
+mod scanning;
 mod writing;
 
 use framer::Framer;
 use keeper::Keeper;
 pub use keeper::LogBounds;
+use scanning::scan;
 
 /// How often a file that has not grown is looked at again, for as long as a launch loads: what it writes
 /// tells that it serves.
@@ -101,6 +104,15 @@ impl LaunchLog {
     /// Where it was then, for those who read of it.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path().join(&self.name)
+    }
+
+    /// What all of it says of the end of the launch.
+    pub(super) fn diagnosis(&self) -> io::Result<Option<Diagnosis>> {
+        let book = Rulebook::new().map_err(io::Error::other)?;
+        let mut file = self.directory.open_file(&self.name, OFlags::RDONLY)?;
+        let mut scanner = Scanner::new(&Arc::new(book));
+        scan(&mut file, &mut scanner)?;
+        Ok(scanner.finish())
     }
 
     /// The last lines, oldest first, blank ones left out.

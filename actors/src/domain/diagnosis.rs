@@ -1,8 +1,9 @@
 //! What the end of a process says about its cause.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use crate::domain::cause::{Cause, Code};
+use crate::domain::cause::{Cause, Code, TellingLine};
 
 mod line;
 mod quote;
@@ -71,15 +72,11 @@ pub enum Phase {
 /// (vLLM 0.32, `utils/argparse_utils.py`).
 const ARGPARSE_ERROR: i32 = 2;
 
-/// The cause behind an end that nobody asked for.
-pub fn diagnose(exit: Exit, phase: Phase, last_lines: Vec<String>) -> Cause {
-    let cause = match (phase, exit) {
+/// What the end of the main process says by itself, before anything that it has written is read.
+pub fn judge(exit: Exit, phase: Phase) -> Cause {
+    match (phase, exit) {
         (Phase::Loading, Exit::Code(ARGPARSE_ERROR)) => {
-            let said = last_lines.iter().rev().find(|line| line.contains("error:"));
-            Cause::new(
-                Code::ArgumentsRejected,
-                said.map_or_else(|| exit.to_string(), |line| line.trim().to_owned()),
-            )
+            Cause::new(Code::ArgumentsRejected, format!("vLLM ended while loading: {exit}"))
         }
         (Phase::Serving, _) => {
             Cause::new(Code::EngineDied, format!("vLLM ended while serving: {exit}"))
@@ -90,8 +87,53 @@ pub fn diagnose(exit: Exit, phase: Phase, last_lines: Vec<String>) -> Cause {
         (Phase::Loading, Exit::Code(_) | Exit::Unknown) => {
             Cause::new(Code::Unrecognised, format!("vLLM ended while loading: {exit}"))
         }
+    }
+}
+
+/// What a launch has written, by the time it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// What all of it says of the cause; `None` if it says that nothing is wrong, or cannot be read.
+    pub diagnosis: Option<Diagnosis>,
+    /// Its last lines, oldest first, secrets masked.
+    pub last_lines: Vec<String>,
+    /// The file that it is in.
+    pub log: Option<PathBuf>,
+}
+
+/// The cause of an end, from what was known at once and from what was written until then. `exit` is
+/// how a process of its own accord ended; `None` where we have judged one that lived.
+pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
+    let Evidence { diagnosis, last_lines, log } = evidence;
+    let cause = match diagnosis {
+        None => known,
+        Some(said) => {
+            let line = TellingLine { number: said.line_number, text: said.line };
+            let cause = if overrules(said.code, exit) {
+                let cause = Cause::new(said.code, said.summary).with_remedy(said.remedy);
+                Cause { retry: said.class, ..cause }
+            } else {
+                known
+            };
+            if line.number > 0 { cause.with_line(line) } else { cause }
+        }
     };
-    cause.with_last_lines(last_lines)
+    cause.with_last_lines(last_lines).with_log(log)
+}
+
+/// Whether what vLLM says of its end is its cause. One that was killed from outside has not said why;
+/// what we have judged was said by us; and that it has failed, or that its engine is dead, is no
+/// news.
+fn overrules(code: Code, exit: Option<Exit>) -> bool {
+    const SIGKILL: i32 = 9;
+    const SIGTERM: i32 = 15;
+    match exit {
+        None => false,
+        Some(Exit::Signal(SIGKILL | SIGTERM)) => code == Code::KilledForMemory,
+        Some(Exit::Code(_) | Exit::Signal(_) | Exit::Unknown) => {
+            !matches!(code, Code::Unrecognised | Code::EngineDied)
+        }
+    }
 }
 
 #[cfg(test)]

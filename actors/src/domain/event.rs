@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
 use crate::domain::id::{Incarnation, Sequence};
+use crate::domain::incident::Incident;
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::phases::Phases;
 use crate::domain::report::LaunchKind;
@@ -47,7 +48,8 @@ pub enum EventKind {
         from: ServiceState,
         /// The state it is in now.
         to: ServiceState,
-        /// Why, if something failed.
+        /// Why, if something failed; of a crash what was known at once
+        /// ([`EventKind::IncidentRecorded`] tells the rest).
         cause: Option<Cause>,
     },
     /// The model came further, or (every ten seconds) where it stands.
@@ -67,6 +69,12 @@ pub enum EventKind {
     LaunchDistrusted {
         /// How they are made from now on.
         instead: LaunchMethod,
+    },
+    /// What a crashed launch has written has been read, or could not be in time: why it crashed, and
+    /// what follows. There is one for every end that nobody asked for.
+    IncidentRecorded {
+        /// What is kept of it.
+        incident: Box<Incident>,
     },
     /// A restart will follow a crash.
     RestartScheduled {

@@ -1,8 +1,7 @@
 //! What the rules are told, and what they ask for.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Phase;
 use crate::domain::event::Event;
 use crate::domain::id::Incarnation;
@@ -81,6 +80,8 @@ pub enum Timer {
     Silence,
     /// Whatever still runs is not waited for any longer.
     Drain,
+    /// What a launch that has ended has written is not waited for any longer.
+    Diagnosis,
     /// The restart window holds one restart fewer.
     Window,
     /// The supervisor ends, whatever is left.
@@ -151,6 +152,11 @@ pub enum Effect {
         /// Which launch.
         incarnation: Incarnation,
     },
+    /// Read what it has written, and say [`ProcessReport::Diagnosed`].
+    Diagnose {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
     /// Report how much the tree has worked.
     SampleWork {
         /// Which launch.
@@ -174,35 +180,8 @@ pub enum Effect {
     },
     /// Nothing will be launched until somebody asks for it: keep nothing ready.
     Rest,
-    /// Keep this in the history of restarts.
-    Record(CrashRecord),
     /// End the supervisor: what was to be stopped is stopped, or cannot be.
     End,
-}
-
-/// One entry of the history of restarts: an end that nobody asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CrashRecord {
-    /// When.
-    pub at: SystemTime,
-    /// The launch that ended.
-    pub incarnation: Incarnation,
-    /// The model it served or was to serve.
-    pub model: ModelId,
-    /// Why it ended.
-    pub cause: Cause,
-    /// How long it had been proven healthy; `None` if it never was.
-    pub healthy_for: Option<Duration>,
-    /// Whether a restart follows, and after how long.
-    pub restart_after: Option<Duration>,
-}
-
-impl CrashRecord {
-    /// The end of a launch that was never healthy and is not restarted.
-    pub fn new(at: SystemTime, incarnation: Incarnation, model: ModelId, cause: Cause) -> Self {
-        Self { at, incarnation, model, cause, healthy_for: None, restart_after: None }
-    }
 }
 
 /// What an input leads to.

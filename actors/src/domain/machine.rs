@@ -17,8 +17,9 @@ use crate::domain::report::{LaunchKind, Work};
 use crate::domain::restart::RestartLedger;
 use crate::domain::spec::{ModelId, ServiceSpec};
 use crate::domain::state::{
-    Announcement, Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running,
-    ServiceState, Silence, Stage, Starting, State, Stopping, Then, Unknown,
+    Announcement, Cleanup, Crashed, FirstOutput, GivenUp, Loss, Next, Obstacle, Origin,
+    Postponement, Running, ServiceState, Silence, Stage, Starting, State, Stopping, Then,
+    Undecided, Unknown,
 };
 use crate::domain::switch::Models;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};

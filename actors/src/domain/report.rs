@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
-use crate::domain::diagnosis::Exit;
+use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::gpu::GpuSnapshot;
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
@@ -40,8 +40,6 @@ pub enum ProcessReport {
         incarnation: Incarnation,
         /// How.
         exit: Exit,
-        /// The last lines it wrote, oldest first, secrets masked.
-        last_lines: Vec<String>,
     },
     /// Another process of its tree ended. The end of the main process is [`Self::Exited`].
     MemberDied {
@@ -53,8 +51,13 @@ pub enum ProcessReport {
         role: Role,
         /// How it ended.
         exit: Exit,
-        /// The last lines of the log, if vLLM cannot do without it and they could be had at once.
-        last_lines: Vec<String>,
+    },
+    /// What it has written has been read.
+    Diagnosed {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// What was found.
+        evidence: Evidence,
     },
     /// Nothing of the incarnation is left.
     Vacated {

@@ -34,9 +34,11 @@ use crate::domain::phases::Phases;
 use crate::domain::spec::ModelId;
 use crate::domain::trust::{LaunchMethod, Recall};
 
+mod crashed;
 mod starting;
 
-pub use starting::{Announcement, FirstOutput, Origin, Silence, Starting};
+pub use crashed::{Cleanup, Crashed, GivenUp, Next, Undecided};
+pub use starting::{Announcement, FirstOutput, Loss, Origin, Silence, Starting};
 
 /// The public name of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -214,45 +216,6 @@ pub enum Then {
     Replace,
 }
 
-/// A launch that ended without being asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crashed {
-    /// Which launch.
-    pub incarnation: Incarnation,
-    /// Why.
-    pub cause: Cause,
-    /// Whether anything of it may still be alive.
-    pub cleanup: Cleanup,
-    /// What follows.
-    pub next: Next,
-}
-
-/// Whether anything of a crashed launch may still be alive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cleanup {
-    /// Being killed.
-    Underway,
-    /// Being killed, in vain so far.
-    Blocked(Cause),
-    /// Being looked for: the process actor that was to kill it died.
-    Searching,
-    /// The same, in vain so far: the system does not let us look.
-    Unseen(Cause),
-    /// Proven gone.
-    Done,
-}
-
-/// What follows a crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// A restart when its delay is over: when, on the monotonic clock.
-    RestartAt(Duration),
-    /// A restart as soon as nothing is left.
-    RestartNow(Origin),
-    /// `Failed`, as soon as nothing is left.
-    GiveUp(Cause),
-}
-
 impl Then {
     /// The same for a launch that was told to end: whatever of it is found is not kept.
     pub(super) fn once_ended(self) -> Self {
@@ -285,16 +248,6 @@ impl Then {
             Self::AsFound | Self::Launch(_) => Self::Launch(Origin::Asked),
             // Whoever stopped it meant what is there.
             Self::Rest | Self::Replace => Self::Replace,
-        }
-    }
-}
-
-impl Cleanup {
-    /// Whether what is left is being looked for.
-    pub(super) fn is_sought(&self) -> bool {
-        match self {
-            Self::Searching | Self::Unseen(_) => true,
-            Self::Underway | Self::Blocked(_) | Self::Done => false,
         }
     }
 }

@@ -92,6 +92,11 @@ pub enum ProcessMessage {
         /// The time between the first SIGTERM and SIGKILL.
         grace: Duration,
     },
+    /// Read what it has written.
+    Diagnose {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
     /// Tell how much the tree has worked.
     SampleWork {
         /// Which launch.

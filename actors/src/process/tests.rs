@@ -34,9 +34,14 @@ async fn a_launch_is_reported_and_so_is_its_end() {
     process.write_last(&["it hurts"]);
     process.end(Exit::Code(1));
 
-    let last_lines = vec!["it hurts".to_owned()];
-    let exited = ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(1), last_lines };
+    let exited = ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(1) };
     assert_eq!(scene.next().await, exited);
+
+    scene.tell(ProcessMessage::Diagnose { incarnation: FIRST });
+    let ProcessReport::Diagnosed { evidence, .. } = scene.next().await else {
+        panic!("no evidence")
+    };
+    assert_eq!(evidence.last_lines, ["it hurts"]);
 }
 
 #[tokio::test(start_paused = true)]

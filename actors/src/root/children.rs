@@ -218,6 +218,9 @@ impl Children {
                 let (mode, phase, grace) = (StopMode::Immediate, Phase::Loading, Duration::ZERO);
                 tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase, grace });
             }
+            Effect::Diagnose { incarnation } => {
+                tell(&self.process, ProcessMessage::Diagnose { incarnation });
+            }
             Effect::SampleWork { incarnation } => {
                 tell(&self.process, ProcessMessage::SampleWork { incarnation });
             }
@@ -229,8 +232,8 @@ impl Children {
                 tell(&self.process, ProcessMessage::Prepare { model, method });
             }
             Effect::Rest => tell(&self.process, ProcessMessage::Rest),
-            // The service has given it to the journal; the root ends itself.
-            Effect::Record(_) | Effect::End => {}
+            // The root ends itself.
+            Effect::End => {}
         }
     }
 

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::domain::cause::Cause;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::id::Sequence;
+use crate::domain::incident::Incident;
 use crate::domain::state::ServiceState;
 use crate::ports::{Journal, OrphanLog, Orphaned};
 use crate::root::snapshot::Snapshot;
@@ -149,6 +150,7 @@ fn log(event: &Event) {
                 "warm launches are distrusted"
             );
         }
+        EventKind::IncidentRecorded { incident } => log_incident(sequence, incident),
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
             warn!(sequence, incarnation, attempt, ?delay, restarts_in_window, "restart scheduled");
         }
@@ -175,6 +177,14 @@ fn log(event: &Event) {
             warn!(sequence, incarnation, pid, ?outcome, left, "the owner of vLLM ended");
         }
     }
+}
+
+fn log_incident(sequence: u64, incident: &Incident) {
+    let (incarnation, cause) = (incident.incarnation.get(), &incident.cause);
+    let (code, summary, remedy) = (cause.code, &cause.summary, cause.remedy());
+    let line = cause.line().map(|line| line.text.as_str());
+    let log = cause.log().map(|log| log.display().to_string());
+    error!(sequence, incarnation, %code, summary, remedy, line, log, "incident recorded");
 }
 
 fn log_failure(

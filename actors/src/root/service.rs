@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use ractor::{DerivedActorRef, RpcReplyPort};
 use tokio::time::Instant;
 
+use crate::domain::event::EventKind;
 use crate::domain::event::{EndReason, Event};
 use crate::domain::gpu::Gpu;
 use crate::domain::id::{Incarnation, Sequence};
@@ -70,17 +71,17 @@ impl Service {
     /// Takes an input; publishes what happened, answers who waited, and returns what to do.
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
         let Reaction { effects, events, answers } = self.machine.on(input, self.now());
+        for event in &events {
+            if let EventKind::IncidentRecorded { incident } = &event.kind {
+                self.publisher.journal().crash(incident);
+            }
+        }
         // The present is published before anybody is told that it has come.
         self.publisher.publish(events, |sequence| self.snapshot(sequence));
         for (ticket, outcome) in answers {
             if let Some(reply) = self.waiting.remove(&ticket) {
                 // A caller that gave up waiting needs no answer.
                 drop(reply.send(outcome));
-            }
-        }
-        for effect in &effects {
-            if let Effect::Record(record) = effect {
-                self.publisher.journal().crash(record);
             }
         }
         effects

@@ -266,6 +266,7 @@ impl Harness {
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
             | EventKind::RestartScheduled { .. }
+            | EventKind::IncidentRecorded { .. }
             | EventKind::HealthChanged { .. }
             | EventKind::ModelWanted { .. }
             | EventKind::CleanupBlocked { .. }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::event::Event;
 use crate::domain::id::Sequence;
-use crate::domain::input::CrashRecord;
+use crate::domain::incident::Incident;
 use crate::ports::{Journal, OrphanLog, Orphaned, Page, PastEvents, Pending};
 
 /// A [`Journal`] in memory. It numbers from 1.
@@ -14,7 +14,7 @@ pub struct MemoryJournal(Arc<Mutex<Pages>>);
 #[derive(Debug, Default)]
 struct Pages {
     events: Vec<Event>,
-    restarts: Vec<CrashRecord>,
+    restarts: Vec<Incident>,
     ends: Vec<Orphaned>,
     /// The last number given.
     given: Sequence,
@@ -31,7 +31,7 @@ enum Writing {
 
 impl MemoryJournal {
     /// A journal that earlier supervisors have written these restarts into, oldest first.
-    pub fn with_history(restarts: Vec<CrashRecord>) -> Self {
+    pub fn with_history(restarts: Vec<Incident>) -> Self {
         Self(Arc::new(Mutex::new(Pages { restarts, ..Pages::default() })))
     }
 
@@ -46,7 +46,7 @@ impl MemoryJournal {
     }
 
     /// The restarts so far, those of earlier supervisors first.
-    pub fn restarts(&self) -> Vec<CrashRecord> {
+    pub fn restarts(&self) -> Vec<Incident> {
         self.pages().restarts.clone()
     }
 
@@ -75,7 +75,7 @@ impl Journal for MemoryJournal {
         Arc::new(event)
     }
 
-    fn crash(&self, record: &CrashRecord) {
+    fn crash(&self, record: &Incident) {
         self.pages().restarts.push(record.clone());
     }
 
@@ -88,7 +88,7 @@ impl Journal for MemoryJournal {
         Box::new(Reader { pages: Arc::clone(&self.0), from })
     }
 
-    fn history(&self) -> Pending<'_, Vec<CrashRecord>> {
+    fn history(&self) -> Pending<'_, Vec<Incident>> {
         Box::pin(async { self.restarts() })
     }
 

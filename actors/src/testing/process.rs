@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::Cause;
-use crate::domain::diagnosis::Exit;
+use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::id::Incarnation;
 use crate::domain::report::{Role, Work};
 use crate::domain::spec::ModelId;
@@ -56,8 +56,8 @@ struct Script {
     /// What looking for them comes to, if it fails.
     unseen: Option<ScanError>,
     measure: Measure,
-    /// `None` if reading them takes for ever.
-    last_lines: Option<Vec<String>>,
+    /// `None` if reading it takes for ever.
+    evidence: Option<Evidence>,
     deaths: Option<mpsc::UnboundedSender<Death>>,
     /// How it says it was started.
     method: LaunchMethod,
@@ -108,7 +108,7 @@ impl ScriptedProcess {
             stuck: Vec::new(),
             unseen: None,
             measure: Measure::Shows(Work::default()),
-            last_lines: Some(Vec::new()),
+            evidence: Some(Evidence::default()),
             deaths: None,
             method: LaunchMethod::Cold,
             recall: Recall::NotCompared,
@@ -179,12 +179,17 @@ impl ScriptedProcess {
     /// The end of what it wrote.
     pub fn write_last(&self, lines: &[&str]) {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        self.script().last_lines = Some(lines);
+        self.find(Evidence { last_lines: lines, ..Evidence::default() });
+    }
+
+    /// What is found in what it wrote.
+    pub fn find(&self, evidence: Evidence) {
+        self.script().evidence = Some(evidence);
     }
 
     /// Reading what it wrote takes for ever.
-    pub fn hold_last_lines(&self) {
-        self.script().last_lines = None;
+    pub fn hold_evidence(&self) {
+        self.script().evidence = None;
     }
 
     /// Whoever starts it waits for [`Self::let_start`].
@@ -366,11 +371,11 @@ impl Claim for ScriptedProcess {
         })
     }
 
-    fn last_lines(&self) -> Pending<'static, Vec<String>> {
-        let lines = self.script().last_lines.clone();
+    fn evidence(&self) -> Pending<'static, Evidence> {
+        let evidence = self.script().evidence.clone();
         Box::pin(async move {
-            match lines {
-                Some(lines) => lines,
+            match evidence {
+                Some(evidence) => evidence,
                 None => std::future::pending().await,
             }
         })

@@ -80,7 +80,8 @@ fn a_status_with_everything_has_every_name_of_the_contract() {
             ],
             "last_error": {
                 "code": "VLM-016", "summary": "the engine died by SIGSEGV",
-                "remedy": Code::EngineDied.remedy(),
+                "remedy": Code::EngineDied.remedy(), "class": "transient",
+                "line_number": null, "line": null, "log": null,
                 "last_lines": ["a line", "the \"last\"\nline"],
             },
         })

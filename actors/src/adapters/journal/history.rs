@@ -8,13 +8,13 @@ use super::files::open_to_read;
 use super::lines::Lines;
 use super::segments::{OLDER_RESTARTS, RESTARTS, SEGMENT_BYTES};
 use crate::adapters::directory::Directory;
-use crate::domain::input::CrashRecord;
+use crate::domain::incident::Incident;
 
 /// Most restarts that are told.
 pub(super) const RECORDS: usize = 1000;
 
 /// The latest restarts, oldest first. A file that cannot be read is an error in the log.
-pub(super) fn read(directory: &Directory, codec: &dyn JournalCodec) -> Vec<CrashRecord> {
+pub(super) fn read(directory: &Directory, codec: &dyn JournalCodec) -> Vec<Incident> {
     let mut records = VecDeque::new();
     for name in [OLDER_RESTARTS, RESTARTS] {
         match read_file(directory, name, codec, &mut records) {
@@ -34,7 +34,7 @@ fn read_file(
     directory: &Directory,
     name: &str,
     codec: &dyn JournalCodec,
-    records: &mut VecDeque<CrashRecord>,
+    records: &mut VecDeque<Incident>,
 ) -> io::Result<()> {
     let mut file = open_to_read(directory, name)?;
     let start = file.metadata()?.len().saturating_sub(2 * SEGMENT_BYTES);

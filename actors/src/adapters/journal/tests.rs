@@ -266,6 +266,7 @@ impl JournalCodec for Words {
             EventKind::StateChanged { .. }
             | EventKind::LoadProgressed { .. }
             | EventKind::RestartScheduled { .. }
+            | EventKind::IncidentRecorded { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
             | EventKind::HealthChanged { .. }
@@ -277,7 +278,7 @@ impl JournalCodec for Words {
         format!("{word} {} {}", event.sequence, event.incarnation)
     }
 
-    fn crash(&self, record: &CrashRecord) -> String {
+    fn crash(&self, record: &Incident) -> String {
         format!("restart {}", record.incarnation)
     }
 
@@ -295,7 +296,7 @@ impl JournalCodec for Words {
         Some(event(sequence.get(), incarnation.get()))
     }
 
-    fn read_crash(&self, line: &str) -> Option<CrashRecord> {
+    fn read_crash(&self, line: &str) -> Option<Incident> {
         Some(record(line.strip_prefix("restart ")?.parse().ok()?))
     }
 }
@@ -371,8 +372,8 @@ fn event(sequence: u64, incarnation: u64) -> Event {
     }
 }
 
-fn record(incarnation: u64) -> CrashRecord {
-    CrashRecord {
+fn record(incarnation: u64) -> Incident {
+    Incident {
         at: SystemTime::UNIX_EPOCH,
         incarnation: Incarnation::new(incarnation),
         model: ModelId::new("m").unwrap(),

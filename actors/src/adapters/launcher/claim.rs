@@ -20,7 +20,7 @@ use crate::adapters::state_directory::StateDirectory;
 use crate::adapters::warm::{Ahead, Came, Warm};
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
-use crate::domain::diagnosis::Exit;
+use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::report::Work;
 use crate::domain::secret::{Secret, redact};
 use crate::domain::trust::{LaunchMethod, Recall};
@@ -177,9 +177,21 @@ impl Launch {
         Ok(work)
     }
 
+    fn evidence(&self) -> Evidence {
+        let masked = |text: String| redact(&text, &self.secrets);
+        let diagnosis = self.log.diagnosis().unwrap_or_else(|error| {
+            tracing::warn!(%error, log = %self.log.path().display(), "vLLM's log cannot be read");
+            None
+        });
+        Evidence {
+            diagnosis: diagnosis.map(|it| it.map_text(masked)),
+            last_lines: self.last_lines().into_iter().map(masked).collect(),
+            log: Some(self.log.path()),
+        }
+    }
+
     fn last_lines(&self) -> Vec<String> {
-        let lines = self.log.last_lines(LAST_LINES).unwrap_or_default();
-        lines.into_iter().map(|line| redact(&line, &self.secrets)).collect()
+        self.log.last_lines(LAST_LINES).unwrap_or_default()
     }
 }
 
@@ -260,11 +272,11 @@ impl Claim for LaunchClaim {
         Box::pin(async move { on_own_thread("vllm-work", move || launch.work()).await? })
     }
 
-    fn last_lines(&self) -> Pending<'static, Vec<String>> {
+    fn evidence(&self) -> Pending<'static, Evidence> {
         let launch = Arc::clone(&self.launch);
         Box::pin(async move {
-            // Without a thread there are none to be had now.
-            on_own_thread("vllm-lines", move || launch.last_lines()).await.unwrap_or_default()
+            // Without a thread there is none to be had now.
+            on_own_thread("vllm-diagnosis", move || launch.evidence()).await.unwrap_or_default()
         })
     }
 }

@@ -292,7 +292,7 @@ async fn the_last_lines_are_told_without_the_secrets() {
     let process = stage.launch("seq 1 30; echo the token is $HF_TOKEN.").await;
     ended(&*process.head).await;
 
-    let lines = process.claim.last_lines().await;
+    let lines = process.claim.evidence().await.last_lines;
 
     assert_eq!(lines.len(), LAST_LINES);
     assert_eq!(lines.first().unwrap(), "12");

@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::pidfd::Held;
 use super::undecided::Undecided;

@@ -61,6 +61,13 @@ impl Diagnosis {
         }
     }
 
+    /// The same with its words changed.
+    #[must_use]
+    pub fn map_text(self, change: impl Fn(String) -> String) -> Self {
+        let Self { summary, remedy, line, .. } = self;
+        Self { summary: change(summary), remedy: change(remedy), line: change(line), ..self }
+    }
+
     pub(super) fn by(rule: &Rule, quote: Quote) -> Self {
         let found = plain(rule.pattern).ok();
         let found = found.as_ref().and_then(|it| it.captures(quote.text.as_bytes()));

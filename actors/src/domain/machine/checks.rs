@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Announcement, Cleanup, Origin, Running, State, Turn};
+use super::{Announcement, Origin, Running, State, Turn};
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
@@ -89,7 +89,7 @@ impl Turn<'_> {
             // vLLM cannot listen there any more.
             HealthFailure::PortTaken { .. } if self.is_loading(incarnation) => {
                 let cause = Cause::new(Code::PortInUse, failure.to_string());
-                self.fail(incarnation, cause, Cleanup::Underway);
+                self.fail(incarnation, cause, None);
             }
             HealthFailure::PortTaken { .. }
             | HealthFailure::Unreachable { .. }
@@ -114,7 +114,7 @@ impl Turn<'_> {
             self.health_changed(failures, None);
             if failures >= limit {
                 let said = format!("{failures} health checks in a row failed: {failure}");
-                self.fail(incarnation, Cause::new(Code::EngineHung, said), Cleanup::Underway);
+                self.fail(incarnation, Cause::new(Code::EngineHung, said), None);
             }
             return;
         }
@@ -138,7 +138,7 @@ impl Turn<'_> {
         if starting.misses >= limit {
             let retry = RetryClass::Transient;
             let cause = Cause { retry, ..Cause::new(code, failure.to_string()) };
-            self.fail(incarnation, cause, Cleanup::Underway);
+            self.fail(incarnation, cause, None);
         }
     }
 

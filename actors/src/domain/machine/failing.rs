@@ -1,102 +1,96 @@
-//! What follows an end that nobody asked for: the verdict, the record, and the way on once nothing
-//! is left.
+//! What follows an end that nobody asked for, in two moments: it is a crash at once, and what is left is
+//! cleared away; why it ended, and what follows, is decided when what it has written has been read.
 
 use std::time::Duration;
 
-use super::{Cleanup, CommandError, Crashed, Ending, Goal, Models, Next, Origin, State, Turn};
+use super::{
+    Cleanup, CommandError, Crashed, Ending, GivenUp, Goal, Models, Next, Origin, State, Turn,
+    Undecided,
+};
 use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::{Evidence, Exit, explain};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
-use crate::domain::input::{CrashRecord, Effect, Timer};
+use crate::domain::incident::Incident;
+use crate::domain::input::{Effect, Timer};
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::restart::{Occasion, Verdict};
-use crate::domain::spec::ModelId;
 
-/// What had become of a launch that fails.
-struct Failing {
-    /// How long it was healthy; `None` if it never was.
-    healthy_for: Option<Duration>,
-    /// How far it had loaded, if it never was healthy.
-    progress: Option<ModelLoadProgress>,
-    /// Why it was launched.
-    origin: Origin,
-}
+/// How long what a launch has written is waited for. A log of 1 GB takes 1.5 s to read, and is cut far
+/// below that.
+const DIAGNOSED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Turn<'_> {
-    /// The current launch failed: judges the failure and says what follows.
-    pub(super) fn fail(&mut self, incarnation: Incarnation, cause: Cause, cleanup: Cleanup) {
-        let Failing { healthy_for, progress, origin } = self.what_it_had_come_to();
-        let model = self.machine.models.wanted().clone();
-        self.machine.last_error = Some(cause.clone());
-        self.effect(Effect::Disregard);
-        if cleanup == Cleanup::Underway {
-            self.effect(Effect::Clear { incarnation });
-        }
-        let given_up = if healthy_for.is_none() { self.give_up_switch(&cause) } else { None };
-        let verdict = if given_up.is_some() {
-            None
-        } else {
-            let occasion = match (origin, &cleanup) {
-                (Origin::Asked, _) if cause.code == Code::PortInUse => Occasion::AskedFor,
-                (Origin::Asked, Cleanup::Done) => Occasion::AskedFor,
-                (Origin::Restart | Origin::Found, Cleanup::Done) => Occasion::NothingStarted,
-                // Somebody was faster: the port was free when we looked.
-                (Origin::Restart | Origin::Found, _)
-                    if cause.code == Code::PortInUse && healthy_for.is_none() =>
-                {
-                    Occasion::NothingStarted
-                }
-                (
-                    _,
-                    Cleanup::Underway
-                    | Cleanup::Blocked(_)
-                    | Cleanup::Searching
-                    | Cleanup::Unseen(_),
-                ) => Occasion::Ended,
-            };
-            let machine = &mut *self.machine;
-            let policy = &machine.spec.restart;
-            Some(machine.ledger.judge(policy, &cause, healthy_for, occasion, self.now))
-        };
-        self.record(incarnation, model, &cause, healthy_for, verdict.as_ref());
-        if let Some(progress) = progress {
-            let progress = progress.failed();
-            self.emit(EventKind::LoadProgressed { progress });
-        }
-        self.crash(incarnation, cause, cleanup, verdict.as_ref());
+    /// The current launch has failed, for this cause by all that is known at once. `exit` is how one of
+    /// its processes ended; `None` where we have judged it.
+    pub(super) fn fail(&mut self, incarnation: Incarnation, cause: Cause, exit: Option<Exit>) {
+        self.crash(incarnation, cause, exit, Cleanup::Underway);
+        self.effect(Effect::Diagnose { incarnation });
+        self.effect(Effect::Clear { incarnation });
+        let (timer, after) = (Timer::Diagnosis, DIAGNOSED_WITHIN);
+        self.effect(Effect::Schedule { timer, incarnation, after });
     }
 
-    /// A launch failed before it served. Goes back to the model before, if there is one to go back
-    /// to, and tells those who asked for the new one.
-    fn give_up_switch(&mut self, cause: &Cause) -> Option<ModelId> {
-        let mut given_up = None;
-        self.models(|models| given_up = models.fails());
-        let wanted = given_up.clone()?;
-        let restored = self.machine.models.wanted().clone();
-        let missed =
-            CommandError::SwitchFailed { wanted: wanted.clone(), restored, cause: cause.clone() };
-        let goal = Goal::Serving(wanted);
-        self.answer(|open| (*open == goal).then(|| Err(missed.clone())));
-        given_up
+    /// The current launch could not be begun, and nothing of it exists.
+    pub(super) fn fail_to_launch(&mut self, incarnation: Incarnation, cause: Cause) {
+        self.crash(incarnation, cause, None, Cleanup::Done);
+        self.conclude(Evidence::default());
     }
 
     fn crash(
         &mut self,
         incarnation: Incarnation,
         cause: Cause,
+        exit: Option<Exit>,
         cleanup: Cleanup,
-        verdict: Option<&Verdict>,
     ) {
-        let next = match verdict {
-            None => Next::RestartNow(Origin::Restart),
-            Some(Verdict::Restart { delay, .. }) => {
-                Next::RestartAt(self.now.monotonic.saturating_add(*delay))
-            }
-            Some(Verdict::GiveUp(last)) => Next::GiveUp(last.clone()),
-        };
+        let (mut undecided, progress) = self.what_it_had_come_to();
+        undecided.exit = exit;
+        undecided.has_run = cleanup != Cleanup::Done;
+        self.machine.last_error = Some(cause.clone());
+        self.effect(Effect::Disregard);
+        if let Some(progress) = progress {
+            let progress = progress.failed();
+            self.emit(EventKind::LoadProgressed { progress });
+        }
+        let next = Next::Undecided(Box::new(undecided));
         let crashed = Crashed { incarnation, cause: cause.clone(), cleanup, next };
         self.enter(State::Crashed(crashed), Some(cause));
-        if let Some(&Verdict::Restart { attempt, delay }) = verdict {
+    }
+
+    /// What the launch has written has been read.
+    pub(super) fn diagnosed(&mut self, incarnation: Incarnation, evidence: Evidence) {
+        if self.machine.state.incarnation() == Some(incarnation) {
+            self.conclude(evidence);
+        }
+    }
+
+    /// Judges a crash that has not been judged yet, and says what follows.
+    fn conclude(&mut self, evidence: Evidence) {
+        let State::Crashed(crashed) = &mut self.machine.state else { return };
+        let Next::Undecided(undecided) = &crashed.next else { return };
+        let (incarnation, undecided) = (crashed.incarnation, undecided.clone());
+        let cause = explain(crashed.cause.clone(), undecided.exit, evidence);
+        crashed.cause = cause.clone();
+        let occasion = occasion(&undecided, &cause);
+        self.machine.last_error = Some(cause.clone());
+        let verdict = undecided.given_up.is_none().then(|| {
+            let machine = &mut *self.machine;
+            let (policy, healthy_for) = (&machine.spec.restart, undecided.healthy_for);
+            machine.ledger.judge(policy, &cause, healthy_for, occasion, self.now)
+        });
+        let (next, restart_after) = match &verdict {
+            None => (Next::RestartNow(Origin::Restart), Some(Duration::ZERO)),
+            Some(Verdict::Restart { delay, .. }) => {
+                (Next::RestartAt(self.now.monotonic.saturating_add(*delay)), Some(*delay))
+            }
+            Some(Verdict::GiveUp(last)) => (Next::GiveUp(last.clone()), None),
+        };
+        self.close(incarnation, *undecided, cause, restart_after);
+        if let State::Crashed(crashed) = &mut self.machine.state {
+            crashed.next = next;
+        }
+        if let Some(Verdict::Restart { attempt, delay }) = verdict {
             let restarts_in_window = self.machine.ledger.in_window(self.now);
             self.emit(EventKind::RestartScheduled { attempt, delay, restarts_in_window });
             let timer = Timer::Restart;
@@ -106,6 +100,40 @@ impl Turn<'_> {
         self.follow_crash();
     }
 
+    /// Somebody has decided what follows a crash, before it was judged.
+    pub(super) fn overtake_diagnosis(&mut self, restart_after: Option<Duration>) {
+        let State::Crashed(crashed) = &self.machine.state else { return };
+        let Next::Undecided(undecided) = &crashed.next else { return };
+        let (undecided, cause) = (undecided.clone(), crashed.cause.clone());
+        self.close(crashed.incarnation, *undecided, cause, restart_after);
+    }
+
+    /// Keeps a crash in the history, and tells those who asked for a model that was not loaded.
+    fn close(
+        &mut self,
+        incarnation: Incarnation,
+        undecided: Undecided,
+        cause: Cause,
+        restart_after: Option<Duration>,
+    ) {
+        let Undecided { at, model, healthy_for, given_up, .. } = undecided;
+        // Somebody may have asked for it again meanwhile.
+        if let Some(GivenUp { wanted, restored }) = given_up
+            && wanted != *self.machine.models.wanted()
+        {
+            let cause = cause.clone();
+            let missed = CommandError::SwitchFailed { wanted: wanted.clone(), restored, cause };
+            let goal = Goal::Serving(wanted);
+            self.answer(|open| (*open == goal).then(|| Err(missed.clone())));
+        }
+        let incident = Box::new(Incident {
+            healthy_for,
+            restart_after,
+            ..Incident::new(at, incarnation, model, cause)
+        });
+        self.emit(EventKind::IncidentRecorded { incident });
+    }
+
     /// Goes on from a crash once nothing is left of it.
     pub(super) fn follow_crash(&mut self) {
         let State::Crashed(crashed) = &self.machine.state else { return };
@@ -113,7 +141,7 @@ impl Turn<'_> {
             return;
         }
         match crashed.next.clone() {
-            Next::RestartAt(_) => {}
+            Next::Undecided(_) | Next::RestartAt(_) => {}
             Next::RestartNow(_) if self.machine.ending != Ending::No => self.rest(),
             Next::RestartNow(origin) => {
                 self.machine.ledger.launched(self.now);
@@ -130,48 +158,40 @@ impl Turn<'_> {
         }
     }
 
-    fn record(
-        &mut self,
-        incarnation: Incarnation,
-        model: ModelId,
-        cause: &Cause,
-        healthy_for: Option<Duration>,
-        verdict: Option<&Verdict>,
-    ) {
-        let restart_after = match verdict {
-            None => Some(Duration::ZERO),
-            Some(Verdict::Restart { delay, .. }) => Some(*delay),
-            Some(Verdict::GiveUp(_)) => None,
-        };
-        self.effect(Effect::Record(CrashRecord {
-            at: self.now.wall,
-            incarnation,
-            model,
-            cause: cause.clone(),
-            healthy_for,
-            restart_after,
-        }));
-    }
-
-    fn what_it_had_come_to(&self) -> Failing {
-        match &self.machine.state {
-            State::Running(running) => Failing {
-                healthy_for: Some(self.now.since(running.since)),
-                progress: None,
-                origin: Origin::Restart,
-            },
-            State::Starting(starting) => Failing {
-                healthy_for: None,
-                progress: starting.progress.clone(),
-                origin: starting.origin,
-            },
+    /// What is to be known of the current launch when it is judged, and how far it had loaded, if it
+    /// never was healthy. One that was to serve another model, and never has, is given up.
+    fn what_it_had_come_to(&mut self) -> (Undecided, Option<ModelLoadProgress>) {
+        let (healthy_for, progress, origin) = match &self.machine.state {
+            State::Running(running) => (Some(self.now.since(running.since)), None, Origin::Restart),
+            State::Starting(starting) => (None, starting.progress.clone(), starting.origin),
             State::Unknown(_)
             | State::Stopped
             | State::Stopping(_)
             | State::Crashed(_)
-            | State::Failed { .. } => {
-                Failing { healthy_for: None, progress: None, origin: Origin::Restart }
-            }
+            | State::Failed { .. } => (None, None, Origin::Restart),
+        };
+        let (at, model) = (self.now.wall, self.machine.models.wanted().clone());
+        let mut given_up = None;
+        if healthy_for.is_none() {
+            self.models(|models| given_up = models.fails());
         }
+        let restored = self.machine.models.wanted().clone();
+        let given_up = given_up.map(|wanted| GivenUp { wanted, restored });
+        let (exit, has_run) = (None, false);
+        (Undecided { at, exit, has_run, model, healthy_for, origin, given_up }, progress)
+    }
+}
+
+/// What a failure came after.
+fn occasion(undecided: &Undecided, cause: &Cause) -> Occasion {
+    let is_port = cause.code == Code::PortInUse;
+    // Somebody was faster: the port was free when we looked.
+    let is_overtaken = is_port && undecided.healthy_for.is_none();
+    match undecided.origin {
+        Origin::Asked if is_port || !undecided.has_run => Occasion::AskedFor,
+        Origin::Restart | Origin::Found if is_overtaken || !undecided.has_run => {
+            Occasion::NothingStarted
+        }
+        Origin::Asked | Origin::Restart | Origin::Found => Occasion::Ended,
     }
 }

@@ -1,13 +1,15 @@
 //! What is the case: every report and every timer in every state.
 
+use std::time::Duration;
+
 use super::timers::EXPLAINED_WITHIN;
 use super::{
-    Cleanup, CommandError, Crashed, Goal, Next, Obstacle, Origin, Running, Stage, Starting, State,
-    Stopping, Then, Turn, Unknown,
+    Cleanup, CommandError, Crashed, Goal, Loss, Next, Obstacle, Origin, Running, Stage, Starting,
+    State, Stopping, Then, Turn, Unknown,
 };
 use crate::domain::absence::{Doubt, ScanError};
 use crate::domain::cause::{Cause, Code};
-use crate::domain::diagnosis::{Exit, Phase, diagnose};
+use crate::domain::diagnosis::{Exit, Phase, judge};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
@@ -33,15 +35,15 @@ impl Turn<'_> {
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
             }
-            ProcessReport::Exited { incarnation, exit, last_lines } => {
-                self.exited(incarnation, exit, last_lines);
-            }
-            ProcessReport::MemberDied { incarnation, pid, role, exit, last_lines } => {
+            ProcessReport::Exited { incarnation, exit } => self.exited(incarnation, exit),
+            ProcessReport::MemberDied { incarnation, pid, role, exit } => {
                 let cause = Cause::new(Code::EngineDied, format!("{role} {pid} died: {exit}"));
-                let cause = cause.with_last_lines(last_lines);
                 if role.is_fatal(exit) {
                     self.member_died(incarnation, role, exit, cause);
                 }
+            }
+            ProcessReport::Diagnosed { incarnation, evidence } => {
+                self.diagnosed(incarnation, evidence);
             }
             ProcessReport::Vacated { incarnation, proof: _ } => self.vacated(incarnation),
             ProcessReport::Lingered { incarnation, doubt } => {
@@ -119,10 +121,16 @@ impl Turn<'_> {
         let next = crashed.next.clone();
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         self.effect(Effect::Clear { incarnation });
-        if let (true, Next::RestartAt(due)) = (is_renamed, next) {
-            let after = due.saturating_sub(self.now.monotonic);
-            self.effect(Effect::Schedule { timer: Timer::Restart, incarnation, after });
+        if !is_renamed {
+            return;
         }
+        let (timer, after) = match next {
+            Next::RestartAt(due) => (Timer::Restart, due.saturating_sub(self.now.monotonic)),
+            // Who was reading it is gone.
+            Next::Undecided(_) => (Timer::Diagnosis, Duration::ZERO),
+            Next::RestartNow(_) | Next::GiveUp(_) => return,
+        };
+        self.effect(Effect::Schedule { timer, incarnation, after });
     }
 
     /// Ends a vLLM that an earlier supervisor, or process actor, left: it may have requests in hand,
@@ -201,7 +209,7 @@ impl Turn<'_> {
             return;
         }
         match self.machine.state {
-            State::Starting(_) => self.fail(incarnation, cause, Cleanup::Done),
+            State::Starting(_) => self.fail_to_launch(incarnation, cause),
             State::Stopping(Stopping { then, .. }) | State::Unknown(Unknown { then, .. }) => {
                 self.proceed(then);
             }
@@ -209,7 +217,7 @@ impl Turn<'_> {
         }
     }
 
-    fn exited(&mut self, incarnation: Incarnation, exit: Exit, last_lines: Vec<String>) {
+    fn exited(&mut self, incarnation: Incarnation, exit: Exit) {
         if !self.is_current(incarnation) {
             return;
         }
@@ -221,7 +229,7 @@ impl Turn<'_> {
             State::Unknown(_) | State::Stopped | State::Crashed(_) | State::Failed { .. } => return,
         };
         self.suspect(Some(exit));
-        self.fail(incarnation, diagnose(exit, phase, last_lines), Cleanup::Underway);
+        self.fail(incarnation, judge(exit, phase), Some(exit));
     }
 
     /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
@@ -235,14 +243,14 @@ impl Turn<'_> {
             State::Starting(starting) if !is_from_outside(exit, starting.origin) => {
                 // The first is the cause; the others follow from it.
                 if ends_vllm(role) && starting.loss.is_none() {
-                    starting.loss = Some(Box::new(cause));
+                    starting.loss = Some(Box::new(Loss { cause, exit }));
                     self.suspect(Some(exit));
                     self.look_after(EXPLAINED_WITHIN, incarnation);
                 }
             }
             State::Starting(_) | State::Running(_) => {
                 self.suspect(Some(exit));
-                self.fail(incarnation, cause, Cleanup::Underway);
+                self.fail(incarnation, cause, Some(exit));
             }
             State::Unknown(_)
             | State::Stopped

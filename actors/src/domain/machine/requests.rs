@@ -1,5 +1,7 @@
 //! What somebody wants: every request in every state.
 
+use std::time::Duration;
+
 use super::{
     Cleanup, CommandError, Ending, Goal, Models, Next, Obstacle, Origin, Outcome, Stage, State,
     Stopping, Then, Turn, Unknown,
@@ -48,7 +50,7 @@ impl Turn<'_> {
             State::Failed { cause } => Some(cause),
             State::Crashed(crashed) => match &crashed.next {
                 Next::GiveUp(cause) => Some(cause),
-                Next::RestartAt(_) | Next::RestartNow(_) => None,
+                Next::Undecided(_) | Next::RestartAt(_) | Next::RestartNow(_) => None,
             },
             State::Unknown(_)
             | State::Stopped
@@ -79,11 +81,17 @@ impl Turn<'_> {
                 *then = then.asked_for();
             }
             State::Stopped | State::Failed { .. } => self.launch(Origin::Asked),
-            State::Crashed(crashed) => {
-                crashed.next = Next::RestartNow(Origin::Asked);
-                self.follow_crash();
-            }
+            State::Crashed(_) => self.restart_crashed(),
         }
+    }
+
+    /// An operator does not wait for what is decided of a crash.
+    fn restart_crashed(&mut self) {
+        self.overtake_diagnosis(Some(Duration::ZERO));
+        if let State::Crashed(crashed) = &mut self.machine.state {
+            crashed.next = Next::RestartNow(Origin::Asked);
+        }
+        self.follow_crash();
     }
 
     fn ensure(&mut self) {
@@ -101,6 +109,7 @@ impl Turn<'_> {
         // Whoever stops the service abandons a switch that is under way.
         self.models(Models::abandon);
         self.disappoint(&CommandError::Stopped);
+        self.overtake_diagnosis(None);
         match &mut self.machine.state {
             State::Stopped => self.answer(|goal| (*goal == Goal::Down).then_some(Ok(()))),
             State::Failed { .. } => self.rest(),

@@ -7,6 +7,7 @@ mod answers;
 mod blocked;
 mod cases;
 mod crashing;
+mod diagnosing;
 mod ending;
 mod exploration;
 mod loading;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Cleanup, FirstOutput, Next, Origin, Silence, Starting, State, Turn};
+use super::{FirstOutput, Next, Origin, Silence, Starting, State, Turn};
 use crate::domain::cause::{Cause, Code};
+use crate::domain::diagnosis::Evidence;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, Timer};
 
@@ -30,6 +31,7 @@ impl Turn<'_> {
             Timer::Restart => self.restart_due(incarnation),
             Timer::Silence => self.silence_due(incarnation),
             Timer::Drain => self.drain_due(incarnation),
+            Timer::Diagnosis => self.diagnosed(incarnation, Evidence::default()),
             Timer::Window => self.schedule_window(),
             Timer::End => self.end_due(),
         }
@@ -65,7 +67,7 @@ impl Turn<'_> {
         }
         match crashed.next {
             Next::RestartAt(_) => crashed.next = Next::RestartNow(Origin::Restart),
-            Next::RestartNow(_) | Next::GiveUp(_) => {}
+            Next::Undecided(_) | Next::RestartNow(_) | Next::GiveUp(_) => {}
         }
         self.follow_crash();
     }
@@ -87,8 +89,8 @@ impl Turn<'_> {
             self.effect(Effect::SampleWork { incarnation });
             return self.look_after(pause, incarnation);
         }
-        if let Some(cause) = starting.loss.take() {
-            return self.fail(incarnation, *cause, Cleanup::Underway);
+        if let Some(loss) = starting.loss.take() {
+            return self.fail(incarnation, loss.cause, Some(loss.exit));
         }
         let quiet = now.since(starting.last_sign);
         let works =
@@ -107,7 +109,7 @@ impl Turn<'_> {
             Silence::Questioned => {
                 let cause = stalled(starting, quiet, limit, option);
                 self.suspect(None);
-                self.fail(incarnation, cause, Cleanup::Underway);
+                self.fail(incarnation, cause, None);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Whether the way a launch was made is to be gone again.
 
-use super::{Cleanup, Turn};
+use super::Turn;
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
@@ -60,7 +60,7 @@ impl Turn<'_> {
             (Verdict::Differs, Differed::Once) => {
                 self.machine.trusts.of(&model, Trust::differed);
                 let said = "a warm launch completes a fixed prompt otherwise than those before it";
-                self.fail(incarnation, Cause::new(Code::Unrecognised, said), Cleanup::Underway);
+                self.fail(incarnation, Cause::new(Code::Unrecognised, said), None);
             }
         }
     }

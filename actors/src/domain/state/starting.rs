@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::cause::Cause;
+use crate::domain::diagnosis::Exit;
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::ModelLoadProgress;
@@ -43,7 +44,7 @@ pub struct Starting {
     pub work: (Moment, Work),
     /// The end of a process that vLLM needs: no check that passes after it proves anything, and
     /// its main process is about to say why.
-    pub loss: Option<Box<Cause>>,
+    pub loss: Option<Box<Loss>>,
     /// How far the load is, if the log has told.
     pub progress: Option<ModelLoadProgress>,
     /// Checks in a row that reached the server and did not find the model there.
@@ -93,4 +94,13 @@ pub enum Silence {
     /// It has: whether anything moves has been asked once more, and the next look decides. What
     /// was said already may wait to be heard, if it is we who were slow.
     Questioned,
+}
+
+/// The end of a process that a launch needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What that says of the cause.
+    pub cause: Cause,
+    /// How it ended.
+    pub exit: Exit,
 }

@@ -36,39 +36,24 @@ async fn the_death_of_another_of_the_tree_is_told_with_its_role_and_exit() {
     let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     let (role, exit) = (Role::Worker, Exit::Signal(9));
 
-    process.write_last(&["it hurts"]);
-
     process.lose(7, role, exit);
 
-    let last_lines = vec!["it hurts".to_owned()];
-    let died = ProcessReport::MemberDied { incarnation: FIRST, pid: 7, role, exit, last_lines };
+    let died = ProcessReport::MemberDied { incarnation: FIRST, pid: 7, role, exit };
     assert_eq!(scene.next().await, died);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_notice_of_an_end_does_not_wait_for_its_last_lines() {
+async fn what_takes_long_to_read_keeps_nobody_from_being_cleared_away() {
     let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
-    let begun = tokio::time::Instant::now();
-    process.hold_last_lines();
-
+    process.hold_evidence();
     process.end(Exit::Code(1));
-
-    let last_lines = Vec::new();
-    let exited = ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(1), last_lines };
+    let exited = ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(1) };
     assert_eq!(scene.next().await, exited);
-    assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
-}
 
-#[tokio::test(start_paused = true)]
-async fn the_notice_of_a_workers_death_waits_for_no_lines_that_anybody_would_notice() {
-    let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
-    process.hold_last_lines();
-    let begun = tokio::time::Instant::now();
+    scene.tell(ProcessMessage::Diagnose { incarnation: FIRST });
+    scene.stop(FIRST, StopMode::Immediate, Phase::Loading);
 
-    process.lose(7, Role::Worker, Exit::Signal(9));
-
-    assert!(matches!(scene.next().await, ProcessReport::MemberDied { .. }));
-    assert!(begun.elapsed() < Duration::from_millis(20), "{:?}", begun.elapsed());
+    assert_eq!(scene.next().await, vacated(FIRST));
 }
 
 #[tokio::test(start_paused = true)]

@@ -206,8 +206,7 @@ async fn the_last_words_of_a_dead_process_actor_are_not_heard() {
     harness.replace::<ProcessMessage>().await;
     adopted_again(&harness).await;
 
-    let report =
-        ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(0), last_lines: Vec::new() };
+    let report = ProcessReport::Exited { incarnation: FIRST, exit: Exit::Code(0) };
     harness.send(RootMessage::Process(ProcessNews { epoch: Epoch::default(), report }));
 
     harness.stays_for(MINUTE, |snapshot| snapshot.state == Running).await;
@@ -326,6 +325,7 @@ fn why_it_ended(harness: &Harness) -> Option<EndReason> {
         EventKind::StateChanged { .. }
         | EventKind::LoadProgressed { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }
@@ -353,6 +353,7 @@ fn percent_of(event: Event) -> Option<u8> {
         EventKind::LoadProgressed { progress } => Some(progress.percent),
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }

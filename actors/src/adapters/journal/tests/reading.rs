@@ -211,7 +211,7 @@ impl JournalCodec for Padded {
         format!("{text}\t{}", "x".repeat(self.0 - text.len() - 2))
     }
 
-    fn crash(&self, record: &CrashRecord) -> String {
+    fn crash(&self, record: &Incident) -> String {
         Words.crash(record)
     }
 
@@ -227,7 +227,7 @@ impl JournalCodec for Padded {
         Words.read_event(line.split_once('\t')?.0)
     }
 
-    fn read_crash(&self, line: &str) -> Option<CrashRecord> {
+    fn read_crash(&self, line: &str) -> Option<Incident> {
         Words.read_crash(line)
     }
 }

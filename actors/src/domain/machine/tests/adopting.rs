@@ -160,12 +160,8 @@ fn what_is_left_of_a_crash_is_still_cleared_by_the_next_process_actor() {
 #[test]
 fn a_lost_process_actor_does_not_make_a_permanent_cause_forgotten() {
     let mut s = Script::starting();
-    let (exit, last_lines) = (Exit::Code(2), Vec::new());
-    s.on(Input::Process(ProcessReport::Exited {
-        incarnation: super::script::no(1),
-        exit,
-        last_lines,
-    }));
+    let exit = Exit::Code(2);
+    s.on(Input::Process(ProcessReport::Exited { incarnation: super::script::no(1), exit }));
     s.on(Input::ProcessActorLost);
     assert_eq!(s.on(nothing_found()).path, [ServiceState::Failed]);
     assert_eq!(s.last_error(), Some(Code::ArgumentsRejected));

@@ -25,8 +25,8 @@ fn who_waits_for_a_start_that_failed_for_good_is_told_though_something_lingers()
     let mut s = Script::stopped();
     s.on(asks(7, Request::Start));
     s.on(launched(1));
-    let (exit, last_lines) = (Exit::Code(2), Vec::new());
-    let exited = ProcessReport::Exited { incarnation: no(1), exit, last_lines };
+    let exit = Exit::Code(2);
+    let exited = ProcessReport::Exited { incarnation: no(1), exit };
     let mut answers = answered(&mut s, Input::Process(exited));
     answers.extend(answered(&mut s, lingered(1)));
     assert_eq!(answers, [7]);

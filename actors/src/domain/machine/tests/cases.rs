@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    adopted, completed, drained, ensure, exited, healthy, launch_failed, launched, lingered,
-    listener_unknown, load, load_by_program, loader, look_failed, member_died, model_missing, no,
-    noon, nothing_found, pid, port_taken, progress, remnant_found, restart, restart_due, sampled,
-    silence_due, spec, start, stop, unhealthy, vacated,
+    adopted, completed, diagnosed, diagnosis_due, drained, ensure, exited, healthy, launch_failed,
+    launched, lingered, listener_unknown, load, load_by_program, loader, look_failed, member_died,
+    model_missing, no, noon, nothing_found, pid, port_taken, progress, remnant_found, restart,
+    restart_due, sampled, silence_due, spec, start, stop, unhealthy, vacated,
 };
 use super::world::about;
 use crate::domain::cause::{Cause, Code};
@@ -22,8 +22,8 @@ use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
-    Announcement, Cleanup, Crashed, FirstOutput, Next, Obstacle, Origin, Postponement, Running,
-    Silence, Stage, Starting, State, Stopping, Then, Unknown,
+    Announcement, Cleanup, Crashed, FirstOutput, Loss, Next, Obstacle, Origin, Postponement,
+    Running, Silence, Stage, Starting, State, Stopping, Then, Undecided, Unknown,
 };
 
 mod states;
@@ -50,7 +50,8 @@ listed! {
     /// `Hang…` unknown because something outlives SIGKILL, `Dark…` and `Blind…` as `Look…` and `Lost…`
     /// when the look has failed, `Blank…` as `Seek…` when it has, `Drain…` stopping once the requests have
     /// ended, `End…` stopping, `Clear…` crashed with something left, `Stuck…` with something that
-    /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left.
+    /// outlives SIGKILL, `Seek…` with perhaps something left that is being looked for, `Backoff` crashed with nothing left; `…Open` is crashed and not
+    /// judged yet, `DoneOpen` with nothing left.
     /// `…Idle`, `…Rest`, `…Up` and `…Anew` are [`Then::AsFound`], [`Then::Rest`], [`Then::Launch`]
     /// and [`Then::Replace`].
     Situation {
@@ -58,7 +59,7 @@ listed! {
         HangUp, HangAnew, DarkIdle, DarkRest, DarkUp, DarkAnew, BlindIdle, BlindRest, BlindUp, BlindAnew,
         Stopped, Failed, Silent, Loading, Quiet, Doomed, Running, DrainRest, DrainUp, EndIdle, EndRest, EndUp,
         ClearAt, ClearNow, ClearGive, StuckAt, StuckNow, StuckGive, SeekAt, SeekNow, SeekGive,
-        BlankAt, BlankNow, BlankGive, Backoff,
+        BlankAt, BlankNow, BlankGive, Backoff, ClearOpen, StuckOpen, SeekOpen, BlankOpen, DoneOpen,
     }
 }
 
@@ -68,9 +69,9 @@ listed! {
         Start, Ensure, StopGraceful, StopImmediate, Restart, LoadSame, LoadOther, NeedSame,
         NeedOther, ShutDown, Drained, Completed,
         Adopted, RemnantFound, NothingFound, LookFailed,
-        Launched, LaunchFailed, Exited, MemberDied, Vacated, Lingered, Sampled,
+        Launched, LaunchFailed, Exited, MemberDied, Diagnosed, Vacated, Lingered, Sampled,
         Healthy, Unhealthy, ModelMissing, PortTaken, ListenerUnknown, Began, Progressed, Stands, Listens,
-        RestartDue, SilenceDue, DrainDue, WindowDue, EndDue, ProcessActorLost,
+        RestartDue, SilenceDue, DrainDue, DiagnosisDue, WindowDue, EndDue, ProcessActorLost,
     }
 }
 
@@ -92,7 +93,7 @@ pub(super) enum Act {
     Rest,
     Compare,
     Remember,
-    Record,
+    Diagnose,
     End,
 }
 
@@ -119,6 +120,11 @@ pub(super) fn situation(state: &State) -> Situation {
             Then::Launch(_) | Then::Replace => Situation::EndUp,
         },
         State::Crashed(Crashed { cleanup, next, .. }) => match (cleanup, next) {
+            (Cleanup::Underway, Next::Undecided(_)) => Situation::ClearOpen,
+            (Cleanup::Blocked(_), Next::Undecided(_)) => Situation::StuckOpen,
+            (Cleanup::Searching, Next::Undecided(_)) => Situation::SeekOpen,
+            (Cleanup::Unseen(_), Next::Undecided(_)) => Situation::BlankOpen,
+            (Cleanup::Done, Next::Undecided(_)) => Situation::DoneOpen,
             (Cleanup::Underway, Next::RestartAt(_)) => Situation::ClearAt,
             (Cleanup::Underway, Next::RestartNow(_)) => Situation::ClearNow,
             (Cleanup::Underway, Next::GiveUp(_)) => Situation::ClearGive,
@@ -198,6 +204,7 @@ pub(super) fn kind(input: &Input) -> Kind {
         Input::Due(Timer::Restart, _) => Kind::RestartDue,
         Input::Due(Timer::Silence, _) => Kind::SilenceDue,
         Input::Due(Timer::Drain, _) => Kind::DrainDue,
+        Input::Due(Timer::Diagnosis, _) => Kind::DiagnosisDue,
         Input::Due(Timer::Window, _) => Kind::WindowDue,
         Input::Due(Timer::End, _) => Kind::EndDue,
         Input::ProcessActorLost => Kind::ProcessActorLost,
@@ -231,6 +238,7 @@ fn kind_of_process_report(report: &ProcessReport) -> Kind {
         ProcessReport::NothingFound { .. } => Kind::NothingFound,
         ProcessReport::LookFailed { .. } => Kind::LookFailed,
         ProcessReport::MemberDied { .. } => Kind::MemberDied,
+        ProcessReport::Diagnosed { .. } => Kind::Diagnosed,
     }
 }
 
@@ -267,6 +275,8 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::Launched => launched(incarnation),
         Kind::LaunchFailed => launch_failed(incarnation, Code::PortInUse),
         Kind::Exited => exited(incarnation),
+        Kind::Diagnosed => diagnosed(incarnation),
+        Kind::DiagnosisDue => diagnosis_due(incarnation),
         Kind::Vacated => vacated(incarnation),
         Kind::Lingered => lingered(incarnation),
         Kind::Sampled => sampled(incarnation, Duration::from_secs(1)),
@@ -306,7 +316,7 @@ pub(super) fn act(effect: &Effect) -> Act {
         Effect::Rest => Act::Rest,
         Effect::Compare { .. } => Act::Compare,
         Effect::Remember { .. } => Act::Remember,
-        Effect::Record(_) => Act::Record,
+        Effect::Diagnose { .. } => Act::Diagnose,
         Effect::End => Act::End,
     }
 }

@@ -10,7 +10,8 @@ use super::script::{
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
-use crate::domain::input::{CrashRecord, Effect, Input, StopMode, Timer};
+use crate::domain::incident::Incident;
+use crate::domain::input::{Effect, Input, StopMode, Timer};
 use crate::domain::report::{ProcessReport, Role};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::ServiceSpec;
@@ -182,7 +183,7 @@ fn a_crash_is_recorded_with_its_cause_and_what_follows() {
     let mut s = Script::running();
     s.wait(90);
     let crash = s.on(exited(1));
-    let record = recorded(&crash.effects);
+    let record = recorded(&crash.events);
     assert_eq!(record.model, model("org/a"));
     assert_eq!(record.cause.code, Code::EngineDied);
     assert_eq!(record.healthy_for, Some(Duration::from_secs(90)));
@@ -234,17 +235,16 @@ fn crash_and_come_back(s: &mut Script, incarnation: u64) {
 }
 
 fn rejected_arguments(incarnation: u64) -> Input {
-    let (exit, last_lines) = (Exit::Code(2), Vec::new());
-    let incarnation = no(incarnation);
-    Input::Process(ProcessReport::Exited { incarnation, exit, last_lines })
+    let (incarnation, exit) = (no(incarnation), Exit::Code(2));
+    Input::Process(ProcessReport::Exited { incarnation, exit })
 }
 
-pub(super) fn recorded(effects: &[Effect]) -> &CrashRecord {
-    let is_record = |effect: &Effect| matches!(effect, Effect::Record(_));
-    match effects.iter().find(|effect| is_record(effect)) {
-        Some(Effect::Record(record)) => record,
-        other => panic!("no record among {effects:?}, but {other:?}"),
-    }
+pub(super) fn recorded(events: &[EventKind]) -> &Incident {
+    let incident = events.iter().find_map(|event| match event {
+        EventKind::IncidentRecorded { incident } => Some(incident),
+        _ => None,
+    });
+    incident.unwrap_or_else(|| panic!("no incident among {events:?}"))
 }
 
 #[test]

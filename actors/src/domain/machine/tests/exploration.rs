@@ -13,7 +13,9 @@ use crate::domain::input::{Input, Reaction, Request, StopMode};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::restart::{Occasion, RestartPolicy};
 use crate::domain::spec::{ModelId, ServiceSpec};
-use crate::domain::state::{Crashed, Next, ServiceState, State, Stopping, Then, Unknown};
+use crate::domain::state::{
+    Crashed, Next, ServiceState, State, Stopping, Then, Undecided, Unknown,
+};
 use crate::domain::ticket::{CommandError, Goal, Outcome, Ticket};
 
 /// How far behind the process actor's reports may be; more of them say nothing new.
@@ -99,9 +101,21 @@ impl Node {
             | State::Crashed(_)
             | State::Failed { .. } => (None, None),
         };
+        // What it was launched for decides only whether a taken port is waited for.
+        let undecided = self.undecided().map(|it| (it.healthy_for.is_some(), &it.given_up));
         let models = self.machine.models();
         let world = self.world.shape(self.machine.incarnation());
-        format!("{situation:?} {more:?} {models:?} {:?} {verdict:?} {world:?}", self.open)
+        format!(
+            "{situation:?} {more:?} {undecided:?} {models:?} {:?} {verdict:?} {world:?}",
+            self.open
+        )
+    }
+
+    fn undecided(&self) -> Option<&Undecided> {
+        match self.machine.state() {
+            State::Crashed(Crashed { next: Next::Undecided(undecided), .. }) => Some(undecided),
+            _ => None,
+        }
     }
 
     fn successors(&self) -> Vec<Self> {
@@ -152,6 +166,9 @@ impl Node {
         let last = reaction.events.iter().rev().find_map(|event| state_entered(&event.kind));
         assert_eq!(last.unwrap_or(self.state()), node.state(), "events and state differ: {self:?}");
         node.carry_out(&reaction);
+        if node.undecided().is_none() {
+            node.world.diagnose_no_longer();
+        }
         for (_, outcome) in reaction.answers.iter().filter(|(ticket, _)| *ticket == FOLLOWED) {
             let goal = node.open.take().expect("a ticket is answered once");
             assert!(node.is_right(&goal, outcome, &reaction), "{goal:?}: {outcome:?} in {node:?}");
@@ -232,7 +249,7 @@ fn benign(step: Step) -> Option<(u8, Step)> {
     match step {
         Step::Hear => Some((0, step)),
         Step::Start(_) => Some((1, step)),
-        Step::Vanish(_) => Some((2, step)),
+        Step::Vanish(_) | Step::Diagnose(_) => Some((2, step)),
         Step::Find(Fitness::Fit) | Step::Drain(_) => Some((3, step)),
         Step::PassCheck(_) => Some((4, step)),
         Step::RingTimer(_) => Some((5, step)),

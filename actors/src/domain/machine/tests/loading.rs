@@ -195,6 +195,7 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         EventKind::LoadProgressed { progress } => Some(progress),
         EventKind::StateChanged { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }

@@ -272,6 +272,7 @@ impl Observer {
             }
             EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::IncidentRecorded { .. }
             | EventKind::HealthChanged { .. }
             | EventKind::CleanupBlocked { .. }
             | EventKind::SupervisorEnded { .. }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
-use crate::domain::diagnosis::Exit;
+use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
@@ -88,7 +88,25 @@ impl Script {
         script
     }
 
+    /// One turn, and that of the log that is read at once where one is to be read.
     pub(super) fn on(&mut self, input: Input) -> Outcome {
+        let mut outcome = self.turn(input);
+        let read = outcome.effects.iter().find_map(|effect| match effect {
+            Effect::Diagnose { incarnation } => Some(incarnation.get()),
+            _ => None,
+        });
+        if let Some(incarnation) = read {
+            let then = self.turn(diagnosed(incarnation));
+            outcome.path.extend(then.path);
+            outcome.effects.extend(then.effects);
+            outcome.events.extend(then.events);
+            outcome.answers.extend(then.answers);
+        }
+        outcome
+    }
+
+    /// One turn.
+    pub(super) fn turn(&mut self, input: Input) -> Outcome {
         let reaction = self.machine.on(input, self.now);
         let events: Vec<EventKind> = reaction.events.into_iter().map(|event| event.kind).collect();
         let path = events.iter().filter_map(state_entered).collect();
@@ -144,6 +162,7 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
         EventKind::StateChanged { to, .. } => Some(*to),
         EventKind::LoadProgressed { .. }
         | EventKind::RestartScheduled { .. }
+        | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
         | EventKind::HealthChanged { .. }
@@ -242,8 +261,20 @@ pub(super) fn launch_failed(incarnation: u64, code: Code) -> Input {
 }
 
 pub(super) fn exited(incarnation: u64) -> Input {
-    let (exit, last_lines) = (Exit::Signal(9), vec!["the last line".to_owned()]);
-    Input::Process(ProcessReport::Exited { incarnation: no(incarnation), exit, last_lines })
+    Input::Process(ProcessReport::Exited { incarnation: no(incarnation), exit: Exit::Signal(9) })
+}
+
+pub(super) fn diagnosed(incarnation: u64) -> Input {
+    let last_lines = vec!["the last line".to_owned()];
+    found(incarnation, Evidence { last_lines, ..Evidence::default() })
+}
+
+pub(super) fn found(incarnation: u64, evidence: Evidence) -> Input {
+    Input::Process(ProcessReport::Diagnosed { incarnation: no(incarnation), evidence })
+}
+
+pub(super) fn diagnosis_due(incarnation: u64) -> Input {
+    Input::Due(Timer::Diagnosis, no(incarnation))
 }
 
 pub(super) fn vacated(incarnation: u64) -> Input {
@@ -262,8 +293,8 @@ pub(super) fn proof() -> Proof {
 }
 
 pub(super) fn member_died(incarnation: u64, role: Role, exit: Exit) -> Input {
-    let (incarnation, last_lines) = (no(incarnation), vec!["the last line".to_owned()]);
-    Input::Process(ProcessReport::MemberDied { incarnation, pid: 7, role, exit, last_lines })
+    let incarnation = no(incarnation);
+    Input::Process(ProcessReport::MemberDied { incarnation, pid: 7, role, exit })
 }
 
 pub(super) fn look_failed() -> Input {

@@ -43,7 +43,7 @@ fn a_switch_that_fails_brings_the_old_model_back() {
 fn the_record_of_a_failed_switch_names_the_model_that_failed() {
     let mut s = switching();
     let outcome = s.on(exited(2));
-    assert_eq!(recorded(&outcome.effects).model, model("org/b"));
+    assert_eq!(recorded(&outcome.events).model, model("org/b"));
 }
 
 #[test]

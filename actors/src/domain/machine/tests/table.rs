@@ -8,7 +8,7 @@ use super::script::{noon, state_entered};
 use crate::domain::state::ServiceState;
 
 /// In the columns of situations, what each row's input does; the words are those of [`meaning`].
-const TABLE: [&str; 3] = [
+const TABLE: [&str; 4] = [
     "                  LookIdle  LookRest  LookUp    LookAnew  LostIdle  LostRest  LostUp    LostAnew  HangIdle HangRest HangUp   HangAnew DarkIdle  DarkRest  DarkUp    DarkAnew  BlindIdle BlindRest BlindUp   BlindAnew
      Start             want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
      Ensure            want      anew      .         .         want      anew      .         .         want     anew     .        .        want      anew      .         .         want      anew      .         .
@@ -30,6 +30,7 @@ const TABLE: [&str; 3] = [
      LaunchFailed      .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch .         .         .         .         halt      halt      relaunch  relaunch
      Exited            .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      MemberDied        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Diagnosed         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      Vacated           .         .         .         .         halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch .         .         .         .         halt      halt      relaunch  relaunch
      Lingered          .         .         .         .         doubt     doubt     doubt     doubt     .        .        .        .        .         .         .         .         doubt     doubt     doubt     doubt
      Sampled           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
@@ -45,6 +46,7 @@ const TABLE: [&str; 3] = [
      RestartDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      SilenceDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      DrainDue          .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     DiagnosisDue      .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      WindowDue         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      EndDue            .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      ProcessActorLost  look      look      look      look      look      look      look      look      relook   relook   relook   relook   relook    relook    relook    relook    relook    relook    relook    relook",
@@ -69,6 +71,7 @@ const TABLE: [&str; 3] = [
      LaunchFailed      .       .      miss     miss     miss     miss     .          halt      relaunch  halt      halt      relaunch
      Exited            .       .      crash    crash    crash    crash    crash      reap      reap      .         .         .
      MemberDied        .       .      crash    crash    crash    crash    crash      .         .         .         .         .
+     Diagnosed         .       .      .        .        .        .        .          .         .         .         .         .
      Vacated           .       .      .        .        .        .        .          halt      relaunch  halt      halt      relaunch
      Lingered          .       .      .        .        .        .        .          hang      hang      hang      hang      hang
      Sampled           .       .      .        .        .        .        .          .         .         .         .         .
@@ -84,6 +87,7 @@ const TABLE: [&str; 3] = [
      RestartDue        .       .      .        .        .        .        .          .         .         .         .         .
      SilenceDue        .       .      ask      ask      crash    crash    .          .         .         .         .         .
      DrainDue          .       .      .        .        .        .        .          hasten    order     .         .         .
+     DiagnosisDue      .       .      .        .        .        .        .          .         .         .         .         .
      WindowDue         .       .      .        .        .        .        .          .         .         .         .         .
      EndDue            .       .      .        .        .        .        .          .         .         .         .         .
      ProcessActorLost  .       .      lose-up  lose-up  lose-up  lose-up  lose-up    lose      lose      lose      lose      lose",
@@ -108,6 +112,7 @@ const TABLE: [&str; 3] = [
      LaunchFailed      .         .         .         .         .         .         .         .         .         .         .         .         .
      Exited            .         .         .         .         .         .         .         .         .         .         .         .         .
      MemberDied        .         .         .         .         .         .         .         .         .         .         .         .         .
+     Diagnosed         .         .         .         .         .         .         .         .         .         .         .         .         .
      Vacated           gone      launch    fail      gone      launch    fail      gone      launch    fail      gone      launch    fail      .
      Lingered          stuck     stuck     stuck     .         .         .         .         .         .         .         .         .         .
      Sampled           .         .         .         .         .         .         .         .         .         .         .         .         .
@@ -123,9 +128,51 @@ const TABLE: [&str; 3] = [
      RestartDue        want      .         .         want      .         .         want      .         .         want      .         .         launch
      SilenceDue        .         .         .         .         .         .         .         .         .         .         .         .         .
      DrainDue          .         .         .         .         .         .         .         .         .         .         .         .         .
+     DiagnosisDue      .         .         .         .         .         .         .         .         .         .         .         .         .
      WindowDue         .         .         .         .         .         .         .         .         .         .         .         .         .
      EndDue            .         .         .         .         .         .         .         .         .         .         .         .         .
      ProcessActorLost  seek      seek      seek      seek      seek      seek      look      look      look      seek      seek      seek      .",
+    "                  ClearOpen StuckOpen SeekOpen  BlankOpen DoneOpen
+     Start             want      want      want      want      launch
+     Ensure            .         .         .         .         .
+     StopGraceful      kill      remove    unsure    unsure    halt
+     StopImmediate     kill      remove    unsure    unsure    halt
+     Restart           want      want      want      want      launch
+     LoadSame          want      want      want      want      launch
+     LoadOther         want      want      want      want      launch
+     NeedSame          .         .         .         .         .
+     NeedOther         .         .         .         .         .
+     ShutDown          down-kill down-kill down-seek down-seek down-now
+     Drained           .         .         .         .         .
+     Completed         .         .         .         .         .
+     Adopted           .         .         clear     clear     .
+     RemnantFound      .         .         clear     clear     .
+     NothingFound      .         .         gone-open gone-open .
+     LookFailed        .         .         blank     .         .
+     Launched          .         .         .         .         .
+     LaunchFailed      .         .         .         .         .
+     Exited            .         .         .         .         .
+     MemberDied        .         .         .         .         .
+     Diagnosed         judge     judge     judge     judge     judge
+     Vacated           gone-open gone-open gone-open gone-open .
+     Lingered          stuck     .         .         .         .
+     Sampled           .         .         .         .         .
+     Healthy           .         .         .         .         .
+     Unhealthy         .         .         .         .         .
+     ModelMissing      .         .         .         .         .
+     PortTaken         .         .         .         .         .
+     ListenerUnknown   .         .         .         .         .
+     Began             .         .         .         .         .
+     Progressed        .         .         .         .         .
+     Stands            .         .         .         .         .
+     Listens           .         .         .         .         .
+     RestartDue        .         .         .         .         .
+     SilenceDue        .         .         .         .         .
+     DrainDue          .         .         .         .         .
+     DiagnosisDue      judge     judge     judge     judge     judge
+     WindowDue         .         .         .         .         .
+     EndDue            .         .         .         .         .
+     ProcessActorLost  seek      seek      look      seek      .",
 ];
 
 /// What a word of the table stands for.
@@ -145,10 +192,10 @@ fn meaning(word: &str) -> Meaning {
     };
     use ServiceState as S;
     use Situation::{
-        BlankAt, BlankGive, BlankNow, BlindAnew, BlindIdle, BlindRest, BlindUp, ClearNow, DarkAnew,
-        DarkIdle, DarkRest, DarkUp, DrainRest, DrainUp, EndIdle, EndRest, EndUp, HangAnew,
-        HangIdle, HangRest, HangUp, Loading, LookAnew, LookIdle, LookRest, LookUp, LostAnew,
-        LostIdle, LostRest, LostUp, Running, SeekNow, Silent, Stopped, StuckNow,
+        BlankAt, BlankGive, BlankNow, BlankOpen, BlindAnew, BlindIdle, BlindRest, BlindUp,
+        ClearNow, DarkAnew, DarkIdle, DarkRest, DarkUp, DrainRest, DrainUp, EndIdle, EndRest,
+        EndUp, HangAnew, HangIdle, HangRest, HangUp, Loading, LookAnew, LookIdle, LookRest, LookUp,
+        LostAnew, LostIdle, LostRest, LostUp, Running, SeekNow, Silent, Stopped, StuckNow,
     };
     let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
         "." => (&[], &[], &[]),
@@ -190,7 +237,7 @@ fn meaning(word: &str) -> Meaning {
             &[],
             &[DarkIdle, DarkRest, DarkUp, DarkAnew, BlindIdle, BlindRest, BlindUp, BlindAnew],
         ),
-        "blank" => (&[], &[], &[BlankAt, BlankNow, BlankGive]),
+        "blank" => (&[], &[], &[BlankAt, BlankNow, BlankGive, BlankOpen]),
         "exists" => (&[], &[], &[Loading]),
         "run" => (&[S::Running], &[FinishLoading], &[Running]),
         "probe" => (&[], &[Probe], &[]),
@@ -201,26 +248,28 @@ fn meaning(word: &str) -> Meaning {
 }
 
 fn meaning_of_an_end(word: &str) -> Meaning {
-    use Act::{Adopt, Clear, Disregard, Drain, End, Prepare, Record, Schedule, Stop};
+    use Act::{Adopt, Clear, Diagnose, Disregard, Drain, End, Prepare, Schedule, Stop};
     use ServiceState as S;
     use Situation::{
-        Backoff, BlindRest, ClearAt, ClearGive, ClearNow, DarkRest, DrainRest, DrainUp, EndRest,
-        EndUp, Failed, HangRest, LookRest, LostRest, SeekAt, SeekGive, SeekNow, Stopped, StuckAt,
-        StuckGive, StuckNow,
+        Backoff, BlankAt, BlindRest, ClearAt, ClearGive, ClearNow, ClearOpen, DarkRest, DoneOpen,
+        DrainRest, DrainUp, EndRest, EndUp, Failed, HangRest, LookRest, LostRest, SeekAt, SeekGive,
+        SeekNow, SeekOpen, Stopped, StuckAt, StuckGive, StuckNow, StuckOpen,
     };
     let (path, effects, lands): (&[S], &[Act], &[Situation]) = match word {
-        "crash" => (&[S::Crashed], &[Disregard, Clear, Record, Schedule, Schedule], &[ClearAt]),
-        "miss" => (&[S::Crashed], &[Disregard, Record, Schedule, Schedule], &[Backoff]),
-        "seek" => (&[], &[Adopt], &[SeekAt, SeekNow, SeekGive]),
-        "clear" => (&[], &[Clear], &[ClearAt, ClearNow, ClearGive]),
+        "crash" => (&[S::Crashed], &[Disregard, Diagnose, Clear, Schedule], &[ClearOpen]),
+        "judge" => (&[], &[Schedule, Schedule], &[ClearAt, StuckAt, SeekAt, BlankAt, Backoff]),
+        "miss" => (&[S::Crashed], &[Disregard, Schedule, Schedule], &[Backoff]),
+        "seek" => (&[], &[Adopt], &[SeekAt, SeekNow, SeekGive, SeekOpen]),
+        "clear" => (&[], &[Clear], &[ClearAt, ClearNow, ClearGive, ClearOpen]),
         "gone" => (&[], &[], &[Backoff]),
+        "gone-open" => (&[], &[], &[DoneOpen]),
         "fail" => (&[S::Failed], &[], &[Failed]),
         "drain" => (&[S::Stopping], &[Disregard, Drain, Schedule], &[DrainRest]),
         "drain-up" => (&[S::Stopping], &[Disregard, Drain, Schedule], &[DrainUp]),
         "turn-serve" => (&[S::Stopping], &[Prepare, Disregard, Drain, Schedule], &[DrainUp]),
         "order" => (&[], &[Stop], &[EndRest, EndUp]),
         "reap" => (&[], &[Clear], &[EndRest, EndUp]),
-        "stuck" => (&[], &[], &[StuckAt, StuckNow, StuckGive]),
+        "stuck" => (&[], &[], &[StuckAt, StuckNow, StuckGive, StuckOpen]),
         "down-wait" => {
             (&[], &[Schedule], &[LookRest, LostRest, DarkRest, BlindRest, DrainRest, EndRest])
         }

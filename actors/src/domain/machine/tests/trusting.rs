@@ -18,8 +18,8 @@ fn loading(s: &mut Script, number: u64, recall: Recall) {
 
 /// It ends by itself, and the next one is launched.
 fn fails(s: &mut Script, number: u64, exit: Exit) -> Outcome {
-    let (incarnation, last_lines) = (no(number), Vec::new());
-    s.on(Input::Process(ProcessReport::Exited { incarnation, exit, last_lines }));
+    let incarnation = no(number);
+    s.on(Input::Process(ProcessReport::Exited { incarnation, exit }));
     s.on(vacated(number));
     s.on(restart_due(number))
 }
@@ -74,12 +74,8 @@ fn a_model_that_cannot_be_loaded_takes_no_trust_from_the_one_that_comes_back() {
         s.on(exited(number - 1));
         s.on(vacated(number - 1));
         s.on(launched_as(number, LaunchMethod::Ahead, Recall::NotCompared));
-        let (incarnation, last_lines) = (no(number), Vec::new());
-        s.on(Input::Process(ProcessReport::Exited {
-            incarnation,
-            exit: Exit::Code(1),
-            last_lines,
-        }));
+        let incarnation = no(number);
+        s.on(Input::Process(ProcessReport::Exited { incarnation, exit: Exit::Code(1) }));
         assert_eq!(s.on(vacated(number)).method(), Some(LaunchMethod::Ahead));
         loading(&mut s, number + 1, Recall::NotCompared);
         assert!(s.on(healthy(number + 1)).memories().is_empty());

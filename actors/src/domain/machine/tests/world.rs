@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::script::{
-    adopted, drained, exited, healthy, launch_failed, launched, lingered, loader, look_failed,
-    model_missing, no, nothing_found, progress, remnant_found, sampled, unhealthy, vacated,
+    adopted, diagnosed, drained, exited, healthy, launch_failed, launched, lingered, loader,
+    look_failed, model_missing, no, nothing_found, progress, remnant_found, sampled, unhealthy,
+    vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::id::Incarnation;
@@ -33,6 +34,8 @@ pub(super) struct World {
     drained: Option<u64>,
     /// Whose log the loader reads.
     read: Option<u64>,
+    /// Whose log is read for why it ended.
+    diagnosed: Option<u64>,
     /// When which timer runs out.
     timers: Vec<(Duration, Timer, u64)>,
 }
@@ -91,6 +94,8 @@ pub(super) enum Step {
     LoadFurther(u64),
     /// The requests that ran have been answered.
     Drain(u64),
+    /// What it has written has been read.
+    Diagnose(u64),
     RingTimer(usize),
 }
 
@@ -152,6 +157,7 @@ impl World {
                 self.read = None;
                 self.drained = None;
             }
+            Effect::Diagnose { incarnation } => self.diagnosed = Some(incarnation.get()),
             Effect::Drain { incarnation } => self.drained = Some(incarnation.get()),
             Effect::Stop { incarnation, .. } | Effect::Clear { incarnation } => {
                 // What is told to stop is not drained any more: its timer rings in vain.
@@ -162,7 +168,7 @@ impl World {
                 self.mail.push_back(sampled(incarnation.get(), Duration::ZERO));
             }
             Effect::Schedule {
-                timer: timer @ (Timer::Restart | Timer::Silence | Timer::Drain),
+                timer: timer @ (Timer::Restart | Timer::Silence | Timer::Drain | Timer::Diagnosis),
                 incarnation,
                 after,
             } => {
@@ -170,7 +176,6 @@ impl World {
             }
             // The supervisor's own timers change nothing but what is shown.
             Effect::Probe { .. }
-            | Effect::Record(_)
             | Effect::Rest
             | Effect::Prepare { .. }
             | Effect::Compare { .. }
@@ -224,6 +229,10 @@ impl World {
                 self.drained = None;
                 return Some(drained(incarnation));
             }
+            Step::Diagnose(incarnation) => {
+                self.diagnosed = None;
+                self.mail.push_back(diagnosed(incarnation));
+            }
             Step::RingTimer(index) => {
                 let (_, timer, incarnation) = self.timers.remove(index);
                 return Some(Input::Due(timer, no(incarnation)));
@@ -274,6 +283,7 @@ impl World {
     pub(super) fn lose_actor(&mut self, outcome: OrphanOutcome) -> Input {
         self.looking = false;
         self.owed = None;
+        self.diagnosed = None;
         self.mail.retain(|input| about(input).is_some());
         if outcome == OrphanOutcome::Killed {
             self.lives.clear();
@@ -285,6 +295,13 @@ impl World {
             }
         }
         Input::ProcessActorLost
+    }
+
+    /// It has been decided what follows: the table shows that whatever is said of it comes in vain.
+    pub(super) fn diagnose_no_longer(&mut self) {
+        self.diagnosed = None;
+        self.timers.retain(|(_, timer, _)| *timer != Timer::Diagnosis);
+        self.mail.retain(|input| !matches!(input, Input::Process(ProcessReport::Diagnosed { .. })));
     }
 
     fn life(&mut self, incarnation: u64) -> &mut Life {
@@ -301,6 +318,7 @@ pub(super) fn about(input: &Input) -> Option<Incarnation> {
             | ProcessReport::LaunchFailed { incarnation, .. }
             | ProcessReport::Exited { incarnation, .. }
             | ProcessReport::MemberDied { incarnation, .. }
+            | ProcessReport::Diagnosed { incarnation, .. }
             | ProcessReport::Vacated { incarnation, .. }
             | ProcessReport::Lingered { incarnation, .. }
             | ProcessReport::Sampled { incarnation, .. } => Some(*incarnation),
@@ -311,7 +329,10 @@ pub(super) fn about(input: &Input) -> Option<Incarnation> {
         },
         Input::Health(report) => Some(report.incarnation),
         Input::Loader(report) => Some(report.incarnation),
-        Input::Due(Timer::Restart | Timer::Silence | Timer::Drain, incarnation)
+        Input::Due(
+            Timer::Restart | Timer::Silence | Timer::Drain | Timer::Diagnosis,
+            incarnation,
+        )
         | Input::Completed(incarnation, _)
         | Input::Drained(incarnation) => Some(*incarnation),
         // The supervisor's own timers are about no launch.

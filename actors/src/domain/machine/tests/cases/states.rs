@@ -56,7 +56,12 @@ pub(super) fn state_in(situation: Situation) -> State {
         | Situation::BlankAt
         | Situation::BlankNow
         | Situation::BlankGive
-        | Situation::Backoff => crashed_in(situation),
+        | Situation::Backoff
+        | Situation::ClearOpen
+        | Situation::StuckOpen
+        | Situation::SeekOpen
+        | Situation::BlankOpen
+        | Situation::DoneOpen => crashed_in(situation),
     }
 }
 
@@ -68,7 +73,8 @@ fn quiet() -> State {
 }
 
 fn doomed() -> State {
-    let loss = Some(Box::new(Cause::new(Code::EngineDied, "it died")));
+    let (cause, exit) = (Cause::new(Code::EngineDied, "it died"), Exit::Code(1));
+    let loss = Some(Box::new(Loss { cause, exit }));
     State::Starting(Starting { loss, ..starting(Some(pid(1))) })
 }
 
@@ -131,8 +137,25 @@ fn crashed_in(situation: Situation) -> State {
         Situation::BlankNow => crashed(unseen(), now),
         Situation::BlankGive => crashed(unseen(), Next::GiveUp(limit)),
         Situation::Backoff => crashed(Cleanup::Done, Next::RestartAt(noon().monotonic)),
+        Situation::ClearOpen => crashed(Cleanup::Underway, undecided()),
+        Situation::StuckOpen => crashed(stuck(), undecided()),
+        Situation::SeekOpen => crashed(Cleanup::Searching, undecided()),
+        Situation::BlankOpen => crashed(unseen(), undecided()),
+        Situation::DoneOpen => crashed(Cleanup::Done, undecided()),
         other => panic!("{other:?} is no crash"),
     }
+}
+
+fn undecided() -> Next {
+    Next::Undecided(Box::new(Undecided {
+        at: noon().wall,
+        exit: Some(Exit::Signal(9)),
+        has_run: true,
+        model: spec().model,
+        healthy_for: None,
+        origin: Origin::Restart,
+        given_up: None,
+    }))
 }
 
 fn starting(pid: Option<u32>) -> Starting {

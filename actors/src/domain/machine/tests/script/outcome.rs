@@ -31,8 +31,8 @@ impl Outcome {
             | Effect::Rest
             | Effect::Prepare { .. }
             | Effect::Compare { .. }
-            | Effect::Remember { .. }
-            | Effect::Record(_) => None,
+            | Effect::Diagnose { .. }
+            | Effect::Remember { .. } => None,
         })
     }
 

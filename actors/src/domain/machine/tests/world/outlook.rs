@@ -19,6 +19,7 @@ impl World {
         for (&incarnation, life) in &self.lives {
             steps.extend(self.possible_of(incarnation, life));
         }
+        steps.extend(self.diagnosed.map(Step::Diagnose));
         // A look waits for a launch that was ordered before it.
         if self.looking && self.lives.values().all(|life| life.stage != Stage::Ordered) {
             steps.push(Step::FailToLook);
@@ -89,6 +90,7 @@ impl World {
             .collect();
         let followed =
             (self.probed.map(age), self.drained.map(age), self.owed.map(age), self.looking);
-        (lives, mail, timers, followed)
+        let read = self.diagnosed.map(age);
+        (lives, mail, timers, followed, read)
     }
 }

@@ -10,6 +10,8 @@ use vllm_supervisor_tests::real_vllm::{RealVllm, Unavailable};
 use vllm_supervisor_tests::scenario::Server;
 use vllm_supervisor_tests::trials;
 
+mod failing;
+
 /// A server that runs the real one, or `None` after one line that says why not.
 fn real_vllm() -> Option<Server> {
     installed().map(Server::real)
@@ -63,6 +65,12 @@ async fn another_model_can_be_loaded() {
 async fn a_request_that_runs_is_answered_before_a_stop() {
     let Some(server) = real_vllm() else { return };
     trials::a_request_that_runs_is_answered_before_a_stop(server).await;
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_explained() {
+    let Some(vllm) = installed() else { return };
+    failing::a_model_that_cannot_be_loaded_is_explained(vllm).await;
 }
 
 #[test]

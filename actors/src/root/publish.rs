@@ -195,5 +195,9 @@ fn log_failure(
     cause: &Cause,
 ) {
     let (code, summary, remedy) = (cause.code, &cause.summary, cause.remedy());
+    if to == ServiceState::Crashed {
+        // The incident that follows knows more, and is the error.
+        return warn!(sequence, incarnation, %from, %to, %code, summary, "state changed");
+    }
     error!(sequence, incarnation, %from, %to, %code, summary, remedy, "state changed");
 }

@@ -40,6 +40,10 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::root(ModelFilesBroken, r"Following weights were not initialized from checkpoint|There is no module or parameter named|Attempted to load weight .* into parameter|size mismatch for|^KeyError: '(?:[\w.]+\.)?layers\.\d+\.|^KeyError: '[\w.]+\.(?:weight|bias|qweight|qzeros|scales|g_idx|\w*scale(?:_inv)?)'"),
     Rule::root(ModelFilesBroken, r"the config file at '(?P<path>[^']+)' is not a valid JSON file")
         .saying("{path} is not valid JSON"),
+    // What pydantic says of a file that is read while settings are judged: the header of a file of
+    // weights is JSON too. Settings that are no JSON are refused before (`FlexibleArgumentParser`).
+    Rule::root(ModelFilesBroken, r"^\s*Value error, (?P<what>(?:Unterminated string|Expecting|Extra data|Invalid)[^\[]*: line \d+ column \d+ \(char \d+\))")
+        .saying("a file of the model is cut off, or is no valid JSON: {what}"),
     Rule::consequence(ModelFilesBroken, r"JSONDecodeError|Expecting value: line \d+ column \d+"),
     Rule::root(ModelFilesBroken, r"does not appear to have a file named (?P<file>\S+?)[.,]?(?:\s|$)")
         .saying("the model has no {file}"),

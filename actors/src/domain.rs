@@ -16,6 +16,7 @@ pub mod id;
 pub mod incident;
 pub mod input;
 pub mod listener;
+pub mod liveness;
 pub mod loading;
 pub mod machine;
 pub mod moment;

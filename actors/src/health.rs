@@ -47,6 +47,10 @@ pub struct HealthState {
     drain: Option<OwnedTask>,
     /// Waits for a completion.
     completion: Option<OwnedTask>,
+    /// Reads the counters.
+    pulse: Option<OwnedTask>,
+    /// Waits for a token.
+    token: Option<OwnedTask>,
 }
 
 /// A launch that is being asked.
@@ -77,7 +81,14 @@ impl HealthActor {
         _myself: ActorRef<HealthMessage>,
         args: HealthArgs,
     ) -> Result<HealthState, ActorProcessingErr> {
-        Ok(HealthState { args, target: None, drain: None, completion: None })
+        Ok(HealthState {
+            args,
+            target: None,
+            drain: None,
+            completion: None,
+            pulse: None,
+            token: None,
+        })
     }
 
     async fn handle(
@@ -103,10 +114,16 @@ impl HealthActor {
             }
             HealthMessage::Drain { incarnation } => state.drain(&myself, incarnation),
             HealthMessage::Compare { incarnation } => state.compare(&myself, incarnation),
+            HealthMessage::FeelPulse { incarnation } => state.feel_pulse(&myself, incarnation),
+            HealthMessage::AskForToken { incarnation } => {
+                state.ask_for_token(&myself, incarnation);
+            }
             HealthMessage::Cease => {
                 state.target = None;
                 state.drain = None;
                 state.completion = None;
+                state.pulse = None;
+                state.token = None;
             }
         }
         Ok(())
@@ -210,6 +227,27 @@ impl HealthState {
         self.completion = Some(OwnedTask::begin(myself.get_cell(), async move {
             let text = completion.await;
             report(&root, HealthNews::Completed(incarnation, text));
+        }));
+    }
+
+    fn feel_pulse(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
+        if self.current(incarnation).is_none() {
+            return;
+        }
+        let (pulse, root) = (self.args.probe.pulse(), self.args.root.clone());
+        self.pulse = Some(OwnedTask::begin(myself.get_cell(), async move {
+            let pulse = pulse.await;
+            report(&root, HealthNews::Felt(incarnation, pulse));
+        }));
+    }
+
+    fn ask_for_token(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
+        let (probe, root) = (Arc::clone(&self.args.probe), self.args.root.clone());
+        let Some(target) = self.current(incarnation) else { return };
+        let token = probe.try_token(&target.model);
+        self.token = Some(OwnedTask::begin(myself.get_cell(), async move {
+            let trial = token.await;
+            report(&root, HealthNews::Tried(incarnation, trial));
         }));
     }
 

@@ -18,7 +18,8 @@ use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::incident::Incident;
 use crate::domain::listener::Listener;
-use crate::domain::report::{Role, Work};
+use crate::domain::liveness::{Pulse, Trial};
+use crate::domain::report::{Role, Sample};
 use crate::domain::spec::{ModelId, ModelReferenceError};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 
@@ -125,8 +126,8 @@ pub trait Claim: fmt::Debug + Send + Sync + 'static {
     /// The deaths from now on, the main process's apart. They are told to one listener.
     fn deaths(&self) -> Box<dyn DeathSource>;
 
-    /// What the tree has done so far.
-    fn work(&self) -> Pending<'static, Result<Work, ScanError>>;
+    /// What the tree has done so far, and whether it is stopped.
+    fn sample(&self) -> Pending<'static, Result<Sample, ScanError>>;
 
     /// What it has written so far, read from the beginning.
     fn evidence(&self) -> Pending<'static, Evidence>;
@@ -195,6 +196,9 @@ pub trait LineSource: Send {
 pub trait Listeners: fmt::Debug + Send + Sync + 'static {
     /// Who it is now.
     fn look(&self) -> Pending<'static, Listener>;
+
+    /// How many clients are connected there; `None` if nobody can say.
+    fn clients(&self) -> Pending<'static, Option<u64>>;
 }
 
 /// Asks a vLLM how it is.
@@ -205,6 +209,12 @@ pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// What it makes of a fixed prompt, greedily; `None` if that cannot be had of this model, or not in
     /// time.
     fn complete(&self, model: &ModelId) -> Pending<'static, Option<String>>;
+
+    /// What vLLM's counters say of its engine; `None` if they cannot be had, now or ever.
+    fn pulse(&self) -> Pending<'static, Option<Pulse>>;
+
+    /// Has it make one token.
+    fn try_token(&self, model: &ModelId) -> Pending<'static, Trial>;
 
     /// What the server has in hand; `None` if that will never be told, because it does not count,
     /// or nobody listens.

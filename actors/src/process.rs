@@ -152,7 +152,7 @@ impl ProcessActor {
                 state.stop(&myself, StopOrder { incarnation, mode, phase, grace });
             }
             ProcessMessage::Diagnose { incarnation } => state.diagnose(&myself, incarnation),
-            ProcessMessage::SampleWork { incarnation } => state.sample(&myself, incarnation),
+            ProcessMessage::Sample { incarnation } => state.sample(&myself, incarnation),
             ProcessMessage::Vacated { incarnation, proof } => state.vacated(incarnation, proof),
         }
         Ok(())
@@ -352,10 +352,10 @@ impl ProcessState {
         };
         let report = self.args.reporter();
         self.sampler = Some(OwnedTask::begin(myself.get_cell(), async move {
-            match claim.work().await {
-                Ok(work) => report(ProcessReport::Sampled { incarnation, work }),
+            match claim.sample().await {
+                Ok(sample) => report(ProcessReport::Sampled { incarnation, sample }),
                 // Nothing is known: neither that it worked nor that it stood still.
-                Err(error) => tracing::warn!(%error, "what vLLM works cannot be measured"),
+                Err(error) => tracing::warn!(%error, "what vLLM does cannot be seen"),
             }
         }));
     }

@@ -211,6 +211,12 @@ impl RootState {
                 self.take(myself, Input::Health(report));
             }
             HealthNews::Drained(incarnation) => self.take(myself, Input::Drained(incarnation)),
+            HealthNews::Felt(incarnation, pulse) => {
+                self.take(myself, Input::Felt(incarnation, pulse));
+            }
+            HealthNews::Tried(incarnation, trial) => {
+                self.take(myself, Input::Tried(incarnation, trial));
+            }
             HealthNews::Completed(incarnation, text) => {
                 self.take(myself, Input::Completed(incarnation, text));
             }

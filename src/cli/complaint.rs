@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::plain;
 use crate::config::{ConfigError, Origin, Problem, Setting};
-use crate::{Cause, Code, Particulars, StartError, StateDirectoryError, TellingLine};
+use crate::{Cause, Particulars, StartError, StateDirectoryError, TellingLine};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,12 +162,9 @@ impl fmt::Display for Complaint {
         if let Some(log) = self.log() {
             write!(f, "\n  log: {}", plain::line(&log.display().to_string()))?;
         }
-        // Where one line is known to tell it, the others are in the log.
-        let is_known = self.code != Some(Code::Unrecognised.to_string());
-        if self.last_lines.is_empty() || self.line().is_some() && is_known {
-            return Ok(());
+        if !self.last_lines.is_empty() {
+            f.write_str("\n  the last lines of vLLM's log:")?;
         }
-        f.write_str("\n  the last lines of vLLM's log:")?;
         self.last_lines.iter().try_for_each(|line| write!(f, "\n    {}", plain::line(line)))
     }
 }
@@ -185,6 +182,7 @@ fn with_sources(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Code;
 
     #[test]
     fn a_cause_is_told_with_code_remedy_and_last_lines() {

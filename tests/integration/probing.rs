@@ -4,10 +4,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::task::JoinSet;
 use vllm_supervisor::ServiceState::{Failed, Running};
 use vllm_supervisor::{Code, EventKind, Notice};
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server, Victim};
+use vllm_supervisor_tests::trials;
 
 use crate::FAKE;
 
@@ -33,6 +35,39 @@ async fn a_front_that_hangs_is_killed_and_restarted() {
         Notice::Gap { .. } => false,
     };
     assert!(scenario.notices().iter().any(failing));
+    scenario.end().await;
+}
+
+#[tokio::test]
+async fn a_process_that_stands_still_is_found_whether_vllm_has_something_to_do_or_not() {
+    let mut underway = JoinSet::new();
+    for (victim, load) in trials::STANDSTILLS {
+        // As long as a request takes that is made while others are stopped.
+        let server = Server::fake(FAKE, &fake_vllm());
+        underway.spawn(trials::a_process_that_stands_still_is_found(server, victim, load));
+    }
+    while let Some(ended) = underway.join_next().await {
+        ended.expect("it is found");
+    }
+}
+
+/// Nobody is stopped: the workers take what they are given, and never answer.
+#[tokio::test]
+async fn an_engine_that_hangs_is_found_by_its_counters_though_health_is_fine() {
+    let directory = tempfile::tempdir().unwrap();
+    let hangs = fake_vllm().hangs_after(Duration::ZERO).then(fake_vllm());
+    let hangs = hangs.counts_launches_in(directory.path().join("launches"));
+    let server = Server::fake(FAKE, &hangs).with_patience(Duration::from_secs(60));
+    let scenario = Scenario::start(server).await;
+    let before = scenario.wait_for(Running).await.incarnation.get();
+    let request = scenario.open_request(8).await.expect("an answer that begins");
+    scenario.wait_for_successor_of(before).await;
+    let history = scenario.handle().history().await;
+    let cause = &history[0].cause;
+    assert_eq!(cause.code, Code::EngineHung, "{history:?}");
+    assert!(cause.summary.contains("in hand"), "{cause}");
+    assert!(request.text().await.is_err());
+    assert!(!scenario.complete().await.is_empty());
     scenario.end().await;
 }
 

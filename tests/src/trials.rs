@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 use vllm_supervisor::ServiceState::{Crashed, Running, Starting, Stopped, Stopping};
-use vllm_supervisor::{CommandError, LaunchKind, ServiceState};
+use vllm_supervisor::{Code, CommandError, LaunchKind, ServiceState};
 
 use crate::scenario::{Scenario, Server, Victim, are_gone};
 
@@ -99,6 +99,58 @@ pub async fn another_model_can_be_loaded(server: Server) {
     assert!(!scenario.complete().await.is_empty());
     scenario.end().await;
 }
+
+/// A process that vLLM needs is stopped, as in a kernel that never ends: `/health` goes on to say 200.
+/// It is found, and vLLM killed and restarted; also if nobody asks it for anything.
+pub async fn a_process_that_stands_still_is_found(server: Server, victim: Victim, load: Load) {
+    let scenario = Scenario::configure(server, |config| {
+        config.lifecycle.launch = vllm_supervisor::config::LaunchPolicy::Auto;
+        config.lifecycle.max_restarts_per_minute = std::num::NonZeroU32::MAX;
+    })
+    .await;
+    scenario.start_service().await;
+    let first_words = scenario.complete().await;
+    let before = scenario.wait_for(Running).await.incarnation.get();
+    let request = match load {
+        Load::None => None,
+        Load::Some => Some(scenario.open_request(TOKENS).await.expect("an answer that begins")),
+    };
+    let stopped = tokio::time::Instant::now();
+    scenario.kill(victim, Signal::STOP);
+    scenario.wait_until(|now| now.state != Running || now.incarnation.get() != before).await;
+    let found = stopped.elapsed();
+    assert!(found <= FOUND_WITHIN, "{victim:?}, {load:?}: {found:?}\n{}", scenario.story());
+    scenario.wait_for_successor_of(before).await;
+    let history = scenario.handle().history().await;
+    let incident = history.last().expect("it is kept");
+    assert_eq!(incident.cause.code, Code::EngineHung, "{victim:?}, {load:?}: {incident:?}");
+    // What was not answered before is not answered now.
+    drop(request);
+    assert_eq!(scenario.complete().await, first_words);
+    scenario.end().await;
+}
+
+/// Within what a hang is to be found.
+const FOUND_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Whether vLLM has something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nobody asks for anything.
+    None,
+    /// A request runs.
+    Some,
+}
+
+/// Who may stand still, and when.
+pub const STANDSTILLS: [(Victim, Load); 6] = [
+    (Victim::Worker, Load::None),
+    (Victim::EngineCore, Load::None),
+    (Victim::ApiServer, Load::None),
+    (Victim::Worker, Load::Some),
+    (Victim::EngineCore, Load::Some),
+    (Victim::ApiServer, Load::Some),
+];
 
 /// A request that runs when a stop comes, and can end within the grace period, is answered.
 pub async fn a_request_that_runs_is_answered_before_a_stop(server: Server) {

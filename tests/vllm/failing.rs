@@ -31,13 +31,19 @@ const SPOILED: [Spoiled; 6] = [
     },
     Spoiled {
         name: "no-json",
-        spoil: |model| fs::write(model.join("config.json"), "{\"a\": ").unwrap(),
+        spoil: |model| {
+            let half = fs::write(model.join("config.json"), "{\"a\": ");
+            half.expect("the copy of a model can be changed");
+        },
         code: Code::ModelFilesBroken,
         word: "JSON",
     },
     Spoiled {
         name: "no-weights",
-        spoil: |model| fs::remove_file(model.join("model.safetensors")).unwrap(),
+        spoil: |model| {
+            let gone = fs::remove_file(model.join("model.safetensors"));
+            gone.expect("the copy of a model can be changed");
+        },
         code: Code::ModelFilesBroken,
         word: "weights",
     },
@@ -56,27 +62,33 @@ const SPOILED: [Spoiled; 6] = [
 ];
 
 fn edit(file: &Path, from: &str, to: &str) {
-    let text = fs::read_to_string(file).unwrap();
+    let text = fs::read_to_string(file).expect("the copy of a model can be changed");
     assert!(text.contains(from), "{text}");
-    fs::write(file, text.replace(from, to)).unwrap();
+    fs::write(file, text.replace(from, to)).expect("the copy of a model can be changed");
 }
 
 fn cut(file: &Path, length: fn(u64) -> u64) {
-    let whole = fs::metadata(file).unwrap().len();
-    fs::File::options().write(true).open(file).unwrap().set_len(length(whole)).unwrap();
+    let whole = fs::metadata(file).expect("the copy of a model can be changed").len();
+    fs::File::options()
+        .write(true)
+        .open(file)
+        .expect("the copy of a model can be changed")
+        .set_len(length(whole))
+        .expect("the copy of a model can be changed");
 }
 
 fn copy(model: &Path, to: PathBuf) -> PathBuf {
-    fs::create_dir(&to).unwrap();
-    for file in fs::read_dir(model).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    fs::create_dir(&to).expect("the copy of a model can be changed");
+    for file in fs::read_dir(model).expect("the copy of a model can be changed") {
+        let file = file.expect("the copy of a model can be changed");
+        fs::copy(file.path(), to.join(file.file_name()))
+            .expect("the copy of a model can be changed");
     }
     to
 }
 
 pub(crate) async fn a_model_that_cannot_be_loaded_is_explained(vllm: RealVllm) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("the copy of a model can be changed");
     let tiny = vllm.tiny_model.clone();
     let scenario = Scenario::start(Server::real(vllm)).await;
     let first_words = scenario.complete().await;
@@ -92,7 +104,10 @@ pub(crate) async fn a_model_that_cannot_be_loaded_is_explained(vllm: RealVllm) {
         let line = cause.line().unwrap_or_else(|| panic!("{name}: {cause}: no line"));
         assert!(line.text.contains(word), "{name}: {}", line.text);
         let log = fs::read_to_string(cause.log().expect("a log")).expect("it is there");
-        let told = log.lines().nth(usize::try_from(line.number).unwrap() - 1).expect("such a line");
+        let told = log
+            .lines()
+            .nth(usize::try_from(line.number).expect("the copy of a model can be changed") - 1)
+            .expect("such a line");
         assert!(told.contains(&line.text), "{name}: {told}\n{}", line.text);
         scenario.wait_for(Running).await;
         assert_eq!(scenario.complete().await, first_words, "{name}");

@@ -68,6 +68,14 @@ async fn a_request_that_runs_is_answered_before_a_stop() {
 }
 
 #[tokio::test]
+async fn a_process_that_stands_still_is_found() {
+    let Some(server) = real_vllm() else { return };
+    for (victim, load) in trials::STANDSTILLS {
+        trials::a_process_that_stands_still_is_found(server.clone(), victim, load).await;
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_cannot_be_loaded_is_explained() {
     let Some(vllm) = installed() else { return };
     failing::a_model_that_cannot_be_loaded_is_explained(vllm).await;

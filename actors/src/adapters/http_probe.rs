@@ -11,9 +11,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
 use crate::domain::listener::Listener;
+use crate::domain::liveness::{Pulse, TOKEN_WITHIN, Trial};
 use crate::domain::secret::Secret;
 use crate::domain::spec::ModelId;
 use crate::ports::{Listeners, Pending, Probe};
+
+mod counters;
+
+use counters::Counters;
 
 /// The longest that both questions together may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -154,16 +159,63 @@ impl HttpProbe {
         if self.whom(&url, deadline).await? == Whom::Nobody {
             return Ok(None);
         }
-        let mut request = self.client.post(&url).json(&json!({
-            "model": self.served_name.as_deref().unwrap_or(model.as_str()),
-            "prompt": PROMPT.0, "max_tokens": PROMPT.1, "temperature": 0, "seed": 0,
-        }));
-        if let Some(key) = &self.api_key {
-            request = request.bearer_auth(key.expose());
-        }
+        let request = self.completion_of(&url, model, PROMPT.0, PROMPT.1);
         let body = self.answer(&url, request, deadline).await?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         Ok(answer["choices"][0]["text"].as_str().map(str::to_owned))
+    }
+
+    /// What it counts; `None` if it does not, or does not serve.
+    async fn counters(&self) -> Result<Option<Counters>, HealthFailure> {
+        let (url, deadline) =
+            (format!("{}/metrics", self.base_url), Deadline::after(COUNTERS_LIMIT));
+        if self.whom(&url, deadline).await? == Whom::Nobody {
+            return Ok(None);
+        }
+        let metrics = match self.answer(&url, self.client.get(&url), deadline).await {
+            Err(HealthFailure::Refused { status: 404, .. }) => return Ok(None),
+            answer => answer?,
+        };
+        Ok(Counters::read(&String::from_utf8_lossy(&metrics)))
+    }
+
+    async fn clients(&self) -> Option<u64> {
+        match &self.listeners {
+            Some(listeners) => listeners.clients().await,
+            None => None,
+        }
+    }
+
+    async fn token(&self, model: &ModelId) -> Trial {
+        let (url, deadline) =
+            (format!("{}/v1/completions", self.base_url), Deadline::after(TOKEN_WITHIN));
+        if !matches!(self.whom(&url, deadline).await, Ok(Whom::Ours)) {
+            return Trial::Unfit;
+        }
+        let request = self.completion_of(&url, model, "1", 1);
+        match self.answer(&url, request, deadline).await {
+            Ok(_) => Trial::Made,
+            Err(HealthFailure::TimedOut { .. }) => Trial::None,
+            // Refused by the front, or for a reason that the checks of health see too.
+            Err(_) => Trial::Unfit,
+        }
+    }
+
+    fn completion_of(
+        &self,
+        url: &str,
+        model: &ModelId,
+        prompt: &str,
+        tokens: u32,
+    ) -> RequestBuilder {
+        let request = self.client.post(url).json(&json!({
+            "model": self.served_name.as_deref().unwrap_or(model.as_str()),
+            "prompt": prompt, "max_tokens": tokens, "temperature": 0, "seed": 0,
+        }));
+        match &self.api_key {
+            Some(key) => request.bearer_auth(key.expose()),
+            None => request,
+        }
     }
 
     async fn answer(
@@ -212,40 +264,28 @@ impl Probe for HttpProbe {
         })
     }
 
-    fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {
-        let (url, probe) = (format!("{}/metrics", self.base_url), self.clone());
+    fn pulse(&self) -> Pending<'static, Option<Pulse>> {
+        let probe = self.clone();
         Box::pin(async move {
-            let deadline = Deadline::after(COUNTERS_LIMIT);
-            // It does not serve yet, or no more.
-            if probe.whom(&url, deadline).await? == Whom::Nobody {
-                return Ok(None);
-            }
-            let metrics = match probe.answer(&url, probe.client.get(&url), deadline).await {
-                Err(HealthFailure::Refused { status: 404, .. }) => return Ok(None),
-                answer => answer?,
-            };
-            let requests = requests_in_hand(&String::from_utf8_lossy(&metrics));
-            Ok(requests.map(|requests| InHand { requests, connections: None }))
+            let Counters { requests, mark, rest } = probe.counters().await.ok()??;
+            let connections = probe.clients().await;
+            Some(Pulse { requests, mark, rest, connections })
         })
     }
-}
 
-/// The requests that run or wait, by vLLM's own gauges, summed over its engines
-/// (`v1/metrics/loggers.py`, 0.8 to 0.32); `None` where there are none, as with
-/// `--disable-log-stats`.
-fn requests_in_hand(metrics: &str) -> Option<u64> {
-    let gauge = |line: &str| {
-        let is_gauge =
-            |name: &&str| line.strip_prefix(*name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        ["vllm:num_requests_running", "vllm:num_requests_waiting"]
-            .iter()
-            .find(|name| is_gauge(name))?;
-        let value = line.rsplit_once(' ')?.1;
-        // Gauges are printed as `2.0`; whatever else it may be is not zero.
-        Some(value.split('.').next().and_then(|count| count.parse().ok()).unwrap_or(1))
-    };
-    let counts: Vec<u64> = metrics.lines().filter_map(gauge).collect();
-    (!counts.is_empty()).then(|| counts.into_iter().sum())
+    fn try_token(&self, model: &ModelId) -> Pending<'static, Trial> {
+        let (probe, model) = (self.clone(), model.clone());
+        Box::pin(async move { probe.token(&model).await })
+    }
+
+    fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {
+        let probe = self.clone();
+        Box::pin(async move {
+            let Some(Counters { requests, .. }) = probe.counters().await? else { return Ok(None) };
+            // Whoever has connected since may have sent a request that is not counted yet.
+            Ok(Some(InHand { requests, connections: probe.clients().await }))
+        })
+    }
 }
 
 /// The body of an answer; `None` if it is longer than any of vLLM's.
@@ -293,19 +333,6 @@ mod tests {
         assert_eq!(model_names(br#"{"error":"Unauthorized"}"#), None);
     }
 
-    #[test]
-    fn the_requests_in_hand_are_those_that_run_and_those_that_wait() {
-        let metrics = "# HELP vllm:num_requests_running Number of requests.\n\
-            vllm:num_requests_running{engine=\"0\",model_name=\"a b\"} 2.0\n\
-            vllm:num_requests_running{engine=\"1\",model_name=\"a b\"} 1.0\n\
-            vllm:num_requests_waiting{engine=\"0\",model_name=\"a b\"} 3.0\n\
-            vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 3.0\n";
-        assert_eq!(requests_in_hand(metrics), Some(6));
-        assert_eq!(requests_in_hand("vllm:num_requests_running 0.0\n"), Some(0));
-        assert_eq!(requests_in_hand("vllm:num_requests_running NaN\n"), Some(1));
-        assert_eq!(requests_in_hand("python_gc_objects_collected_total 1\n"), None);
-    }
-
     #[derive(Debug)]
     struct Always(Listener);
 
@@ -313,6 +340,10 @@ mod tests {
         fn look(&self) -> Pending<'static, Listener> {
             let listener = self.0.clone();
             Box::pin(async move { listener })
+        }
+
+        fn clients(&self) -> Pending<'static, Option<u64>> {
+            Box::pin(async { Some(0) })
         }
     }
 
@@ -339,6 +370,10 @@ mod tests {
 
     impl Listeners for Never {
         fn look(&self) -> Pending<'static, Listener> {
+            Box::pin(std::future::pending())
+        }
+
+        fn clients(&self) -> Pending<'static, Option<u64>> {
             Box::pin(std::future::pending())
         }
     }

@@ -57,6 +57,14 @@ impl Listeners for ProcListeners {
             look.await.unwrap_or_else(|error| Listener::Unknown(error.to_string()))
         })
     }
+
+    fn clients(&self) -> Pending<'static, Option<u64>> {
+        let port = self.address.port();
+        Box::pin(async move {
+            // Who cannot look does not know of any.
+            on_own_thread("vllm-clients", move || connected_to(port)).await.ok()?.ok()
+        })
+    }
 }
 
 /// Who holds the address, for an error message; `None` if nobody was found.
@@ -264,7 +272,7 @@ fn listening(path: &str) -> io::Result<Vec<Socket>> {
     for line in BufReader::new(File::open(path)?).lines().skip(1) {
         match Row::parse(&line?) {
             Some(Row::Listens(socket)) => sockets.push(socket),
-            Some(Row::Other) => break,
+            Some(Row::Connects(_) | Row::Other) => break,
             None => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a row of another form"));
             }
@@ -273,8 +281,34 @@ fn listening(path: &str) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
+/// Connections that are established with this port of ours.
+fn connected_to(port: u16) -> io::Result<u64> {
+    let (v4, v6) = (connected("/proc/net/tcp", port)?, connected("/proc/net/tcp6", port));
+    match v6 {
+        // Without IPv6 there is no such file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(v4),
+        v6 => Ok(v4 + v6?),
+    }
+}
+
+fn connected(path: &str, port: u16) -> io::Result<u64> {
+    let mut count = 0;
+    for line in BufReader::new(File::open(path)?).lines().skip(1) {
+        match Row::parse(&line?) {
+            Some(Row::Connects(to)) if to == port => count += 1,
+            Some(Row::Listens(_) | Row::Connects(_) | Row::Other) => {}
+            None => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a row of another form"));
+            }
+        }
+    }
+    Ok(count)
+}
+
 enum Row {
     Listens(Socket),
+    /// Established, with this port on this side.
+    Connects(u16),
     Other,
 }
 
@@ -282,12 +316,14 @@ impl Row {
     /// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        // TCP_LISTEN (Linux, `include/net/tcp_states.h`).
-        if *fields.get(3)? != "0A" {
-            return Some(Self::Other);
-        }
         let (ip, port) = fields.get(1)?.split_once(':')?;
         let port = u16::from_str_radix(port, 16).ok()?;
+        // TCP_LISTEN and TCP_ESTABLISHED (Linux, `include/net/tcp_states.h`).
+        match *fields.get(3)? {
+            "0A" => {}
+            "01" => return Some(Self::Connects(port)),
+            _ => return Some(Self::Other),
+        }
         Some(Self::Listens(Socket {
             address: SocketAddr::new(ip_of(ip)?, port),
             uid: fields.get(7)?.parse().ok()?,

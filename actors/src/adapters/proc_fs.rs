@@ -89,6 +89,11 @@ impl Stat {
         matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 
+    /// Whether somebody has stopped it, other than to trace it.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state == 'T'
+    }
+
     /// Whether it does nothing any more: it was stopped, or has ended.
     pub(super) fn stands_still(&self) -> bool {
         matches!(self.state, 'T' | 't') || self.is_zombie()

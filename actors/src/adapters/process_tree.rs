@@ -20,7 +20,7 @@ use super::pause::pause;
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::Work;
+use crate::domain::report::{Halt, Sample};
 use crate::ports::{Death, DeathSource};
 
 mod deaths;
@@ -373,9 +373,16 @@ impl ProcessTree {
     /// # Errors
     ///
     /// What could not be measured.
-    pub(super) fn work(&self) -> Result<Work, ScanError> {
+    pub(super) fn sample(&self) -> Result<Sample, ScanError> {
         // Whoever is new is entered by the watch, sooner than it has done much.
-        self.watched.roster().work()
+        let mut roster = self.watched.roster();
+        let work = roster.work()?;
+        let is_frozen = match self.watched.ownership.cgroup() {
+            Some(cgroup) => cgroup.is_frozen()?,
+            None => false,
+        };
+        let halt = if is_frozen { Halt::All } else { roster.halt()? };
+        Ok(Sample { work, halt })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::diagnosis::Phase;
 use crate::domain::event::Event;
 use crate::domain::id::Incarnation;
+use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport};
 use crate::domain::spec::ModelId;
 use crate::domain::ticket::{Outcome, Ticket};
@@ -25,6 +26,10 @@ pub enum Input {
     Loader(LoaderReport),
     /// The requests that ran have been answered, or nobody can say whether any run.
     Drained(Incarnation),
+    /// What the counters of a launch say; `None` if it has none.
+    Felt(Incarnation, Option<Pulse>),
+    /// What came of asking a launch for one token.
+    Tried(Incarnation, Trial),
     /// What a launch has made of the fixed prompt; `None` if it could not be had.
     Completed(Incarnation, Option<String>),
     /// A timer that was asked for ran out.
@@ -80,6 +85,8 @@ pub enum Timer {
     Silence,
     /// Whatever still runs is not waited for any longer.
     Drain,
+    /// Time to see whether what serves is alive.
+    Vitals,
     /// What a launch that has ended has written is not waited for any longer.
     Diagnosis,
     /// The restart window holds one restart fewer.
@@ -129,6 +136,16 @@ pub enum Effect {
         /// What to keep.
         memory: Memory,
     },
+    /// Read its counters, and say [`Input::Felt`].
+    FeelPulse {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Ask it for one token, and say [`Input::Tried`].
+    AskForToken {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
     /// Leave health and log of the current launch alone.
     Disregard,
     /// Say [`Input::Drained`] when no request runs.
@@ -157,8 +174,8 @@ pub enum Effect {
         /// Which launch.
         incarnation: Incarnation,
     },
-    /// Report how much the tree has worked.
-    SampleWork {
+    /// Report what is to be seen of its tree.
+    Sample {
         /// Which launch.
         incarnation: Incarnation,
     },

@@ -33,6 +33,7 @@ mod reports;
 mod requests;
 mod timers;
 mod trusting;
+mod vitals;
 
 use ending::Ending;
 
@@ -100,6 +101,8 @@ impl Machine {
             Input::Health(report) => turn.health(report),
             Input::Loader(report) => turn.loader(report),
             Input::Drained(incarnation) => turn.drained(incarnation),
+            Input::Felt(incarnation, pulse) => turn.felt(incarnation, pulse),
+            Input::Tried(incarnation, trial) => turn.tried(incarnation, trial),
             Input::Completed(incarnation, text) => turn.completed(incarnation, text),
             Input::Due(timer, incarnation) => turn.due(timer, incarnation),
             Input::ProcessActorLost => turn.process_actor_lost(),

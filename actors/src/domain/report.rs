@@ -9,6 +9,7 @@ use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::gpu::GpuSnapshot;
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
+use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::loading::LoadNews;
 use crate::domain::spec::ModelId;
 use crate::domain::trust::{LaunchMethod, Recall};
@@ -77,8 +78,8 @@ pub enum ProcessReport {
     Sampled {
         /// Which launch.
         incarnation: Incarnation,
-        /// Its work since it was launched.
-        work: Work,
+        /// What was seen of it.
+        sample: Sample,
     },
     /// An earlier supervisor left this, and it is what we would have launched.
     Adopted {
@@ -167,6 +168,28 @@ pub struct Work {
     pub io_bytes: u64,
 }
 
+/// What is seen of a tree at some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Its work since it was launched.
+    pub work: Work,
+    /// Who of it is stopped.
+    pub halt: Halt,
+}
+
+/// Which of the processes that vLLM cannot do without are stopped, as by SIGSTOP. Who is only being
+/// traced counts as running.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Halt {
+    /// None of them.
+    #[default]
+    None,
+    /// These, by pid, and not the others.
+    Some(Vec<(u32, Role)>),
+    /// All of them: somebody has suspended vLLM.
+    All,
+}
+
 /// What a health check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthReport {
@@ -183,6 +206,10 @@ pub enum HealthNews {
     Checked(HealthReport),
     /// No request runs in this launch, or nobody can say.
     Drained(Incarnation),
+    /// What the counters of this launch say; `None` if it has none.
+    Felt(Incarnation, Option<Pulse>),
+    /// What came of asking this launch for one token.
+    Tried(Incarnation, Trial),
     /// What this launch has made of the fixed prompt; `None` if it could not be had.
     Completed(Incarnation, Option<String>),
 }

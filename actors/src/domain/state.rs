@@ -29,6 +29,7 @@ use std::time::Duration;
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
+use crate::domain::liveness::Liveness;
 use crate::domain::moment::Moment;
 use crate::domain::phases::Phases;
 use crate::domain::spec::ModelId;
@@ -156,6 +157,10 @@ pub struct Running {
     pub differed: Differed,
     /// Failed checks in a row.
     pub failures: u32,
+    /// What was seen of its being alive.
+    pub liveness: Liveness,
+    /// When it is looked at next, on the monotonic clock.
+    pub next_look: Duration,
 }
 
 /// Whether a launch answers otherwise than those before.

@@ -35,6 +35,16 @@ pub enum HealthMessage {
         /// Which launch.
         incarnation: Incarnation,
     },
+    /// Read its counters, and tell.
+    FeelPulse {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
+    /// Ask it for one token, and tell.
+    AskForToken {
+        /// Which launch.
+        incarnation: Incarnation,
+    },
     /// Ask nobody.
     Cease,
     /// The pause is over (from itself).

@@ -250,7 +250,10 @@ impl Scene {
     async fn next_check(&mut self) -> HealthReport {
         match self.root.next().await {
             HealthNews::Checked(report) => report,
-            news @ (HealthNews::Drained(_) | HealthNews::Completed(..)) => panic!("{news:?}"),
+            news @ (HealthNews::Drained(_)
+            | HealthNews::Completed(..)
+            | HealthNews::Felt(..)
+            | HealthNews::Tried(..)) => panic!("{news:?}"),
         }
     }
 

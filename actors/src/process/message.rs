@@ -97,8 +97,8 @@ pub enum ProcessMessage {
         /// Which launch.
         incarnation: Incarnation,
     },
-    /// Tell how much the tree has worked.
-    SampleWork {
+    /// Tell what is to be seen of its tree.
+    Sample {
         /// Which launch.
         incarnation: Incarnation,
     },

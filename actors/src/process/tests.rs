@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::absence::{Doubt, Leftover, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::{Role, Work};
+use crate::domain::report::{Halt, Role, Sample, Work};
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::Signal;
 use crate::testing::harness::{eventually, in_time, model};
@@ -169,7 +169,7 @@ async fn what_is_said_of_another_incarnation_does_nothing_to_this_one() {
 
     scene.stop(SECOND, StopMode::Immediate, Phase::Serving);
     assert_eq!(scene.next().await, vacated(SECOND));
-    scene.tell(ProcessMessage::SampleWork { incarnation: SECOND });
+    scene.tell(ProcessMessage::Sample { incarnation: SECOND });
     scene.tell(ProcessMessage::Vacated { incarnation: SECOND, proof: proof() });
 
     scene.root.hears_nothing_for(HOUR).await;
@@ -184,9 +184,10 @@ async fn the_work_of_the_tree_is_told_when_asked_for() {
     let work = Work { cpu: Duration::from_secs(5), io_bytes: 42 };
     process.show_work(work);
 
-    scene.tell(ProcessMessage::SampleWork { incarnation: FIRST });
+    scene.tell(ProcessMessage::Sample { incarnation: FIRST });
 
-    assert_eq!(scene.next().await, ProcessReport::Sampled { incarnation: FIRST, work });
+    let sample = Sample { work, halt: Halt::None };
+    assert_eq!(scene.next().await, ProcessReport::Sampled { incarnation: FIRST, sample });
 }
 
 #[tokio::test(start_paused = true)]

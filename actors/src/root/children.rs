@@ -221,8 +221,14 @@ impl Children {
             Effect::Diagnose { incarnation } => {
                 tell(&self.process, ProcessMessage::Diagnose { incarnation });
             }
-            Effect::SampleWork { incarnation } => {
-                tell(&self.process, ProcessMessage::SampleWork { incarnation });
+            Effect::Sample { incarnation } => {
+                tell(&self.process, ProcessMessage::Sample { incarnation });
+            }
+            Effect::FeelPulse { incarnation } => {
+                tell(&self.health, HealthMessage::FeelPulse { incarnation });
+            }
+            Effect::AskForToken { incarnation } => {
+                tell(&self.health, HealthMessage::AskForToken { incarnation });
             }
             Effect::Schedule { timer, incarnation, after } => {
                 let due = tell_after(root, after, RootMessage::Due { timer, incarnation });

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
+use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::spec::ModelId;
 use crate::ports::{Pending, Probe};
 
@@ -30,6 +31,10 @@ struct Script {
     asked: Vec<Instant>,
     /// What is made of the fixed prompt.
     completion: Option<String>,
+    pulse: Option<Pulse>,
+    /// What comes of asking for a token, and how often it was.
+    trial: Option<Trial>,
+    trials: u32,
     under_way: u32,
     most_under_way: u32,
 }
@@ -66,6 +71,21 @@ impl ScriptedProbe {
     /// From now on the fixed prompt is completed so; `None`, as at first: it is not.
     pub fn completes(&self, text: Option<&str>) {
         self.script().completion = text.map(str::to_owned);
+    }
+
+    /// From now on the counters say this; `None`, as at first: there are none.
+    pub fn beats(&self, pulse: Option<Pulse>) {
+        self.script().pulse = pulse;
+    }
+
+    /// From now on this comes of asking for a token; at first none can be had of this model.
+    pub fn tries(&self, trial: Trial) {
+        self.script().trial = Some(trial);
+    }
+
+    /// How often it was asked for a token.
+    pub fn trials(&self) -> u32 {
+        self.script().trials
     }
 
     /// From now on the server has as much in hand; `None`, as at first: it does not say.
@@ -134,6 +154,16 @@ impl Probe for ScriptedProbe {
 
     fn complete(&self, _: &ModelId) -> Pending<'static, Option<String>> {
         Box::pin(std::future::ready(self.script().completion.clone()))
+    }
+
+    fn pulse(&self) -> Pending<'static, Option<Pulse>> {
+        Box::pin(std::future::ready(self.script().pulse))
+    }
+
+    fn try_token(&self, _: &ModelId) -> Pending<'static, Trial> {
+        let mut script = self.script();
+        script.trials += 1;
+        Box::pin(std::future::ready(script.trial.unwrap_or(Trial::Unfit)))
     }
 
     fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {

@@ -10,7 +10,7 @@ use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::id::Incarnation;
-use crate::domain::report::{Role, Work};
+use crate::domain::report::{Halt, Role, Sample, Work};
 use crate::domain::spec::ModelId;
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
@@ -69,7 +69,7 @@ struct Script {
 /// What comes of measuring the work.
 #[derive(Clone, Debug)]
 enum Measure {
-    Shows(Work),
+    Shows(Sample),
     Fails(ScanError),
     Panics,
 }
@@ -107,7 +107,7 @@ impl ScriptedProcess {
             helpers: Vec::new(),
             stuck: Vec::new(),
             unseen: None,
-            measure: Measure::Shows(Work::default()),
+            measure: Measure::Shows(Sample::default()),
             evidence: Some(Evidence::default()),
             deaths: None,
             method: LaunchMethod::Cold,
@@ -163,7 +163,12 @@ impl ScriptedProcess {
 
     /// What the tree has worked so far.
     pub fn show_work(&self, work: Work) {
-        self.script().measure = Measure::Shows(work);
+        self.script().measure = Measure::Shows(Sample { work, halt: Halt::None });
+    }
+
+    /// Who of it is stopped.
+    pub fn show_halt(&self, halt: Halt) {
+        self.script().measure = Measure::Shows(Sample { work: Work::default(), halt });
     }
 
     /// Its work cannot be measured.
@@ -360,11 +365,11 @@ impl Claim for ScriptedProcess {
         Box::new(ScriptedDeaths(receiver))
     }
 
-    fn work(&self) -> Pending<'static, Result<Work, ScanError>> {
+    fn sample(&self) -> Pending<'static, Result<Sample, ScanError>> {
         let measure = self.script().measure.clone();
         Box::pin(async move {
             match measure {
-                Measure::Shows(work) => Ok(work),
+                Measure::Shows(sample) => Ok(sample),
                 Measure::Fails(error) => Err(error),
                 Measure::Panics => panic!("the measurement was scripted to panic"),
             }

@@ -21,7 +21,7 @@ use crate::adapters::warm::{Ahead, Came, Warm};
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Evidence, Exit};
-use crate::domain::report::Work;
+use crate::domain::report::Sample;
 use crate::domain::secret::{Secret, redact};
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
@@ -167,14 +167,14 @@ impl Launch {
     }
 
     /// What is done for it before it is started is its work too.
-    fn work(&self) -> Result<Work, ScanError> {
-        let mut work = self.tree.work()?;
+    fn sample(&self) -> Result<Sample, ScanError> {
+        let mut sample = self.tree.sample()?;
         if let (None, Some(warm)) = (self.made.get(), self.warm.upgrade()) {
             let warm = warm.work();
-            work.cpu += warm.cpu;
-            work.io_bytes += warm.io_bytes;
+            sample.work.cpu += warm.cpu;
+            sample.work.io_bytes += warm.io_bytes;
         }
-        Ok(work)
+        Ok(sample)
     }
 
     fn evidence(&self) -> Evidence {
@@ -267,9 +267,9 @@ impl Claim for LaunchClaim {
         self.launch.tree.deaths()
     }
 
-    fn work(&self) -> Pending<'static, Result<Work, ScanError>> {
+    fn sample(&self) -> Pending<'static, Result<Sample, ScanError>> {
         let launch = Arc::clone(&self.launch);
-        Box::pin(async move { on_own_thread("vllm-work", move || launch.work()).await? })
+        Box::pin(async move { on_own_thread("vllm-sample", move || launch.sample()).await? })
     }
 
     fn evidence(&self) -> Pending<'static, Evidence> {

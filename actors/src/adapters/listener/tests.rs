@@ -106,8 +106,22 @@ fn rows_are_read_as_the_kernel_writes_them() {
     let Some(Row::Listens(socket)) = Row::parse(row) else { panic!("it listens") };
     let address = if cfg!(target_endian = "little") { "127.0.0.1" } else { "1.0.0.127" };
     assert_eq!(socket, Socket { address: at(address, 8080), uid: 1000, inode: 4711 });
-    assert!(matches!(Row::parse(&row.replace(" 0A ", " 01 ")), Some(Row::Other)));
+    assert!(matches!(Row::parse(&row.replace(" 0A ", " 01 ")), Some(Row::Connects(8080))));
+    assert!(matches!(Row::parse(&row.replace(" 0A ", " 06 ")), Some(Row::Other)));
     assert!(Row::parse("what is this").is_none());
+}
+
+#[test]
+fn who_is_connected_is_counted_also_before_he_is_served() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else { continue };
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(connected_to(port).unwrap(), 0);
+        let clients = [(); 2].map(|()| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        assert_eq!(connected_to(port).unwrap(), 2);
+        drop(listener);
+        drop(clients);
+    }
 }
 
 #[test]

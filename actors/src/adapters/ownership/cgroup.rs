@@ -134,6 +134,11 @@ impl Cgroup {
         Ok(self.event("populated")?.unwrap_or(false))
     }
 
+    /// Whether somebody has brought everybody in it to a halt.
+    pub(in crate::adapters) fn is_frozen(&self) -> Result<bool, ScanError> {
+        Ok(self.event("frozen")?.unwrap_or(false))
+    }
+
     /// `None` if there is no such group any more, which nobody can live in then.
     fn event(&self, name: &str) -> Result<Option<bool>, ScanError> {
         let path = self.path.join("cgroup.events");

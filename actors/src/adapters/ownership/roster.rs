@@ -14,7 +14,7 @@ use super::undecided::Undecided;
 use crate::adapters::proc_fs::{self, Stat};
 use crate::domain::absence::{Leftover, ScanError};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::{Role, Work};
+use crate::domain::report::{Halt, Role, Work};
 use crate::ports::Death;
 
 /// A fork that shows the title of its parent for so long has no other: it executes nothing, and is no
@@ -247,6 +247,27 @@ impl Roster {
     fn dead(&self) -> Vec<(u8, Reverse<u64>, u32)> {
         let ended = self.members().filter(|it| it.held.has_ended());
         ended.map(|it| (accord(it.held.exit()), Reverse(it.held.start_time), it.held.pid)).collect()
+    }
+
+    /// Who of those that vLLM cannot do without is stopped.
+    pub(in crate::adapters) fn halt(&self) -> Result<Halt, ScanError> {
+        let mut stopped = Vec::new();
+        let mut running = 0;
+        let is_needed = |it: &&Member| !matches!(it.role, Role::Helper | Role::Untitled);
+        for member in self.members().filter(is_needed) {
+            let stat = Stat::of(member.held.pid)?;
+            match stat.filter(|stat| stat.start_time == member.held.start_time) {
+                Some(stat) if stat.is_stopped() => stopped.push((member.held.pid, member.role)),
+                Some(_) => running += 1,
+                // It has ended, which is told otherwise.
+                None => {}
+            }
+        }
+        Ok(match (stopped.is_empty(), running) {
+            (true, _) => Halt::None,
+            (false, 0) => Halt::All,
+            (false, _) => Halt::Some(stopped),
+        })
     }
 
     /// What all have done so far.

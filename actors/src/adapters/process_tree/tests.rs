@@ -47,12 +47,44 @@ async fn the_work_that_was_done_stays_done_when_a_member_ends() {
     let enough = directory.path().join("enough");
     let work = format!("sh -c 'until [ -e {} ]; do :; done'", enough.display());
     let planted = Planted::new(&format!("{work}; exec sleep 600"));
-    until("it has worked", || planted.tree.work().unwrap().cpu >= Duration::from_millis(300)).await;
-    let before = planted.tree.work().unwrap();
+    until("it has worked", || {
+        planted.tree.sample().unwrap().work.cpu >= Duration::from_millis(300)
+    })
+    .await;
+    let before = planted.tree.sample().unwrap().work;
     std::fs::write(&enough, "").unwrap();
     until("it has ended", || planted.pids().len() == 1).await;
-    let after = planted.tree.work().unwrap();
+    let after = planted.tree.sample().unwrap().work;
     assert!(after.cpu >= before.cpu, "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn who_is_stopped_is_told_from_who_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("front.sh");
+    let worker = "exec -a x::Worker sleep 600";
+    std::fs::write(&script, format!("bash -c '{worker}' & exec sleep 600")).unwrap();
+    let planted = Planted::new(&format!("exec bash {}", script.display()));
+    let halt = || planted.tree.sample().unwrap().halt;
+    let is_worker = |pid: &u32| {
+        proc_fs::command_line(*pid).unwrap().is_some_and(|it| it.starts_with("x::Worker"))
+    };
+    until("it has a worker", || planted.pids().iter().any(is_worker)).await;
+    let worker = planted.pids().into_iter().find(is_worker).unwrap();
+    assert_eq!(halt(), Halt::None);
+    let send = |pid: u32, signal| {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    send(worker, Signal::STOP);
+    let is_stopped = Halt::Some(vec![(worker, Role::Worker)]);
+    until("the worker is seen to be stopped", || halt() == is_stopped).await;
+    send(planted.main(), Signal::STOP);
+    until("all are seen to be stopped", || halt() == Halt::All).await;
+    for pid in [worker, planted.main()] {
+        send(pid, Signal::CONT);
+    }
+    until("they go on", || halt() == Halt::None).await;
 }
 
 #[tokio::test]
@@ -205,7 +237,8 @@ async fn a_resource_tracker_that_does_not_end_is_killed_after_all() {
 #[tokio::test]
 async fn the_work_of_the_whole_tree_is_counted() {
     let planted = Planted::new("(while :; do :; done) & exec sleep 600");
-    until("it has worked", || planted.tree.work().unwrap().cpu >= Duration::from_millis(50)).await;
+    until("it has worked", || planted.tree.sample().unwrap().work.cpu >= Duration::from_millis(50))
+        .await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
+use crate::domain::liveness::Liveness;
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::report::HealthReport;
 use crate::domain::state::Differed;
@@ -54,6 +55,8 @@ impl Turn<'_> {
                 recall: recall.clone(),
                 differed: Differed::Never,
                 failures: 0,
+                liveness: Liveness::begin(now.monotonic),
+                next_look: now.monotonic,
             }),
             None,
         );
@@ -67,6 +70,7 @@ impl Turn<'_> {
             self.emit(EventKind::ModelSwitched { from, to: model });
         }
         self.effect(Effect::FinishLoading { incarnation });
+        self.schedule_vitals(incarnation);
         self.trust(incarnation, &model_served, method, &recall);
         self.serves();
     }
@@ -109,6 +113,10 @@ impl Turn<'_> {
     fn missed(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
         let limit = self.max_failures().get();
         if let Some(running) = self.current_running(incarnation) {
+            // Who is stopped as a whole does not hang.
+            if running.liveness.is_suspended() {
+                return;
+            }
             running.failures += 1;
             let failures = running.failures;
             self.health_changed(failures, None);

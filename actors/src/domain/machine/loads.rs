@@ -6,21 +6,20 @@ use super::{Announcement, FirstOutput, Turn};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
+use crate::domain::liveness::IDLE_SHARE;
 use crate::domain::loading::{LoadNews, LoadStatus};
 use crate::domain::phases::LaunchPhase;
-use crate::domain::report::{LoaderReport, Work};
-
-/// A tree that used less than this share of one processor was not at work: vLLM's front polls its
-/// engine while it waits for it, also for one that hangs.
-const IDLE_SHARE: u32 = 20;
+use crate::domain::report::{LoaderReport, Sample, Work};
 
 /// Bytes read or written that count as work.
 const BUSY_BYTES: u64 = 1 << 20;
 
 impl Turn<'_> {
-    pub(super) fn sampled(&mut self, incarnation: Incarnation, work: Work) {
-        let now = self.now;
-        let Some(starting) = self.current_starting(incarnation) else { return };
+    pub(super) fn sampled(&mut self, incarnation: Incarnation, sample: &Sample) {
+        let (now, work) = (self.now, sample.work);
+        let Some(starting) = self.current_starting(incarnation) else {
+            return self.judge_life(incarnation, |liveness, now| liveness.sampled(sample, now));
+        };
         let (then, before) = starting.work;
         match effort(before, work, now.since(then)) {
             Effort::Bytes => starting.last_sign = now,

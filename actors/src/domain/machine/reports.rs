@@ -49,7 +49,7 @@ impl Turn<'_> {
             ProcessReport::Lingered { incarnation, doubt } => {
                 self.lingered(incarnation, &doubt);
             }
-            ProcessReport::Sampled { incarnation, work } => self.sampled(incarnation, work),
+            ProcessReport::Sampled { incarnation, sample } => self.sampled(incarnation, &sample),
         }
     }
 

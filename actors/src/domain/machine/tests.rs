@@ -20,4 +20,5 @@ mod stopping;
 mod switching;
 mod table;
 mod trusting;
+mod vitals;
 mod world;

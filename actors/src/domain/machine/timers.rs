@@ -31,6 +31,7 @@ impl Turn<'_> {
             Timer::Restart => self.restart_due(incarnation),
             Timer::Silence => self.silence_due(incarnation),
             Timer::Drain => self.drain_due(incarnation),
+            Timer::Vitals => self.vitals_due(incarnation),
             Timer::Diagnosis => self.diagnosed(incarnation, Evidence::default()),
             Timer::Window => self.schedule_window(),
             Timer::End => self.end_due(),
@@ -86,7 +87,7 @@ impl Turn<'_> {
             starting.last_sign.monotonic += late;
             starting.last_busy.monotonic += late;
             let pause = if starting.loss.is_some() { EXPLAINED_WITHIN } else { limit / 4 };
-            self.effect(Effect::SampleWork { incarnation });
+            self.effect(Effect::Sample { incarnation });
             return self.look_after(pause, incarnation);
         }
         if let Some(loss) = starting.loss.take() {
@@ -96,13 +97,13 @@ impl Turn<'_> {
         let works =
             now.since(starting.last_busy) < limit && quiet < limit.saturating_mul(BUSY_FACTOR);
         if quiet < limit || works {
-            self.effect(Effect::SampleWork { incarnation });
+            self.effect(Effect::Sample { incarnation });
             return self.schedule_silence(incarnation, limit);
         }
         match asked {
             Silence::Borne => {
                 starting.silence = Silence::Questioned;
-                self.effect(Effect::SampleWork { incarnation });
+                self.effect(Effect::Sample { incarnation });
                 self.effect(Effect::Probe { incarnation });
                 self.look_after(LAST_WORD_WITHIN.min(limit / 4), incarnation);
             }

@@ -89,6 +89,6 @@ async fn a_stop_interrupts_a_start_and_what_was_started_is_swept() {
 async fn work_that_cannot_be_measured_is_not_told_as_none() {
     let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.fail_when_measured(no_descriptors());
-    scene.tell(ProcessMessage::SampleWork { incarnation: FIRST });
+    scene.tell(ProcessMessage::Sample { incarnation: FIRST });
     scene.root.hears_nothing_for(HOUR).await;
 }

@@ -21,7 +21,7 @@ async fn a_process_to_be_killed_dies_with_an_actor_that_is_killed() {
 async fn a_process_to_be_killed_dies_with_an_actor_whose_task_panics() {
     let (mut scene, process) = Scene::with_process(OrphanOutcome::Killed).await;
     process.panic_when_measured();
-    scene.tell(ProcessMessage::SampleWork { incarnation: FIRST });
+    scene.tell(ProcessMessage::Sample { incarnation: FIRST });
     scene.ends().await;
     scene.owner_ends(&process, OrphanOutcome::Killed).await;
 }
@@ -52,7 +52,7 @@ async fn a_process_to_be_kept_survives_an_actor_that_is_killed() {
 async fn a_process_to_be_kept_survives_an_actor_whose_task_panics() {
     let (mut scene, process) = Scene::with_process(OrphanOutcome::Kept).await;
     process.panic_when_measured();
-    scene.tell(ProcessMessage::SampleWork { incarnation: FIRST });
+    scene.tell(ProcessMessage::Sample { incarnation: FIRST });
     scene.ends().await;
     scene.owner_ends(&process, OrphanOutcome::Kept).await;
 }

@@ -139,7 +139,7 @@ async fn a_panic_about_a_running_process_neither_loses_nor_doubles_it() {
     process.panic_when_measured();
 
     let (child, incarnation) = (harness.child::<ProcessMessage>(), FIRST);
-    child.send_message(ProcessMessage::SampleWork { incarnation }).unwrap();
+    child.send_message(ProcessMessage::Sample { incarnation }).unwrap();
 
     adopted_again(&harness).await;
     assert_eq!(harness.snapshot().pid, Some(process.pid()));

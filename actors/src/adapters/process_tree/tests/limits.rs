@@ -57,7 +57,7 @@ async fn at_the_limit_of_descriptors_a_living_process_is_not_declared_dead() {
     }
     let planted = Planted::new("exec sleep 600");
     let taken = exhaust(&planted.tree).await;
-    assert!(planted.tree.work().is_err(), "nobody can measure");
+    assert!(planted.tree.sample().is_err(), "nobody can measure");
     assert!(planted.tree.main_is_alive());
     let ended = timeout(Duration::from_millis(500), planted.tree.ended()).await;
     assert!(ended.is_err(), "{ended:?}");

@@ -5,10 +5,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::script::{
-    adopted, completed, diagnosed, diagnosis_due, drained, ensure, exited, healthy, launch_failed,
-    launched, lingered, listener_unknown, load, load_by_program, loader, look_failed, member_died,
-    model_missing, no, noon, nothing_found, pid, port_taken, progress, remnant_found, restart,
-    restart_due, sampled, silence_due, spec, start, stop, unhealthy, vacated,
+    adopted, completed, diagnosed, diagnosis_due, drained, ensure, exited, felt, healthy,
+    launch_failed, launched, lingered, listener_unknown, load, load_by_program, loader,
+    look_failed, member_died, model_missing, no, noon, nothing_found, pid, port_taken, progress,
+    remnant_found, restart, restart_due, sampled, silence_due, spec, start, stop, tried, unhealthy,
+    vacated, vitals_due,
 };
 use super::world::about;
 use crate::domain::cause::{Cause, Code};
@@ -16,6 +17,7 @@ use crate::domain::diagnosis::{Exit, Phase};
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Sequence;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
+use crate::domain::liveness::Trial;
 use crate::domain::loading::LoadNews;
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
@@ -67,11 +69,11 @@ listed! {
     /// An input, about incarnation 1 where it is about one.
     Kind {
         Start, Ensure, StopGraceful, StopImmediate, Restart, LoadSame, LoadOther, NeedSame,
-        NeedOther, ShutDown, Drained, Completed,
+        NeedOther, ShutDown, Drained, Completed, Felt, Tried,
         Adopted, RemnantFound, NothingFound, LookFailed,
         Launched, LaunchFailed, Exited, MemberDied, Diagnosed, Vacated, Lingered, Sampled,
         Healthy, Unhealthy, ModelMissing, PortTaken, ListenerUnknown, Began, Progressed, Stands, Listens,
-        RestartDue, SilenceDue, DrainDue, DiagnosisDue, WindowDue, EndDue, ProcessActorLost,
+        RestartDue, SilenceDue, DrainDue, VitalsDue, DiagnosisDue, WindowDue, EndDue, ProcessActorLost,
     }
 }
 
@@ -87,7 +89,9 @@ pub(super) enum Act {
     Drain,
     Stop,
     Clear,
-    SampleWork,
+    Sample,
+    FeelPulse,
+    AskForToken,
     Schedule,
     Prepare,
     Rest,
@@ -181,6 +185,8 @@ pub(super) fn kind(input: &Input) -> Kind {
         Input::ShutDown => Kind::ShutDown,
         Input::Drained(_) => Kind::Drained,
         Input::Completed(..) => Kind::Completed,
+        Input::Felt(..) => Kind::Felt,
+        Input::Tried(..) => Kind::Tried,
         Input::Process(report) => kind_of_process_report(report),
         Input::Health(HealthReport { check, .. }) => match check {
             Ok(_) => Kind::Healthy,
@@ -204,6 +210,7 @@ pub(super) fn kind(input: &Input) -> Kind {
         Input::Due(Timer::Restart, _) => Kind::RestartDue,
         Input::Due(Timer::Silence, _) => Kind::SilenceDue,
         Input::Due(Timer::Drain, _) => Kind::DrainDue,
+        Input::Due(Timer::Vitals, _) => Kind::VitalsDue,
         Input::Due(Timer::Diagnosis, _) => Kind::DiagnosisDue,
         Input::Due(Timer::Window, _) => Kind::WindowDue,
         Input::Due(Timer::End, _) => Kind::EndDue,
@@ -275,6 +282,9 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::Launched => launched(incarnation),
         Kind::LaunchFailed => launch_failed(incarnation, Code::PortInUse),
         Kind::Exited => exited(incarnation),
+        Kind::Felt => felt(incarnation, None),
+        Kind::Tried => tried(incarnation, Trial::None),
+        Kind::VitalsDue => vitals_due(incarnation),
         Kind::Diagnosed => diagnosed(incarnation),
         Kind::DiagnosisDue => diagnosis_due(incarnation),
         Kind::Vacated => vacated(incarnation),
@@ -310,7 +320,9 @@ pub(super) fn act(effect: &Effect) -> Act {
         Effect::Drain { .. } => Act::Drain,
         Effect::Stop { .. } => Act::Stop,
         Effect::Clear { .. } => Act::Clear,
-        Effect::SampleWork { .. } => Act::SampleWork,
+        Effect::Sample { .. } => Act::Sample,
+        Effect::FeelPulse { .. } => Act::FeelPulse,
+        Effect::AskForToken { .. } => Act::AskForToken,
         Effect::Schedule { .. } => Act::Schedule,
         Effect::Prepare { .. } => Act::Prepare,
         Effect::Rest => Act::Rest,

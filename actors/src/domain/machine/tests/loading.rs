@@ -102,7 +102,7 @@ fn silence_is_asked_about_four_times_within_the_timeout_that_applies() {
     let mut s = Script::starting();
     let asked = s.on(silence_due(1));
     assert_eq!(asked.scheduled(Timer::Silence), Some(Duration::from_secs(10)));
-    assert!(asked.effects.iter().any(|effect| matches!(effect, Effect::SampleWork { .. })));
+    assert!(asked.effects.iter().any(|effect| matches!(effect, Effect::Sample { .. })));
     s.on(loader(1, LoadNews::Began));
     assert_eq!(s.on(silence_due(1)).scheduled(Timer::Silence), Some(Duration::from_secs(100)));
 }
@@ -157,7 +157,7 @@ fn a_standstill_of_ours_is_not_taken_for_vllms_silence() {
     s.wait(3600);
     let woken = s.on(silence_due(1));
     assert!(woken.path.is_empty(), "{woken:?}");
-    assert!(woken.effects.iter().any(|effect| matches!(effect, Effect::SampleWork { .. })));
+    assert!(woken.effects.iter().any(|effect| matches!(effect, Effect::Sample { .. })));
     assert!(s.wait_in_silence(250).is_empty());
     assert_eq!(s.wait_in_silence(200), [ServiceState::Crashed]);
 }

@@ -11,10 +11,11 @@ use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
 use crate::domain::listener::PortHolder;
+use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
-use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Work};
+use crate::domain::report::{Halt, HealthReport, LoaderReport, ProcessReport, Role, Sample, Work};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::LaunchPolicy;
 use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -273,6 +274,18 @@ pub(super) fn found(incarnation: u64, evidence: Evidence) -> Input {
     Input::Process(ProcessReport::Diagnosed { incarnation: no(incarnation), evidence })
 }
 
+pub(super) fn vitals_due(incarnation: u64) -> Input {
+    Input::Due(Timer::Vitals, no(incarnation))
+}
+
+pub(super) fn felt(incarnation: u64, pulse: Option<Pulse>) -> Input {
+    Input::Felt(no(incarnation), pulse)
+}
+
+pub(super) fn tried(incarnation: u64, trial: Trial) -> Input {
+    Input::Tried(no(incarnation), trial)
+}
+
 pub(super) fn diagnosis_due(incarnation: u64) -> Input {
     Input::Due(Timer::Diagnosis, no(incarnation))
 }
@@ -303,13 +316,13 @@ pub(super) fn look_failed() -> Input {
 }
 
 pub(super) fn sampled(incarnation: u64, cpu: Duration) -> Input {
-    let work = Work { cpu, io_bytes: 0 };
-    Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), work })
+    let sample = Sample { work: Work { cpu, io_bytes: 0 }, halt: Halt::None };
+    Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), sample })
 }
 
 pub(super) fn moved(incarnation: u64, io_bytes: u64) -> Input {
-    let work = Work { cpu: Duration::ZERO, io_bytes };
-    Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), work })
+    let sample = Sample { work: Work { cpu: Duration::ZERO, io_bytes }, halt: Halt::None };
+    Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), sample })
 }
 
 pub(super) fn adopted(incarnation: u64, name: &str) -> Input {

@@ -44,7 +44,7 @@ fn a_silent_load_is_asked_and_probed_once_more_before_it_is_judged() {
     s.wait(1);
     let asked = s.on(silence_due(1));
     assert!(asked.path.is_empty(), "{asked:?}");
-    let is_sign = |it: &&Effect| matches!(it, Effect::SampleWork { .. } | Effect::Probe { .. });
+    let is_sign = |it: &&Effect| matches!(it, Effect::Sample { .. } | Effect::Probe { .. });
     assert_eq!(asked.effects.iter().filter(is_sign).count(), 2);
     assert!(asked.scheduled(Timer::Silence).is_some_and(|after| after.as_secs() == 2));
     assert_eq!(s.clone().wait_in_silence(2), [ServiceState::Crashed]);

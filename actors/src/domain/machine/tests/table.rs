@@ -22,6 +22,8 @@ const TABLE: [&str; 4] = [
      ShutDown          down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait down     down     down     down     down-wait down-wait down-wait down-wait down-wait down-wait down-wait down-wait
      Drained           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      Completed         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Felt              .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     Tried             .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      Adopted           watch     drain     watch     drain-up  watch     drain     watch     drain-up  watch    drain    watch    drain-up watch     drain     watch     drain-up  watch     drain     watch     drain-up
      RemnantFound      remove    remove    remove    remove    remove    remove    remove    remove    remove   remove   remove   remove   remove    remove    remove    remove    remove    remove    remove    remove
      NothingFound      halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch  halt     halt     relaunch relaunch halt      halt      relaunch  relaunch  halt      halt      relaunch  relaunch
@@ -46,6 +48,7 @@ const TABLE: [&str; 4] = [
      RestartDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      SilenceDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      DrainDue          .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     VitalsDue         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      DiagnosisDue      .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      WindowDue         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      EndDue            .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
@@ -63,6 +66,8 @@ const TABLE: [&str; 4] = [
      ShutDown          down    down   down-end down-end down-end down-end down-drain down-wait down-wait down-wait down-wait down-wait
      Drained           .       .      .        .        .        .        .          hasten    order     .         .         .
      Completed         .       .      .        .        .        .        .          .         .         .         .         .
+     Felt              .       .      .        .        .        .        .          .         .         .         .         .
+     Tried             .       .      .        .        .        .        .          .         .         .         .         .
      Adopted           .       .      .        .        .        .        .          .         .         .         .         .
      RemnantFound      .       .      .        .        .        .        .          .         .         .         .         .
      NothingFound      .       .      .        .        .        .        .          .         .         .         .         .
@@ -87,6 +92,7 @@ const TABLE: [&str; 4] = [
      RestartDue        .       .      .        .        .        .        .          .         .         .         .         .
      SilenceDue        .       .      ask      ask      crash    crash    .          .         .         .         .         .
      DrainDue          .       .      .        .        .        .        .          hasten    order     .         .         .
+     VitalsDue         .       .      .        .        .        .        vitals     .         .         .         .         .
      DiagnosisDue      .       .      .        .        .        .        .          .         .         .         .         .
      WindowDue         .       .      .        .        .        .        .          .         .         .         .         .
      EndDue            .       .      .        .        .        .        .          .         .         .         .         .
@@ -104,6 +110,8 @@ const TABLE: [&str; 4] = [
      ShutDown          down-kill down-kill down-kill down-kill down-kill down-kill down-seek down-seek down-seek down-seek down-seek down-seek down-now
      Drained           .         .         .         .         .         .         .         .         .         .         .         .         .
      Completed         .         .         .         .         .         .         .         .         .         .         .         .         .
+     Felt              .         .         .         .         .         .         .         .         .         .         .         .         .
+     Tried             .         .         .         .         .         .         .         .         .         .         .         .         .
      Adopted           .         .         .         .         .         .         clear     clear     clear     clear     clear     clear     .
      RemnantFound      .         .         .         .         .         .         clear     clear     clear     clear     clear     clear     .
      NothingFound      .         .         .         .         .         .         gone      launch    fail      gone      launch    fail      .
@@ -128,6 +136,7 @@ const TABLE: [&str; 4] = [
      RestartDue        want      .         .         want      .         .         want      .         .         want      .         .         launch
      SilenceDue        .         .         .         .         .         .         .         .         .         .         .         .         .
      DrainDue          .         .         .         .         .         .         .         .         .         .         .         .         .
+     VitalsDue         .         .         .         .         .         .         .         .         .         .         .         .         .
      DiagnosisDue      .         .         .         .         .         .         .         .         .         .         .         .         .
      WindowDue         .         .         .         .         .         .         .         .         .         .         .         .         .
      EndDue            .         .         .         .         .         .         .         .         .         .         .         .         .
@@ -145,6 +154,8 @@ const TABLE: [&str; 4] = [
      ShutDown          down-kill down-kill down-seek down-seek down-now
      Drained           .         .         .         .         .
      Completed         .         .         .         .         .
+     Felt              .         .         .         .         .
+     Tried             .         .         .         .         .
      Adopted           .         .         clear     clear     .
      RemnantFound      .         .         clear     clear     .
      NothingFound      .         .         gone-open gone-open .
@@ -169,6 +180,7 @@ const TABLE: [&str; 4] = [
      RestartDue        .         .         .         .         .
      SilenceDue        .         .         .         .         .
      DrainDue          .         .         .         .         .
+     VitalsDue         .         .         .         .         .
      DiagnosisDue      judge     judge     judge     judge     judge
      WindowDue         .         .         .         .         .
      EndDue            .         .         .         .         .
@@ -188,7 +200,8 @@ struct Meaning {
 
 fn meaning(word: &str) -> Meaning {
     use Act::{
-        Adopt, Disregard, FinishLoading, Launch, Prepare, Probe, SampleWork, Schedule, Stop, Watch,
+        Adopt, Disregard, FeelPulse, FinishLoading, Launch, Prepare, Probe, Sample, Schedule, Stop,
+        Watch,
     };
     use ServiceState as S;
     use Situation::{
@@ -239,9 +252,10 @@ fn meaning(word: &str) -> Meaning {
         ),
         "blank" => (&[], &[], &[BlankAt, BlankNow, BlankGive, BlankOpen]),
         "exists" => (&[], &[], &[Loading]),
-        "run" => (&[S::Running], &[FinishLoading], &[Running]),
+        "run" => (&[S::Running], &[FinishLoading, Schedule], &[Running]),
         "probe" => (&[], &[Probe], &[]),
-        "ask" => (&[], &[SampleWork, Schedule], &[]),
+        "ask" => (&[], &[Sample, Schedule], &[]),
+        "vitals" => (&[], &[Sample, FeelPulse, Schedule], &[]),
         other => return meaning_of_an_end(other),
     };
     Meaning { path, effects, lands }

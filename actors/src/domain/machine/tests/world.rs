@@ -164,7 +164,7 @@ impl World {
                 self.timers.retain(|(_, timer, _)| *timer != Timer::Drain);
                 self.end(incarnation.get());
             }
-            Effect::SampleWork { incarnation } => {
+            Effect::Sample { incarnation } => {
                 self.mail.push_back(sampled(incarnation.get(), Duration::ZERO));
             }
             Effect::Schedule {
@@ -180,8 +180,10 @@ impl World {
             | Effect::Prepare { .. }
             | Effect::Compare { .. }
             | Effect::Remember { .. }
+            | Effect::FeelPulse { .. }
+            | Effect::AskForToken { .. }
             | Effect::End
-            | Effect::Schedule { timer: Timer::Window | Timer::End, .. } => {}
+            | Effect::Schedule { timer: Timer::Window | Timer::Vitals | Timer::End, .. } => {}
         }
     }
 
@@ -330,9 +332,11 @@ pub(super) fn about(input: &Input) -> Option<Incarnation> {
         Input::Health(report) => Some(report.incarnation),
         Input::Loader(report) => Some(report.incarnation),
         Input::Due(
-            Timer::Restart | Timer::Silence | Timer::Drain | Timer::Diagnosis,
+            Timer::Restart | Timer::Silence | Timer::Drain | Timer::Vitals | Timer::Diagnosis,
             incarnation,
         )
+        | Input::Felt(incarnation, _)
+        | Input::Tried(incarnation, _)
         | Input::Completed(incarnation, _)
         | Input::Drained(incarnation) => Some(*incarnation),
         // The supervisor's own timers are about no launch.

@@ -1,6 +1,7 @@
 //! The state of each situation.
 
 use super::*;
+use crate::domain::liveness::Liveness;
 use crate::domain::phases::Stopwatch;
 use crate::domain::state::Differed;
 use crate::domain::trust::{LaunchMethod, Recall};
@@ -193,5 +194,7 @@ fn running() -> Running {
         recall: Recall::NotCompared,
         differed: Differed::Never,
         failures: 0,
+        liveness: Liveness::begin(noon().monotonic),
+        next_look: noon().monotonic,
     }
 }

@@ -26,7 +26,9 @@ impl Outcome {
             | Effect::End
             | Effect::Stop { .. }
             | Effect::Clear { .. }
-            | Effect::SampleWork { .. }
+            | Effect::Sample { .. }
+            | Effect::FeelPulse { .. }
+            | Effect::AskForToken { .. }
             | Effect::Schedule { .. }
             | Effect::Rest
             | Effect::Prepare { .. }

@@ -39,12 +39,13 @@ async fn a_front_that_hangs_is_killed_and_restarted() {
 }
 
 #[tokio::test]
-async fn a_process_that_stands_still_is_found_whether_vllm_has_something_to_do_or_not() {
+async fn whoever_stands_still_is_found_whether_vllm_has_something_to_do_or_not() {
     let mut underway = JoinSet::new();
-    for (victim, load) in trials::STANDSTILLS {
-        // As long as a request takes that is made while others are stopped.
-        let server = Server::fake(FAKE, &fake_vllm());
-        underway.spawn(trials::a_process_that_stands_still_is_found(server, victim, load));
+    for standstill in trials::STANDSTILLS {
+        underway.spawn(async move {
+            let server = Server::fake(FAKE, &fake_vllm());
+            trials::whoever_stands_still_is_found(server, &[standstill]).await;
+        });
     }
     while let Some(ended) = underway.join_next().await {
         ended.expect("it is found");

@@ -102,31 +102,35 @@ pub async fn another_model_can_be_loaded(server: Server) {
 
 /// A process that vLLM needs is stopped, as in a kernel that never ends: `/health` goes on to say 200.
 /// It is found, and vLLM killed and restarted; also if nobody asks it for anything.
-pub async fn a_process_that_stands_still_is_found(server: Server, victim: Victim, load: Load) {
+pub async fn whoever_stands_still_is_found(server: Server, standstills: &[(Victim, Load)]) {
     let scenario = Scenario::configure(server, |config| {
         config.lifecycle.launch = vllm_supervisor::config::LaunchPolicy::Auto;
         config.lifecycle.max_restarts_per_minute = std::num::NonZeroU32::MAX;
+        config.lifecycle.stable_after = std::time::Duration::ZERO;
     })
     .await;
     scenario.start_service().await;
     let first_words = scenario.complete().await;
-    let before = scenario.wait_for(Running).await.incarnation.get();
-    let request = match load {
-        Load::None => None,
-        Load::Some => Some(scenario.open_request(TOKENS).await.expect("an answer that begins")),
-    };
-    let stopped = tokio::time::Instant::now();
-    scenario.kill(victim, Signal::STOP);
-    scenario.wait_until(|now| now.state != Running || now.incarnation.get() != before).await;
-    let found = stopped.elapsed();
-    assert!(found <= FOUND_WITHIN, "{victim:?}, {load:?}: {found:?}\n{}", scenario.story());
-    scenario.wait_for_successor_of(before).await;
-    let history = scenario.handle().history().await;
-    let incident = history.last().expect("it is kept");
-    assert_eq!(incident.cause.code, Code::EngineHung, "{victim:?}, {load:?}: {incident:?}");
-    // What was not answered before is not answered now.
-    drop(request);
-    assert_eq!(scenario.complete().await, first_words);
+    for (victim, load) in standstills {
+        let before = scenario.wait_for(Running).await.incarnation.get();
+        let request = match load {
+            Load::None => None,
+            Load::Some => Some(scenario.open_request(TOKENS).await.expect("an answer that begins")),
+        };
+        let stopped = tokio::time::Instant::now();
+        scenario.kill(*victim, Signal::STOP);
+        scenario.wait_until(|now| now.state != Running || now.incarnation.get() != before).await;
+        let found = stopped.elapsed();
+        assert!(found <= FOUND_WITHIN, "{victim:?}, {load:?}: {found:?}\n{}", scenario.story());
+        scenario.wait_for_successor_of(before).await;
+        let history = scenario.handle().history().await;
+        let incident = history.last().expect("it is kept");
+        assert_eq!(incident.cause.code, Code::EngineHung, "{victim:?}, {load:?}: {incident:?}");
+        // What was not answered before is not answered now.
+        drop(request);
+        assert_eq!(scenario.complete().await, first_words);
+        println!("{victim:?}, {load:?}: found after {found:.1?}");
+    }
     scenario.end().await;
 }
 

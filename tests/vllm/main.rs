@@ -68,11 +68,9 @@ async fn a_request_that_runs_is_answered_before_a_stop() {
 }
 
 #[tokio::test]
-async fn a_process_that_stands_still_is_found() {
+async fn whoever_stands_still_is_found() {
     let Some(server) = real_vllm() else { return };
-    for (victim, load) in trials::STANDSTILLS {
-        trials::a_process_that_stands_still_is_found(server.clone(), victim, load).await;
-    }
+    trials::whoever_stands_still_is_found(server, &trials::STANDSTILLS).await;
 }
 
 #[tokio::test]

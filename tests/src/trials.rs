@@ -1,6 +1,8 @@
 //! What a supervised vLLM must go through, written once and run against the stand-in and against
 //! a real one.
 
+use std::io::Write;
+
 use rustix::process::Signal;
 use vllm_supervisor::ServiceState::{Crashed, Running, Starting, Stopped, Stopping};
 use vllm_supervisor::{Code, CommandError, LaunchKind, ServiceState};
@@ -129,7 +131,7 @@ pub async fn whoever_stands_still_is_found(server: Server, standstills: &[(Victi
         // What was not answered before is not answered now.
         drop(request);
         assert_eq!(scenario.complete().await, first_words);
-        println!("{victim:?}, {load:?}: found after {found:.1?}");
+        writeln!(std::io::stderr(), "{victim:?}, {load:?}: found after {found:.1?}").ok();
     }
     scenario.end().await;
 }

@@ -28,6 +28,16 @@ pub enum Exit {
     Unknown,
 }
 
+impl Exit {
+    /// Whether a person or the kernel ended it: by SIGKILL or SIGTERM, which vLLM does not send to itself
+    /// while it serves.
+    pub fn is_from_outside(self) -> bool {
+        const SIGKILL: i32 = 9;
+        const SIGTERM: i32 = 15;
+        matches!(self, Self::Signal(SIGKILL | SIGTERM))
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -125,11 +135,9 @@ pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
 /// what we have judged was said by us; and that it has failed, or that its engine is dead, is no
 /// news.
 fn overrules(code: Code, exit: Option<Exit>) -> bool {
-    const SIGKILL: i32 = 9;
-    const SIGTERM: i32 = 15;
     match exit {
         None => false,
-        Some(Exit::Signal(SIGKILL | SIGTERM)) => code == Code::KilledForMemory,
+        Some(exit) if exit.is_from_outside() => code == Code::KilledForMemory,
         Some(Exit::Code(_) | Exit::Signal(_) | Exit::Unknown) => {
             !matches!(code, Code::Unrecognised | Code::EngineDied)
         }

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::domain::cause::{Cause, Code, RetryClass};
@@ -76,6 +77,31 @@ pub enum Verdict {
     GiveUp(Cause),
 }
 
+/// Failures that vLLM has told alike, one after the other, none of them long after it came to serve. A
+/// server that is healthy and dies of its first request fills no window: it takes too long to load.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Repeats {
+    /// What was told last.
+    told: Option<(Code, String)>,
+    count: u32,
+}
+
+impl Repeats {
+    /// How many times in a row this has been told now. One that nothing is told of counts as another.
+    fn note(
+        &mut self,
+        policy: &RestartPolicy,
+        told: Option<(Code, String)>,
+        healthy_for: Option<Duration>,
+    ) -> u32 {
+        let is_early = healthy_for.is_none_or(|duration| duration < policy.stable_after);
+        let told = told.filter(|_| is_early);
+        self.count = if told.is_some() && told == self.told { self.count + 1 } else { 1 };
+        self.told = told;
+        self.count
+    }
+}
+
 /// What a failure came after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
@@ -85,6 +111,8 @@ pub enum Occasion {
     NothingStarted,
     /// Something ran, and ended or was judged dead.
     Ended,
+    /// Something ran, and was killed by somebody: that says nothing of what it ran.
+    Killed,
 }
 
 /// OTP's restart intensity: so many within so long, and no more.
@@ -138,6 +166,7 @@ impl Intensity {
 pub struct RestartLedger {
     intensity: Intensity,
     attempt: u32,
+    repeats: Repeats,
     unhealthy_launches: u32,
     load_retries: u32,
     total: u64,
@@ -164,15 +193,23 @@ impl RestartLedger {
                 return Verdict::GiveUp(cause.clone());
             }
             (RetryClass::AfterCleanup, Occasion::NothingStarted) => return self.defer(policy, now),
-            (RetryClass::AfterCleanup, Occasion::Ended) | (RetryClass::Transient, _) => {
+            (RetryClass::AfterCleanup, Occasion::Ended | Occasion::Killed)
+            | (RetryClass::Transient, _) => {
                 self.note_health(policy, healthy_for);
             }
         }
-        if cause.code.is_load_failure() && healthy_for.is_none() {
+        let is_own = occasion == Occasion::Ended;
+        if is_own && cause.retry == RetryClass::Transient && healthy_for.is_none() {
             if self.load_retries >= policy.max_load_retries {
                 return Verdict::GiveUp(cause.clone());
             }
             self.load_retries += 1;
+        }
+        let told = cause.line().filter(|_| is_own).map(|line| (cause.code, line.text.clone()));
+        let alike = self.repeats.note(policy, told, healthy_for);
+        if alike > policy.max_restarts.get() {
+            let said = format!("{alike} launches in a row failed alike");
+            return Verdict::GiveUp(limit_reached(&said, cause));
         }
         if !self.intensity.admit(policy.max_restarts.get(), RESTART_WINDOW, now) {
             let seconds = RESTART_WINDOW.as_secs();
@@ -242,8 +279,14 @@ impl RestartLedger {
 }
 
 fn limit_reached(said: &str, last: &Cause) -> Cause {
-    Cause::new(Code::RestartLimitReached, format!("{said}; the last cause was {last}"))
-        .with_last_lines(last.last_lines.clone())
+    let mut cause =
+        Cause::new(Code::RestartLimitReached, format!("{said}; the last cause was {last}"))
+            .with_last_lines(last.last_lines.clone())
+            .with_log(last.log().map(Path::to_path_buf));
+    if let Some(line) = last.line() {
+        cause = cause.with_line(line.clone());
+    }
+    cause.with_source(last.clone())
 }
 
 #[cfg(test)]

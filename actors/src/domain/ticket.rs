@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::domain::cause::Cause;
+use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::spec::{ModelId, ModelReferenceError};
 
 /// Names a request that waits for its answer.
@@ -95,6 +95,25 @@ impl CommandError {
             | Self::InvalidModel { .. }
             | Self::SupervisorEnded => None,
         }
+    }
+
+    /// The code to look up, where the failure has one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::InvalidModel { .. } => Some(Code::InvalidModelId),
+            Self::Failed(_)
+            | Self::SwitchFailed { .. }
+            | Self::StillAlive(_)
+            | Self::Stopped
+            | Self::Superseded { .. }
+            | Self::SupervisorEnded => self.cause().map(|cause| cause.code),
+        }
+    }
+
+    /// Whether asking again can help, where that is known.
+    pub fn class(&self) -> Option<RetryClass> {
+        let of_code = || self.code().map(Code::retry_class);
+        self.cause().map(|cause| cause.retry).or_else(of_code)
     }
 }
 

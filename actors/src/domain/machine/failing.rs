@@ -192,6 +192,7 @@ fn occasion(undecided: &Undecided, cause: &Cause) -> Occasion {
         Origin::Restart | Origin::Found if is_overtaken || !undecided.has_run => {
             Occasion::NothingStarted
         }
+        _ if undecided.exit.is_some_and(Exit::is_from_outside) => Occasion::Killed,
         Origin::Asked | Origin::Restart | Origin::Found => Occasion::Ended,
     }
 }

@@ -2,6 +2,7 @@
 //! rules that are ours. Each test of the first kind names its case.
 
 use super::*;
+use crate::domain::cause::TellingLine;
 
 fn policy(max_restarts: u32) -> RestartPolicy {
     let max_restarts = NonZeroU32::new(max_restarts).unwrap();
@@ -166,11 +167,11 @@ fn launches_that_never_become_healthy_end_though_the_window_never_fills() {
     let mut ledger = RestartLedger::default();
     let slowly = |turn: u32| at(f64::from(turn) * 300.0);
     for turn in 0..4 {
-        let verdict = ledger.judge(&policy(3), &died(), None, Occasion::Ended, slowly(turn));
+        let verdict = ledger.judge(&policy(3), &died(), None, Occasion::Killed, slowly(turn));
         assert!(matches!(verdict, Verdict::Restart { .. }), "{turn}: {verdict:?}");
     }
     let Verdict::GiveUp(cause) =
-        ledger.judge(&policy(3), &died(), None, Occasion::Ended, slowly(4))
+        ledger.judge(&policy(3), &died(), None, Occasion::Killed, slowly(4))
     else {
         panic!("the fifth launch in a row should be the last")
     };
@@ -187,7 +188,7 @@ fn health_however_brief_forgives_the_launches_before() {
             &policy(3),
             &died(),
             healthy_for,
-            Occasion::Ended,
+            Occasion::Killed,
             at(f64::from(turn) * 300.0),
         );
         assert!(matches!(verdict, Verdict::Restart { .. }), "{turn}: {verdict:?}");
@@ -225,4 +226,56 @@ fn an_intensity_of_nothing_admits_nothing() {
     let mut intensity = Intensity::default();
     assert!(!intensity.admit(0, RESTART_WINDOW, at(0.0)));
     assert!(intensity.admit(1, RESTART_WINDOW, at(0.0)));
+}
+
+fn told(code: Code, line: &str) -> Cause {
+    Cause::new(code, "it died").with_line(TellingLine { number: 7, text: line.to_owned() })
+}
+
+/// Judges failures of one cause, ten minutes apart, and tells how many are restarted before it gives up.
+fn restarts_of(cause: impl Fn(u32) -> Cause, healthy_for: Option<Duration>, of: Occasion) -> u32 {
+    let mut ledger = RestartLedger::default();
+    let policy = RestartPolicy::default();
+    (0..100)
+        .find(|turn| {
+            let now = at(600.0 * f64::from(*turn));
+            let verdict = ledger.judge(&policy, &cause(*turn), healthy_for, of, now);
+            matches!(verdict, Verdict::GiveUp(_))
+        })
+        .unwrap_or(100)
+}
+
+#[test]
+fn a_server_that_comes_up_and_dies_of_the_same_each_time_is_given_up() {
+    let same = |_| told(Code::EngineDied, "RuntimeError: Unsupported CPU attention configuration");
+    assert_eq!(restarts_of(same, BRIEFLY, Occasion::Ended), 3);
+    // Of something else each time, long after it came up, without a word, or by somebody's hand.
+    let other = |turn| told(Code::EngineDied, &format!("RuntimeError: {turn}"));
+    assert_eq!(restarts_of(other, BRIEFLY, Occasion::Ended), 100);
+    assert_eq!(restarts_of(same, Some(Duration::from_secs(3600)), Occasion::Ended), 100);
+    assert_eq!(restarts_of(|_| died(), BRIEFLY, Occasion::Ended), 100);
+    assert_eq!(restarts_of(same, BRIEFLY, Occasion::Killed), 100);
+}
+
+#[test]
+fn a_load_is_tried_again_as_often_as_is_said_and_not_at_all_if_that_cannot_help() {
+    for code in [Code::Unrecognised, Code::EngineDied, Code::HubUnreachable, Code::LoadTimedOut] {
+        assert_eq!(restarts_of(|_| Cause::new(code, ""), None, Occasion::Ended), 2, "{code}");
+    }
+    assert_eq!(restarts_of(|_| Cause::new(Code::ModelNotFound, ""), None, Occasion::Ended), 0);
+    // Who was killed while he loaded has not failed to load.
+    assert_eq!(restarts_of(|_| died(), None, Occasion::Killed), 4);
+}
+
+#[test]
+fn the_restart_limit_has_the_last_cause_for_its_source() {
+    let mut ledger = RestartLedger::default();
+    let last = told(Code::EngineDied, "RuntimeError: it hurts");
+    let judge = |ledger: &mut RestartLedger| {
+        ledger.judge(&policy(1), &last, BRIEFLY, Occasion::Killed, at(0.0))
+    };
+    assert!(matches!(judge(&mut ledger), Verdict::Restart { .. }));
+    let Verdict::GiveUp(limit) = judge(&mut ledger) else { panic!("one is enough") };
+    assert_eq!((limit.code, limit.source()), (Code::RestartLimitReached, Some(&last)));
+    assert_eq!(limit.line(), last.line());
 }

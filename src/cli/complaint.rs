@@ -153,7 +153,7 @@ impl fmt::Display for Complaint {
             Some(code) => write!(f, "error[{code}]: {}", plain::line(&self.summary))?,
             None => write!(f, "error: {}", plain::line(&self.summary))?,
         }
-        if let Some(TellingLine { number, text }) = self.line() {
+        if let Some(TellingLine { number, text, .. }) = self.line() {
             write!(f, "\n  line {number}: {}", plain::line(text))?;
         }
         if !self.remedy.is_empty() {

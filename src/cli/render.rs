@@ -261,7 +261,7 @@ mod tests {
         let cause = Cause::new(Code::DiskFull, "cannot write /state");
         let crashed = line(enters(ServiceState::Crashed, Some(cause.clone())));
         assert_eq!(crashed, "crashed: cannot write /state");
-        let told = TellingLine { number: 7, text: "OSError: \u{1b}[2J\nNo space".to_owned() };
+        let told = TellingLine::new(7, "OSError: \u{1b}[2J\nNo space");
         let cause = cause.with_line(told).with_log(Some("/state/logs/vllm-2.log".into()));
         let (at, model) = (SystemTime::UNIX_EPOCH, ModelId::new("org/tiny").unwrap());
         let incident = Incident::new(at, Incarnation::new(2), model, cause.clone());

@@ -161,7 +161,7 @@ impl CauseRead {
             cause.retry = all.into_iter().find(|class| class.as_str() == name)?;
         }
         if let (Some(number), Some(text)) = (self.line_number, self.line) {
-            cause = cause.with_line(TellingLine { number, text });
+            cause = cause.with_line(TellingLine::new(number, text));
         }
         Some(cause)
     }

@@ -20,7 +20,7 @@ use super::pause::pause;
 use super::proc_fs;
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::{Halt, Sample};
+use crate::domain::report::Sample;
 use crate::ports::{Death, DeathSource};
 
 mod deaths;
@@ -374,15 +374,7 @@ impl ProcessTree {
     ///
     /// What could not be measured.
     pub(super) fn sample(&self) -> Result<Sample, ScanError> {
-        // Whoever is new is entered by the watch, sooner than it has done much.
-        let mut roster = self.watched.roster();
-        let work = roster.work()?;
-        let is_frozen = match self.watched.ownership.cgroup() {
-            Some(cgroup) => cgroup.is_frozen()?,
-            None => false,
-        };
-        let halt = if is_frozen { Halt::All } else { roster.halt()? };
-        Ok(Sample { work, halt })
+        self.watched.sample()
     }
 }
 

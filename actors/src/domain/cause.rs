@@ -63,12 +63,20 @@ pub struct Particulars {
 
 /// The line of a log that tells why vLLM failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TellingLine {
     /// Its number in the log, from 1.
     pub number: u64,
     /// What it says, without what stands before its message and without control characters, secrets
     /// masked.
     pub text: String,
+}
+
+impl TellingLine {
+    /// The line of this number, from 1.
+    pub fn new(number: u64, text: impl Into<String>) -> Self {
+        Self { number, text: text.into() }
+    }
 }
 
 impl Cause {

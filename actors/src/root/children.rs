@@ -194,14 +194,12 @@ impl Children {
                 tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
                 tell(&self.process, ProcessMessage::Served { incarnation });
             }
-            Effect::Probe { incarnation } => {
-                tell(&self.health, HealthMessage::Probe { incarnation });
-            }
+            Effect::Probe { incarnation } => self.tell_health(HealthMessage::Probe { incarnation }),
             Effect::Compare { incarnation } => {
-                tell(&self.health, HealthMessage::Compare { incarnation });
+                self.tell_health(HealthMessage::Compare { incarnation });
             }
             Effect::Remember { model, memory } => {
-                tell(&self.process, ProcessMessage::Remember { model, memory });
+                self.tell_process(ProcessMessage::Remember { model, memory });
             }
             Effect::Disregard => {
                 tell(&self.loader, ModelLoaderMessage::Cease);
@@ -212,35 +210,43 @@ impl Children {
                 tell(&self.health, HealthMessage::Drain { incarnation });
             }
             Effect::Stop { incarnation, mode, phase, grace } => {
-                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase, grace });
+                self.tell_process(ProcessMessage::Stop { incarnation, mode, phase, grace });
             }
             Effect::Clear { incarnation } => {
                 let (mode, phase, grace) = (StopMode::Immediate, Phase::Loading, Duration::ZERO);
                 tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase, grace });
             }
             Effect::Diagnose { incarnation } => {
-                tell(&self.process, ProcessMessage::Diagnose { incarnation });
+                self.tell_process(ProcessMessage::Diagnose { incarnation });
             }
             Effect::Sample { incarnation } => {
-                tell(&self.process, ProcessMessage::Sample { incarnation });
+                self.tell_process(ProcessMessage::Sample { incarnation });
             }
             Effect::FeelPulse { incarnation } => {
-                tell(&self.health, HealthMessage::FeelPulse { incarnation });
+                self.tell_health(HealthMessage::FeelPulse { incarnation });
             }
             Effect::AskForToken { incarnation } => {
-                tell(&self.health, HealthMessage::AskForToken { incarnation });
+                self.tell_health(HealthMessage::AskForToken { incarnation });
             }
             Effect::Schedule { timer, incarnation, after } => {
                 let due = tell_after(root, after, RootMessage::Due { timer, incarnation });
                 self.timers.insert(timer, due);
             }
             Effect::Prepare { model, method } => {
-                tell(&self.process, ProcessMessage::Prepare { model, method });
+                self.tell_process(ProcessMessage::Prepare { model, method });
             }
             Effect::Rest => tell(&self.process, ProcessMessage::Rest),
             // The root ends itself.
             Effect::End => {}
         }
+    }
+
+    fn tell_process(&self, message: ProcessMessage) {
+        tell(&self.process, message);
+    }
+
+    fn tell_health(&self, message: HealthMessage) {
+        tell(&self.health, message);
     }
 
     fn watch(&self, incarnation: Incarnation, model: &ModelId) {

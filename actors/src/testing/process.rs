@@ -166,11 +166,6 @@ impl ScriptedProcess {
         self.script().measure = Measure::Shows(Sample { work, halt: Halt::None });
     }
 
-    /// Who of it is stopped.
-    pub fn show_halt(&self, halt: Halt) {
-        self.script().measure = Measure::Shows(Sample { work: Work::default(), halt });
-    }
-
     /// Its work cannot be measured.
     pub fn fail_when_measured(&self, error: ScanError) {
         self.script().measure = Measure::Fails(error);

@@ -15,6 +15,7 @@ use super::segments::Segments;
 use super::session::Depth;
 use crate::adapters::guardian::Guardian;
 use crate::domain::absence::ScanError;
+use crate::domain::report::{Halt, Sample};
 
 /// The pause between two looks while a launch grows, which is while it loads.
 const LOADING_PAUSE: Duration = Duration::from_millis(100);
@@ -68,6 +69,19 @@ impl Watched {
         let (roster, segments) = (Mutex::new(roster), Mutex::new(segments));
         let (head, guardian, unguarded) = (OnceLock::new(), Mutex::default(), Mutex::default());
         Self { ownership, roster, head, segments, guardian, unguarded }
+    }
+
+    /// What the members have done, and which of them are stopped.
+    pub(in crate::adapters) fn sample(&self) -> Result<Sample, ScanError> {
+        let mut roster = self.roster();
+        let work = roster.work()?;
+        let is_frozen = match self.ownership.cgroup() {
+            Some(cgroup) => cgroup.is_frozen()?,
+            None => false,
+        };
+        // Whoever is new is entered by the watch, sooner than it has done much.
+        let halt = if is_frozen { Halt::All } else { roster.halt()? };
+        Ok(Sample { work, halt })
     }
 
     /// Enters the main process, which stays the one.

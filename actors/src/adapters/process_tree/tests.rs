@@ -9,6 +9,7 @@ use super::*;
 use crate::adapters::guardian::Guarded;
 use crate::adapters::launcher::join;
 use crate::adapters::proc_fs::Stat;
+use crate::domain::report::Halt;
 use crate::domain::report::Role;
 
 mod belonging;

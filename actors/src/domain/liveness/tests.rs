@@ -3,7 +3,7 @@
 use super::*;
 
 /// A vLLM that is looked at every five seconds.
-struct Patient {
+struct Server {
     liveness: Liveness,
     now: Duration,
     work: Work,
@@ -16,7 +16,7 @@ struct Patient {
     load: u32,
 }
 
-impl Patient {
+impl Server {
     fn idle() -> Self {
         Self {
             liveness: Liveness::begin(Duration::ZERO),
@@ -77,76 +77,76 @@ const HOUR: u64 = 3600;
 
 #[test]
 fn who_has_nothing_to_do_is_not_hung_and_is_not_asked_for_anything() {
-    let mut patient = Patient::idle();
+    let mut server = Server::idle();
     for _ in 0..720 {
-        assert_eq!(patient.look(), Judgement::Alive);
+        assert_eq!(server.look(), Judgement::Alive);
     }
 }
 
 #[test]
 fn an_engine_that_stands_still_with_requests_in_hand_is_found_within_half_a_minute() {
-    let mut patient = Patient::with_requests(3);
-    patient.look();
-    let (after, said) = patient.watch(HOUR, Trial::None).expect("it is found");
+    let mut server = Server::with_requests(3);
+    server.look();
+    let (after, said) = server.watch(HOUR, Trial::None).expect("it is found");
     assert!(after <= 25, "{after} s");
     assert!(said.starts_with("3 requests are in hand, and nothing has moved for 2"), "{said}");
 }
 
 #[test]
 fn who_makes_a_token_is_not_hung_whatever_its_counters_say() {
-    let mut patient = Patient::with_requests(3);
-    assert_eq!(patient.watch(HOUR, Trial::Made), None);
+    let mut server = Server::with_requests(3);
+    assert_eq!(server.watch(HOUR, Trial::Made), None);
 }
 
 #[test]
 fn whose_counters_move_is_asked_for_nothing() {
-    let mut patient = Patient::with_requests(300);
+    let mut server = Server::with_requests(300);
     for _ in 0..720 {
-        patient.mark += 1;
-        assert_eq!(patient.look(), Judgement::Alive);
+        server.mark += 1;
+        assert_eq!(server.look(), Judgement::Alive);
     }
 }
 
 #[test]
 fn a_long_step_of_a_processor_is_no_hang_until_vllm_itself_would_give_it_up() {
-    let mut patient = Patient { load: 100, ..Patient::with_requests(1) };
-    assert_eq!(patient.watch(290, Trial::None), None);
-    let (after, _) = patient.watch(60, Trial::None).expect("it spins");
+    let mut server = Server { load: 100, ..Server::with_requests(1) };
+    assert_eq!(server.watch(290, Trial::None), None);
+    let (after, _) = server.watch(60, Trial::None).expect("it spins");
     assert!(after <= 30, "{after} s");
 }
 
 #[test]
 fn a_front_that_polls_an_engine_does_not_make_it_busy() {
-    let mut patient = Patient { load: 3, ..Patient::with_requests(1) };
-    patient.look();
-    assert!(patient.watch(30, Trial::None).is_some());
+    let mut server = Server { load: 3, ..Server::with_requests(1) };
+    server.look();
+    assert!(server.watch(30, Trial::None).is_some());
 }
 
 #[test]
 fn who_sleeps_is_not_hung_and_is_not_woken() {
-    let mut patient = Patient { rest: Rest::Asleep, ..Patient::with_requests(2) };
+    let mut server = Server { rest: Rest::Asleep, ..Server::with_requests(2) };
     for _ in 0..720 {
-        assert_eq!(patient.look(), Judgement::Alive);
+        assert_eq!(server.look(), Judgement::Alive);
     }
 }
 
 #[test]
 fn what_has_come_since_the_engine_stands_still_is_found_though_it_is_not_counted() {
-    let mut patient = Patient { connections: Some(1), ..Patient::idle() };
-    patient.look();
-    let (after, said) = patient.watch(HOUR, Trial::None).expect("it is found");
+    let mut server = Server { connections: Some(1), ..Server::idle() };
+    server.look();
+    let (after, said) = server.watch(HOUR, Trial::None).expect("it is found");
     assert!(after <= 60, "{after} s");
     assert!(said.contains("one token is not answered"), "{said}");
 }
 
 #[test]
 fn clients_that_only_stay_connected_cost_a_token_a_minute() {
-    let mut patient = Patient { connections: Some(9), ..Patient::idle() };
+    let mut server = Server { connections: Some(9), ..Server::idle() };
     let mut trials = 0;
     for _ in 0..720 {
-        if patient.look() == Judgement::Doubtful {
+        if server.look() == Judgement::Doubtful {
             trials += 1;
-            assert_eq!(patient.liveness.tried(Trial::Made, patient.now), Judgement::Alive);
+            assert_eq!(server.liveness.tried(Trial::Made, server.now), Judgement::Alive);
         }
     }
     assert!((50..=60).contains(&trials), "{trials}");
@@ -154,23 +154,23 @@ fn clients_that_only_stay_connected_cost_a_token_a_minute() {
 
 #[test]
 fn one_that_gives_no_tokens_is_judged_by_its_counters_alone() {
-    let mut patient = Patient::with_requests(1);
-    patient.look();
-    let (after, _) = patient.watch(60, Trial::Unfit).expect("it is found");
+    let mut server = Server::with_requests(1);
+    server.look();
+    let (after, _) = server.watch(60, Trial::Unfit).expect("it is found");
     assert!(after <= 30, "{after} s");
-    let mut patient = Patient { connections: Some(1), ..Patient::idle() };
-    assert_eq!(patient.watch(HOUR, Trial::Unfit), None);
-    let mut busy = Patient { load: 100, ..Patient::with_requests(1) };
+    let mut server = Server { connections: Some(1), ..Server::idle() };
+    assert_eq!(server.watch(HOUR, Trial::Unfit), None);
+    let mut busy = Server { load: 100, ..Server::with_requests(1) };
     assert_eq!(busy.watch(290, Trial::Unfit), None);
 }
 
 #[test]
 fn a_process_that_is_stopped_while_others_run_is_found_also_when_idle() {
     for requests in [0, 2] {
-        let mut patient = Patient::with_requests(requests);
-        patient.look();
-        patient.halt = Halt::Some(vec![(7, Role::Worker)]);
-        let (after, said) = patient.watch(60, Trial::None).expect("it is found");
+        let mut server = Server::with_requests(requests);
+        server.look();
+        server.halt = Halt::Some(vec![(7, Role::Worker)]);
+        let (after, said) = server.watch(60, Trial::None).expect("it is found");
         assert!(after <= 10, "{after} s");
         assert_eq!(said, "worker 7 is stopped (SIGSTOP) while the others run");
     }
@@ -178,37 +178,37 @@ fn a_process_that_is_stopped_while_others_run_is_found_also_when_idle() {
 
 #[test]
 fn a_process_that_is_stopped_for_a_moment_is_left_alone() {
-    let mut patient = Patient::idle();
+    let mut server = Server::idle();
     for _ in 0..100 {
-        patient.halt = Halt::Some(vec![(7, Role::EngineCore)]);
-        assert_eq!(patient.look(), Judgement::Alive);
-        patient.halt = Halt::None;
-        assert_eq!(patient.look(), Judgement::Alive);
+        server.halt = Halt::Some(vec![(7, Role::EngineCore)]);
+        assert_eq!(server.look(), Judgement::Alive);
+        server.halt = Halt::None;
+        assert_eq!(server.look(), Judgement::Alive);
     }
 }
 
 #[test]
 fn a_tree_that_is_stopped_as_a_whole_does_not_hang_and_begins_anew_when_it_goes_on() {
-    let mut patient = Patient::with_requests(2);
-    patient.look();
-    patient.halt = Halt::All;
-    assert_eq!(patient.watch(HOUR, Trial::None), None);
-    assert!(patient.liveness.is_suspended());
-    patient.halt = Halt::None;
-    assert_eq!(patient.look(), Judgement::Alive);
-    assert_eq!(patient.look(), Judgement::Alive);
-    assert!(!patient.liveness.is_suspended());
-    assert!(patient.watch(60, Trial::None).is_some());
+    let mut server = Server::with_requests(2);
+    server.look();
+    server.halt = Halt::All;
+    assert_eq!(server.watch(HOUR, Trial::None), None);
+    assert!(server.liveness.is_suspended());
+    server.halt = Halt::None;
+    assert_eq!(server.look(), Judgement::Alive);
+    assert_eq!(server.look(), Judgement::Alive);
+    assert!(!server.liveness.is_suspended());
+    assert!(server.watch(60, Trial::None).is_some());
 }
 
 #[test]
 fn after_a_standstill_of_ours_it_is_given_its_time_again() {
-    let mut patient = Patient::with_requests(2);
-    patient.look();
-    patient.now += Duration::from_secs(HOUR);
-    patient.liveness.begin_anew(patient.now);
-    assert_eq!(patient.look(), Judgement::Alive);
-    assert_eq!(patient.look(), Judgement::Alive);
+    let mut server = Server::with_requests(2);
+    server.look();
+    server.now += Duration::from_secs(HOUR);
+    server.liveness.begin_anew(server.now);
+    assert_eq!(server.look(), Judgement::Alive);
+    assert_eq!(server.look(), Judgement::Alive);
 }
 
 #[test]
@@ -221,11 +221,11 @@ fn one_that_does_not_count_is_not_judged_by_its_counters() {
 
 #[test]
 fn a_token_that_comes_late_while_others_move_is_no_hang() {
-    let mut patient = Patient::with_requests(200);
-    patient.look();
-    while patient.look() != Judgement::Doubtful {}
-    patient.mark += 1;
-    patient.look();
-    patient.now += TOKEN_WITHIN;
-    assert_eq!(patient.liveness.tried(Trial::None, patient.now), Judgement::Alive);
+    let mut server = Server::with_requests(200);
+    server.look();
+    while server.look() != Judgement::Doubtful {}
+    server.mark += 1;
+    server.look();
+    server.now += TOKEN_WITHIN;
+    assert_eq!(server.liveness.tried(Trial::None, server.now), Judgement::Alive);
 }

@@ -1,6 +1,7 @@
 //! Ends that nobody asked for.
 
 use super::*;
+use crate::domain::liveness::{Pulse, Rest, Trial};
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_is_followed_by_a_restart_after_the_backoff() {
@@ -189,4 +190,22 @@ async fn whoever_stops_what_outlives_sigkill_is_told_so_and_it_is_stopped_in_the
     assert_eq!(harness.snapshot().state, Unknown);
     process.come_loose();
     harness.wait_for(Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stands_still_is_asked_for_a_token_and_then_restarted() {
+    let (harness, process) = running(ExitPolicy::Stop).await;
+    let probe = &harness.world.probe;
+    probe.beats(Some(Pulse { requests: 2, mark: 7, rest: Rest::Awake, connections: Some(2) }));
+    probe.tries(Trial::None);
+
+    harness.wait_for(Crashed).await;
+
+    assert_eq!(probe.trials(), 1);
+    assert!(!process.is_alive());
+    let incidents = harness.world.journal.restarts();
+    let [incident] = incidents.as_slice() else { panic!("{incidents:?}") };
+    assert_eq!(incident.cause.code, Code::EngineHung);
+    probe.beats(None);
+    harness.wait_for(Running).await;
 }

@@ -199,10 +199,7 @@ struct Meaning {
 }
 
 fn meaning(word: &str) -> Meaning {
-    use Act::{
-        Adopt, Disregard, FeelPulse, FinishLoading, Launch, Prepare, Probe, Sample, Schedule, Stop,
-        Watch,
-    };
+    use Act::{Adopt, Disregard, FinishLoading, Launch, Prepare, Schedule, Stop, Watch};
     use ServiceState as S;
     use Situation::{
         BlankAt, BlankGive, BlankNow, BlankOpen, BlindAnew, BlindIdle, BlindRest, BlindUp,
@@ -253,12 +250,18 @@ fn meaning(word: &str) -> Meaning {
         "blank" => (&[], &[], &[BlankAt, BlankNow, BlankGive, BlankOpen]),
         "exists" => (&[], &[], &[Loading]),
         "run" => (&[S::Running], &[FinishLoading, Schedule], &[Running]),
-        "probe" => (&[], &[Probe], &[]),
-        "ask" => (&[], &[Sample, Schedule], &[]),
-        "vitals" => (&[], &[Sample, FeelPulse, Schedule], &[]),
+        "probe" | "ask" | "vitals" => (&[], asked(word), &[]),
         other => return meaning_of_an_end(other),
     };
     Meaning { path, effects, lands }
+}
+
+fn asked(word: &str) -> &'static [Act] {
+    match word {
+        "probe" => &[Act::Probe],
+        "ask" => &[Act::Sample, Act::Schedule],
+        _ => &[Act::Sample, Act::FeelPulse, Act::Schedule],
+    }
 }
 
 fn meaning_of_an_end(word: &str) -> Meaning {

@@ -1,0 +1,73 @@
+//! What the end of a process says, and what it has written before.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::diagnosis::{Evidence, Exit, Phase, Rulebook, Scanner, explain, judge};
+
+#[test]
+fn an_exit_status_of_zero_while_serving_is_still_a_death() {
+    let cause = judge(Exit::Code(0), Phase::Serving);
+    assert_eq!((cause.code, cause.retry), (Code::EngineDied, RetryClass::Transient));
+}
+
+#[test]
+fn rejected_arguments_are_permanent_and_quote_vllm() {
+    let log = b"usage: vllm serve [model_tag] [options]\n\
+                vllm serve: error: unrecognized arguments: --nope\n";
+    let known = judge(Exit::Code(2), Phase::Loading);
+    assert_eq!((known.code, known.retry), (Code::ArgumentsRejected, RetryClass::Permanent));
+    let cause = explain(known, Some(Exit::Code(2)), evidence(log));
+    assert_eq!((cause.code, cause.retry), (Code::ArgumentsRejected, RetryClass::Permanent));
+    assert!(cause.to_string().contains("--nope"), "{cause}");
+    assert_eq!(cause.line().unwrap().number, 2);
+}
+
+#[test]
+fn a_signal_is_named() {
+    let cause = judge(Exit::Signal(9), Phase::Loading);
+    assert!(cause.summary.contains("SIGKILL"), "{cause}");
+}
+
+fn evidence(log: &[u8]) -> Evidence {
+    let mut scanner = Scanner::new(&Arc::new(Rulebook::new().unwrap()));
+    scanner.feed(log);
+    let diagnosis = scanner.finish();
+    Evidence { diagnosis, last_lines: vec!["the last".to_owned()], log: Some("/a.log".into()) }
+}
+
+#[test]
+fn what_was_written_explains_an_end_of_its_own_accord_and_none_from_outside() {
+    let log = b"INFO vLLM API server version 0.32.0\n\
+        (EngineCore_0 pid=7) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n";
+    let worker = || Cause::new(Code::EngineDied, "worker 7 died");
+    for (exit, code) in [
+        (Some(Exit::Code(1)), Code::InsufficientGpuMemory),
+        (Some(Exit::Code(0)), Code::InsufficientGpuMemory),
+        (Some(Exit::Signal(6)), Code::InsufficientGpuMemory),
+        (Some(Exit::Unknown), Code::InsufficientGpuMemory),
+        (Some(Exit::Signal(9)), Code::EngineDied),
+        (Some(Exit::Signal(15)), Code::EngineDied),
+        (None, Code::EngineDied),
+    ] {
+        let cause = explain(worker(), exit, evidence(log));
+        assert_eq!(cause.code, code, "{exit:?}");
+        assert_eq!(cause.retry, code.retry_class());
+        assert_eq!(cause.line().map(|it| it.number), Some(2));
+        assert_eq!(
+            (&cause.last_lines[..], cause.log()),
+            (&["the last".to_owned()][..], Some(Path::new("/a.log")))
+        );
+    }
+}
+
+#[test]
+fn an_exception_that_nobody_knows_is_told_and_leaves_the_cause_what_it_was() {
+    let log = b"INFO vLLM API server version 0.32.0\nZeroDivisionError: by a plugin\n";
+    let exit = Exit::Code(1);
+    let cause = explain(judge(exit, Phase::Loading), Some(exit), evidence(log));
+    assert_eq!(cause.code, Code::Unrecognised);
+    let said = "VLM-099: vLLM ended while loading: exit status 1 (ZeroDivisionError: by a plugin)";
+    assert_eq!(cause.to_string(), said);
+}

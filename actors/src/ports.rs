@@ -117,6 +117,9 @@ pub trait Claim: fmt::Debug + Send + Sync + 'static {
     /// The doubt that remains.
     fn sweep_blocking(&self) -> Result<Proof, Doubt>;
 
+    /// Looks at what the living have made, as long as they can be asked.
+    fn take_stock(&self) -> Pending<'static, ()>;
+
     /// Lets go: what runs goes on without an owner.
     fn release(&self);
 

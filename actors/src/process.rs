@@ -330,7 +330,7 @@ impl ProcessState {
         let (report, actor) = (self.args.reporter(), myself.clone());
         let ladder = OwnedTask::begin(myself.get_cell(), async move {
             if let Some(head) = head {
-                stop_ladder::ask(&*head, &pauses).await;
+                stop_ladder::ask(&*claim, &*head, &pauses).await;
             }
             let lingered = |doubt| report(ProcessReport::Lingered { incarnation, doubt });
             let proof = stop_ladder::proven_gone(&*claim, lingered).await;

@@ -1,9 +1,8 @@
 //! Everything that one launch of vLLM started, and its end.
 
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,10 +24,13 @@ use crate::ports::{Death, DeathSource};
 
 mod deaths;
 mod reserve;
+mod starting;
 mod waiting;
 
 use deaths::Deaths;
 use reserve::Reserve;
+pub(super) use starting::StartError;
+use starting::end;
 use waiting::wait_for_one;
 
 /// How long the resource tracker of Python's `multiprocessing` may take to remove the shared memory
@@ -292,6 +294,11 @@ impl ProcessTree {
         }
     }
 
+    /// Remembers what the living have mapped.
+    pub(super) fn take_stock(&self) -> Result<(), ScanError> {
+        self.watched.remember_segments(&self.watched.roster())
+    }
+
     /// Kills everything, removes its shared memory, and waits a little. With the proof the main
     /// process is reaped.
     pub(super) fn sweep(&self) -> Result<Proof, Doubt> {
@@ -375,23 +382,6 @@ impl ProcessTree {
     /// What could not be measured.
     pub(super) fn sample(&self) -> Result<Sample, ScanError> {
         self.watched.sample()
-    }
-}
-
-/// Why a main process does not run.
-#[derive(Debug)]
-pub(super) enum StartError {
-    /// The system did not start it.
-    NotStarted(io::Error),
-    /// It could not be held.
-    NotHeld(ScanError),
-}
-
-/// Nobody else has waited for it, so its number is its own; whatever it started carries the marker.
-fn end(mut child: Child) {
-    let ended = child.kill().and_then(|()| child.wait());
-    if let Err(error) = ended {
-        tracing::error!(%error, pid = child.id(), "a process that cannot be held cannot be ended");
     }
 }
 

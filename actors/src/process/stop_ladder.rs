@@ -36,8 +36,15 @@ pub(super) fn pauses(mode: StopMode, phase: Phase, grace: Duration) -> Vec<Durat
     }
 }
 
+/// How long what is about to end may be looked at first.
+const STOCK_WITHIN: Duration = Duration::from_millis(200);
+
 /// Asks the main process to end in order, as often as there are pauses.
-pub(super) async fn ask(head: &dyn Head, pauses: &[Duration]) {
+pub(super) async fn ask(claim: &dyn Claim, head: &dyn Head, pauses: &[Duration]) {
+    if !pauses.is_empty() {
+        // What it leaves behind nobody could say whose it was.
+        timeout(STOCK_WITHIN, claim.take_stock()).await.ok();
+    }
     for pause in pauses {
         head.signal(Signal::Terminate);
         if timeout(*pause, head.ended()).await.is_ok() {

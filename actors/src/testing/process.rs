@@ -179,12 +179,7 @@ impl ScriptedProcess {
     /// The end of what it wrote.
     pub fn write_last(&self, lines: &[&str]) {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        self.find(Evidence { last_lines: lines, ..Evidence::default() });
-    }
-
-    /// What is found in what it wrote.
-    pub fn find(&self, evidence: Evidence) {
-        self.script().evidence = Some(evidence);
+        self.script().evidence = Some(Evidence { last_lines: lines, ..Evidence::default() });
     }
 
     /// Reading what it wrote takes for ever.
@@ -358,6 +353,10 @@ impl Claim for ScriptedProcess {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.script().deaths = Some(sender);
         Box::new(ScriptedDeaths(receiver))
+    }
+
+    fn take_stock(&self) -> Pending<'static, ()> {
+        Box::pin(async {})
     }
 
     fn sample(&self) -> Pending<'static, Result<Sample, ScanError>> {

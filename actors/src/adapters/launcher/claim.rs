@@ -238,6 +238,16 @@ impl Claim for LaunchClaim {
         })
     }
 
+    fn take_stock(&self) -> Pending<'static, ()> {
+        let launch = Arc::clone(&self.launch);
+        Box::pin(async move {
+            let looked = on_own_thread("vllm-stock", move || launch.tree.take_stock()).await;
+            if let Err(error) = looked.flatten() {
+                tracing::debug!(%error, "vLLM's shared memory could not be looked at");
+            }
+        })
+    }
+
     fn sweep_blocking(&self) -> Result<Proof, Doubt> {
         let swept = self.launch.sweep();
         // Who asked knows what is left, and need not wait for a second sweep.

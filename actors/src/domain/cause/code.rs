@@ -257,7 +257,7 @@ impl Code {
         self.row().2
     }
 
-    /// Whether trying again can help. [`Code::GpuFault`] depends on the fault: a [`Cause`] that
+    /// Whether trying again can help. [`Code::GpuFault`] depends on the fault: a [`Cause`](super::Cause) that
     /// knows it says so, and until then it counts as permanent.
     pub fn retry_class(self) -> RetryClass {
         self.row().3

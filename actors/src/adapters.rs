@@ -11,6 +11,7 @@ pub mod launcher;
 pub mod listener;
 pub mod log_tail;
 mod marks;
+mod memory_kills;
 pub mod nvml;
 pub mod orphans;
 mod ownership;

@@ -18,6 +18,7 @@ use super::directory::Directory;
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::listener::Members;
 use super::log_tail::LaunchLog;
+use super::memory_kills::MemoryKills;
 use super::ownership::{on_own_thread, probe};
 use super::proc_fs;
 use super::process_record::{ProcessRecord, RecordFile};
@@ -197,6 +198,7 @@ impl ProcessLauncher {
             written: Mutex::new(Some(record.clone())),
             directory: self.state.present().now(),
             log: LaunchLog::of(&self.state, record.incarnation),
+            memory_kills: MemoryKills::from_now(),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces,
         });

@@ -109,12 +109,24 @@ pub struct Evidence {
     pub last_lines: Vec<String>,
     /// The file that it is in.
     pub log: Option<PathBuf>,
+    /// How many processes the kernel has killed for want of memory in the last seconds, where vLLM lives;
+    /// `None` if nobody can say.
+    pub memory_kills: Option<u64>,
 }
 
 /// The cause of an end, from what was known at once and from what was written until then. `exit` is
 /// how a process of its own accord ended; `None` where we have judged one that lived.
 pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
-    let Evidence { diagnosis, last_lines, log } = evidence;
+    let Evidence { diagnosis, last_lines, log, memory_kills } = evidence;
+    // Who was killed has not said so.
+    let is_for_memory = memory_kills.is_some_and(|kills| kills > 0)
+        && matches!(exit, Some(Exit::Signal(9) | Exit::Unknown));
+    let known = if is_for_memory {
+        let said = "the kernel has just killed for want of memory where vLLM lives";
+        Cause::new(Code::KilledForMemory, format!("{}; {said}", known.summary))
+    } else {
+        known
+    };
     let cause = match diagnosis {
         None => known,
         Some(said) => {

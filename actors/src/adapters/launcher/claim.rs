@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::adapters::directory::Directory;
 use crate::adapters::log_tail::LaunchLog;
+use crate::adapters::memory_kills::MemoryKills;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::pause::pause;
 use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
@@ -56,6 +57,7 @@ pub(super) struct Launch {
     /// Where that is written.
     pub(super) directory: Arc<Directory>,
     pub(super) log: LaunchLog,
+    pub(super) memory_kills: MemoryKills,
     pub(super) secrets: Vec<Secret>,
     pub(super) traces: Traces,
 }
@@ -168,6 +170,7 @@ impl Launch {
 
     /// What is done for it before it is started is its work too.
     fn sample(&self) -> Result<Sample, ScanError> {
+        self.memory_kills.note();
         let mut sample = self.tree.sample()?;
         if let (None, Some(warm)) = (self.made.get(), self.warm.upgrade()) {
             let warm = warm.work();
@@ -187,6 +190,7 @@ impl Launch {
             diagnosis: diagnosis.map(|it| it.map_text(masked)),
             last_lines: self.last_lines().into_iter().map(masked).collect(),
             log: Some(self.log.path()),
+            memory_kills: self.memory_kills.since(),
         }
     }
 

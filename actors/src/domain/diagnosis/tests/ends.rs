@@ -34,7 +34,8 @@ fn evidence(log: &[u8]) -> Evidence {
     let mut scanner = Scanner::new(&Arc::new(Rulebook::new().unwrap()));
     scanner.feed(log);
     let diagnosis = scanner.finish();
-    Evidence { diagnosis, last_lines: vec!["the last".to_owned()], log: Some("/a.log".into()) }
+    let last_lines = vec!["the last".to_owned()];
+    Evidence { diagnosis, last_lines, log: Some("/a.log".into()), memory_kills: Some(0) }
 }
 
 #[test]
@@ -70,4 +71,20 @@ fn an_exception_that_nobody_knows_is_told_and_leaves_the_cause_what_it_was() {
     assert_eq!(cause.code, Code::Unrecognised);
     let said = "VLM-099: vLLM ended while loading: exit status 1 (ZeroDivisionError: by a plugin)";
     assert_eq!(cause.to_string(), said);
+}
+
+#[test]
+fn who_was_killed_when_the_kernel_killed_for_want_of_memory_was_killed_for_it() {
+    let worker = || Cause::new(Code::EngineDied, "worker 7 died: signal 9 (SIGKILL)");
+    let of = |exit, kills| {
+        let evidence =
+            Evidence { memory_kills: kills, ..evidence(b"INFO vLLM API server version 1\n") };
+        explain(worker(), Some(exit), evidence).code
+    };
+    assert_eq!(of(Exit::Signal(9), Some(1)), Code::KilledForMemory);
+    assert_eq!(of(Exit::Unknown, Some(1)), Code::KilledForMemory);
+    assert_eq!(of(Exit::Signal(9), Some(0)), Code::EngineDied);
+    assert_eq!(of(Exit::Signal(9), None), Code::EngineDied);
+    assert_eq!(of(Exit::Signal(11), Some(1)), Code::EngineDied);
+    assert_eq!(of(Exit::Code(1), Some(1)), Code::EngineDied);
 }

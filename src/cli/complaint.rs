@@ -112,7 +112,7 @@ impl Complaint {
             "line_number": line.map(|line| line.number),
             "line": line.map(|line| &line.text),
             "last_lines": last_lines,
-            "log": log,
+            "log": log.map(Path::to_string_lossy),
         })
     }
 

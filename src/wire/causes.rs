@@ -1,5 +1,6 @@
 //! How failures are written: what is known of a cause, and the record of an end that nobody asked for.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Serialize;
@@ -30,7 +31,7 @@ struct WholeCause<'a> {
     class: &'static str,
     line_number: Option<u64>,
     line: Option<&'a str>,
-    log: Option<&'a Path>,
+    log: Option<Cow<'a, str>>,
 }
 
 impl<'a> From<&'a Cause> for WholeCause<'a> {
@@ -42,7 +43,8 @@ impl<'a> From<&'a Cause> for WholeCause<'a> {
             class: cause.retry.as_str(),
             line_number: cause.line().map(|line| line.number),
             line: cause.line().map(|line| line.text.as_str()),
-            log: cause.log(),
+            // JSON is text, and a path need not be.
+            log: cause.log().map(Path::to_string_lossy),
         }
     }
 }

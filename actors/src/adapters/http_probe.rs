@@ -190,15 +190,34 @@ impl HttpProbe {
         let (url, deadline) =
             (format!("{}/v1/completions", self.base_url), Deadline::after(TOKEN_WITHIN));
         if !matches!(self.whom(&url, deadline).await, Ok(Whom::Ours)) {
-            return Trial::Unfit;
+            return Trial::Unknown;
+        }
+        if self.rests().await {
+            return Trial::Resting;
         }
         let request = self.completion_of(&url, model, "1", 1);
         match self.answer(&url, request, deadline).await {
             Ok(_) => Trial::Made,
             Err(HealthFailure::TimedOut { .. }) => Trial::None,
-            // Refused by the front, or for a reason that the checks of health see too.
-            Err(_) => Trial::Unfit,
+            Err(HealthFailure::Refused { status: 400 | 404 | 405 | 422, .. }) => Trial::Unfit,
+            // Too much to do, or for a reason that the checks of health see too.
+            Err(_) => Trial::Unknown,
         }
+    }
+
+    /// Whether it was put to sleep or paused, where it can be asked (`VLLM_SERVER_DEV_MODE`).
+    async fn rests(&self) -> bool {
+        for question in ["is_sleeping", "is_paused"] {
+            let (url, deadline) =
+                (format!("{}/{question}", self.base_url), Deadline::after(COUNTERS_LIMIT));
+            let answer = self.answer(&url, self.client.get(&url), deadline).await;
+            let answer: Value =
+                serde_json::from_slice(&answer.unwrap_or_default()).unwrap_or_default();
+            if answer[question] == true {
+                return true;
+            }
+        }
+        false
     }
 
     fn completion_of(
@@ -267,8 +286,9 @@ impl Probe for HttpProbe {
     fn pulse(&self) -> Pending<'static, Option<Pulse>> {
         let probe = self.clone();
         Box::pin(async move {
-            let Counters { requests, mark, rest } = probe.counters().await.ok()??;
+            // Before we are one ourselves.
             let connections = probe.clients().await;
+            let Counters { requests, mark, rest } = probe.counters().await.ok()??;
             Some(Pulse { requests, mark, rest, connections })
         })
     }

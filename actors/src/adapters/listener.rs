@@ -318,10 +318,11 @@ impl Row {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (ip, port) = fields.get(1)?.split_once(':')?;
         let port = u16::from_str_radix(port, 16).ok()?;
-        // TCP_LISTEN and TCP_ESTABLISHED (Linux, `include/net/tcp_states.h`).
+        // TCP_LISTEN; TCP_ESTABLISHED, and TCP_CLOSE_WAIT of one who has said all and waits for an answer
+        // (Linux, `include/net/tcp_states.h`).
         match *fields.get(3)? {
             "0A" => {}
-            "01" => return Some(Self::Connects(port)),
+            "01" | "08" => return Some(Self::Connects(port)),
             _ => return Some(Self::Other),
         }
         Some(Self::Listens(Socket {

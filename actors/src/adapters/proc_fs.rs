@@ -94,6 +94,11 @@ impl Stat {
         self.state == 'T'
     }
 
+    /// Whether a debugger holds it.
+    pub(super) fn is_traced(&self) -> bool {
+        self.state == 't'
+    }
+
     /// Whether it does nothing any more: it was stopped, or has ended.
     pub(super) fn stands_still(&self) -> bool {
         matches!(self.state, 'T' | 't') || self.is_zombie()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::domain::cause::{Cause, Code, TellingLine};
+use crate::domain::cause::{Cause, Code, RetryClass, TellingLine};
 
 mod line;
 mod quote;
@@ -29,12 +29,14 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Whether a person or the kernel ended it: by SIGKILL or SIGTERM, which vLLM does not send to itself
-    /// while it serves.
+    /// Whether it may have been ended by a person or the kernel: by SIGINT, SIGKILL or SIGTERM. vLLM sends
+    /// them to its own as well, when it is on its way down (0.32, `v1/executor/multiproc_executor.py`):
+    /// after another has ended.
     pub fn is_from_outside(self) -> bool {
+        const SIGINT: i32 = 2;
         const SIGKILL: i32 = 9;
         const SIGTERM: i32 = 15;
-        matches!(self, Self::Signal(SIGKILL | SIGTERM))
+        matches!(self, Self::Signal(SIGINT | SIGKILL | SIGTERM))
     }
 }
 
@@ -130,8 +132,9 @@ pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
     let cause = match diagnosis {
         None => known,
         Some(said) => {
+            let is_cause = overrules(&said, exit);
             let line = TellingLine { number: said.line_number, text: said.line };
-            let cause = if overrules(said.code, exit) {
+            let cause = if is_cause {
                 let cause = Cause::new(said.code, said.summary).with_remedy(said.remedy);
                 Cause { retry: said.class, ..cause }
             } else {
@@ -143,16 +146,28 @@ pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
     cause.with_last_lines(last_lines).with_log(log)
 }
 
-/// Whether what vLLM says of its end is its cause. One that was killed from outside has not said why;
-/// what we have judged was said by us; and that it has failed, or that its engine is dead, is no
-/// news.
-fn overrules(code: Code, exit: Option<Exit>) -> bool {
+/// Whether what vLLM says of its end is its cause. What we have judged was said by us; and that it has
+/// failed, or that its engine is dead, is no news. Who was ended by a signal has not said why: what was
+/// written before may be of something that was survived, and is not to end the service for good.
+fn overrules(said: &Diagnosis, exit: Option<Exit>) -> bool {
+    let is_news = !matches!(said.code, Code::Unrecognised | Code::EngineDied);
+    let is_final = said.class == RetryClass::Permanent;
     match exit {
         None => false,
-        Some(exit) if exit.is_from_outside() => code == Code::KilledForMemory,
-        Some(Exit::Code(_) | Exit::Signal(_) | Exit::Unknown) => {
-            !matches!(code, Code::Unrecognised | Code::EngineDied)
+        Some(exit) if exit.is_from_outside() => matches!(
+            said.code,
+            Code::KilledForMemory
+                | Code::EngineHung
+                | Code::GpuFault
+                | Code::InterconnectFailed
+                | Code::InsufficientGpuMemory
+        ),
+        Some(Exit::Signal(_) | Exit::Unknown) => {
+            // A SIGBUS is what a full `/dev/shm` comes to.
+            is_news
+                && (!is_final || matches!(said.code, Code::SharedMemoryTooSmall | Code::GpuFault))
         }
+        Some(Exit::Code(_)) => is_news,
     }
 }
 

@@ -68,8 +68,12 @@ pub enum Trial {
     Made,
     /// None came in time.
     None,
-    /// This model, or this server, gives none to whoever asks so.
+    /// This model gives none.
     Unfit,
+    /// It was put to sleep, or is paused: it does nothing, rightly.
+    Resting,
+    /// It could not be asked this time.
+    Unknown,
 }
 
 /// What is to be made of it.
@@ -90,6 +94,8 @@ pub struct Liveness {
     requests: u64,
     /// When the counters last moved, or there was nothing to do.
     moved: Duration,
+    /// The longest time that they stood still with requests in hand, and went on.
+    slowest: Duration,
     /// When processors last worked.
     worked: Duration,
     work: Option<(Duration, Work)>,
@@ -123,6 +129,7 @@ impl Liveness {
             mark: None,
             requests: 0,
             moved: now,
+            slowest: Duration::ZERO,
             worked: now,
             work: None,
             halted: None,
@@ -134,8 +141,8 @@ impl Liveness {
 
     /// We stood still, and it perhaps with us: what was seen before says nothing any more.
     pub fn begin_anew(&mut self, now: Duration) {
-        let (trial, asked) = (self.trial, self.asked);
-        *self = Self { trial, asked, ..Self::begin(now) };
+        let Self { trial, asked, slowest, .. } = *self;
+        *self = Self { slowest, trial, asked, ..Self::begin(now) };
     }
 
     /// Whether somebody has stopped all of it: then it cannot answer, and does not hang.
@@ -182,9 +189,19 @@ impl Liveness {
         let is_new = self.mark.replace(pulse.mark) != Some(pulse.mark);
         self.requests = pulse.requests;
         let is_idle = pulse.requests == 0;
-        if is_new || pulse.rest == Rest::Asleep || is_idle && pulse.connections == Some(0) {
+        if is_new && !is_idle {
+            self.slowest = self.slowest.max(now.saturating_sub(self.moved));
+        }
+        // Whose clients have gone away still counts their requests, if nothing comes after them (vLLM
+        // issue 22545).
+        if is_new || pulse.rest == Rest::Asleep || pulse.connections == Some(0) {
             self.moved = now;
             return Judgement::Alive;
+        }
+        if self.asked.is_some_and(|asked| now.saturating_sub(asked) > TOKEN_WITHIN * 3)
+            && self.trial == Asked::Waiting
+        {
+            self.trial = Asked::Not;
         }
         let still = now.saturating_sub(self.moved);
         let may_be_due = match self.trial {
@@ -195,7 +212,7 @@ impl Liveness {
             Asked::InVain => return self.unproven(still, now),
             Asked::Not | Asked::Waiting => true,
         };
-        let patience = if self.is_busy(now) { BUSY_FOR } else { STILL_FOR };
+        let patience = self.patience(STILL_FOR, now);
         if !may_be_due || still < patience || is_idle && self.trial == Asked::InVain {
             return Judgement::Alive;
         }
@@ -213,7 +230,8 @@ impl Liveness {
         let asked = self.asked.unwrap_or(now);
         let still = now.saturating_sub(self.moved);
         match trial {
-            Trial::Made => self.moved = now,
+            Trial::Made | Trial::Resting => self.moved = now,
+            Trial::Unknown => {}
             Trial::Unfit => self.trial = Asked::InVain,
             // It has moved meanwhile, and the token waits for its turn.
             Trial::None if self.moved > asked || self.is_suspended() => {}
@@ -224,11 +242,16 @@ impl Liveness {
     }
 
     fn unproven(&self, still: Duration, now: Duration) -> Judgement {
-        let patience = if self.is_busy(now) { BUSY_FOR } else { UNPROVEN_FOR };
+        let patience = self.patience(UNPROVEN_FOR, now);
         if still < patience {
             return Judgement::Alive;
         }
         Judgement::Hung(self.stands_still(still))
+    }
+
+    /// How long nothing may move: longer where processors work, and where a step has taken long before.
+    fn patience(&self, least: Duration, now: Duration) -> Duration {
+        if self.is_busy(now) { BUSY_FOR } else { least.max(self.slowest * 3).min(BUSY_FOR) }
     }
 
     fn is_busy(&self, now: Duration) -> bool {

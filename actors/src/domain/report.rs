@@ -177,16 +177,15 @@ pub struct Sample {
     pub halt: Halt,
 }
 
-/// Which of the processes that vLLM cannot do without are stopped, as by SIGSTOP. Who is only being
-/// traced counts as running.
+/// Which of the processes that vLLM cannot do without are stopped, as by SIGSTOP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Halt {
     /// None of them.
     #[default]
     None,
-    /// These, by pid, and not the others.
+    /// These, by pid, and not all others of the tree.
     Some(Vec<(u32, Role)>),
-    /// All of them: somebody has suspended vLLM.
+    /// All of them, or a debugger looks into one: somebody has suspended vLLM.
     All,
 }
 

@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::cause::{Cause, Code, RetryClass, TellingLine};
 use crate::domain::moment::Moment;
 
 /// The window that `max_restarts` counts in.
@@ -205,7 +205,8 @@ impl RestartLedger {
             }
             self.load_retries += 1;
         }
-        let told = cause.line().filter(|_| is_own).map(|line| (cause.code, line.text.clone()));
+        let told = cause.line().filter(|_| is_own && healthy_for.is_some());
+        let told = told.map(|line| (cause.code, likeness(line)));
         let alike = self.repeats.note(policy, told, healthy_for);
         if alike > policy.max_restarts.get() {
             let said = format!("{alike} launches in a row failed alike");
@@ -276,6 +277,19 @@ impl RestartLedger {
             }
         }
     }
+}
+
+/// What a line has in common with others of its kind: numbers of processes, sizes and addresses are not.
+fn likeness(line: &TellingLine) -> String {
+    let mut text = String::with_capacity(line.text.len());
+    for character in line.text.chars() {
+        match character {
+            digit if digit.is_ascii_digit() && text.ends_with('#') => {}
+            digit if digit.is_ascii_digit() => text.push('#'),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 fn limit_reached(said: &str, last: &Cause) -> Cause {

@@ -163,7 +163,7 @@ impl Probe for ScriptedProbe {
     fn try_token(&self, _: &ModelId) -> Pending<'static, Trial> {
         let mut script = self.script();
         script.trials += 1;
-        Box::pin(std::future::ready(script.trial.unwrap_or(Trial::Unfit)))
+        Box::pin(std::future::ready(script.trial.unwrap_or(Trial::Unknown)))
     }
 
     fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {

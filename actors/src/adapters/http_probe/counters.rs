@@ -44,7 +44,8 @@ impl Counters {
                 mark.write(line.as_bytes());
             }
             if IN_HAND.iter().any(|name| is(name)) {
-                *requests.get_or_insert(0) += count(line)?;
+                let sum = requests.get_or_insert(0_u64);
+                *sum = sum.saturating_add(count(line)?);
             }
             if is(SLEEP) && line.contains("\"awake\"") && count(line) == Some(0) {
                 rest = Rest::Asleep;

@@ -251,22 +251,25 @@ impl Roster {
 
     /// Who of those that vLLM cannot do without is stopped.
     pub(in crate::adapters) fn halt(&self) -> Result<Halt, ScanError> {
-        let mut stopped = Vec::new();
-        let mut running = 0;
-        let is_needed = |it: &&Member| !matches!(it.role, Role::Helper | Role::Untitled);
-        for member in self.members().filter(is_needed) {
+        let (mut stopped, mut is_anybody_running) = (Vec::new(), false);
+        for member in self.members() {
             let stat = Stat::of(member.held.pid)?;
             match stat.filter(|stat| stat.start_time == member.held.start_time) {
+                // Whoever looks into one of them with a debugger holds up all.
+                Some(stat) if stat.is_traced() && member.role != Role::Helper => {
+                    return Ok(Halt::All);
+                }
+                Some(stat) if stat.is_stopped() && member.role == Role::Helper => {}
                 Some(stat) if stat.is_stopped() => stopped.push((member.held.pid, member.role)),
-                Some(_) => running += 1,
+                Some(_) => is_anybody_running = true,
                 // It has ended, which is told otherwise.
                 None => {}
             }
         }
-        Ok(match (stopped.is_empty(), running) {
+        Ok(match (stopped.is_empty(), is_anybody_running) {
             (true, _) => Halt::None,
-            (false, 0) => Halt::All,
-            (false, _) => Halt::Some(stopped),
+            (false, false) => Halt::All,
+            (false, true) => Halt::Some(stopped),
         })
     }
 

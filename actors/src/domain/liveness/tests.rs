@@ -229,3 +229,51 @@ fn a_token_that_comes_late_while_others_move_is_no_hang() {
     server.now += TOKEN_WITHIN;
     assert_eq!(server.liveness.tried(Trial::None, server.now), Judgement::Alive);
 }
+
+#[test]
+fn who_has_taken_long_for_a_step_before_is_given_more_time() {
+    let mut server = Server::with_requests(1);
+    server.look();
+    for _ in 0..3 {
+        server.look();
+    }
+    server.mark += 1;
+    server.look();
+    assert_eq!(server.watch(55, Trial::None), None);
+    assert!(server.watch(60, Trial::None).is_some());
+}
+
+#[test]
+fn requests_that_nobody_waits_for_any_more_are_no_sign_of_a_hang() {
+    let mut server = Server { connections: Some(0), ..Server::with_requests(8) };
+    for trial in [Trial::Unfit, Trial::None] {
+        assert_eq!(server.watch(HOUR, trial), None);
+    }
+}
+
+#[test]
+fn who_rests_or_cannot_be_asked_is_not_hung_and_is_asked_again() {
+    for trial in [Trial::Resting, Trial::Unknown] {
+        let mut server = Server::with_requests(2);
+        server.look();
+        let mut trials = 0;
+        for _ in 0..720 {
+            match server.look() {
+                Judgement::Doubtful => {
+                    trials += 1;
+                    assert_eq!(server.liveness.tried(trial, server.now), Judgement::Alive);
+                }
+                judged => assert_eq!(judged, Judgement::Alive),
+            }
+        }
+        assert!(trials > 100, "{trials}");
+    }
+}
+
+#[test]
+fn an_answer_that_never_comes_does_not_blind_for_ever() {
+    let mut server = Server::with_requests(2);
+    server.look();
+    let doubts = (0..60).filter(|_| server.look() == Judgement::Doubtful).count();
+    assert!(doubts > 3, "{doubts}");
+}

@@ -67,9 +67,15 @@ impl Turn<'_> {
 
     /// Judges a crash that has not been judged yet, and says what follows.
     fn conclude(&mut self, evidence: Evidence) {
-        let State::Crashed(crashed) = &mut self.machine.state else { return };
+        let State::Crashed(crashed) = &self.machine.state else { return };
         let Next::Undecided(undecided) = &crashed.next else { return };
         let (incarnation, undecided) = (crashed.incarnation, undecided.clone());
+        let wanted = self.machine.models.wanted().clone();
+        if undecided.given_up.as_ref().is_some_and(|it| it.wanted == wanted) {
+            // A program has asked for it again, before it could know.
+            self.models(|models| drop(models.fails()));
+        }
+        let State::Crashed(crashed) = &mut self.machine.state else { return };
         let cause = explain(crashed.cause.clone(), undecided.exit, evidence);
         crashed.cause = cause.clone();
         let occasion = occasion(&undecided, &cause);

@@ -221,15 +221,22 @@ impl Turn<'_> {
         if !self.is_current(incarnation) {
             return;
         }
-        let phase = match self.machine.state {
-            State::Starting(_) => Phase::Loading,
+        let mut lost = None;
+        let phase = match &mut self.machine.state {
+            State::Starting(starting) => {
+                lost = starting.loss.take().filter(|loss| loss.exit.is_from_outside());
+                Phase::Loading
+            }
             State::Running(_) => Phase::Serving,
             State::Stopping(_) => return self.ended_while_draining(incarnation),
             // It was asked to, or is being cleared already: `Vacated` will follow.
             State::Unknown(_) | State::Stopped | State::Crashed(_) | State::Failed { .. } => return,
         };
         self.suspect(Some(exit));
-        self.fail(incarnation, judge(exit, phase), Some(exit));
+        // Whoever was ended by somebody took the others along.
+        let (cause, exit) =
+            lost.map_or_else(|| (judge(exit, phase), exit), |loss| (loss.cause, loss.exit));
+        self.fail(incarnation, cause, Some(exit));
     }
 
     /// vLLM goes down with its engine or a worker, seconds later: this is the crash. Whoever was
@@ -240,7 +247,10 @@ impl Turn<'_> {
         }
         match &mut self.machine.state {
             // One that fails to load ends by itself, or is ended by the front, which then says why.
-            State::Starting(starting) if !is_from_outside(exit, starting.origin) => {
+            // On its way down it kills those that do not end by themselves.
+            State::Starting(starting)
+                if !is_from_outside(exit, starting.origin) || starting.loss.is_some() =>
+            {
                 // The first is the cause; the others follow from it.
                 if ends_vllm(role) && starting.loss.is_none() {
                     starting.loss = Some(Box::new(Loss { cause, exit }));

@@ -34,6 +34,12 @@ impl Turn<'_> {
     }
 
     pub(super) fn tried(&mut self, incarnation: Incarnation, trial: Trial) {
+        let now = self.now.monotonic;
+        let Some(running) = self.current_running(incarnation) else { return };
+        if now.saturating_sub(running.next_look) > STANDSTILL {
+            // We stood still, and it perhaps with us.
+            running.liveness.begin_anew(now);
+        }
         self.judge_life(incarnation, |liveness, now| liveness.tried(trial, now));
     }
 

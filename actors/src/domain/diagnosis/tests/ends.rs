@@ -39,7 +39,7 @@ fn evidence(log: &[u8]) -> Evidence {
 }
 
 #[test]
-fn what_was_written_explains_an_end_of_its_own_accord_and_none_from_outside() {
+fn what_was_written_explains_an_end_and_nothing_that_we_have_judged() {
     let log = b"INFO vLLM API server version 0.32.0\n\
         (EngineCore_0 pid=7) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n";
     let worker = || Cause::new(Code::EngineDied, "worker 7 died");
@@ -48,8 +48,8 @@ fn what_was_written_explains_an_end_of_its_own_accord_and_none_from_outside() {
         (Some(Exit::Code(0)), Code::InsufficientGpuMemory),
         (Some(Exit::Signal(6)), Code::InsufficientGpuMemory),
         (Some(Exit::Unknown), Code::InsufficientGpuMemory),
-        (Some(Exit::Signal(9)), Code::EngineDied),
-        (Some(Exit::Signal(15)), Code::EngineDied),
+        // vLLM has ended it, on its way down.
+        (Some(Exit::Signal(9)), Code::InsufficientGpuMemory),
         (None, Code::EngineDied),
     ] {
         let cause = explain(worker(), exit, evidence(log));
@@ -87,4 +87,18 @@ fn who_was_killed_when_the_kernel_killed_for_want_of_memory_was_killed_for_it() 
     assert_eq!(of(Exit::Signal(9), None), Code::EngineDied);
     assert_eq!(of(Exit::Signal(11), Some(1)), Code::EngineDied);
     assert_eq!(of(Exit::Code(1), Some(1)), Code::EngineDied);
+}
+
+#[test]
+fn a_line_that_was_survived_does_not_end_the_service_for_good_when_a_signal_ends_it() {
+    let log = b"INFO vLLM API server version 0.32.0\n\
+        ImportError: libcuda.so.1: cannot open shared object file: No such file or directory\n";
+    let worker = || Cause::new(Code::EngineDied, "worker 7 died");
+    let class_of = |exit| explain(worker(), Some(exit), evidence(log)).retry;
+    assert_eq!(class_of(Exit::Code(1)), RetryClass::Permanent);
+    for exit in
+        [Exit::Signal(2), Exit::Signal(9), Exit::Signal(11), Exit::Signal(15), Exit::Unknown]
+    {
+        assert_eq!(class_of(exit), RetryClass::Transient, "{exit:?}");
+    }
 }

@@ -28,7 +28,7 @@ fn evidence(log: &[u8]) -> Evidence {
 /// The front of a launch that loads has ended with status 1, and nobody knows why yet.
 fn ended_while_loading() -> Script {
     let mut s = Script::starting();
-    let end = s.turn(member_died(1, Role::ApiServer, Exit::Signal(11)));
+    let end = s.turn(exited_of_its_own_accord(1));
     assert_eq!(end.path, [ServiceState::Crashed]);
     s
 }
@@ -61,7 +61,7 @@ fn a_cause_that_is_permanent_by_what_was_written_is_not_retried() {
 fn what_cannot_be_read_in_time_is_judged_by_what_is_known() {
     let mut s = ended_while_loading();
     let judged = s.turn(diagnosis_due(1));
-    assert_eq!(recorded(&judged.events).cause.code, Code::EngineDied);
+    assert_eq!(recorded(&judged.events).cause.code, Code::Unrecognised);
     assert_eq!(judged.scheduled(Timer::Restart), Some(Duration::from_secs(2)));
     // It comes too late.
     assert!(s.turn(found(1, evidence(MISSING))).is_nothing());
@@ -156,4 +156,40 @@ fn a_crash_is_told_twice_and_recorded_once() {
 fn exited_of_its_own_accord(incarnation: u64) -> Input {
     let (incarnation, exit) = (super::script::no(incarnation), Exit::Code(1));
     Input::Process(crate::domain::report::ProcessReport::Exited { incarnation, exit })
+}
+
+/// Rank 0 fails, and vLLM kills rank 1, which waits for it, on its way down.
+#[test]
+fn what_vllm_kills_on_its_way_down_was_not_killed_by_somebody() {
+    let mut s = Script::starting();
+    s.turn(member_died(1, Role::Worker, Exit::Code(0)));
+    assert!(s.turn(member_died(1, Role::Worker, Exit::Signal(9))).is_nothing());
+    s.turn(exited_of_its_own_accord(1));
+    let judged = s.turn(found(1, evidence(MISSING)));
+    assert_eq!(recorded(&judged.events).cause.code, Code::ModelNotFound);
+}
+
+#[test]
+fn an_engine_that_somebody_ends_while_it_loads_is_the_cause_though_the_front_exits_in_order() {
+    let mut s = Script::starting();
+    s.turn(member_died(1, Role::EngineCore, Exit::Signal(15)));
+    s.turn(exited_of_its_own_accord(1));
+    let judged = s.turn(found(1, evidence(MISSING)));
+    let cause = &recorded(&judged.events).cause;
+    assert_eq!(cause.code, Code::EngineDied);
+    assert!(cause.summary.starts_with("engine core 7 died: signal 15"), "{cause}");
+}
+
+#[test]
+fn a_program_that_asks_again_for_what_has_just_failed_gets_the_old_model_back() {
+    let mut s = Script::running();
+    s.on(load("org/b"));
+    s.on(super::script::drained(1));
+    s.on(vacated(1));
+    s.on(launched(2));
+    s.turn(exited_of_its_own_accord(2));
+    s.turn(super::script::load_by_program("org/b"));
+    s.turn(found(2, evidence(MISSING)));
+    assert_eq!(*s.machine.model(), model("org/a"));
+    assert_eq!(s.turn(vacated(2)).launched(), Some(3));
 }

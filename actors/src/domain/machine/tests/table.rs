@@ -75,7 +75,7 @@ const TABLE: [&str; 4] = [
      Launched          .       .      exists   .        .        .        .          .         .         .         .         .
      LaunchFailed      .       .      miss     miss     miss     miss     .          halt      relaunch  halt      halt      relaunch
      Exited            .       .      crash    crash    crash    crash    crash      reap      reap      .         .         .
-     MemberDied        .       .      crash    crash    crash    crash    crash      .         .         .         .         .
+     MemberDied        .       .      crash    crash    crash    .        crash      .         .         .         .         .
      Diagnosed         .       .      .        .        .        .        .          .         .         .         .         .
      Vacated           .       .      .        .        .        .        .          halt      relaunch  halt      halt      relaunch
      Lingered          .       .      .        .        .        .        .          hang      hang      hang      hang      hang

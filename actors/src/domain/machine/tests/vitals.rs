@@ -52,7 +52,7 @@ fn what_serves_is_looked_at_for_as_long_as_it_does() {
 fn an_engine_that_hangs_is_asked_for_a_token_then_killed_and_restarted() {
     let mut s = Script::running();
     assert_eq!(asks(&look(&mut s, 20, &Halt::None, 2)), 1);
-    s.wait(10);
+    look(&mut s, 10, &Halt::None, 2);
     let hung = s.on(tried(1, Trial::None));
     assert_eq!(hung.path, [ServiceState::Crashed]);
     assert!(hung.effects.iter().any(|it| matches!(it, Effect::Clear { .. })));
@@ -105,4 +105,12 @@ fn what_is_said_of_the_launch_before_is_not_held_against_this_one() {
     {
         assert!(s.on(past).is_nothing());
     }
+}
+
+#[test]
+fn a_token_that_we_slept_through_is_not_held_against_it() {
+    let mut s = Script::running();
+    assert_eq!(asks(&look(&mut s, 20, &Halt::None, 2)), 1);
+    s.wait(60);
+    assert!(s.on(tried(1, Trial::None)).path.is_empty());
 }

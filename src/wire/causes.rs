@@ -32,6 +32,9 @@ struct WholeCause<'a> {
     line_number: Option<u64>,
     line: Option<&'a str>,
     log: Option<Cow<'a, str>>,
+    /// What led to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<CauseBody<'a>>,
 }
 
 impl<'a> From<&'a Cause> for WholeCause<'a> {
@@ -45,6 +48,7 @@ impl<'a> From<&'a Cause> for WholeCause<'a> {
             line: cause.line().map(|line| line.text.as_str()),
             // JSON is text, and a path need not be.
             log: cause.log().map(Path::to_string_lossy),
+            source: cause.source().map(CauseBody::from),
         }
     }
 }

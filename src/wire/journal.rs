@@ -108,6 +108,7 @@ struct CauseRead {
     line_number: Option<u64>,
     line: Option<String>,
     log: Option<PathBuf>,
+    source: Option<Box<CauseRead>>,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +154,9 @@ struct ProgressRead {
 impl CauseRead {
     fn read(self) -> Option<Cause> {
         let mut cause = Cause::new(code(&self.code)?, self.summary).with_log(self.log);
+        if let Some(source) = self.source {
+            cause = cause.with_source(source.read()?);
+        }
         if let Some(remedy) = self.remedy {
             cause = cause.with_remedy(remedy);
         }

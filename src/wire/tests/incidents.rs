@@ -11,7 +11,7 @@ pub(super) fn told() -> Cause {
     let cause = Cause::new(Code::KvCacheTooSmall, "the KV cache holds 512 tokens");
     let mut cause = cause.with_remedy("set --max-model-len 512").with_line(line).with_log(log);
     cause.retry = RetryClass::Transient;
-    cause
+    cause.with_source(Cause::new(Code::EngineDied, "it died"))
 }
 
 #[test]
@@ -29,6 +29,7 @@ fn an_incident_tells_all_that_is_known_of_its_cause() {
                 "remedy": "set --max-model-len 512", "class": "transient",
                 "line_number": 12, "line": "ValueError: too long",
                 "log": "/state/logs/vllm-2.log",
+                "source": { "code": "VLM-016", "summary": "it died" },
                 "healthy_for_ms": null, "restart_after_ms": 4_000,
             },
         }),

@@ -111,4 +111,12 @@ mod tests {
         };
         assert_eq!((state("1.0"), state("0.0")), (Rest::Awake, Rest::Asleep));
     }
+
+    proptest::proptest! {
+        /// Whatever answers at `/metrics`.
+        #[test]
+        fn anything_may_be_answered(text in ".*|(vllm:num_requests_(running|waiting)[ {}a-z\"=0-9.e+-]{0,40}\n){0,9}") {
+            Counters::read(&text);
+        }
+    }
 }

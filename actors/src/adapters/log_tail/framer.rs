@@ -92,4 +92,20 @@ mod tests {
     fn where_a_log_was_cut_there_are_no_lines() {
         assert_eq!(Framer::default().push(b"a\0\0\0\0b\n"), ["a", "b"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn however_bytes_arrive_the_lines_are_the_same(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
+            cuts in proptest::collection::vec(0..2000_usize, 0..9),
+        ) {
+            let whole = Framer::default().push(&bytes);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let mut framer = Framer::default();
+            let parts = cuts.windows(2).flat_map(|cut| framer.push(&bytes[cut[0]..cut[1]]));
+            proptest::prop_assert_eq!(parts.collect::<Vec<_>>(), whole);
+        }
+    }
 }

@@ -105,6 +105,8 @@ pub struct Liveness {
     trial: Asked,
     /// When a token was last asked for.
     asked: Option<Duration>,
+    /// Whether the last one was not made, where nothing else spoke of a hang.
+    is_unanswered: bool,
 }
 
 /// Whether somebody has stopped all of it.
@@ -136,6 +138,7 @@ impl Liveness {
             suspension: Suspension::None,
             trial: Asked::Not,
             asked: None,
+            is_unanswered: false,
         }
     }
 
@@ -187,15 +190,17 @@ impl Liveness {
     pub fn pulsed(&mut self, pulse: Option<Pulse>, now: Duration) -> Judgement {
         let Some(pulse) = pulse else { return Judgement::Alive };
         let is_new = self.mark.replace(pulse.mark) != Some(pulse.mark);
+        let (was_idle, is_idle) = (self.requests == 0, pulse.requests == 0);
         self.requests = pulse.requests;
-        let is_idle = pulse.requests == 0;
-        if is_new && !is_idle {
+        if is_new && !is_idle && !was_idle {
             self.slowest = self.slowest.max(now.saturating_sub(self.moved));
         }
         // Whose clients have gone away still counts their requests, if nothing comes after them (vLLM
         // issue 22545).
-        if is_new || pulse.rest == Rest::Asleep || pulse.connections == Some(0) {
+        let has_begun = was_idle && !is_idle;
+        if is_new || has_begun || pulse.rest == Rest::Asleep || pulse.connections == Some(0) {
             self.moved = now;
+            self.is_unanswered = false;
             return Judgement::Alive;
         }
         if self.asked.is_some_and(|asked| now.saturating_sub(asked) > TOKEN_WITHIN * 3)
@@ -230,12 +235,20 @@ impl Liveness {
         let asked = self.asked.unwrap_or(now);
         let still = now.saturating_sub(self.moved);
         match trial {
-            Trial::Made | Trial::Resting => self.moved = now,
+            Trial::Made | Trial::Resting => {
+                self.moved = now;
+                self.is_unanswered = false;
+            }
             Trial::Unknown => {}
             Trial::Unfit => self.trial = Asked::InVain,
             // It has moved meanwhile, and the token waits for its turn.
             Trial::None if self.moved > asked || self.is_suspended() => {}
             Trial::None if self.is_busy(now) && still < BUSY_FOR => {}
+            // It may be amid the first step for somebody who is not counted before that is over.
+            Trial::None if self.requests == 0 && !self.is_unanswered => {
+                self.is_unanswered = true;
+                self.asked = None;
+            }
             Trial::None => return Judgement::Hung(self.stands_still(still)),
         }
         Judgement::Alive

@@ -277,3 +277,16 @@ fn an_answer_that_never_comes_does_not_blind_for_ever() {
     let doubts = (0..60).filter(|_| server.look() == Judgement::Doubtful).count();
     assert!(doubts > 3, "{doubts}");
 }
+
+/// Its clients stay connected.
+#[test]
+fn an_hour_without_requests_is_no_step_and_says_nothing_of_the_next_one() {
+    let mut server = Server { connections: Some(2), ..Server::idle() };
+    assert_eq!(server.watch(HOUR, Trial::Made), None);
+    server.requests = 1;
+    assert_eq!(server.look(), Judgement::Alive);
+    server.mark += 1;
+    assert_eq!(server.look(), Judgement::Alive);
+    let (after, _) = server.watch(60, Trial::None).expect("it is found as soon as any other");
+    assert!(after <= 30, "{after} s");
+}

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
 use crate::domain::listener::Listener;
-use crate::domain::liveness::{Pulse, TOKEN_WITHIN, Trial};
+use crate::domain::liveness::{Pulse, Rest, TOKEN_WITHIN, Trial};
 use crate::domain::secret::Secret;
 use crate::domain::spec::ModelId;
 use crate::ports::{Listeners, Pending, Probe};
@@ -288,6 +288,11 @@ impl Probe for HttpProbe {
         Box::pin(async move {
             // Before we are one ourselves.
             let connections = probe.clients().await;
+            if connections == Some(0) {
+                // Nobody waits for anything, and the counters are dear.
+                let (requests, mark, rest) = (0, 0, Rest::Awake);
+                return Some(Pulse { requests, mark, rest, connections });
+            }
             let Counters { requests, mark, rest } = probe.counters().await.ok()??;
             Some(Pulse { requests, mark, rest, connections })
         })
@@ -383,6 +388,18 @@ mod tests {
             let nobody_came = server.accept().unwrap_err().kind();
             assert_eq!(nobody_came, std::io::ErrorKind::WouldBlock, "{listener:?} was asked");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_without_clients_is_not_asked_what_it_counts() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let probe = HttpProbe::new(&url, None, None).unwrap();
+        let probe = probe.asking_only_members(Arc::new(Always(Listener::Member)));
+        let pulse = probe.pulse().await.unwrap();
+        assert_eq!((pulse.requests, pulse.connections), (0, Some(0)));
+        assert_eq!(server.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 
     #[derive(Debug)]

@@ -111,8 +111,9 @@ pub struct Evidence {
     pub last_lines: Vec<String>,
     /// The file that it is in.
     pub log: Option<PathBuf>,
-    /// How many processes the kernel has killed for want of memory in the last seconds, where vLLM lives;
-    /// `None` if nobody can say.
+    /// How many processes the kernel has killed for want of memory, where vLLM lives, since the last look
+    /// but one: ten seconds while it serves, half of a timeout at most while it loads; `None` if nobody
+    /// can say.
     pub memory_kills: Option<u64>,
 }
 
@@ -124,7 +125,7 @@ pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
     let is_for_memory = memory_kills.is_some_and(|kills| kills > 0)
         && matches!(exit, Some(Exit::Signal(9) | Exit::Unknown));
     let known = if is_for_memory {
-        let said = "the kernel has just killed for want of memory where vLLM lives";
+        let said = "the kernel has lately killed for want of memory where vLLM lives";
         Cause::new(Code::KilledForMemory, format!("{}; {said}", known.summary))
     } else {
         known
@@ -132,7 +133,7 @@ pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
     let cause = match diagnosis {
         None => known,
         Some(said) => {
-            let is_cause = overrules(&said, exit);
+            let is_cause = !is_for_memory && overrules(&said, exit);
             let line = TellingLine { number: said.line_number, text: said.line };
             let cause = if is_cause {
                 let cause = Cause::new(said.code, said.summary).with_remedy(said.remedy);

@@ -279,17 +279,13 @@ impl RestartLedger {
     }
 }
 
-/// What a line has in common with others of its kind: numbers of processes, sizes and addresses are not.
+/// What a line has in common with others of its kind: words with digits in them are numbers of processes,
+/// sizes, addresses.
 fn likeness(line: &TellingLine) -> String {
-    let mut text = String::with_capacity(line.text.len());
-    for character in line.text.chars() {
-        match character {
-            digit if digit.is_ascii_digit() && text.ends_with('#') => {}
-            digit if digit.is_ascii_digit() => text.push('#'),
-            other => text.push(other),
-        }
-    }
-    text
+    let words = line.text.split_inclusive(|character: char| !character.is_alphanumeric());
+    let words =
+        words.map(|word| if word.contains(|it: char| it.is_ascii_digit()) { "#" } else { word });
+    words.collect()
 }
 
 fn limit_reached(said: &str, last: &Cause) -> Cause {

@@ -183,16 +183,16 @@ impl Children {
     pub(super) fn run(&mut self, root: &ActorRef<RootMessage>, effect: Effect, service: &Service) {
         let model = service.machine().model();
         match effect {
-            Effect::Adopt => tell(&self.process, ProcessMessage::Adopt { model: model.clone() }),
+            Effect::Adopt => self.tell_process(ProcessMessage::Adopt { model: model.clone() }),
             Effect::Launch { incarnation, model, method } => {
                 self.watch(incarnation, &model);
-                tell(&self.process, ProcessMessage::Launch { incarnation, model, method });
+                self.tell_process(ProcessMessage::Launch { incarnation, model, method });
             }
             Effect::Watch { incarnation } => self.watch(incarnation, model),
             Effect::FinishLoading { incarnation } => {
                 tell(&self.loader, ModelLoaderMessage::Cease);
-                tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
-                tell(&self.process, ProcessMessage::Served { incarnation });
+                self.tell_health(HealthMessage::ProbeSteadily { incarnation });
+                self.tell_process(ProcessMessage::Served { incarnation });
             }
             Effect::Probe { incarnation } => self.tell_health(HealthMessage::Probe { incarnation }),
             Effect::Compare { incarnation } => {
@@ -203,18 +203,18 @@ impl Children {
             }
             Effect::Disregard => {
                 tell(&self.loader, ModelLoaderMessage::Cease);
-                tell(&self.health, HealthMessage::Cease);
+                self.tell_health(HealthMessage::Cease);
             }
             Effect::Drain { incarnation } => {
-                tell(&self.process, ProcessMessage::KeepNoLonger { incarnation });
-                tell(&self.health, HealthMessage::Drain { incarnation });
+                self.tell_process(ProcessMessage::KeepNoLonger { incarnation });
+                self.tell_health(HealthMessage::Drain { incarnation });
             }
             Effect::Stop { incarnation, mode, phase, grace } => {
                 self.tell_process(ProcessMessage::Stop { incarnation, mode, phase, grace });
             }
             Effect::Clear { incarnation } => {
                 let (mode, phase, grace) = (StopMode::Immediate, Phase::Loading, Duration::ZERO);
-                tell(&self.process, ProcessMessage::Stop { incarnation, mode, phase, grace });
+                self.tell_process(ProcessMessage::Stop { incarnation, mode, phase, grace });
             }
             Effect::Diagnose { incarnation } => {
                 self.tell_process(ProcessMessage::Diagnose { incarnation });
@@ -235,7 +235,7 @@ impl Children {
             Effect::Prepare { model, method } => {
                 self.tell_process(ProcessMessage::Prepare { model, method });
             }
-            Effect::Rest => tell(&self.process, ProcessMessage::Rest),
+            Effect::Rest => self.tell_process(ProcessMessage::Rest),
             // The root ends itself.
             Effect::End => {}
         }

@@ -252,24 +252,23 @@ impl Roster {
     /// Who of those that vLLM cannot do without is stopped.
     pub(in crate::adapters) fn halt(&self) -> Result<Halt, ScanError> {
         let (mut stopped, mut is_anybody_running) = (Vec::new(), false);
-        for member in self.members() {
+        // Those that it can do without may run on, or not.
+        for member in self.members().filter(|it| it.role != Role::Helper) {
             let stat = Stat::of(member.held.pid)?;
             match stat.filter(|stat| stat.start_time == member.held.start_time) {
                 // Whoever looks into one of them with a debugger holds up all.
-                Some(stat) if stat.is_traced() && member.role != Role::Helper => {
-                    return Ok(Halt::All);
-                }
-                Some(stat) if stat.is_stopped() && member.role == Role::Helper => {}
+                Some(stat) if stat.is_traced() => return Ok(Halt::All),
                 Some(stat) if stat.is_stopped() => stopped.push((member.held.pid, member.role)),
                 Some(_) => is_anybody_running = true,
                 // It has ended, which is told otherwise.
                 None => {}
             }
         }
-        Ok(match (stopped.is_empty(), is_anybody_running) {
-            (true, _) => Halt::None,
-            (false, false) => Halt::All,
-            (false, true) => Halt::Some(stopped),
+        Ok(match (stopped.len(), is_anybody_running) {
+            // Of one alone nobody can say whether it was suspended: the checks of health judge it.
+            (0, _) | (1, false) => Halt::None,
+            (_, false) => Halt::All,
+            (_, true) => Halt::Some(stopped),
         })
     }
 

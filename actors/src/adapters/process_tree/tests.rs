@@ -64,7 +64,8 @@ async fn who_is_stopped_is_told_from_who_runs() {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("front.sh");
     let worker = "exec -a x::Worker sleep 600";
-    std::fs::write(&script, format!("bash -c '{worker}' & exec sleep 600")).unwrap();
+    // With a helper, which nobody stops.
+    std::fs::write(&script, format!("bash -c '{worker}' & sleep 599 & exec sleep 600")).unwrap();
     let planted = Planted::new(&format!("exec bash {}", script.display()));
     let halt = || planted.tree.sample().unwrap().halt;
     let is_worker = |pid: &u32| {

@@ -193,12 +193,15 @@ fn occasion(undecided: &Undecided, cause: &Cause) -> Occasion {
     let is_port = cause.code == Code::PortInUse;
     // Somebody was faster: the port was free when we looked.
     let is_overtaken = is_port && undecided.healthy_for.is_none();
+    // Who was killed for what he is has not been killed by chance.
+    let is_killed =
+        undecided.exit.is_some_and(Exit::is_from_outside) && cause.code == Code::EngineDied;
     match undecided.origin {
         Origin::Asked if is_port || !undecided.has_run => Occasion::AskedFor,
         Origin::Restart | Origin::Found if is_overtaken || !undecided.has_run => {
             Occasion::NothingStarted
         }
-        _ if undecided.exit.is_some_and(Exit::is_from_outside) => Occasion::Killed,
+        _ if is_killed => Occasion::Killed,
         Origin::Asked | Origin::Restart | Origin::Found => Occasion::Ended,
     }
 }

@@ -249,7 +249,7 @@ impl Turn<'_> {
             // One that fails to load ends by itself, or is ended by the front, which then says why.
             // On its way down it kills those that do not end by themselves.
             State::Starting(starting)
-                if !is_from_outside(exit, starting.origin) || starting.loss.is_some() =>
+                if !is_killed(exit, starting.origin) || starting.loss.is_some() =>
             {
                 // The first is the cause; the others follow from it.
                 if ends_vllm(role) && starting.loss.is_none() {
@@ -373,7 +373,7 @@ impl Turn<'_> {
 /// Whether this is no end that vLLM gives a process of its own while it loads: that is an exit, or
 /// SIGTERM (vLLM 0.32, `v1/utils.py`, `shutdown`). Of what was found running the exit may be unknown,
 /// since another is its parent; it is then taken for one from outside.
-fn is_from_outside(exit: Exit, origin: Origin) -> bool {
+fn is_killed(exit: Exit, origin: Origin) -> bool {
     const SIGTERM: i32 = 15;
     match exit {
         Exit::Signal(signal) => signal != SIGTERM,

@@ -255,7 +255,10 @@ fn a_server_that_comes_up_and_dies_of_the_same_each_time_is_given_up() {
     assert_eq!(restarts_of(same, Some(Duration::from_secs(3600)), Occasion::Ended), 100);
     assert_eq!(restarts_of(same, BRIEFLY, Occasion::Killed), 100);
     // It is the same though its numbers differ.
-    let of_process = |turn: u32| told(Code::EngineDied, &format!("Process {} died", 9 + turn));
+    let of_process = |turn: u32| {
+        let address = 0x7f_9aff_u64 + u64::from(turn) * 0x1b;
+        told(Code::EngineDied, &format!("Process {} died, of <object at {address:#x}>", 9 + turn))
+    };
     assert_eq!(restarts_of(of_process, BRIEFLY, Occasion::Ended), 3);
 }
 

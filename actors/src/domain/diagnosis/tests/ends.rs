@@ -83,6 +83,12 @@ fn who_was_killed_when_the_kernel_killed_for_want_of_memory_was_killed_for_it() 
     };
     assert_eq!(of(Exit::Signal(9), Some(1)), Code::KilledForMemory);
     assert_eq!(of(Exit::Unknown, Some(1)), Code::KilledForMemory);
+    // What was survived before does not speak against it.
+    let log = b"INFO vLLM API server version 1\ntorch.OutOfMemoryError: CUDA out of memory.\n";
+    let evidence = Evidence { memory_kills: Some(1), ..evidence(log) };
+    let cause = explain(worker(), Some(Exit::Signal(9)), evidence);
+    assert_eq!(cause.code, Code::KilledForMemory);
+    assert!(cause.line().is_some());
     assert_eq!(of(Exit::Signal(9), Some(0)), Code::EngineDied);
     assert_eq!(of(Exit::Signal(9), None), Code::EngineDied);
     assert_eq!(of(Exit::Signal(11), Some(1)), Code::EngineDied);

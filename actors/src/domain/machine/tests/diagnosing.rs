@@ -99,13 +99,19 @@ fn an_operator_waits_for_no_diagnosis_and_the_incident_is_kept_all_the_same() {
     }
 }
 
-#[test]
-fn those_who_asked_for_a_model_that_fails_to_load_are_told_why_once_that_is_known() {
+/// Launch 2 loads org/b in the place of org/a.
+fn loading_another() -> Script {
     let mut s = Script::running();
     s.on(load("org/b"));
     s.on(super::script::drained(1));
     s.on(vacated(1));
     s.on(launched(2));
+    s
+}
+
+#[test]
+fn those_who_asked_for_a_model_that_fails_to_load_are_told_why_once_that_is_known() {
+    let mut s = loading_another();
     let end = s.turn(exited_of_its_own_accord(2));
     assert!(end.answers.is_empty(), "{:?}", end.answers);
     let judged = s.turn(found(2, evidence(MISSING)));
@@ -119,11 +125,7 @@ fn those_who_asked_for_a_model_that_fails_to_load_are_told_why_once_that_is_know
 
 #[test]
 fn whoever_asks_again_for_the_model_that_failed_is_not_told_of_the_launch_before() {
-    let mut s = Script::running();
-    s.on(load("org/b"));
-    s.on(super::script::drained(1));
-    s.on(vacated(1));
-    s.on(launched(2));
+    let mut s = loading_another();
     s.turn(exited_of_its_own_accord(2));
     assert!(s.turn(load("org/b")).answers.is_empty());
     assert_eq!(s.turn(vacated(2)).launched(), Some(3));
@@ -182,11 +184,7 @@ fn an_engine_that_somebody_ends_while_it_loads_is_the_cause_though_the_front_exi
 
 #[test]
 fn a_program_that_asks_again_for_what_has_just_failed_gets_the_old_model_back() {
-    let mut s = Script::running();
-    s.on(load("org/b"));
-    s.on(super::script::drained(1));
-    s.on(vacated(1));
-    s.on(launched(2));
+    let mut s = loading_another();
     s.turn(exited_of_its_own_accord(2));
     s.turn(super::script::load_by_program("org/b"));
     s.turn(found(2, evidence(MISSING)));

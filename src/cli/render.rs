@@ -12,7 +12,7 @@ use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
     Cause, Code, Event, EventKind, Incarnation, LaunchMethod, LaunchPhase, LoadStatus,
-    ModelLoadProgress, Notice, OrphanOutcome, ServiceState,
+    ModelLoadProgress, Notice, OrphanOutcome, RetryClass, ServiceState,
 };
 
 /// What lines about a service mention besides what happened.
@@ -145,7 +145,14 @@ fn failure(to: ServiceState, cause: &Cause) -> String {
         ServiceState::Crashed => format!("{to}: {}", cause.summary),
         // It has been told.
         ServiceState::Failed if cause.code != Code::RestartLimitReached => {
-            format!("{to}: {} is not tried again", cause.code)
+            let why = match cause.retry {
+                RetryClass::Permanent => "is not tried again",
+                RetryClass::AfterCleanup => "is not waited for by a start",
+                RetryClass::Transient => {
+                    "was tried as often as lifecycle.model_load_max_retries allows"
+                }
+            };
+            format!("{to}: {} {why}", cause.code)
         }
         ServiceState::Failed
         | ServiceState::Stopped
@@ -270,7 +277,7 @@ mod tests {
              help: free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT; it is tried again\n    \
              log: /state/logs/vllm-2.log";
         assert_eq!(line(EventKind::IncidentRecorded { incident: Box::new(incident) }), expected);
-        let failed = "failed: VLM-024 is not tried again";
+        let failed = "failed: VLM-024 is not waited for by a start";
         assert_eq!(line(enters(ServiceState::Failed, Some(cause))), failed);
         let restart = EventKind::RestartScheduled {
             attempt: 2,

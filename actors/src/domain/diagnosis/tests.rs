@@ -282,6 +282,10 @@ fn what_the_message_says_goes_into_the_remedy() {
         "{}",
         found.summary
     );
+    // vLLM says it as a fraction, and does not take it so.
+    let said = "ValueError: User-specified max_model_len (99999) is greater than the derived max_model_len (max_position_embeddings=2048.0 or model_max_length=None in model's config.json).";
+    let found = read(&book(), format!("{BEGIN}{said}\n")).unwrap();
+    assert!(found.remedy.contains("--max-model-len to 2048,"), "{}", found.remedy);
 }
 
 /// What a template asks for that its pattern cannot have would never be said.

@@ -19,7 +19,7 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::root(ArgumentsRejected, r"--enable-auto-tool-choice requires --tool-call-parser")
         .curing("add --tool-call-parser to extra_args"),
     // `config/model.py`, `_get_and_verify_max_len`.
-    Rule::root(ArgumentsRejected, r"User-specified max_model_len \((?P<wanted>\d+)\) is greater than the derived max_model_len \([^)]*?=(?P<most>[\d.]+)")
+    Rule::root(ArgumentsRejected, r"User-specified max_model_len \((?P<wanted>\d+)\) is greater than the derived max_model_len \([^)]*?=(?P<most>\d+)")
         .saying("--max-model-len {wanted} is more than the {most} that the model was made for")
         .curing("lower --max-model-len to {most}, or set VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 in env"),
     Rule::root(ArgumentsRejected, r"User-specified max_model_len \(\d+\) is greater than the derived"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
+use vllm_supervisor_actors::adapters::gpu::{GpuSampler, NoGpus};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
 use vllm_supervisor_actors::adapters::launcher::{
@@ -17,7 +18,6 @@ use vllm_supervisor_actors::adapters::launcher::{
 };
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
-use vllm_supervisor_actors::adapters::nvml::{NoGpus, NvmlSource};
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -345,7 +345,7 @@ fn gpu_source(config: &Config, marker_prefix: String) -> Arc<dyn GpuSource> {
     let ours = Arc::new(move |pid| carries_marker(pid, &marker_prefix));
     match config.gpu.monitor {
         GpuMonitor::Off => Arc::new(NoGpus { reason: "gpu.monitor is off".to_owned() }),
-        GpuMonitor::Auto | GpuMonitor::Nvml => Arc::new(NvmlSource::start(interval, None, ours)),
+        GpuMonitor::Auto | GpuMonitor::Nvml => Arc::new(GpuSampler::nvidia(interval, None, ours)),
     }
 }
 

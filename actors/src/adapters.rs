@@ -4,6 +4,7 @@
 //! supervisor together.
 
 mod directory;
+pub mod gpu;
 mod guardian;
 pub mod http_probe;
 pub mod journal;
@@ -12,7 +13,6 @@ pub mod listener;
 pub mod log_tail;
 mod marks;
 mod memory_kills;
-pub mod nvml;
 pub mod orphans;
 mod ownership;
 mod pause;

@@ -13,7 +13,7 @@ use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::gpu::GpuSnapshot;
+use crate::domain::gpu::{DriverFaults, GpuSnapshot};
 use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::incident::Incident;
@@ -234,8 +234,14 @@ pub trait GpuSource: fmt::Debug + Send + Sync + 'static {
     /// source has ended.
     fn readings(&self) -> watch::Receiver<GpuReading>;
 
+    /// The faults that the driver has told of by itself since the source was begun.
+    fn faults(&self) -> watch::Receiver<DriverFaults>;
+
     /// The pause between two readings.
     fn interval(&self) -> Duration;
+
+    /// Does not wait for the pause to end.
+    fn look_now(&self);
 }
 
 /// What came of looking at the GPUs.

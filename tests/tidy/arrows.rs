@@ -52,7 +52,7 @@ const LAYERS: &[Rule] = &[
                 foreign || path.segment(0) == "crate" && !ours
             })
         },
-        broken_by: ("actors/src/ports.rs", "use crate::adapters::nvml;"),
+        broken_by: ("actors/src/ports.rs", "use crate::adapters::gpu;"),
         kept_by: ("actors/src/ports.rs", "use tokio::sync::watch; use crate::domain::gpu::Gpu;"),
     },
     Rule {
@@ -65,8 +65,11 @@ const LAYERS: &[Rule] = &[
                     || path.segment(0) == "ractor"
             })
         },
-        broken_by: ("actors/src/adapters/nvml.rs", "use crate::gpu_monitor::GpuMonitorActor;"),
-        kept_by: ("actors/src/adapters/nvml.rs", "use super::hwmon; use crate::ports::GpuLook;"),
+        broken_by: ("actors/src/adapters/gpu/nvml.rs", "use crate::gpu_monitor::GpuMonitorActor;"),
+        kept_by: (
+            "actors/src/adapters/gpu/nvml.rs",
+            "use super::hwmon; use crate::ports::GpuLook;",
+        ),
     },
     Rule {
         says: "a child actor names neither the root, nor a sibling, nor an adapter",
@@ -98,8 +101,8 @@ const PACKAGES: &[Rule] = &[
         says: "adapters are named only where a supervisor is put together",
         concerns: |path| in_root_package(path) && !COMPOSERS.contains(&path),
         find: |source| shipped(source, |path| path.is_below("vllm_supervisor_actors::adapters")),
-        broken_by: ("src/handle.rs", "use vllm_supervisor_actors::{adapters::nvml, root::X};"),
-        kept_by: ("src/builder.rs", "use vllm_supervisor_actors::adapters::nvml;"),
+        broken_by: ("src/handle.rs", "use vllm_supervisor_actors::{adapters::gpu, root::X};"),
+        kept_by: ("src/builder.rs", "use vllm_supervisor_actors::adapters::gpu;"),
     },
     Rule {
         says: "the tests see what an embedder sees",
@@ -146,10 +149,10 @@ const TECHNOLOGIES: &[Rule] = &[
     },
     Rule {
         says: "NVML is spoken only in its adapter",
-        concerns: |path| is_shipped(path) && !path.starts_with("actors/src/adapters/nvml"),
+        concerns: |path| is_shipped(path) && !path.starts_with("actors/src/adapters/gpu/"),
         find: |source| everywhere(source, |path| path.segment(0) == "nvml_wrapper"),
         broken_by: ("actors/src/gpu_monitor.rs", "use nvml_wrapper::Nvml;"),
-        kept_by: ("actors/src/adapters/nvml.rs", "use nvml_wrapper::Nvml;"),
+        kept_by: ("actors/src/adapters/gpu/nvml.rs", "use nvml_wrapper::Nvml;"),
     },
     Rule {
         says: "the environment is read for the configuration and the command, and nowhere below",

@@ -204,14 +204,10 @@ fn snapshot(gpus: u32) -> GpuSnapshot {
 
 fn gpu(index: u32) -> Gpu {
     Gpu {
-        index,
-        uuid: format!("GPU-{index}"),
-        name: "NVIDIA H100".to_owned(),
         memory_used_bytes: Some(1 << 30),
         memory_total_bytes: Some(80 << 30),
         utilization_percent: Some(50),
         temperature_celsius: Some(40),
-        power_watts: None,
-        processes: Vec::new(),
+        ..Gpu::new(index, format!("GPU-{index}"), "NVIDIA H100")
     }
 }

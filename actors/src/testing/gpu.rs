@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::gpu::GpuSnapshot;
+use crate::domain::gpu::{DriverFaults, GpuSnapshot};
 use crate::ports::{GpuReading, GpuSource};
 
 /// A [`GpuSource`] without a thread: it has looked when the test says so, and is silent otherwise.
@@ -12,12 +12,14 @@ use crate::ports::{GpuReading, GpuSource};
 pub struct ScriptedGpus {
     interval: Duration,
     readings: watch::Sender<GpuReading>,
+    faults: watch::Sender<DriverFaults>,
 }
 
 impl ScriptedGpus {
     /// A source that claims to look once in `interval`, and has not looked yet.
     pub fn every(interval: Duration) -> Self {
-        Self { interval, readings: watch::Sender::new(GpuReading::Pending) }
+        let readings = watch::Sender::new(GpuReading::Pending);
+        Self { interval, readings, faults: watch::Sender::default() }
     }
 
     /// The source has looked, and this is what it saw.
@@ -28,6 +30,11 @@ impl ScriptedGpus {
     /// The source has found that there is nothing to look at.
     pub fn be_unavailable(&self, reason: &str) {
         self.readings.send_replace(GpuReading::Unavailable(reason.to_owned()));
+    }
+
+    /// The driver has told of a fault of a GPU.
+    pub fn fail(&self, index: u32, uuid: &str, xid: u32) {
+        self.faults.send_modify(|faults| faults.tell(index, uuid, xid));
     }
 
     /// Resolves when nobody listens any more.
@@ -41,7 +48,13 @@ impl GpuSource for ScriptedGpus {
         self.readings.subscribe()
     }
 
+    fn faults(&self) -> watch::Receiver<DriverFaults> {
+        self.faults.subscribe()
+    }
+
     fn interval(&self) -> Duration {
         self.interval
     }
+
+    fn look_now(&self) {}
 }

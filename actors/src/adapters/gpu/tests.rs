@@ -1,8 +1,17 @@
 //! What can be shown without a driver: the thread, the channel, the reasons and the merging.
 
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use nvml_wrapper::enums::device::UsedGpuMemory;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use tokio::time::timeout;
 
+use super::nvml::{explain, merge};
 use super::*;
+use crate::domain::gpu::{Gpu, GpuProcess, GpuSnapshot};
 
 /// Long enough that only a wake-up, never the next look, ends a wait.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -10,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[tokio::test]
 async fn a_library_that_does_not_exist_is_named_as_the_reason() {
     let library = PathBuf::from("/nonexistent/libnvidia-ml.so.1");
-    let source = NvmlSource::start(HOUR, Some(library), Arc::new(|_| false));
+    let source = GpuSampler::nvidia(HOUR, Some(library), Arc::new(|_| false));
     let mut readings = source.readings();
 
     ended(&mut readings).await;
@@ -34,7 +43,7 @@ async fn a_source_without_gpus_says_why_from_the_start() {
 #[tokio::test]
 async fn a_source_looks_again_after_each_pause() {
     let mut index = 0;
-    let source = NvmlSource::begin(Duration::from_millis(1), move || {
+    let source = GpuSampler::begin(Duration::from_millis(1), move || {
         Ok(move || {
             index += 1;
             GpuSnapshot { gpus: vec![silent_gpu(index)] }
@@ -52,7 +61,7 @@ async fn a_source_looks_again_after_each_pause() {
 
 #[tokio::test]
 async fn dropping_the_source_ends_the_thread_in_the_middle_of_a_pause() {
-    let source = NvmlSource::begin(HOUR, || Ok(GpuSnapshot::default));
+    let source = GpuSampler::begin(HOUR, || Ok(GpuSnapshot::default));
     let mut readings = source.readings();
     in_time(readings.wait_for(|look| matches!(look, GpuReading::Seen(_)))).await.unwrap();
 
@@ -64,7 +73,7 @@ async fn dropping_the_source_ends_the_thread_in_the_middle_of_a_pause() {
 #[tokio::test]
 async fn dropping_the_source_does_not_wait_for_a_call_that_hangs() {
     let (release, hang) = mpsc::channel::<Infallible>();
-    let source = NvmlSource::begin(HOUR, move || {
+    let source = GpuSampler::begin(HOUR, move || {
         Ok(move || {
             assert!(hang.recv().is_err());
             GpuSnapshot::default()
@@ -131,17 +140,7 @@ async fn in_time<T>(wait: impl Future<Output = T>) -> T {
 }
 
 fn silent_gpu(index: u32) -> Gpu {
-    Gpu {
-        index,
-        uuid: String::new(),
-        name: String::new(),
-        memory_used_bytes: None,
-        memory_total_bytes: None,
-        utilization_percent: None,
-        temperature_celsius: None,
-        power_watts: None,
-        processes: Vec::new(),
-    }
+    Gpu::new(index, "", "")
 }
 
 fn process(pid: u32, used_gpu_memory: UsedGpuMemory) -> ProcessInfo {

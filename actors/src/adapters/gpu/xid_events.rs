@@ -1,0 +1,133 @@
+//! The faults that NVIDIA's driver tells of by itself: Xid errors.
+//!
+//! Waiting for them blocks, so a thread of its own does it, with an NVML of its own (NVML counts how
+//! often it was opened). Several that come before a wait are told as the last of them (nvml.h,
+//! `nvmlEventSetWait_v2`): what has become of the GPU is to be seen by looks at it too.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use nvml_wrapper::bitmasks::event::EventTypes;
+use nvml_wrapper::enums::event::XidError;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, EventSet, Nvml};
+use tokio::sync::watch;
+use tracing::debug;
+
+use super::nvml::open;
+use crate::domain::gpu::DriverFaults;
+
+/// How long one wait lasts, in milliseconds: so long does the thread outlive its owner at most.
+const WAIT_MILLISECONDS: u32 = 1000;
+
+/// The pause after a wait that failed: a GPU that is lost fails them all.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Nothing is ever sent; that it is gone is the thread's sign to end.
+pub(super) type Owner = mpsc::Receiver<Infallible>;
+
+/// Begins to tell of faults until the owner is gone.
+pub(super) fn begin(library: Option<PathBuf>, told: watch::Sender<DriverFaults>, owner: Owner) {
+    let listening = move || listen(library.as_deref(), &told, &owner);
+    let begun = thread::Builder::new().name("gpu-faults".to_owned()).spawn(listening);
+    if let Err(error) = begun {
+        tracing::warn!(%error, "no thread to hear of GPU faults on");
+    }
+}
+
+fn listen(library: Option<&Path>, told: &watch::Sender<DriverFaults>, owner: &Owner) {
+    let nvml = match open(library) {
+        Ok(nvml) => nvml,
+        Err(error) => return debug!(%error, "no GPU faults are told of"),
+    };
+    loop {
+        let Some(registered) = Registered::everywhere(&nvml) else {
+            return debug!("no GPU tells of its faults");
+        };
+        match registered.tell(told, owner) {
+            Ok(()) => return,
+            Err(error) => debug!(%error, "GPU faults cannot be waited for now"),
+        }
+        if owner.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+    }
+}
+
+/// The GPUs that tell of their faults, and where they do.
+struct Registered<'nvml> {
+    events: EventSet<'nvml>,
+    /// Index and identity of each: one that is lost may not say who it is.
+    gpus: Vec<(u32, Device<'nvml>, String)>,
+}
+
+impl<'nvml> Registered<'nvml> {
+    /// Every GPU that tells; `None` if none does. To add one to a set takes the set, and does not give
+    /// it back where that fails: then another is begun without that GPU.
+    fn everywhere(nvml: &'nvml Nvml) -> Option<Self> {
+        let mut telling: Vec<u32> = (0..nvml.device_count().ok()?).collect();
+        while !telling.is_empty() {
+            match Self::these(nvml, &telling) {
+                Ok(registered) => return Some(registered),
+                Err(Some(refused)) => telling.retain(|index| *index != refused),
+                Err(None) => return None,
+            }
+        }
+        None
+    }
+
+    /// These; or which one cannot be among them, if it is for one of them.
+    fn these(nvml: &'nvml Nvml, indices: &[u32]) -> Result<Self, Option<u32>> {
+        let mut events = nvml.create_event_set().map_err(|_| None)?;
+        let mut gpus = Vec::new();
+        for &index in indices {
+            let device = nvml.device_by_index(index).map_err(|_| Some(index))?;
+            let wanted = EventTypes::CRITICAL_XID_ERROR;
+            events = device.register_events(wanted, events).map_err(|_| Some(index))?;
+            let uuid = device.uuid().unwrap_or_default();
+            gpus.push((index, device, uuid));
+        }
+        Ok(Self { events, gpus })
+    }
+
+    /// Tells of faults until the owner is gone.
+    fn tell(&self, told: &watch::Sender<DriverFaults>, owner: &Owner) -> Result<(), NvmlError> {
+        while owner.try_recv() == Err(TryRecvError::Empty) {
+            let event = match self.events.wait(WAIT_MILLISECONDS) {
+                Ok(event) => event,
+                Err(NvmlError::Timeout) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(xid) = event.event_data {
+                let (index, uuid) = self.who(&event.device);
+                told.send_modify(|faults| faults.tell(index, uuid, number(&xid)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Index and identity of a GPU of ours.
+    fn who(&self, device: &Device<'_>) -> (u32, String) {
+        let said = device.uuid().ok();
+        let is_it = |(_, gpu, uuid): &&(u32, Device<'_>, String)| match &said {
+            Some(said) => said == uuid,
+            // One that is lost says no more who it is than this one does.
+            None => gpu.uuid().is_err(),
+        };
+        let found = self.gpus.iter().find(is_it).or_else(|| self.gpus.first());
+        found.map_or((0, String::new()), |(index, _, uuid)| (*index, uuid.clone()))
+    }
+}
+
+/// Its number in NVIDIA's catalogue; 999 where the driver knows none (nvml.h, `nvmlEventData_t`).
+fn number(xid: &XidError) -> u32 {
+    match xid {
+        XidError::Value(number) => u32::try_from(*number).unwrap_or(UNKNOWN),
+        XidError::Unknown => UNKNOWN,
+    }
+}
+
+const UNKNOWN: u32 = 999;

@@ -3,8 +3,17 @@
 use std::collections::VecDeque;
 
 mod condition;
+mod devices;
+mod finding;
+mod reading;
+mod watch;
+mod xid;
 
 pub use condition::{GpuCondition, Reachability, Slowdown};
+pub use devices::{DeviceName, Devices};
+pub use finding::{FindingKind, GpuAction, GpuFinding};
+pub use watch::{FindingNews, GpuWatch};
+pub use xid::{XidClass, XidPolicy};
 
 /// One look at all GPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
-use vllm_supervisor_actors::adapters::gpu::{GpuSampler, NoGpus};
+use vllm_supervisor_actors::adapters::gpu::{GpuSampler, NoGpus, QuarantineFile};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
 use vllm_supervisor_actors::adapters::launcher::{
@@ -18,6 +18,7 @@ use vllm_supervisor_actors::adapters::launcher::{
 };
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
+use vllm_supervisor_actors::domain::gpu::{GpuFinding, GpuRules, XidPolicy};
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -208,18 +209,21 @@ impl SupervisorBuilder {
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
         let (journal, resume) = FileJournal::open(state.present(), Box::new(JsonLines))?;
         let (address, marker_prefix) = (recipe.address, recipe.marker_prefix.clone());
+        let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
+        let gpu_findings = quarantine.read();
         let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
         let listeners = ProcListeners::new(address, launcher.members());
         let probe = probe.asking_only_members(Arc::new(listeners));
         let adapters = Adapters {
             gpus: gpu_source(&config, marker_prefix),
+            quarantine: Arc::new(quarantine),
             launcher: Arc::new(launcher),
             output: Arc::new(log_files(&config, state)?),
             probe: Arc::new(probe),
             journal: Arc::new(journal),
             models: Arc::new(NamesOfProcess),
         };
-        connect(&config, adapters, resume, base_url, parent).await
+        connect(&config, adapters, gpu_findings, resume, base_url, parent).await
     }
 
     /// What is given here is not looked for in the process's environment.
@@ -240,17 +244,21 @@ impl SupervisorBuilder {
 async fn connect(
     config: &Config,
     adapters: Adapters,
+    gpu_findings: Vec<GpuFinding>,
     resume: Resume,
     base_url: String,
     parent: Option<ActorCell>,
 ) -> Result<SupervisorHandle, StartError> {
     let spec = spec(config)?;
+    let devices = launch_recipe::devices(config);
     let cap = spec.restart.max_restarts.get();
     let (snapshots, mut snapshot) = watch::channel(Snapshot::initial(spec.model.clone(), cap));
     let events = broadcast::Sender::new(EVENT_BACKLOG);
     let journal = Arc::clone(&adapters.journal);
     let args = RootArgs {
         spec,
+        gpus: GpuRules::new(XidPolicy::default(), devices),
+        gpu_findings,
         health_interval: config.lifecycle.health_check_interval,
         adapters,
         resume,

@@ -12,7 +12,10 @@ use vllm_supervisor_actors::domain::cause::{Cause, Code};
 
 use crate::config::{Argument, Config, Secret};
 
+mod devices;
 mod inherited;
+
+pub(crate) use devices::devices;
 
 /// The module that serves, for a Python that has vLLM but no `vllm` command
 /// (vLLM 0.8 to 0.32, `entrypoints/openai/api_server.py`).
@@ -43,14 +46,17 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
 
 /// The name under which vLLM lists the model, if it is not the model's own.
 pub(crate) fn served_name(config: &Config) -> Option<String> {
-    let words = &config.extra_args;
-    let name_at = |at: usize| {
+    let is_meant = |argument: &Argument<'_>| argument.may_be("--served-model-name");
+    value_of(&config.extra_args, is_meant).map(str::to_owned)
+}
+
+/// The value of a flag; of several the last one counts.
+fn value_of(words: &[String], is_meant: impl Fn(&Argument<'_>) -> bool) -> Option<&str> {
+    let value_at = |at: usize| {
         let argument = Argument::read(&words[at])?;
-        let is_meant = argument.may_be("--served-model-name");
-        argument.value(words.get(at + 1)).filter(|_| is_meant).map(str::to_owned)
+        argument.value(words.get(at + 1)).filter(|_| is_meant(&argument))
     };
-    // Of several the last one counts.
-    (0..words.len()).rev().find_map(name_at)
+    (0..words.len()).rev().find_map(value_at)
 }
 
 /// The program and its first words, as configured or as found on our PATH.

@@ -70,7 +70,9 @@ pub use vllm_supervisor_actors::domain::cause::{
 };
 pub use vllm_supervisor_actors::domain::diagnosis::{Diagnosis, RuleError, Rulebook, Scanner};
 pub use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
-pub use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
+pub use vllm_supervisor_actors::domain::gpu::{
+    FindingKind, Gpu, GpuAction, GpuCondition, GpuFinding, GpuProcess, Reachability, Slowdown,
+};
 pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 pub use vllm_supervisor_actors::domain::incident::Incident;
 pub use vllm_supervisor_actors::domain::input::StopMode;

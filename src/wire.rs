@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::Value;
 use vllm_supervisor_actors::domain::event::{Event, EventKind, OrphanOutcome};
-use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
 use vllm_supervisor_actors::domain::incident::Incident;
 use vllm_supervisor_actors::domain::loading::ModelLoadProgress;
 use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
@@ -17,10 +16,12 @@ use vllm_supervisor_actors::root::{LaunchKind, Snapshot};
 use crate::subscription::Notice;
 
 mod causes;
+mod gpus;
 mod journal;
 mod phases;
 
 use causes::{CauseBody, ErrorBody, IncidentBody, IncidentLine};
+use gpus::{FindingBody, GpuBody};
 pub(crate) use journal::JsonLines;
 use phases::{PhaseBody, phases};
 
@@ -139,6 +140,12 @@ enum KindBody<'a> {
     CleanupBlocked {
         cause: CauseBody<'a>,
     },
+    GpuFindingRaised {
+        finding: FindingBody<'a>,
+    },
+    GpuFindingCleared {
+        finding: FindingBody<'a>,
+    },
     SupervisorEnded {
         reason: &'static str,
     },
@@ -151,10 +158,6 @@ enum KindBody<'a> {
 }
 
 impl<'a> From<&'a Event> for EventLine<'a> {
-    #[warn(
-        clippy::wildcard_enum_match_arm,
-        reason = "a kind that is forgotten has no name in JSON"
-    )]
     fn from(event: &'a Event) -> Self {
         let kind = match &event.kind {
             EventKind::StateChanged { from, to, cause } => KindBody::StateChanged {
@@ -190,29 +193,52 @@ impl<'a> From<&'a Event> for EventLine<'a> {
                     latency_ms: latency.map(fine_millis),
                 }
             }
-            EventKind::ModelSwitched { from, to } => {
-                KindBody::ModelSwitched { from: from.as_str(), to: to.as_str() }
-            }
-            EventKind::ModelWanted { from, to } => {
-                KindBody::ModelWanted { from: from.as_str(), to: to.as_str() }
-            }
-            EventKind::CleanupBlocked { cause } => KindBody::CleanupBlocked { cause: cause.into() },
-            EventKind::SupervisorEnded { reason } => {
-                KindBody::SupervisorEnded { reason: reason.as_str() }
-            }
-            EventKind::Orphaned { pid, outcome, left } => KindBody::Orphaned {
-                pid: *pid,
-                outcome: outcome_name(*outcome),
-                left: left.as_deref(),
-            },
-            // Both crates are of one version.
-            _ => KindBody::Other {},
+            other => KindBody::of_other(other),
         };
         Self {
             seq: event.sequence.get(),
             at: timestamp(event.at),
             incarnation: event.incarnation.get(),
             kind,
+        }
+    }
+}
+
+impl<'a> KindBody<'a> {
+    #[warn(
+        clippy::wildcard_enum_match_arm,
+        reason = "a kind that is forgotten has no name in JSON"
+    )]
+    fn of_other(kind: &'a EventKind) -> Self {
+        match kind {
+            EventKind::ModelSwitched { from, to } => {
+                Self::ModelSwitched { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::ModelWanted { from, to } => {
+                Self::ModelWanted { from: from.as_str(), to: to.as_str() }
+            }
+            EventKind::CleanupBlocked { cause } => Self::CleanupBlocked { cause: cause.into() },
+            EventKind::GpuFindingRaised { finding } => {
+                Self::GpuFindingRaised { finding: (&**finding).into() }
+            }
+            EventKind::GpuFindingCleared { finding } => {
+                Self::GpuFindingCleared { finding: (&**finding).into() }
+            }
+            EventKind::SupervisorEnded { reason } => {
+                Self::SupervisorEnded { reason: reason.as_str() }
+            }
+            EventKind::Orphaned { pid, outcome, left } => {
+                Self::Orphaned { pid: *pid, outcome: outcome_name(*outcome), left: left.as_deref() }
+            }
+            // Those that are written by their line; and both crates are of one version.
+            EventKind::StateChanged { .. }
+            | EventKind::LoadProgressed { .. }
+            | EventKind::LaunchTimed { .. }
+            | EventKind::LaunchDistrusted { .. }
+            | EventKind::IncidentRecorded { .. }
+            | EventKind::RestartScheduled { .. }
+            | EventKind::HealthChanged { .. }
+            | _ => Self::Other {},
         }
     }
 }
@@ -265,6 +291,7 @@ struct StatusBody<'a> {
     last_health_check: Option<HealthBody<'a>>,
     restarts: RestartsBody,
     gpus: Vec<GpuBody<'a>>,
+    gpu_findings: Vec<FindingBody<'a>>,
     last_error: Option<ErrorBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked: Option<ErrorBody<'a>>,
@@ -298,6 +325,7 @@ impl<'a> StatusBody<'a> {
                 total: snapshot.restarts.total,
             },
             gpus: snapshot.gpus.gpus().iter().map(GpuBody::from).collect(),
+            gpu_findings: snapshot.gpu_findings.iter().map(FindingBody::from).collect(),
             last_error: snapshot.last_error.as_ref().map(ErrorBody::from),
             blocked: snapshot.blocked.as_ref().map(ErrorBody::from),
         }
@@ -319,47 +347,6 @@ struct RestartsBody {
     window_seconds: u64,
     reset_at: Option<String>,
     total: u64,
-}
-
-#[derive(Serialize)]
-struct GpuBody<'a> {
-    index: u32,
-    uuid: &'a str,
-    name: &'a str,
-    memory_used_bytes: Option<u64>,
-    memory_total_bytes: Option<u64>,
-    utilization_percent: Option<u32>,
-    temperature_celsius: Option<u32>,
-    power_watts: Option<u32>,
-    processes: Vec<GpuProcessBody>,
-}
-
-#[derive(Serialize)]
-struct GpuProcessBody {
-    pid: u32,
-    memory_bytes: Option<u64>,
-    ours: bool,
-}
-
-impl<'a> From<&'a Gpu> for GpuBody<'a> {
-    fn from(gpu: &'a Gpu) -> Self {
-        let process = |process: &GpuProcess| GpuProcessBody {
-            pid: process.pid,
-            memory_bytes: process.memory_bytes,
-            ours: process.ours,
-        };
-        Self {
-            index: gpu.index,
-            uuid: &gpu.uuid,
-            name: &gpu.name,
-            memory_used_bytes: gpu.memory_used_bytes,
-            memory_total_bytes: gpu.memory_total_bytes,
-            utilization_percent: gpu.utilization_percent,
-            temperature_celsius: gpu.temperature_celsius,
-            power_watts: gpu.power_watts,
-            processes: gpu.processes.iter().map(process).collect(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The actor that watches the GPUs.
 //!
-//! The source reads on a thread of its own; this actor passes on what it sees, and says so when
-//! nothing comes any more: an NVML call can block for ever in a driver that hangs. It never judges
-//! vLLM by it.
+//! The source reads on threads of its own; this actor passes on what it sees, tells what is wrong with
+//! them (`domain/gpu/watch.rs`) and keeps which of them cannot be used. It says so when nothing comes any
+//! more: an NVML call can block for ever in a driver that hangs. vLLM is never judged by that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,9 @@ use std::time::Duration;
 use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::time::Instant;
 
+use crate::domain::gpu::{DriverFaults, FindingNews, GpuFinding, GpuRules, GpuWatch};
 use crate::domain::report::GpuReport;
-use crate::ports::{GpuReading, GpuSource};
+use crate::ports::{GpuReading, GpuSource, Quarantine};
 use crate::tell::{OwnedTask, report, tell, tell_after};
 
 mod message;
@@ -30,6 +31,12 @@ pub struct GpuMonitorActor;
 pub struct GpuMonitorArgs {
     /// Looks at the GPUs.
     pub source: Arc<dyn GpuSource>,
+    /// Keeps which GPUs cannot be used.
+    pub quarantine: Arc<dyn Quarantine>,
+    /// How they are judged.
+    pub rules: GpuRules,
+    /// What is known to be wrong with them.
+    pub findings: Vec<GpuFinding>,
     /// Where reports go.
     pub root: DerivedActorRef<GpuReport>,
 }
@@ -37,12 +44,16 @@ pub struct GpuMonitorArgs {
 /// The state of a [`GpuMonitorActor`].
 #[derive(Debug)]
 pub struct GpuMonitorState {
-    /// What it was given.
-    args: GpuMonitorArgs,
+    source: Arc<dyn GpuSource>,
+    quarantine: Arc<dyn Quarantine>,
+    root: DerivedActorRef<GpuReport>,
+    watch: GpuWatch,
+    /// The origin of the clock that findings are timed by.
+    origin: Instant,
     /// When the source last looked.
     last: Instant,
-    /// Waits for the source.
-    _listener: OwnedTask,
+    /// Wait for the source.
+    _listeners: [OwnedTask; 2],
     /// The timer of its silence; none once there is nothing to look at.
     silence: Option<OwnedTask>,
 }
@@ -56,8 +67,18 @@ impl GpuMonitorActor {
     ) -> Result<GpuMonitorState, ActorProcessingErr> {
         // Before the timer's start: a silence that is due is then never shorter than the limit.
         let last = Instant::now();
-        let (mut readings, actor) = (args.source.readings(), myself.clone());
-        let listener = OwnedTask::begin(myself.get_cell(), async move {
+        let GpuMonitorArgs { source, quarantine, rules, findings, root } = args;
+        let (mut faults, actor) = (source.faults(), myself.clone());
+        // What was told before is told by what is known to be wrong.
+        let heard = faults.borrow_and_update().told();
+        let of_faults = OwnedTask::begin(myself.get_cell(), async move {
+            while faults.changed().await.is_ok() {
+                let faults = faults.borrow_and_update().clone();
+                tell(&actor, GpuMonitorMessage::Told { faults });
+            }
+        });
+        let (mut readings, actor) = (source.readings(), myself.clone());
+        let of_looks = OwnedTask::begin(myself.get_cell(), async move {
             loop {
                 let look = readings.borrow_and_update().clone();
                 tell(&actor, GpuMonitorMessage::Looked { look });
@@ -66,8 +87,19 @@ impl GpuMonitorActor {
                 }
             }
         });
-        let silence = Some(tell_after(&myself, limit(&args), GpuMonitorMessage::SilenceDue));
-        Ok(GpuMonitorState { args, last, _listener: listener, silence })
+        let silence = Some(tell_after(&myself, limit(&*source), GpuMonitorMessage::SilenceDue));
+        let watch = GpuWatch::resume(rules, findings, heard);
+        let (origin, listeners) = (last, [of_faults, of_looks]);
+        Ok(GpuMonitorState {
+            source,
+            quarantine,
+            root,
+            watch,
+            origin,
+            last,
+            _listeners: listeners,
+            silence,
+        })
     }
 
     async fn handle(
@@ -78,6 +110,7 @@ impl GpuMonitorActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             GpuMonitorMessage::Looked { look } => state.looked(&myself, look),
+            GpuMonitorMessage::Told { faults } => state.told(&faults),
             GpuMonitorMessage::SilenceDue => state.silent(&myself),
         }
         Ok(())
@@ -91,12 +124,37 @@ impl GpuMonitorState {
             GpuReading::Seen(snapshot) => {
                 self.last = Instant::now();
                 self.await_silence(myself);
-                report(&self.args.root, GpuReport::Sampled(snapshot));
+                let news = self.watch.looked(&snapshot, self.origin.elapsed());
+                // Who asks what is wrong finds the look that says so.
+                report(&self.root, GpuReport::Sampled(snapshot));
+                self.tell(news);
             }
             GpuReading::Unavailable(reason) => {
                 self.silence = None;
-                report(&self.args.root, GpuReport::Unavailable { reason });
+                report(&self.root, GpuReport::Unavailable { reason });
             }
+        }
+    }
+
+    fn told(&mut self, faults: &DriverFaults) {
+        let news = self.watch.told(faults, self.origin.elapsed());
+        if self.watch.is_undecided() {
+            self.source.look_now();
+        }
+        self.tell(news);
+    }
+
+    fn tell(&self, news: Vec<FindingNews>) {
+        let changes_use = |news: &FindingNews| match news {
+            FindingNews::Raised(finding) | FindingNews::Cleared(finding) => finding.action.blocks(),
+        };
+        if news.iter().any(changes_use) {
+            let blocking: Vec<GpuFinding> =
+                self.watch.findings().filter(|it| it.action.blocks()).cloned().collect();
+            self.quarantine.keep(&blocking);
+        }
+        for one in news {
+            report(&self.root, GpuReport::Found(one));
         }
     }
 
@@ -107,19 +165,21 @@ impl GpuMonitorState {
         }
         self.await_silence(myself);
         let silent_for = self.last.elapsed();
-        if silent_for >= limit(&self.args) {
-            report(&self.args.root, GpuReport::Stalled { silent_for });
+        if silent_for >= limit(&*self.source) {
+            report(&self.root, GpuReport::Stalled { silent_for });
+            let news = self.watch.silent(self.origin.elapsed());
+            self.tell(news);
         }
     }
 
     fn await_silence(&mut self, myself: &ActorRef<GpuMonitorMessage>) {
-        let due = tell_after(myself, limit(&self.args), GpuMonitorMessage::SilenceDue);
+        let due = tell_after(myself, limit(&*self.source), GpuMonitorMessage::SilenceDue);
         self.silence = Some(due);
     }
 }
 
-fn limit(args: &GpuMonitorArgs) -> Duration {
-    args.source.interval().saturating_mul(3).max(MIN_SILENCE)
+fn limit(source: &dyn GpuSource) -> Duration {
+    source.interval().saturating_mul(3).max(MIN_SILENCE)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::gpu::{DriverFaults, GpuSnapshot};
+use crate::domain::gpu::{DriverFaults, GpuFinding, GpuSnapshot};
 use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::incident::Incident;
@@ -242,6 +242,12 @@ pub trait GpuSource: fmt::Debug + Send + Sync + 'static {
 
     /// Does not wait for the pause to end.
     fn look_now(&self);
+}
+
+/// Keeps which GPUs cannot be used, where it survives us.
+pub trait Quarantine: fmt::Debug + Send + Sync + 'static {
+    /// These, and no others, forbid to run anything on their GPUs from now on.
+    fn keep(&self, findings: &[GpuFinding]);
 }
 
 /// What came of looking at the GPUs.

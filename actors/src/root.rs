@@ -13,12 +13,13 @@ use tokio::sync::{broadcast, watch};
 use tracing::{error, info};
 
 use crate::domain::event::{EndReason, Event};
+use crate::domain::gpu::{GpuFinding, GpuRules};
 use crate::domain::input::{Asker, Effect, Input, Request};
 use crate::domain::machine::Resume;
 use crate::domain::report::{GpuReport, HealthNews};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::ticket::CommandError;
-use crate::ports::{GpuSource, Journal, Launcher, ModelNames, Output, Probe};
+use crate::ports::{GpuSource, Journal, Launcher, ModelNames, Output, Probe, Quarantine};
 use crate::root::children::{Children, Loss, Role};
 use crate::root::publish::Publisher;
 use crate::root::service::Service;
@@ -51,6 +52,8 @@ pub struct Adapters {
     pub probe: Arc<dyn Probe>,
     /// Looks at the GPUs.
     pub gpus: Arc<dyn GpuSource>,
+    /// Keeps what is wrong with them.
+    pub quarantine: Arc<dyn Quarantine>,
     /// Keeps what happened.
     pub journal: Arc<dyn Journal>,
     /// Judges the models that are asked for.
@@ -64,6 +67,10 @@ pub struct RootArgs {
     pub spec: ServiceSpec,
     /// How often a server that stays healthy is reported.
     pub health_interval: Duration,
+    /// How GPUs are judged.
+    pub gpus: GpuRules,
+    /// What an earlier supervisor has found wrong with them.
+    pub gpu_findings: Vec<GpuFinding>,
     /// The world.
     pub adapters: Adapters,
     /// Where numbering goes on from.
@@ -100,7 +107,7 @@ impl RootSupervisor {
         let publisher = Arc::new(publisher);
         let children = Children::start(&myself, &args, publisher.clone()).await?;
         let models = Arc::clone(&args.adapters.models);
-        let service = Service::new(args.spec, args.resume, publisher);
+        let service = Service::new(args.spec, args.resume, publisher, args.gpu_findings);
         Ok(RootState { service, children, models, reason: None })
     }
 
@@ -129,6 +136,7 @@ impl RootSupervisor {
             }
             RootMessage::Health(news) => state.hear_of_health(&myself, news),
             RootMessage::Loader(report) => state.take(&myself, Input::Loader(report)),
+            RootMessage::Gpu(GpuReport::Found(news)) => state.take(&myself, Input::Found(news)),
             RootMessage::Gpu(report) => state.service.note_gpus(report),
             RootMessage::Due { timer, incarnation } => {
                 state.take(&myself, Input::Due(timer, incarnation));
@@ -254,7 +262,8 @@ impl RootState {
         failure: &str,
     ) -> Result<(), ActorProcessingErr> {
         let now = self.service.now();
-        match self.children.replace(myself, child, now).await? {
+        let findings = self.service.machine().gpu_findings().to_vec();
+        match self.children.replace(myself, child, &findings, now).await? {
             Loss::None => {}
             Loss::Replaced(role) => {
                 error!(actor = %role, reason = failure, "a child actor died and was replaced");

@@ -96,6 +96,8 @@ impl TextForm {
                 | EventKind::StateChanged { .. }
                 | EventKind::LaunchTimed { .. }
                 | EventKind::LaunchDistrusted { .. }
+                | EventKind::GpuFindingRaised { .. }
+                | EventKind::GpuFindingCleared { .. }
                 | EventKind::IncidentRecorded { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }

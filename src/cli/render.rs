@@ -11,7 +11,7 @@ use indicatif::HumanBytes;
 use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
-    Cause, Code, Event, EventKind, Incarnation, LaunchMethod, LaunchPhase, LoadStatus,
+    Cause, Code, Event, EventKind, GpuAction, Incarnation, LaunchMethod, LaunchPhase, LoadStatus,
     ModelLoadProgress, Notice, OrphanOutcome, RetryClass, ServiceState,
 };
 
@@ -107,6 +107,11 @@ fn what(event: &Event, service: &Service) -> String {
         }
         EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
         EventKind::ModelWanted { from, to } => format!("{to} is to be served instead of {from}"),
+        EventKind::GpuFindingRaised { finding } => match finding.action {
+            GpuAction::None => finding.to_string(),
+            _ => format!("{finding}\n    help: {}", finding.remedy()),
+        },
+        EventKind::GpuFindingCleared { finding } => format!("{finding}: no longer"),
         EventKind::CleanupBlocked { cause } => format!("cleanup blocked: {cause}"),
         EventKind::SupervisorEnded { .. } => "the supervisor has ended".to_owned(),
         EventKind::Orphaned { pid, outcome, left } => {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass, TellingLine};
 use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
+use vllm_supervisor_actors::domain::gpu::GpuFinding;
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::incident::Incident;
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
@@ -16,6 +17,7 @@ use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::trust::LaunchMethod;
 use vllm_supervisor_actors::root::LaunchKind;
 
+use super::gpus::FindingRead;
 use super::{EventLine, IncidentLine, into_line, outcome_name, timestamp};
 
 /// See the module.
@@ -88,6 +90,8 @@ enum KindRead {
     ModelSwitched { from: String, to: String },
     ModelWanted { from: String, to: String },
     CleanupBlocked { cause: CauseRead },
+    GpuFindingRaised { finding: FindingRead },
+    GpuFindingCleared { finding: FindingRead },
     SupervisorEnded { reason: String },
     Orphaned { pid: Option<u32>, outcome: String, left: Option<String> },
 }
@@ -207,6 +211,8 @@ impl KindRead {
                 };
                 EventKind::HealthChanged { healthy, consecutive_failures, latency }
             }
+            Self::GpuFindingRaised { finding } => finding.read().map(raised)?,
+            Self::GpuFindingCleared { finding } => finding.read().map(cleared)?,
             Self::ModelSwitched { from, to } => EventKind::ModelSwitched {
                 from: ModelId::new(from).ok()?,
                 to: ModelId::new(to).ok()?,
@@ -229,6 +235,14 @@ impl KindRead {
             }
         })
     }
+}
+
+fn raised(finding: GpuFinding) -> EventKind {
+    EventKind::GpuFindingRaised { finding: Box::new(finding) }
+}
+
+fn cleared(finding: GpuFinding) -> EventKind {
+    EventKind::GpuFindingCleared { finding: Box::new(finding) }
 }
 
 impl PhaseRead {

@@ -5,10 +5,11 @@ use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 use vllm_supervisor_actors::domain::event::EndReason;
 use vllm_supervisor_actors::domain::event::EventKind::{
-    self, CleanupBlocked, HealthChanged, IncidentRecorded, LaunchDistrusted, LaunchTimed,
-    LoadProgressed, ModelSwitched, ModelWanted, Orphaned, RestartScheduled, StateChanged,
-    SupervisorEnded,
+    self, CleanupBlocked, GpuFindingCleared, GpuFindingRaised, HealthChanged, IncidentRecorded,
+    LaunchDistrusted, LaunchTimed, LoadProgressed, ModelSwitched, ModelWanted, Orphaned,
+    RestartScheduled, StateChanged, SupervisorEnded,
 };
+use vllm_supervisor_actors::domain::gpu::FindingKind;
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
 use vllm_supervisor_actors::domain::loading::LoadStatus;
 use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
@@ -19,9 +20,11 @@ use vllm_supervisor_actors::root::{GpuView, HealthNote};
 
 use super::*;
 
+mod gpus;
 mod incidents;
 mod statuses;
 
+use gpus::finding;
 use incidents::told;
 
 /// 2026-11-23, 07:00:00.123 UTC.
@@ -366,6 +369,8 @@ fn every_event_is_read_back_as_it_was_written() {
         ModelSwitched { from: model("org/old"), to: model("/models/new") },
         ModelWanted { from: model("org/old"), to: model("/models/new") },
         CleanupBlocked { cause: Cause::new(Code::Unrecognised, "process 7 outlives SIGKILL") },
+        GpuFindingRaised { finding: Box::new(finding(FindingKind::Xid(79))) },
+        GpuFindingCleared { finding: Box::new(finding(FindingKind::ThermalSlowdown)) },
         SupervisorEnded { reason: EndReason::ShutDown },
         SupervisorEnded { reason: EndReason::ActorsDied },
         SupervisorEnded { reason: EndReason::Killed },

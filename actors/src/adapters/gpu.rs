@@ -14,9 +14,11 @@ use crate::domain::gpu::DriverFaults;
 use crate::ports::{GpuReading, GpuSource};
 
 mod nvml;
+mod quarantine;
 mod sampling;
 mod xid_events;
 
+pub use quarantine::QuarantineFile;
 pub use sampling::GpuSampler;
 
 /// Tells whether a pid, in the host's pid namespace, belongs to the vLLM that we launched.

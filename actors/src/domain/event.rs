@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
+use crate::domain::gpu::GpuFinding;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::incident::Incident;
 use crate::domain::loading::ModelLoadProgress;
@@ -100,6 +101,16 @@ pub enum EventKind {
         from: ModelId,
         /// The model that is to be served now.
         to: ModelId,
+    },
+    /// Something is wrong with a GPU, or more is to be done about it than before.
+    GpuFindingRaised {
+        /// What it is.
+        finding: Box<GpuFinding>,
+    },
+    /// Something is not wrong with a GPU any more.
+    GpuFindingCleared {
+        /// What it was.
+        finding: Box<GpuFinding>,
     },
     /// What is left of a launch cannot be removed, or cannot be looked for: nothing is launched
     /// until it is proven gone, which goes on being tried.

@@ -88,6 +88,23 @@ impl GpuProcess {
     }
 }
 
+/// How GPUs are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GpuRules {
+    /// What is done about Xid errors.
+    pub xids: XidPolicy,
+    /// Which GPUs vLLM uses, where it cannot be seen.
+    pub devices: Devices,
+}
+
+impl GpuRules {
+    /// Both.
+    pub fn new(xids: XidPolicy, devices: Devices) -> Self {
+        Self { xids, devices }
+    }
+}
+
 /// A fault that the driver has told of by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::diagnosis::Phase;
 use crate::domain::event::Event;
+use crate::domain::gpu::FindingNews;
 use crate::domain::id::Incarnation;
 use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport};
@@ -32,6 +33,8 @@ pub enum Input {
     Tried(Incarnation, Trial),
     /// What a launch has made of the fixed prompt; `None` if it could not be had.
     Completed(Incarnation, Option<String>),
+    /// News of what is wrong with the GPUs.
+    Found(FindingNews),
     /// A timer that was asked for ran out.
     Due(Timer, Incarnation),
     /// The actor that holds the process died; another has taken its place and will look for it.

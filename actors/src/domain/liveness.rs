@@ -226,6 +226,18 @@ impl Liveness {
         Judgement::Doubtful
     }
 
+    /// It may have been hurt: it is to be asked for a token, unless it has been, and what comes of that
+    /// decides.
+    pub fn suspected(&mut self, now: Duration) -> Judgement {
+        if self.trial != Asked::Not || self.is_suspended() {
+            return Judgement::Alive;
+        }
+        self.trial = Asked::Waiting;
+        self.asked = Some(now);
+        self.is_unanswered = true;
+        Judgement::Doubtful
+    }
+
     /// What came of asking it for a token.
     pub fn tried(&mut self, trial: Trial, now: Duration) -> Judgement {
         if self.trial != Asked::Waiting {

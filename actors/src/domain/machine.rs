@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 
 use crate::domain::cause::Cause;
 use crate::domain::event::{EndReason, Event, EventKind};
+use crate::domain::gpu::GpuFinding;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::moment::Moment;
@@ -28,6 +29,7 @@ use crate::domain::trust::{LaunchMethod, Recall, Trusts};
 mod checks;
 mod ending;
 mod failing;
+mod gpus;
 mod loads;
 mod reports;
 mod requests;
@@ -61,6 +63,8 @@ pub struct Machine {
     sequence: Sequence,
     tickets: OpenTickets,
     ending: Ending,
+    /// What is wrong with the GPUs.
+    gpu_findings: Vec<GpuFinding>,
 }
 
 impl Machine {
@@ -82,7 +86,14 @@ impl Machine {
             sequence: resume.sequence,
             tickets: OpenTickets::default(),
             ending: Ending::No,
+            gpu_findings: Vec::new(),
         }
+    }
+
+    /// The same, where this is known to be wrong with the GPUs from the start.
+    #[must_use]
+    pub fn with_gpu_findings(self, gpu_findings: Vec<GpuFinding>) -> Self {
+        Self { gpu_findings, ..self }
     }
 
     /// The first thing to do: look for what an earlier supervisor left.
@@ -104,6 +115,7 @@ impl Machine {
             Input::Felt(incarnation, pulse) => turn.felt(incarnation, pulse),
             Input::Tried(incarnation, trial) => turn.tried(incarnation, trial),
             Input::Completed(incarnation, text) => turn.completed(incarnation, text),
+            Input::Found(news) => turn.found(news),
             Input::Due(timer, incarnation) => turn.due(timer, incarnation),
             Input::ProcessActorLost => turn.process_actor_lost(),
         }
@@ -149,6 +161,11 @@ impl Machine {
     /// The requests that are not answered yet.
     pub fn tickets(&self) -> &OpenTickets {
         &self.tickets
+    }
+
+    /// What is wrong with the GPUs, in the order in which it was found.
+    pub fn gpu_findings(&self) -> &[GpuFinding] {
+        &self.gpu_findings
     }
 
     /// Why nothing can be launched though it should be: something of an earlier launch cannot be
@@ -259,6 +276,9 @@ impl Turn<'_> {
         let model = self.machine.models.wanted().clone();
         let method = self.machine.trusts.method(&model);
         self.enter(self.starting(incarnation, None, model.clone(), origin), None);
+        if let Some(cause) = self.forbidden_by_gpu() {
+            return self.fail_to_launch(incarnation, cause);
+        }
         self.effect(Effect::Launch { incarnation, model, method });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }

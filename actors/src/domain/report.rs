@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::{Evidence, Exit};
-use crate::domain::gpu::GpuSnapshot;
+use crate::domain::gpu::{FindingNews, GpuSnapshot};
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
 use crate::domain::liveness::{Pulse, Trial};
@@ -227,6 +227,8 @@ pub struct LoaderReport {
 pub enum GpuReport {
     /// A fresh look.
     Sampled(GpuSnapshot),
+    /// What is wrong with them has changed.
+    Found(FindingNews),
     /// There is nothing to look at, and why.
     Unavailable {
         /// The driver's or the loader's words.

@@ -6,8 +6,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::domain::gpu::{Gpu, GpuSnapshot};
-use crate::testing::gpu::ScriptedGpus;
+use crate::domain::gpu::{Devices, FindingKind, Gpu, GpuAction, GpuSnapshot, XidPolicy};
+use crate::testing::gpu::{MemoryQuarantine, ScriptedGpus};
 
 /// The timers tick in milliseconds.
 const TICK: Duration = Duration::from_millis(1);
@@ -121,9 +121,39 @@ async fn the_monitor_ends_with_its_root_and_lets_go_of_the_source() {
     assert_eq!(scene.monitor.get_status(), ActorStatus::Stopped);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_fault_is_told_and_kept_until_the_gpu_is_well() {
+    let mut scene = Scene::begin(Duration::from_secs(1)).await;
+    let saying = |action| {
+        let mut gpu = gpu(0);
+        gpu.condition.recovery_action = Some(action);
+        GpuSnapshot { gpus: vec![gpu] }
+    };
+    scene.source.see(saying(0));
+    assert_eq!(scene.next_report().await, GpuReport::Sampled(saying(0)));
+
+    scene.source.fail(0, "GPU-0", 95);
+    in_time(scene.source.was_asked_to_look()).await;
+    scene.source.see(saying(1));
+
+    assert_eq!(scene.next_report().await, GpuReport::Sampled(saying(1)));
+    for kind in [FindingKind::RecoveryAction(1), FindingKind::Xid(95)] {
+        let report = scene.next_report().await;
+        let GpuReport::Found(FindingNews::Raised(finding)) = report else {
+            panic!("expected a finding, heard {report:?}");
+        };
+        assert_eq!((finding.kind, finding.action), (kind, GpuAction::ResetGpu));
+    }
+    assert_eq!(scene.quarantine.kept().len(), 2);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    scene.source.see(saying(0));
+    in_time(scene.quarantine.is_empty()).await;
+}
+
 /// A monitor, its source, and all that its root hears.
 struct Scene {
     source: Arc<ScriptedGpus>,
+    quarantine: Arc<MemoryQuarantine>,
     root: ActorRef<GpuReport>,
     monitor: ActorRef<GpuMonitorMessage>,
     monitor_ended: JoinHandle<()>,
@@ -139,10 +169,17 @@ impl Scene {
         let source = Arc::new(source);
         let (hears, heard) = mpsc::unbounded_channel();
         let (root, _) = Actor::spawn(None, Listener, hears).await.unwrap();
-        let args = GpuMonitorArgs { source: Arc::clone(&source) as _, root: root.get_derived() };
+        let quarantine = Arc::new(MemoryQuarantine::default());
+        let args = GpuMonitorArgs {
+            source: Arc::clone(&source) as _,
+            quarantine: Arc::clone(&quarantine) as _,
+            rules: GpuRules::new(XidPolicy::default(), Devices::First(1)),
+            findings: Vec::new(),
+            root: root.get_derived(),
+        };
         let (monitor, monitor_ended) =
             Actor::spawn_linked(None, GpuMonitorActor, args, root.get_cell()).await.unwrap();
-        Self { source, root, monitor, monitor_ended, heard }
+        Self { source, quarantine, root, monitor, monitor_ended, heard }
     }
 
     async fn next_report(&mut self) -> GpuReport {

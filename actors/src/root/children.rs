@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::domain::diagnosis::Phase;
 use crate::domain::event::EndReason;
+use crate::domain::gpu::{GpuFinding, GpuRules};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::moment::Moment;
@@ -93,6 +94,7 @@ pub(super) enum Loss {
 struct Recipe {
     adapters: Adapters,
     health_interval: Duration,
+    gpu_rules: GpuRules,
     outcome: OrphanOutcome,
     /// Hears what becomes of a launch whose owner ends.
     orphans: Arc<dyn OrphanLog>,
@@ -135,11 +137,19 @@ impl Recipe {
         Ok(Actor::spawn_linked(None, HealthActor, args, root.get_cell()).await?.0)
     }
 
+    /// `findings` are those that the machine knows of.
     async fn gpus(
         &self,
         root: &ActorRef<RootMessage>,
+        findings: Vec<GpuFinding>,
     ) -> Result<ActorRef<GpuMonitorMessage>, ActorProcessingErr> {
-        let args = GpuMonitorArgs { source: self.adapters.gpus.clone(), root: root.get_derived() };
+        let args = GpuMonitorArgs {
+            source: self.adapters.gpus.clone(),
+            quarantine: self.adapters.quarantine.clone(),
+            rules: self.gpu_rules.clone(),
+            findings,
+            root: root.get_derived(),
+        };
         Ok(Actor::spawn_linked(None, GpuMonitorActor, args, root.get_cell()).await?.0)
     }
 }
@@ -157,6 +167,7 @@ impl Children {
         let recipe = Recipe {
             adapters: args.adapters.clone(),
             health_interval: args.health_interval,
+            gpu_rules: args.gpus.clone(),
             outcome,
             orphans,
         };
@@ -165,7 +176,7 @@ impl Children {
             epoch: Epoch::default(),
             loader: recipe.loader(root).await?,
             health: recipe.health(root).await?,
-            gpus: recipe.gpus(root).await?,
+            gpus: recipe.gpus(root, args.gpu_findings.clone()).await?,
             recipe,
             deaths: Intensity::default(),
             gpu_deaths: Intensity::default(),
@@ -281,6 +292,7 @@ impl Children {
         &mut self,
         root: &ActorRef<RootMessage>,
         child: ActorId,
+        findings: &[GpuFinding],
         now: Moment,
     ) -> Result<Loss, ActorProcessingErr> {
         let Some(role) = self.role_of(child).filter(|_| self.wind_down.is_none()) else {
@@ -305,7 +317,7 @@ impl Children {
                 self.replace_health(root).await?;
             }
             Role::Health => self.replace_health(root).await?,
-            Role::Gpu => self.gpus = self.recipe.gpus(root).await?,
+            Role::Gpu => self.gpus = self.recipe.gpus(root, findings.to_vec()).await?,
         }
         Ok(Loss::Replaced(role))
     }

@@ -11,8 +11,9 @@ use ractor::DerivedActorRef;
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info, warn};
 
-use crate::domain::cause::Cause;
+use crate::domain::cause::{Cause, Code};
 use crate::domain::event::{Event, EventKind};
+use crate::domain::gpu::GpuFinding;
 use crate::domain::id::Sequence;
 use crate::domain::incident::Incident;
 use crate::domain::state::ServiceState;
@@ -170,12 +171,27 @@ fn log(event: &Event) {
             let (code, summary, remedy) = (cause.code, &cause.summary, cause.remedy());
             error!(sequence, incarnation, %code, summary, remedy, "cleanup blocked");
         }
+        EventKind::GpuFindingRaised { finding } => log_finding(sequence, finding),
+        EventKind::GpuFindingCleared { finding } => {
+            info!(sequence, %finding, "GPU finding cleared");
+        }
         EventKind::SupervisorEnded { reason } => {
             info!(sequence, incarnation, reason = reason.as_str(), "the supervisor has ended");
         }
         EventKind::Orphaned { pid, outcome, left } => {
             warn!(sequence, incarnation, pid, ?outcome, left, "the owner of vLLM ended");
         }
+    }
+}
+
+fn log_finding(sequence: u64, finding: &GpuFinding) {
+    let GpuFinding { index: gpu, summary, is_ours, .. } = finding;
+    let (action, remedy) = (finding.action.as_str(), finding.remedy());
+    if finding.blocks_us() {
+        let code = Code::GpuFault;
+        error!(sequence, %code, gpu, summary, action, remedy, "GPU finding");
+    } else {
+        warn!(sequence, gpu, summary, action, is_ours, remedy, "GPU finding");
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::domain::event::EventKind;
 use crate::domain::event::{EndReason, Event};
-use crate::domain::gpu::Gpu;
+use crate::domain::gpu::{Gpu, GpuFinding};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::machine::{Machine, Resume};
@@ -42,9 +42,14 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(spec: ServiceSpec, resume: Resume, publisher: Arc<Publisher>) -> Self {
+    pub(super) fn new(
+        spec: ServiceSpec,
+        resume: Resume,
+        publisher: Arc<Publisher>,
+        gpu_findings: Vec<GpuFinding>,
+    ) -> Self {
         Self {
-            machine: Machine::new(spec, resume),
+            machine: Machine::new(spec, resume).with_gpu_findings(gpu_findings),
             publisher,
             origin: Instant::now(),
             waiting: HashMap::new(),
@@ -158,6 +163,7 @@ impl Service {
 
     pub(super) fn note_gpus(&mut self, report: GpuReport) {
         self.gpus = match report {
+            GpuReport::Found(_) => return,
             GpuReport::Sampled(snapshot) => GpuView::Seen(snapshot.gpus),
             GpuReport::Unavailable { reason } => {
                 tracing::info!(reason, "no GPU to watch");
@@ -211,6 +217,7 @@ impl Service {
             restarts: self.restarts(now),
             progress,
             gpus: self.gpus.clone(),
+            gpu_findings: machine.gpu_findings().to_vec(),
             last_error: machine.last_error().cloned(),
             blocked: machine.blocked().cloned(),
             ended: None,
@@ -253,7 +260,7 @@ mod tests {
         let snapshots = watch::Sender::new(Snapshot::initial(spec.model.clone(), 3));
         let (journal, events) = (Arc::<MemoryJournal>::default(), broadcast::Sender::new(8));
         let publisher = Publisher::new(journal, events, snapshots, Sequence::NONE);
-        let mut service = Service::new(spec, Resume::default(), Arc::new(publisher));
+        let mut service = Service::new(spec, Resume::default(), Arc::new(publisher), Vec::new());
         let mut ask = || {
             let (reply, answer) = oneshot::channel();
             let ticket = service.expect_answer(reply.into());

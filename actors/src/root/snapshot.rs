@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
 use crate::domain::event::EndReason;
-use crate::domain::gpu::Gpu;
+use crate::domain::gpu::{Gpu, GpuFinding};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::phases::Phases;
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub progress: Option<ModelLoadProgress>,
     /// The GPUs.
     pub gpus: GpuView,
+    /// What is wrong with them, in the order in which it was found.
+    pub gpu_findings: Vec<GpuFinding>,
     /// The last failure; cleared when the service is healthy again or an operator starts it. The
     /// history keeps all of them.
     pub last_error: Option<Cause>,
@@ -72,6 +74,7 @@ impl Snapshot {
             restarts: RestartCount::none(cap),
             progress: None,
             gpus: GpuView::Pending,
+            gpu_findings: Vec::new(),
             last_error: None,
             blocked: None,
             ended: None,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::domain::gpu::{DriverFaults, GpuSnapshot};
-use crate::ports::{GpuReading, GpuSource};
+use crate::domain::gpu::{DriverFaults, GpuFinding, GpuSnapshot};
+use crate::ports::{GpuReading, GpuSource, Quarantine};
 
 /// A [`GpuSource`] without a thread: it has looked when the test says so, and is silent otherwise.
 #[derive(Debug)]
@@ -13,13 +13,19 @@ pub struct ScriptedGpus {
     interval: Duration,
     readings: watch::Sender<GpuReading>,
     faults: watch::Sender<DriverFaults>,
+    looks: watch::Sender<u32>,
 }
 
 impl ScriptedGpus {
     /// A source that claims to look once in `interval`, and has not looked yet.
     pub fn every(interval: Duration) -> Self {
         let readings = watch::Sender::new(GpuReading::Pending);
-        Self { interval, readings, faults: watch::Sender::default() }
+        Self {
+            interval,
+            readings,
+            faults: watch::Sender::default(),
+            looks: watch::Sender::default(),
+        }
     }
 
     /// The source has looked, and this is what it saw.
@@ -35,6 +41,12 @@ impl ScriptedGpus {
     /// The driver has told of a fault of a GPU.
     pub fn fail(&self, index: u32, uuid: &str, xid: u32) {
         self.faults.send_modify(|faults| faults.tell(index, uuid, xid));
+    }
+
+    /// Resolves when somebody did not want to wait for the next look.
+    pub async fn was_asked_to_look(&self) {
+        let asked = self.looks.subscribe().wait_for(|looks| *looks > 0).await.is_ok();
+        debug_assert!(asked, "the sender lives as long as this");
     }
 
     /// Resolves when nobody listens any more.
@@ -56,5 +68,32 @@ impl GpuSource for ScriptedGpus {
         self.interval
     }
 
-    fn look_now(&self) {}
+    fn look_now(&self) {
+        self.looks.send_modify(|looks| *looks += 1);
+    }
+}
+
+/// Keeps in memory which GPUs cannot be used.
+#[derive(Debug, Default)]
+pub struct MemoryQuarantine {
+    kept: watch::Sender<Vec<GpuFinding>>,
+}
+
+impl MemoryQuarantine {
+    /// What is kept.
+    pub fn kept(&self) -> Vec<GpuFinding> {
+        self.kept.borrow().clone()
+    }
+
+    /// Resolves when nothing is kept.
+    pub async fn is_empty(&self) {
+        let emptied = self.kept.subscribe().wait_for(Vec::is_empty).await.is_ok();
+        debug_assert!(emptied, "the sender lives as long as this");
+    }
+}
+
+impl Quarantine for MemoryQuarantine {
+    fn keep(&self, findings: &[GpuFinding]) {
+        self.kept.send_replace(findings.to_vec());
+    }
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::domain::event::{Event, EventKind};
+use crate::domain::gpu::{Devices, GpuRules, XidPolicy};
 use crate::domain::machine::Resume;
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ExitPolicy, LaunchPolicy, ModelId, ServiceSpec};
@@ -20,7 +21,7 @@ use crate::domain::ticket;
 use crate::root::{
     Adapters, Answer, Command, Link, RootArgs, RootMessage, RootSupervisor, Snapshot,
 };
-use crate::testing::gpu::ScriptedGpus;
+use crate::testing::gpu::{MemoryQuarantine, ScriptedGpus};
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
 use crate::testing::models::ScriptedModels;
@@ -74,6 +75,7 @@ impl World {
             output: Arc::clone(&self.output) as _,
             probe: Arc::clone(&self.probe) as _,
             gpus: Arc::clone(&self.gpus) as _,
+            quarantine: Arc::new(MemoryQuarantine::default()),
             journal: Arc::clone(&self.journal) as _,
             models: Arc::clone(&self.models) as _,
         }
@@ -144,6 +146,8 @@ impl Harness {
         let args = RootArgs {
             spec: plan.spec,
             health_interval: plan.health_interval,
+            gpus: GpuRules::new(XidPolicy::default(), Devices::First(1)),
+            gpu_findings: Vec::new(),
             adapters: world.adapters(),
             resume: Resume::default(),
             snapshots: present,
@@ -265,6 +269,8 @@ impl Harness {
             EventKind::LoadProgressed { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::GpuFindingRaised { .. }
+            | EventKind::GpuFindingCleared { .. }
             | EventKind::RestartScheduled { .. }
             | EventKind::IncidentRecorded { .. }
             | EventKind::HealthChanged { .. }

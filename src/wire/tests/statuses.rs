@@ -1,5 +1,7 @@
 //! The status, with everything that it can tell and with nothing.
 
+use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
+
 use super::*;
 
 const BASE_URL: &str = "http://127.0.0.1:8000";
@@ -11,6 +13,7 @@ fn gpu() -> Gpu {
     let mut gpu = silent_gpu();
     gpu.memory_used_bytes = Some(1 << 34);
     gpu.memory_total_bytes = Some(1 << 36);
+    gpu.memory_free_bytes = Some(50_000_000_000);
     gpu.utilization_percent = Some(97);
     gpu.temperature_celsius = Some(61);
     gpu.power_watts = Some(640);
@@ -34,6 +37,7 @@ fn full() -> Snapshot {
     snapshot.restarts.reset_at = Some(morning() + Duration::from_millis(877));
     snapshot.restarts.total = 9;
     snapshot.gpus = GpuView::Seen(vec![gpu(), silent_gpu()]);
+    snapshot.gpu_findings = vec![finding(FindingKind::Lost)];
     snapshot.last_error = Some(crash());
     snapshot.sequence = Sequence::new(40);
     snapshot.listed_models = vec!["org/model".to_owned()];
@@ -64,7 +68,7 @@ fn a_status_with_everything_has_every_name_of_the_contract() {
                 {
                     "index": 1, "uuid": "GPU-5a", "name": "NVIDIA H100",
                     "memory_used_bytes": 17_179_869_184_u64,
-                    "memory_total_bytes": 68_719_476_736_u64,
+                    "memory_total_bytes": 68_719_476_736_u64, "memory_free_bytes": 50_000_000_000_u64,
                     "utilization_percent": 97, "temperature_celsius": 61, "power_watts": 640,
                     "processes": [
                         { "pid": 4243, "memory_bytes": 8_589_934_592_u64, "ours": true },
@@ -73,11 +77,16 @@ fn a_status_with_everything_has_every_name_of_the_contract() {
                 },
                 {
                     "index": 1, "uuid": "GPU-5a", "name": "NVIDIA H100",
-                    "memory_used_bytes": null, "memory_total_bytes": null,
+                    "memory_used_bytes": null, "memory_total_bytes": null, "memory_free_bytes": null,
                     "utilization_percent": null, "temperature_celsius": null, "power_watts": null,
                     "processes": [],
                 },
             ],
+            "gpu_findings": [{
+                "gpu": 1, "uuid": "GPU-1", "kind": "lost", "action": "reboot",
+                "summary": "it is unwell", "remedy": finding(FindingKind::Lost).remedy(),
+                "ours": true,
+            }],
             "last_error": {
                 "code": "VLM-016", "summary": "the engine died by SIGSEGV",
                 "remedy": Code::EngineDied.remedy(), "class": "transient",
@@ -100,7 +109,7 @@ fn a_status_with_nothing_keeps_every_name() {
             "restarts": {
                 "in_window": 0, "cap": 3, "window_seconds": 60, "reset_at": null, "total": 0,
             },
-            "gpus": [], "last_error": null,
+            "gpus": [], "gpu_findings": [], "last_error": null,
         })
     );
 }

@@ -269,6 +269,8 @@ impl JournalCodec for Words {
             | EventKind::IncidentRecorded { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::GpuFindingRaised { .. }
+            | EventKind::GpuFindingCleared { .. }
             | EventKind::HealthChanged { .. }
             | EventKind::ModelWanted { .. }
             | EventKind::CleanupBlocked { .. }

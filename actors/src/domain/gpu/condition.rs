@@ -24,6 +24,7 @@ pub struct GpuCondition {
 
 /// Whether a GPU answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Reachability {
     /// It does.
     #[default]
@@ -38,6 +39,7 @@ pub enum Reachability {
 
 /// Why a GPU runs slower than it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Slowdown {
     /// It is too hot (nvml.h: `nvmlClocksEventReasonHwThermalSlowdown`, `…SwThermalSlowdown`).
     Thermal,

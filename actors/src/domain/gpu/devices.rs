@@ -28,7 +28,7 @@ pub enum DeviceName {
 }
 
 impl Devices {
-    /// By `CUDA_VISIBLE_DEVICES` (or ROCm's `HIP_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`) and the
+    /// By `CUDA_VISIBLE_DEVICES` (or AMD's `HIP_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`) and the
     /// number of GPUs that vLLM splits the model over.
     ///
     /// As CUDA has it, what stands behind a name that is none is not visible, and an identity may be

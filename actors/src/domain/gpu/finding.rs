@@ -103,6 +103,24 @@ impl FindingKind {
         }
     }
 
+    /// The kind of this name and number.
+    pub fn named(name: &str, number: Option<u32>) -> Option<Self> {
+        let kinds = [
+            Self::Xid(number.unwrap_or_default()),
+            Self::Lost,
+            Self::Missing,
+            Self::ResetRequired,
+            Self::RecoveryAction(number.unwrap_or_default()),
+            Self::UncorrectableErrors,
+            Self::RowRemapPending,
+            Self::RowRemapFailed,
+            Self::ThermalSlowdown,
+            Self::PowerBrake,
+            Self::RecurringFaults,
+        ];
+        kinds.into_iter().find(|kind| kind.as_str() == name && kind.number() == number)
+    }
+
     /// The number that the driver gives: of an Xid, of an action.
     pub const fn number(self) -> Option<u32> {
         match self {

@@ -43,9 +43,8 @@ pub(super) fn is_wrong(kind: FindingKind, action: GpuAction, gpu: &Gpu) -> Optio
         reachability => Some(reachability == what),
     };
     match kind {
-        FindingKind::Lost => is(Reachability::Lost),
+        FindingKind::Lost | FindingKind::Missing => is(Reachability::Lost),
         FindingKind::ResetRequired => is(Reachability::NeedsReset),
-        FindingKind::Missing => is(Reachability::Lost),
         FindingKind::RecoveryAction(action) => condition.recovery_action.map(|now| now == action),
         FindingKind::RowRemapPending => condition.row_remap_pending,
         FindingKind::RowRemapFailed => condition.row_remap_failed,

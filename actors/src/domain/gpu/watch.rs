@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reading::{self, Wrong};
-use super::xid::{XidClass, XidPolicy, in_words};
+use super::xid::{XidClass, in_words};
 use super::{
-    Devices, DriverFault, DriverFaults, FindingKind, Gpu, GpuAction, GpuFinding, GpuSnapshot,
+    DriverFault, DriverFaults, FindingKind, Gpu, GpuAction, GpuFinding, GpuRules, GpuSnapshot,
 };
 
 /// What has become of a finding.
@@ -33,8 +33,7 @@ const RECURRING_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct GpuWatch {
-    policy: XidPolicy,
-    devices: Devices,
+    rules: GpuRules,
     /// What is known of each GPU, by its name.
     known: BTreeMap<Name, Known>,
     active: BTreeMap<(Name, FindingKind), Active>,
@@ -69,8 +68,7 @@ struct Active {
 impl GpuWatch {
     /// Begins with what an earlier watch had found and not cleared. Faults up to this number are known.
     pub fn resume(
-        policy: XidPolicy,
-        devices: Devices,
+        rules: GpuRules,
         findings: impl IntoIterator<Item = GpuFinding>,
         heard: u64,
     ) -> Self {
@@ -80,8 +78,7 @@ impl GpuWatch {
             (key, Active { finding, seen })
         });
         Self {
-            policy,
-            devices,
+            rules,
             known: BTreeMap::new(),
             active: active.collect(),
             lasting: BTreeMap::new(),
@@ -125,7 +122,7 @@ impl GpuWatch {
     pub fn told(&mut self, faults: &DriverFaults, now: Duration) -> Vec<FindingNews> {
         let mut news = Vec::new();
         for fault in faults.after(self.heard) {
-            let XidClass::Fault(action) = self.policy.class(fault.xid) else { continue };
+            let XidClass::Fault(action) = self.rules.xids.class(fault.xid) else { continue };
             let known = self.known.get(&name(fault.index, &fault.uuid));
             let says = known.is_none_or(|known| known.gpu.condition.recovery_action.is_some());
             if says {
@@ -173,7 +170,7 @@ impl GpuWatch {
         if self.known.values().any(|known| known.used.is_some()) {
             return known.used.is_some_and(|used| now.saturating_sub(used) < OURS_FOR);
         }
-        self.devices.include(&known.gpu, self.known.len()) == Some(true)
+        self.rules.devices.include(&known.gpu, self.known.len()) == Some(true)
     }
 
     fn see(&mut self, wrong: Wrong, now: Duration, news: &mut Vec<FindingNews>) {
@@ -231,13 +228,13 @@ impl GpuWatch {
             Some(_) | None => self.raise(wrong, now, news),
         }
         if action == GpuAction::RestartApplication {
-            self.count(index, uuid, now, news);
+            self.count(*index, uuid, now, news);
         }
     }
 
     /// A GPU that has one fault after another is not cured by restarts.
-    fn count(&mut self, index: &u32, uuid: &str, now: Duration, news: &mut Vec<FindingNews>) {
-        let name = name(*index, uuid);
+    fn count(&mut self, index: u32, uuid: &str, now: Duration, news: &mut Vec<FindingNews>) {
+        let name = name(index, uuid);
         let is_ours = self.is_ours(&name, now);
         let Some(known) = self.known.get_mut(&name).filter(|_| is_ours) else { return };
         let before = known.faulted.replace(now);
@@ -250,7 +247,7 @@ impl GpuWatch {
             let (kind, action) = (FindingKind::RecurringFaults, GpuAction::ContactSupport);
             let minutes = RECURRING_WITHIN.as_secs() / 60;
             let summary = format!("{RECURRING} faults within {minutes} minutes");
-            let wrong = Wrong { index: *index, uuid: uuid.to_owned(), kind, action, summary };
+            let wrong = Wrong { index, uuid: uuid.to_owned(), kind, action, summary };
             self.see(wrong, now, news);
         }
     }

@@ -75,8 +75,10 @@ impl Turn<'_> {
             // A program has asked for it again, before it could know.
             self.models(|models| drop(models.fails()));
         }
-        let State::Crashed(crashed) = &mut self.machine.state else { return };
+        let State::Crashed(crashed) = &self.machine.state else { return };
         let cause = explain(crashed.cause.clone(), undecided.exit, evidence);
+        let cause = self.blamed(cause);
+        let State::Crashed(crashed) = &mut self.machine.state else { return };
         crashed.cause = cause.clone();
         let occasion = occasion(&undecided, &cause);
         self.machine.last_error = Some(cause.clone());

@@ -10,6 +10,7 @@ mod crashing;
 mod diagnosing;
 mod ending;
 mod exploration;
+mod gpus;
 mod loading;
 mod losing;
 mod losing_its_engine;

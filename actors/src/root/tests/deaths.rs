@@ -328,6 +328,8 @@ fn why_it_ended(harness: &Harness) -> Option<EndReason> {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::GpuFindingRaised { .. }
+        | EventKind::GpuFindingCleared { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }
@@ -356,6 +358,8 @@ fn percent_of(event: Event) -> Option<u8> {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::GpuFindingRaised { .. }
+        | EventKind::GpuFindingCleared { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }

@@ -1,7 +1,7 @@
 //! What is raised and cleared, by looks and faults at given times.
 
 use super::*;
-use crate::domain::gpu::{GpuProcess, Reachability, Slowdown};
+use crate::domain::gpu::{Devices, GpuProcess, Reachability, Slowdown, XidPolicy};
 
 struct Bench {
     watch: GpuWatch,
@@ -15,7 +15,7 @@ impl Bench {
     }
 
     fn with(devices: Devices, findings: impl IntoIterator<Item = GpuFinding>) -> Self {
-        let watch = GpuWatch::resume(XidPolicy::default(), devices, findings, 0);
+        let watch = GpuWatch::resume(GpuRules::new(XidPolicy::default(), devices), findings, 0);
         Self { watch, faults: DriverFaults::default(), seconds: 1000 }
     }
 

@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::gpus::xid;
 use super::script::{
     adopted, completed, diagnosed, diagnosis_due, drained, ensure, exited, felt, healthy,
     launch_failed, launched, lingered, listener_unknown, load, load_by_program, loader,
@@ -14,6 +15,7 @@ use super::script::{
 use super::world::about;
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Exit, Phase};
+use crate::domain::gpu::{FindingNews, GpuAction};
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Sequence;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
@@ -73,6 +75,7 @@ listed! {
         Adopted, RemnantFound, NothingFound, LookFailed,
         Launched, LaunchFailed, Exited, MemberDied, Diagnosed, Vacated, Lingered, Sampled,
         Healthy, Unhealthy, ModelMissing, PortTaken, ListenerUnknown, Began, Progressed, Stands, Listens,
+        GpuBroken, GpuFaulty, GpuWell,
         RestartDue, SilenceDue, DrainDue, VitalsDue, DiagnosisDue, WindowDue, EndDue, ProcessActorLost,
     }
 }
@@ -207,6 +210,9 @@ pub(super) fn kind(input: &Input) -> Kind {
             LoadNews::Stands(_) => Kind::Stands,
             LoadNews::Listens => Kind::Listens,
         },
+        Input::Found(FindingNews::Cleared(_)) => Kind::GpuWell,
+        Input::Found(FindingNews::Raised(finding)) if finding.action.blocks() => Kind::GpuBroken,
+        Input::Found(FindingNews::Raised(_)) => Kind::GpuFaulty,
         Input::Due(Timer::Restart, _) => Kind::RestartDue,
         Input::Due(Timer::Silence, _) => Kind::SilenceDue,
         Input::Due(Timer::Drain, _) => Kind::DrainDue,
@@ -299,6 +305,11 @@ fn input_about(incarnation: u64, kind: Kind) -> Input {
         Kind::Progressed => loader(incarnation, LoadNews::Progressed(progress(50))),
         Kind::Stands => loader(incarnation, LoadNews::Stands(progress(50))),
         Kind::Listens => loader(incarnation, LoadNews::Listens),
+        Kind::GpuBroken => Input::Found(FindingNews::Raised(xid(79, GpuAction::Reboot))),
+        Kind::GpuFaulty => {
+            Input::Found(FindingNews::Raised(xid(31, GpuAction::RestartApplication)))
+        }
+        Kind::GpuWell => Input::Found(FindingNews::Cleared(xid(79, GpuAction::Reboot))),
         Kind::RestartDue => restart_due(incarnation),
         Kind::SilenceDue => silence_due(incarnation),
         Kind::DrainDue => Input::Due(Timer::Drain, no(incarnation)),

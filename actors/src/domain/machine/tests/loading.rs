@@ -198,6 +198,8 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::GpuFindingRaised { .. }
+        | EventKind::GpuFindingCleared { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }

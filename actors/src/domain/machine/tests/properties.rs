@@ -272,6 +272,8 @@ impl Observer {
             }
             EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::GpuFindingRaised { .. }
+            | EventKind::GpuFindingCleared { .. }
             | EventKind::IncidentRecorded { .. }
             | EventKind::HealthChanged { .. }
             | EventKind::CleanupBlocked { .. }

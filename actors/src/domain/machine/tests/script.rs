@@ -166,6 +166,8 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::GpuFindingRaised { .. }
+        | EventKind::GpuFindingCleared { .. }
         | EventKind::HealthChanged { .. }
         | EventKind::ModelWanted { .. }
         | EventKind::CleanupBlocked { .. }

@@ -45,6 +45,9 @@ const TABLE: [&str; 4] = [
      Progressed        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      Stands            .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      Listens           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     GpuBroken         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     GpuFaulty         .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
+     GpuWell           .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      RestartDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      SilenceDue        .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
      DrainDue          .         .         .         .         .         .         .         .         .        .        .        .        .         .         .         .         .         .         .         .
@@ -89,6 +92,9 @@ const TABLE: [&str; 4] = [
      Progressed        .       .      .        .        .        .        .          .         .         .         .         .
      Stands            .       .      .        .        .        .        .          .         .         .         .         .
      Listens           .       .      probe    probe    probe    probe    .          .         .         .         .         .
+     GpuBroken         .       .      crash    crash    crash    crash    crash      .         .         .         .         .
+     GpuFaulty         .       .      .        .        .        .        try        .         .         .         .         .
+     GpuWell           .       .      .        .        .        .        .          .         .         .         .         .
      RestartDue        .       .      .        .        .        .        .          .         .         .         .         .
      SilenceDue        .       .      ask      ask      crash    crash    .          .         .         .         .         .
      DrainDue          .       .      .        .        .        .        .          hasten    order     .         .         .
@@ -133,6 +139,9 @@ const TABLE: [&str; 4] = [
      Progressed        .         .         .         .         .         .         .         .         .         .         .         .         .
      Stands            .         .         .         .         .         .         .         .         .         .         .         .         .
      Listens           .         .         .         .         .         .         .         .         .         .         .         .         .
+     GpuBroken         .         .         .         .         .         .         .         .         .         .         .         .         .
+     GpuFaulty         .         .         .         .         .         .         .         .         .         .         .         .         .
+     GpuWell           .         .         .         .         .         .         .         .         .         .         .         .         .
      RestartDue        want      .         .         want      .         .         want      .         .         want      .         .         launch
      SilenceDue        .         .         .         .         .         .         .         .         .         .         .         .         .
      DrainDue          .         .         .         .         .         .         .         .         .         .         .         .         .
@@ -177,6 +186,9 @@ const TABLE: [&str; 4] = [
      Progressed        .         .         .         .         .
      Stands            .         .         .         .         .
      Listens           .         .         .         .         .
+     GpuBroken         .         .         .         .         .
+     GpuFaulty         .         .         .         .         .
+     GpuWell           .         .         .         .         .
      RestartDue        .         .         .         .         .
      SilenceDue        .         .         .         .         .
      DrainDue          .         .         .         .         .
@@ -250,7 +262,7 @@ fn meaning(word: &str) -> Meaning {
         "blank" => (&[], &[], &[BlankAt, BlankNow, BlankGive, BlankOpen]),
         "exists" => (&[], &[], &[Loading]),
         "run" => (&[S::Running], &[FinishLoading, Schedule], &[Running]),
-        "probe" | "ask" | "vitals" => (&[], asked(word), &[]),
+        "probe" | "ask" | "vitals" | "try" => (&[], asked(word), &[]),
         other => return meaning_of_an_end(other),
     };
     Meaning { path, effects, lands }
@@ -259,6 +271,7 @@ fn meaning(word: &str) -> Meaning {
 fn asked(word: &str) -> &'static [Act] {
     match word {
         "probe" => &[Act::Probe],
+        "try" => &[Act::AskForToken],
         "ask" => &[Act::Sample, Act::Schedule],
         _ => &[Act::Sample, Act::FeelPulse, Act::Schedule],
     }

@@ -343,6 +343,7 @@ pub(super) fn about(input: &Input) -> Option<Incarnation> {
         Input::Due(Timer::Window | Timer::End, _)
         | Input::Request(..)
         | Input::ShutDown
+        | Input::Found(_)
         | Input::ProcessActorLost => None,
     }
 }

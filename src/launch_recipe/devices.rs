@@ -1,0 +1,73 @@
+//! Which GPUs vLLM will use, by its words and variables.
+
+use std::env;
+
+use vllm_supervisor_actors::domain::gpu::Devices;
+
+use super::value_of;
+use crate::config::Config;
+
+/// NVIDIA's variable, and AMD's two.
+const VISIBLE: [&str; 3] = ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"];
+
+/// vLLM's own choice among them (vLLM from 0.24 on, `engine/arg_utils.py`).
+const DEVICE_IDS: &str = "--device-ids";
+
+/// Copies of the model, each with GPUs of its own (vLLM 0.32, `engine/arg_utils.py`).
+const COPIES: [&str; 2] = ["--data-parallel-size", "-dp"];
+
+pub(crate) fn devices(config: &Config) -> Devices {
+    of(config, |name| env::var(name).ok())
+}
+
+fn of(config: &Config, inherited: impl Fn(&str) -> Option<String>) -> Devices {
+    let given = |name: &&str| config.env.get(*name).cloned().or_else(|| inherited(name));
+    let visible = value_of(&config.extra_args, |argument| argument.is(DEVICE_IDS))
+        .map(str::to_owned)
+        .or_else(|| VISIBLE.iter().find_map(given));
+    let copies =
+        value_of(&config.extra_args, |argument| COPIES.iter().any(|name| argument.is(name)))
+            .map_or(Ok(1), str::parse::<u32>);
+    let (width, depth) =
+        (config.gpu.tensor_parallel_size.get(), config.gpu.pipeline_parallel_size.get());
+    let count = copies.ok().and_then(|copies| copies.checked_mul(width)?.checked_mul(depth));
+    count.map_or(Devices::Unknown, |count| Devices::new(visible.as_deref(), count))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::config::ModelReference;
+
+    fn config(arguments: &[&str]) -> Config {
+        let mut config =
+            Config::with_defaults(ModelReference::Hub("org/model".to_owned()), "/state");
+        config.extra_args = arguments.iter().map(|it| (*it).to_owned()).collect();
+        config
+    }
+
+    #[test]
+    fn the_first_gpus_are_used_where_nothing_says_otherwise() {
+        let mut config = config(&["--data-parallel-size", "2"]);
+        config.gpu.tensor_parallel_size = NonZeroU32::new(2).unwrap();
+        assert_eq!(of(&config, |_| None), Devices::First(4));
+    }
+
+    #[test]
+    fn what_vllm_is_told_counts_more_than_what_it_is_given() {
+        let inherited = |name: &str| (name == "CUDA_VISIBLE_DEVICES").then(|| "7".to_owned());
+        assert_eq!(of(&config(&[]), inherited), Devices::new(Some("7"), 1));
+        let mut given = config(&[]);
+        given.env.insert("CUDA_VISIBLE_DEVICES".to_owned(), "5".to_owned());
+        assert_eq!(of(&given, inherited), Devices::new(Some("5"), 1));
+        let told = config(&["--device-ids=3", "--seed", "1"]);
+        assert_eq!(of(&told, inherited), Devices::new(Some("3"), 1));
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_no_answer() {
+        assert_eq!(of(&config(&["-dp", "many"]), |_| None), Devices::Unknown);
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
 use vllm_supervisor_actors::adapters::carries_marker;
-use vllm_supervisor_actors::adapters::gpu::{GpuSampler, NoGpus, QuarantineFile};
+use vllm_supervisor_actors::adapters::gpu::{GpuRoom, GpuSampler, NoGpus, QuarantineFile};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
 use vllm_supervisor_actors::adapters::launcher::{
@@ -211,11 +211,14 @@ impl SupervisorBuilder {
         let (address, marker_prefix) = (recipe.address, recipe.marker_prefix.clone());
         let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
         let gpu_findings = quarantine.read();
-        let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
+        let gpus = gpu_source(&config, marker_prefix);
+        let devices = launch_recipe::devices(&config);
+        let room = GpuRoom::new(Arc::clone(&gpus), devices.clone(), config.gpu.memory_utilization);
+        let launcher = ProcessLauncher::new(recipe, Arc::clone(&state)).waiting_for(room);
         let listeners = ProcListeners::new(address, launcher.members());
         let probe = probe.asking_only_members(Arc::new(listeners));
         let adapters = Adapters {
-            gpus: gpu_source(&config, marker_prefix),
+            gpus,
             quarantine: Arc::new(quarantine),
             launcher: Arc::new(launcher),
             output: Arc::new(log_files(&config, state)?),

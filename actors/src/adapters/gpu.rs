@@ -15,10 +15,12 @@ use crate::ports::{GpuReading, GpuSource};
 
 mod nvml;
 mod quarantine;
+mod room;
 mod sampling;
 mod xid_events;
 
 pub use quarantine::QuarantineFile;
+pub use room::GpuRoom;
 pub use sampling::GpuSampler;
 
 /// Tells whether a pid, in the host's pid namespace, belongs to the vLLM that we launched.

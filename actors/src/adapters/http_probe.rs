@@ -348,7 +348,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::domain::listener::PortHolder;
+    use crate::domain::listener::ResourceHolder;
 
     #[test]
     fn the_names_are_read_from_an_openai_list_and_nothing_else() {
@@ -377,7 +377,7 @@ mod tests {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
-        let holder = PortHolder { pid: Some(7), command: None, user: "bob".to_owned() };
+        let holder = ResourceHolder { pid: Some(7), command: None, user: "bob".to_owned() };
         for listener in [Listener::Stranger(holder), Listener::Unknown("x".to_owned())] {
             let key = Some(Secret::new("key"));
             let probe = HttpProbe::new(&url, key, None).unwrap();

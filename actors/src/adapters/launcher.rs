@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use rustix::io::Errno;
 
 use super::directory::Directory;
+use super::gpu::GpuRoom;
 use super::guardian::{Guarded, Guardian, GuardianError};
 use super::listener::Members;
 use super::log_tail::LaunchLog;
@@ -26,11 +27,11 @@ use super::process_tree::ProcessTree;
 use super::scratch::{self, Owner, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
 use super::system_error::{self, cannot_write};
-use super::warm::{Ahead, Kit, Warm, of_script};
+use super::warm::{Ahead, Warm};
 use crate::domain::absence::ScanError;
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::spec::{ExitPolicy, LaunchPolicy, ModelId};
+use crate::domain::spec::{ExitPolicy, ModelId};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 use crate::ports::{Claim, Found, Launcher, Pending};
 
@@ -39,6 +40,7 @@ mod child_command;
 mod claim;
 mod finding;
 mod memory;
+mod python;
 mod read_ahead;
 mod recipe;
 mod search;
@@ -46,7 +48,7 @@ mod starting;
 
 pub use address::{AddressFault, can_be_listened_at};
 use claim::{Launch, LaunchClaim, Traces};
-use memory::{LaunchMemory, Likes};
+use memory::LaunchMemory;
 use read_ahead::ReadAhead;
 pub use recipe::LaunchRecipe;
 use starting::{Start, Way};
@@ -94,6 +96,8 @@ pub struct ProcessLauncher {
     /// What launches have come to.
     memory: LaunchMemory,
     read_ahead: ReadAhead,
+    /// Waits for room on the GPUs; `None` where that is not to be known.
+    room: Option<GpuRoom>,
 }
 
 impl ProcessLauncher {
@@ -103,54 +107,18 @@ impl ProcessLauncher {
         let searched = Arc::new(Mutex::new(state.present().now()));
         let memory = LaunchMemory::in_directory(Arc::clone(&state));
         let (present, warm, read_ahead) = (Arc::default(), Arc::default(), ReadAhead::default());
-        Self { recipe, state, record, searched, present, warm, memory, read_ahead }
+        let room = None;
+        Self { recipe, state, record, searched, present, warm, memory, read_ahead, room }
     }
 
-    /// The warm process, which is begun with the first launch.
-    fn warm(&self) -> Weak<Warm> {
-        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        if warm.is_none() {
-            match self.begin_warm() {
-                Ok(begun) => *warm = Some(Arc::new(begun)),
-                // Who has left the choice to us need not be told.
-                Err(why) if self.recipe.launch == LaunchPolicy::Auto => {
-                    tracing::debug!(why, "vLLM is launched cold");
-                }
-                Err(why) => tracing::warn!(why, "vLLM is launched cold"),
-            }
-        }
-        warm.as_ref().map_or_else(Weak::new, Arc::downgrade)
-    }
-
-    /// vLLM's script, and the Python that runs it.
-    fn script(&self) -> Result<(&Path, PathBuf), String> {
-        let [script, serve] = &*self.recipe.before_model else {
-            return Err("vLLM's command has words of its own".to_owned());
-        };
-        let script = Path::new(script);
-        let python = of_script(script).filter(|_| serve == "serve");
-        let python =
-            python.ok_or_else(|| format!("{} is no script of Python", script.display()))?;
-        Ok((script, python))
-    }
-
-    /// Launches like that of this model, if there is more than one way to make them.
-    fn likes(&self, model: &ModelId) -> Option<Likes> {
-        let (_, python) =
-            self.script().ok().filter(|_| self.recipe.launch == LaunchPolicy::Auto)?;
-        Some(Likes::new(self.settings(model), &python))
-    }
-
-    fn begin_warm(&self) -> Result<Warm, String> {
-        let (script, python) = self.script()?;
-        let recipe = self.recipe.clone();
-        Warm::begin(Kit {
-            path: script.parent().unwrap_or(Path::new("/")).to_owned(),
-            secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
-            lessons: self.recipe.lessons.clone(),
-            command: Box::new(move || child_command::warm(&recipe, &python)),
-        })
-        .map_err(|error| error.to_string())
+    /// The same, which starts nothing before its GPUs have room for it.
+    ///
+    /// Only a vLLM that is known to use GPUs is held up: not a program of others that may choose them by
+    /// itself, nor a build for CPUs.
+    #[must_use]
+    pub fn waiting_for(self, room: GpuRoom) -> Self {
+        let room = Some(room).filter(|_| self.is_for_gpus());
+        Self { room, ..self }
     }
 
     /// Tells the processes of the launch that was claimed or found last.
@@ -301,7 +269,7 @@ impl Launcher for ProcessLauncher {
         let launch = self.launch(&record, tree, traces, way);
         self.read_ahead.begin(model.as_str());
         match self.furnish(&launch, record, &scratch, model, method) {
-            Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch))),
+            Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch, self.room.clone()))),
             Err(cause) => {
                 launch.traces.remove();
                 Err(cause)

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::ownership::on_own_thread;
 use super::proc_fs::{self, Stat};
 use crate::domain::absence::ScanError;
-use crate::domain::listener::{Listener, PortHolder};
+use crate::domain::listener::{Listener, ResourceHolder};
 use crate::ports::{Listeners, Pending};
 
 /// The pids of a launch, or what could not be looked at.
@@ -68,7 +68,7 @@ impl Listeners for ProcListeners {
 }
 
 /// Who holds the address, for an error message; `None` if nobody was found.
-pub(super) fn holder_of(address: SocketAddr) -> Option<PortHolder> {
+pub(super) fn holder_of(address: SocketAddr) -> Option<ResourceHolder> {
     let sockets = listening_at(address).ok()?;
     Some(holder(sockets.first()?))
 }
@@ -187,16 +187,26 @@ fn inode_of(target: &str) -> Option<u64> {
 }
 
 /// Whoever it is that has this socket, as far as we may see.
-fn holder(socket: &Socket) -> PortHolder {
+fn holder(socket: &Socket) -> ResourceHolder {
     let mut pids = proc_fs::pids().unwrap_or_default().into_iter();
     let seen = pids.find(|pid| descriptor_of(*pid, socket.inode).is_ok_and(|it| it.is_some()));
-    let command = seen.and_then(|pid| proc_fs::command_line(pid).ok().flatten());
-    let owner = seen.and_then(|pid| fs::metadata(format!("/proc/{pid}")).ok());
-    PortHolder {
-        pid: seen,
-        command: command.filter(|it| !it.is_empty()).map(|it| cut(&it)),
-        user: user_name(owner.map_or(socket.uid, |data| data.uid())),
+    match seen {
+        Some(pid) => ResourceHolder { user: user_of(pid, Some(socket.uid)), ..process(pid) },
+        None => ResourceHolder { pid: None, command: None, user: user_name(socket.uid) },
     }
+}
+
+/// A process, as far as we may see it.
+pub(super) fn process(pid: u32) -> ResourceHolder {
+    let command = proc_fs::command_line(pid).ok().flatten().filter(|it| !it.is_empty());
+    let command = command.map(|command| cut(&command));
+    ResourceHolder { pid: Some(pid), command, user: user_of(pid, None) }
+}
+
+/// Who it runs as; by what else is known of that, if it is gone.
+fn user_of(pid: u32, known: Option<u32>) -> String {
+    let owner = fs::metadata(format!("/proc/{pid}")).ok().map(|data| data.uid()).or(known);
+    owner.map_or_else(|| "unknown".to_owned(), user_name)
 }
 
 /// Somebody else's words: cut short, and nothing in them that a terminal would obey.

@@ -6,12 +6,14 @@ mod condition;
 mod devices;
 mod finding;
 mod reading;
+mod room;
 mod watch;
 mod xid;
 
 pub use condition::{GpuCondition, Reachability, Slowdown};
 pub use devices::{DeviceName, Devices};
 pub use finding::{FindingKind, GpuAction, GpuFinding};
+pub use room::{Shortage, shortage};
 pub use watch::{FindingNews, GpuWatch};
 pub use xid::{XidClass, XidPolicy};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::listener::PortHolder;
+use crate::domain::listener::ResourceHolder;
 
 /// Why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum HealthFailure {
         /// What would have been asked.
         url: String,
         /// Who it is.
-        holder: PortHolder,
+        holder: ResourceHolder,
     },
     /// It could not be found out who listens. Nothing was asked, and no key was sent.
     #[error("it cannot be told whose {url} is: {reason}")]

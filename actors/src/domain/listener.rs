@@ -10,14 +10,14 @@ pub enum Listener {
     /// A process of the launch.
     Member,
     /// Somebody else, alone or besides.
-    Stranger(PortHolder),
+    Stranger(ResourceHolder),
     /// It could not be found out, for this reason. That is neither nobody nor ours.
     Unknown(String),
 }
 
-/// A process that holds a port.
+/// A process that holds a port, or memory of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortHolder {
+pub struct ResourceHolder {
     /// Its number; `None` if we may not see it.
     pub pid: Option<u32>,
     /// Its command line, cut short; `None` if we may not see it.
@@ -26,7 +26,7 @@ pub struct PortHolder {
     pub user: String,
 }
 
-impl fmt::Display for PortHolder {
+impl fmt::Display for ResourceHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pid, command, user } = self;
         match (pid, command) {

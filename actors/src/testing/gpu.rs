@@ -43,6 +43,11 @@ impl ScriptedGpus {
         self.faults.send_modify(|faults| faults.tell(index, uuid, xid));
     }
 
+    /// How often somebody did not want to wait for the next look.
+    pub fn looks(&self) -> watch::Receiver<u32> {
+        self.looks.subscribe()
+    }
+
     /// Resolves when somebody did not want to wait for the next look.
     pub async fn was_asked_to_look(&self) {
         let asked = self.looks.subscribe().wait_for(|looks| *looks > 0).await.is_ok();

@@ -6,7 +6,7 @@ use std::{fmt, fs};
 
 use crate::adapters::{listener, system_error};
 use crate::domain::cause::{Cause, Code};
-use crate::domain::listener::PortHolder;
+use crate::domain::listener::ResourceHolder;
 
 /// From here on anybody may listen, unless the system says otherwise (ip(7),
 /// `ip_unprivileged_port_start`).
@@ -21,7 +21,7 @@ pub enum AddressFault {
         /// The address.
         address: SocketAddr,
         /// Who, as far as that can be seen.
-        holder: Option<PortHolder>,
+        holder: Option<ResourceHolder>,
     },
     /// No interface of this machine has the address.
     Foreign {

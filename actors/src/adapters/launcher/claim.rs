@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::adapters::directory::Directory;
+use crate::adapters::gpu::GpuRoom;
 use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::memory_kills::MemoryKills;
 use crate::adapters::ownership::on_own_thread;
@@ -205,17 +206,19 @@ pub(super) struct LaunchClaim {
     launch: Arc<Launch>,
     /// Whether dropping it leaves nobody without an owner.
     is_disarmed: AtomicBool,
+    /// Waits for room on the GPUs.
+    room: Option<GpuRoom>,
 }
 
 impl LaunchClaim {
     /// A claim that sweeps when it is dropped.
-    pub(super) fn armed(launch: Arc<Launch>) -> Self {
-        Self { launch, is_disarmed: AtomicBool::new(false) }
+    pub(super) fn armed(launch: Arc<Launch>, room: Option<GpuRoom>) -> Self {
+        Self { launch, is_disarmed: AtomicBool::new(false), room }
     }
 
     /// A claim to what somebody else started.
     pub(super) fn found(launch: Arc<Launch>) -> Self {
-        Self { launch, is_disarmed: AtomicBool::new(true) }
+        Self { launch, is_disarmed: AtomicBool::new(true), room: None }
     }
 
     pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
@@ -226,8 +229,11 @@ impl LaunchClaim {
 
 impl Claim for LaunchClaim {
     fn start(&self) -> Pending<'static, Result<Arc<dyn Head>, Cause>> {
-        let launch = Arc::clone(&self.launch);
+        let (launch, room) = (Arc::clone(&self.launch), self.room.clone());
         Box::pin(async move {
+            if let Some(room) = room {
+                room.wait().await?;
+            }
             let work = Arc::clone(&launch);
             let started = on_own_thread("vllm-start", move || work.start()).await;
             let pid = started.map_err(|error| cannot_watch(&error))??;

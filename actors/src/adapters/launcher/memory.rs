@@ -148,7 +148,7 @@ impl LaunchMemory {
 
 /// The packages of vLLM that this Python has, each with the time at which it was installed: an upgrade
 /// is another.
-fn packages(python: &Path) -> Vec<String> {
+pub(super) fn packages(python: &Path) -> Vec<String> {
     let libraries = python.parent().and_then(Path::parent).map(|root| root.join("lib"));
     let inside = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
     let versions = libraries.into_iter().flat_map(inside).map(|it| it.path());

@@ -1,6 +1,7 @@
 //! Where launches are tried: a state directory of its own, and scripts in place of vLLM.
 
 use super::*;
+use crate::domain::spec::LaunchPolicy;
 use crate::domain::trust::LaunchMethod;
 
 /// A state directory, a recipe, and everything launched, which is gone at the end.

@@ -10,7 +10,7 @@ use crate::domain::event::EventKind;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
-use crate::domain::listener::PortHolder;
+use crate::domain::listener::ResourceHolder;
 use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
@@ -370,7 +370,8 @@ pub(super) fn model_missing(incarnation: u64) -> Input {
 }
 
 pub(super) fn port_taken(incarnation: u64) -> Input {
-    let holder = PortHolder { pid: Some(9), command: Some("nc -l".to_owned()), user: "bob".into() };
+    let holder =
+        ResourceHolder { pid: Some(9), command: Some("nc -l".to_owned()), user: "bob".into() };
     let url = "http://127.0.0.1:8000/health".to_owned();
     let check = Err(HealthFailure::PortTaken { url, holder });
     Input::Health(HealthReport { incarnation: no(incarnation), check })

@@ -1,0 +1,207 @@
+//! Waits, before vLLM is started, until its GPUs have room for it: a driver takes a while to free what
+//! a killed process had. If they do not come to have any, it says who holds their memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::adapters::listener;
+use crate::adapters::proc_fs;
+use crate::domain::cause::{Cause, Code};
+use crate::domain::gpu::{Devices, GpuProcess, Shortage, shortage};
+use crate::ports::{GpuReading, GpuSource};
+
+/// How long memory is waited for: a driver has freed that of a killed process within seconds.
+const FREED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long one look is waited for; a driver that does not answer hinders nobody.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The pause between two looks while memory is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct GpuRoom {
+    source: Arc<dyn GpuSource>,
+    devices: Devices,
+    share: f64,
+}
+
+impl GpuRoom {
+    /// For a vLLM that takes this share (0 to 1) of all memory of these GPUs.
+    pub fn new(source: Arc<dyn GpuSource>, devices: Devices, share: f64) -> Self {
+        Self { source, devices, share }
+    }
+
+    /// Resolves when there is room, or nobody can say.
+    ///
+    /// # Errors
+    ///
+    /// VLM-006, after ten seconds without enough free memory.
+    pub(in crate::adapters) async fn wait(&self) -> Result<(), Cause> {
+        let mut readings = self.source.readings();
+        let end = Instant::now() + FREED_WITHIN;
+        loop {
+            let Some(short) = self.look(&mut readings).await else { return Ok(()) };
+            if Instant::now() >= end {
+                return Err(self.cause(&short));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What a look that begins now says.
+    async fn look(&self, readings: &mut watch::Receiver<GpuReading>) -> Option<Shortage> {
+        readings.mark_unchanged();
+        if matches!(*readings.borrow(), GpuReading::Unavailable(_)) {
+            return None;
+        }
+        self.source.look_now();
+        let end = Instant::now() + SEEN_WITHIN;
+        timeout_at(end, readings.changed()).await.ok()?.ok()?;
+        match &*readings.borrow_and_update() {
+            GpuReading::Seen(snapshot) => shortage(snapshot, &self.devices, self.share),
+            GpuReading::Pending | GpuReading::Unavailable(_) => None,
+        }
+    }
+
+    fn cause(&self, short: &Shortage) -> Cause {
+        let Shortage { gpu, wanted_bytes, free_bytes, fitting_share } = short;
+        let summary = format!(
+            "GPU {} has {} free, and vLLM is to have {} of it (gpu.memory_utilization {}): {}",
+            gpu.index,
+            gib(*free_bytes),
+            gib(*wanted_bytes),
+            self.share,
+            held(&gpu.processes),
+        );
+        let remedy = format!(
+            "end what holds it, choose another GPU (`CUDA_VISIBLE_DEVICES`), or set \
+             gpu.memory_utilization to {fitting_share:.2} or less; `nvidia-smi` shows who uses it"
+        );
+        Cause::new(Code::InsufficientGpuMemory, summary).with_remedy(remedy)
+    }
+}
+
+/// `60.0 GiB are held by …`
+fn held(processes: &[GpuProcess]) -> String {
+    if processes.is_empty() {
+        return "it is held by nobody who can be seen (a process of another container, or a driver \
+                that has not freed it)"
+            .to_owned();
+    }
+    let mut processes: Vec<&GpuProcess> = processes.iter().collect();
+    processes.sort_by_key(|process| std::cmp::Reverse(process.memory_bytes));
+    let named: Vec<String> = processes.iter().take(MOST_NAMED).map(|it| holder(it)).collect();
+    let others = processes.len().saturating_sub(MOST_NAMED);
+    let others = if others > 0 { format!(", and {others} others") } else { String::new() };
+    format!("it is held by {}{others}", named.join(", "))
+}
+
+/// Holders that are named.
+const MOST_NAMED: usize = 3;
+
+fn holder(process: &GpuProcess) -> String {
+    let held = process.memory_bytes.map_or_else(String::new, |bytes| format!(" ({})", gib(bytes)));
+    let whose = if process.ours { ", left of a vLLM of this supervisor" } else { "" };
+    // The driver knows the numbers of the first namespace alone.
+    let who = if proc_fs::is_in_first_pid_namespace().unwrap_or(false) {
+        listener::process(process.pid).to_string()
+    } else {
+        format!("a process with pid {} on the host", process.pid)
+    };
+    format!("{who}{held}{whose}")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::gpu::{Gpu, GpuSnapshot};
+    use crate::testing::gpu::ScriptedGpus;
+
+    const GIB: u64 = 1 << 30;
+
+    fn snapshot(free: u64, processes: Vec<GpuProcess>) -> GpuSnapshot {
+        let gpu = Gpu {
+            memory_free_bytes: Some(free * GIB),
+            memory_used_bytes: Some((80 - free) * GIB),
+            processes,
+            ..Gpu::new(0, "GPU-0", "NVIDIA H100")
+        };
+        GpuSnapshot { gpus: vec![gpu] }
+    }
+
+    fn scene() -> (Arc<ScriptedGpus>, GpuRoom) {
+        let source = Arc::new(ScriptedGpus::every(Duration::from_secs(1)));
+        let room = GpuRoom::new(Arc::clone(&source) as _, Devices::First(1), 0.9);
+        (source, room)
+    }
+
+    /// Answers each look with what this says.
+    async fn answering(source: &ScriptedGpus, mut free: impl FnMut(u32) -> GpuSnapshot) {
+        let mut looks = source.looks();
+        loop {
+            if looks.changed().await.is_err() {
+                return;
+            }
+            let asked = *looks.borrow_and_update();
+            source.see(free(asked));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_room_nobody_waits() {
+        let (source, room) = scene();
+        source.see(snapshot(1, Vec::new()));
+        let begun = Instant::now();
+        tokio::select! {
+            waited = room.wait() => assert_eq!(waited, Ok(())),
+            () = answering(&source, |_| snapshot(79, Vec::new())) => {}
+        }
+        assert!(begun.elapsed() < LOOK_EVERY, "what was seen before does not count");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_that_is_being_freed_is_waited_for() {
+        let (source, room) = scene();
+        tokio::select! {
+            waited = room.wait() => assert_eq!(waited, Ok(())),
+            () = answering(&source, |asked| snapshot(u64::from(asked) * 8, Vec::new())) => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_it_is_named() {
+        let (source, room) = scene();
+        let holder =
+            GpuProcess { memory_bytes: Some(60 * GIB), ..GpuProcess::new(std::process::id()) };
+        let waited = tokio::select! {
+            waited = room.wait() => waited,
+            () = answering(&source, |_| snapshot(19, vec![holder.clone()])) => Ok(()),
+        };
+        let cause = waited.expect_err("there is no room");
+        assert_eq!(cause.code, Code::InsufficientGpuMemory);
+        for word in
+            ["19.0 GiB free", "72.0 GiB", "60.0 GiB", &format!("pid {}", std::process::id())]
+        {
+            assert!(cause.summary.contains(word), "{cause}");
+        }
+        assert!(cause.remedy().contains("0.23 or less"), "{}", cause.remedy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_look_does_not_hold_anybody_up() {
+        let (source, room) = scene();
+        assert_eq!(room.wait().await, Ok(()), "the driver hangs");
+        source.be_unavailable("no driver");
+        assert_eq!(room.wait().await, Ok(()));
+    }
+}

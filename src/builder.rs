@@ -356,7 +356,9 @@ fn gpu_source(config: &Config, marker_prefix: String) -> Arc<dyn GpuSource> {
     let ours = Arc::new(move |pid| carries_marker(pid, &marker_prefix));
     match config.gpu.monitor {
         GpuMonitor::Off => Arc::new(NoGpus { reason: "gpu.monitor is off".to_owned() }),
-        GpuMonitor::Auto | GpuMonitor::Nvml => Arc::new(GpuSampler::nvidia(interval, None, ours)),
+        GpuMonitor::Auto => Arc::new(GpuSampler::any(interval, ours)),
+        GpuMonitor::Nvml => Arc::new(GpuSampler::nvidia(interval, None, ours)),
+        GpuMonitor::Amd => Arc::new(GpuSampler::amd(interval, PathBuf::from("/"), ours)),
     }
 }
 

@@ -268,6 +268,8 @@ pub enum GpuMonitor {
     Auto,
     /// With NVIDIA's management library; that it is missing is reported, and vLLM is run all the same.
     Nvml,
+    /// With what the kernel shows of AMD's GPUs; that there are none is reported, and vLLM is run all the same.
+    Amd,
     /// Not at all.
     Off,
 }
@@ -277,6 +279,7 @@ impl GpuMonitor {
         match self {
             Self::Auto => "auto",
             Self::Nvml => "nvml",
+            Self::Amd => "amd",
             Self::Off => "off",
         }
     }

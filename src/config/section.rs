@@ -85,7 +85,7 @@ expected! {
     Seconds => "a number of seconds from 0",
     ModeName => "`managed`",
     LaunchName => "`cold` or `warm`",
-    GpuMonitor => "`auto`, `nvml` or `off`",
+    GpuMonitor => "`auto`, `nvml`, `amd` or `off`",
     VllmSection => "a map of settings",
     LifecycleSection => "a map of settings",
     GpuSection => "a map of settings",
@@ -181,7 +181,7 @@ pub(super) struct GpuSection {
     pub(super) tensor_parallel_size: Field<NonZeroU32>,
     /// Over how many groups of GPUs the layers are spread, at least 1.
     pub(super) pipeline_parallel_size: Field<NonZeroU32>,
-    /// What GPUs are read with: `auto` takes what is found, `nvml` takes NVIDIA's library alone, `off` reads nothing.
+    /// What GPUs are read with: `auto` takes what is found, `nvml` takes NVIDIA's library alone, `amd` what the kernel shows of AMD's, `off` reads nothing.
     pub(super) monitor: Field<GpuMonitor>,
     /// The time from one reading of the GPUs to the next, such as `1s`.
     pub(super) sample_interval: Field<HumanDuration>,

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::domain::gpu::DriverFaults;
 use crate::ports::{GpuReading, GpuSource};
 
+mod amd;
 mod nvml;
 mod quarantine;
 mod room;

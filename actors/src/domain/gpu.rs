@@ -28,7 +28,7 @@ pub struct GpuSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gpu {
-    /// Its place in the driver's order, from 0 (NVML's is PCI order).
+    /// Its place in the driver's order, from 0: that of their PCI addresses (NVML, amd-smi).
     pub index: u32,
     /// The identity that survives a change of order.
     pub uuid: String,

@@ -73,7 +73,7 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("gpu: {memory_utilization: 0}", "gpu.memory_utilization", "0", "above 0"),
     ("gpu: {memory_utilization: .nan}", "gpu.memory_utilization", ".nan", "above 0"),
     ("gpu: {tensor_parallel_size: 0}", "gpu.tensor_parallel_size", "0", "at least 1"),
-    ("gpu: {monitor: amd}", "gpu.monitor", "amd", "auto"),
+    ("gpu: {monitor: rocm}", "gpu.monitor", "rocm", "`amd`"),
     ("logs: {max_bytes: 1048575}", "logs.max_bytes", "1048575", "1 MiB"),
     ("logs: {max_bytes: 1099511627777}", "logs.max_bytes", "1099511627777", "1 TiB"),
     ("logs: {max_bytes: 10MB}", "logs.max_bytes", "10MB", "in bytes"),

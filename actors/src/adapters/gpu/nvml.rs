@@ -40,9 +40,9 @@ impl Nvidia {
     ///
     /// # Errors
     ///
-    /// Why it cannot be had, in words for an operator.
-    pub(super) fn open(library: Option<&Path>, ours: Ours) -> Result<Self, String> {
-        let nvml = open(library).map_err(|error| explain(&error))?;
+    /// Why it cannot be had; [`explain`] puts it in words.
+    pub(super) fn open(library: Option<&Path>, ours: Ours) -> Result<Self, NvmlError> {
+        let nvml = open(library)?;
         Ok(Self { nvml, ours, count: 0, identities: BTreeMap::new() })
     }
 

@@ -1,15 +1,18 @@
 //! The thread that looks, again and again.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
+use nvml_wrapper::error::NvmlError;
 use tokio::sync::watch;
 
-use super::nvml::Nvidia;
-use super::{Ours, unavailable, xid_events};
+use super::amd::Amd;
+use super::nvml::{Nvidia, explain};
+use super::xid_events::{self, Owner};
+use super::{Ours, unavailable};
 use crate::domain::gpu::{DriverFaults, GpuSnapshot};
 use crate::ports::{GpuReading, GpuSource};
 
@@ -42,13 +45,59 @@ impl GpuSampler {
     ///
     /// Where NVML cannot be had, the one look is [`GpuReading::Unavailable`].
     pub fn nvidia(interval: Duration, library: Option<PathBuf>, ours: Ours) -> Self {
+        Self::begin_with_faults(interval, move |told, owner| {
+            let nvidia = Nvidia::open(library.as_deref(), ours).map_err(|error| explain(&error))?;
+            xid_events::begin(library, told, owner);
+            Ok(looks_at_nvidia(nvidia))
+        })
+    }
+
+    /// As [`nvidia`](Self::nvidia), of AMD's GPUs, by the sysfs below `root`, which is `/` outside of
+    /// tests. It tells of no faults.
+    ///
+    /// Where there is no such GPU, or that cannot be told, the one look is
+    /// [`GpuReading::Unavailable`].
+    pub fn amd(interval: Duration, root: PathBuf, ours: Ours) -> Self {
+        Self::begin(interval, move || looks_at_amd(&root, ours))
+    }
+
+    /// As [`nvidia`](Self::nvidia), of whatever is found: NVIDIA's GPUs, and where their driver is not
+    /// installed, AMD's.
+    ///
+    /// A driver of NVIDIA's that is installed and does not start is the one look's reason, whatever
+    /// else the machine has: its GPUs are what vLLM will miss.
+    pub fn any(interval: Duration, ours: Ours) -> Self {
+        Self::any_of(interval, None, PathBuf::from("/"), ours)
+    }
+
+    /// `any`, with this library and below this root.
+    pub(super) fn any_of(
+        interval: Duration,
+        library: Option<PathBuf>,
+        root: PathBuf,
+        ours: Ours,
+    ) -> Self {
+        Self::begin_with_faults(interval, move |told, owner| {
+            match Nvidia::open(library.as_deref(), ours.clone()) {
+                Ok(nvidia) => {
+                    xid_events::begin(library, told, owner);
+                    Ok(looks_at_nvidia(nvidia))
+                }
+                Err(NvmlError::LibloadingError(loader)) => looks_at_amd(&root, ours)
+                    .map_err(|amd| format!("no NVIDIA driver found ({loader}), and {amd}")),
+                Err(error) => Err(explain(&error)),
+            }
+        })
+    }
+
+    /// As `begin`; `open` may begin to tell of faults too.
+    fn begin_with_faults(
+        interval: Duration,
+        open: impl FnOnce(watch::Sender<DriverFaults>, Owner) -> Result<Looks, String> + Send + 'static,
+    ) -> Self {
         let (tell, faults) = watch::channel(DriverFaults::default());
         let (alive, owner) = mpsc::channel();
-        let sampler = Self::begin(interval, move || {
-            let mut nvidia = Nvidia::open(library.as_deref(), ours)?;
-            xid_events::begin(library, tell, owner);
-            Ok(move || nvidia.look())
-        });
+        let sampler = Self::begin(interval, move || open(tell, owner));
         Self { faults, _alive: Some(alive), ..sampler }
     }
 
@@ -92,6 +141,18 @@ impl GpuSource for GpuSampler {
         // Full: a look is about to be taken. Closed: there is nothing to look at.
         drop(self.looks.try_send(LookNow));
     }
+}
+
+/// One look after the other.
+type Looks = Box<dyn FnMut() -> GpuSnapshot>;
+
+fn looks_at_nvidia(mut nvidia: Nvidia) -> Looks {
+    Box::new(move || nvidia.look())
+}
+
+fn looks_at_amd(root: &Path, ours: Ours) -> Result<Looks, String> {
+    let mut amd = Amd::open(root, ours)?;
+    Ok(Box::new(move || amd.look()))
 }
 
 /// Looks again and again until the owner is gone; then the driver is let go with `look`.

@@ -1,12 +1,15 @@
 //! What can be shown without a driver: the thread, the channel, the reasons and the merging.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
+use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::nvml::{explain, merge};
@@ -29,6 +32,49 @@ async fn a_library_that_does_not_exist_is_named_as_the_reason() {
     };
     assert!(reason.contains("no NVIDIA driver"), "{reason}");
     assert!(reason.contains("/nonexistent/libnvidia-ml.so.1"), "{reason}");
+}
+
+#[tokio::test]
+async fn where_neither_vendor_has_a_gpu_one_sentence_says_so() {
+    let root = tempfile::tempdir().unwrap();
+
+    let reason = reason_of(any_below(root.path())).await;
+
+    assert!(
+        reason.starts_with("no NVIDIA driver found (/nonexistent/libnvidia-ml.so.1: "),
+        "{reason}"
+    );
+    assert!(reason.contains("), and no AMD GPU in "), "{reason}");
+    assert!(reason.ends_with("/sys/class/drm"), "{reason}");
+}
+
+#[tokio::test]
+async fn without_a_driver_of_nvidia_amds_gpus_are_looked_at() {
+    let root = with_a_gpu_of_amd();
+    let amd = GpuSampler::amd(HOUR, root.path().to_path_buf(), Arc::new(|_| false));
+
+    for source in [any_below(root.path()), amd] {
+        let mut readings = source.readings();
+        let seen = in_time(readings.wait_for(|look| *look != GpuReading::Pending)).await;
+
+        let GpuReading::Seen(snapshot) = seen.unwrap().clone() else {
+            panic!("expected a GPU of AMD, saw {readings:?}");
+        };
+        assert_eq!(snapshot.gpus.first().map(|gpu| gpu.uuid.as_str()), Some("0000:0c:00.0"));
+    }
+}
+
+#[tokio::test]
+async fn a_library_of_nvidia_that_does_not_start_is_the_reason_whatever_amd_has() {
+    let root = with_a_gpu_of_amd();
+    // It is there, and without the functions of NVML.
+    let library = Some(PathBuf::from("libc.so.6"));
+    let source = GpuSampler::any_of(HOUR, library, root.path().to_path_buf(), Arc::new(|_| false));
+
+    let reason = reason_of(source).await;
+
+    assert!(reason.starts_with("the library is no NVML"), "{reason}");
+    assert!(!reason.contains("AMD"), "{reason}");
 }
 
 #[tokio::test]
@@ -128,6 +174,35 @@ fn memory_that_the_driver_does_not_tell_is_unknown_unless_the_other_list_tells()
 
     let memory: Vec<_> = merged.iter().map(|process| process.memory_bytes).collect();
     assert_eq!(memory, [None, Some(0)]);
+}
+
+/// Looks for whatever GPUs there are on a machine without a driver of NVIDIA's.
+fn any_below(root: &Path) -> GpuSampler {
+    let library = PathBuf::from("/nonexistent/libnvidia-ml.so.1");
+    GpuSampler::any_of(HOUR, Some(library), root.to_path_buf(), Arc::new(|_| false))
+}
+
+/// A root directory whose sysfs shows one.
+fn with_a_gpu_of_amd() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let device = root.path().join("sys/devices/0000:0c:00.0");
+    let card = root.path().join("sys/class/drm/card0");
+    fs::create_dir_all(&device).unwrap();
+    fs::create_dir_all(&card).unwrap();
+    symlink(&device, card.join("device")).unwrap();
+    fs::write(device.join("vendor"), "0x1002\n").unwrap();
+    fs::write(device.join("mem_info_vram_total"), "1000\n").unwrap();
+    root
+}
+
+/// Why it has nothing to look at.
+async fn reason_of(source: GpuSampler) -> String {
+    let mut readings = source.readings();
+    ended(&mut readings).await;
+    let GpuReading::Unavailable(reason) = readings.borrow().clone() else {
+        panic!("expected no GPUs, saw {readings:?}");
+    };
+    reason
 }
 
 /// Resolves when the thread has let go of its channel.

@@ -17,7 +17,7 @@ pub struct GpuCondition {
     pub row_remap_failed: Option<bool>,
     /// What makes it run slower than it could, beyond what is normal.
     pub slowdown: Option<Slowdown>,
-    /// Whether it is divided (MIG), so that figures of the whole say nothing of what an application
+    /// Whether it is divided (NVIDIA's MIG, AMD's compute partitions), so that figures of the whole say nothing of what an application
     /// gets.
     pub is_partitioned: Option<bool>,
 }
@@ -29,7 +29,8 @@ pub enum Reachability {
     /// It does.
     #[default]
     Answers,
-    /// It has fallen off the bus, or is otherwise inaccessible (`NVML_ERROR_GPU_IS_LOST`).
+    /// It has fallen off the bus, or is otherwise inaccessible (`NVML_ERROR_GPU_IS_LOST`; of AMD's,
+    /// the kernel has it no more).
     Lost,
     /// It wants to be reset first (`NVML_ERROR_RESET_REQUIRED`).
     NeedsReset,

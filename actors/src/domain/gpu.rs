@@ -30,6 +30,9 @@ pub struct GpuSnapshot {
 pub struct Gpu {
     /// Its place in the driver's order, from 0: that of their PCI addresses (NVML, amd-smi).
     pub index: u32,
+    /// The number by which applications know it (CUDA's, HIP's), before any choice among them; `None`
+    /// where that is not certain.
+    pub ordinal: Option<u32>,
     /// The identity that survives a change of order.
     pub uuid: String,
     /// The product's name.
@@ -53,10 +56,11 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// A device that offers no reading.
+    /// A device that offers no reading, and that applications count as its driver does.
     pub fn new(index: u32, uuid: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             index,
+            ordinal: Some(index),
             uuid: uuid.into(),
             name: name.into(),
             memory_used_bytes: None,

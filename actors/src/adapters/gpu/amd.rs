@@ -74,7 +74,13 @@ impl Amd {
             debug!(reason, "not every GPU can be looked at");
         }
         let topology = self.kfd.topology(&cards.devices);
-        GpuSnapshot { gpus: self.look_at_all(&cards, &topology) }
+        let mut gpus = self.look_at_all(&cards, &topology);
+        if let [_, _, ..] = &gpus[..] {
+            for gpu in &mut gpus {
+                gpu.ordinal = None;
+            }
+        }
+        GpuSnapshot { gpus }
     }
 
     fn look_at_all(&mut self, cards: &Cards, topology: &Topology) -> Vec<Gpu> {

@@ -51,7 +51,9 @@ impl Nvidia {
             Ok(count) => self.count = count,
             Err(error) => debug!(%error, "the driver does not count its GPUs"),
         }
-        GpuSnapshot { gpus: (0..self.count).filter_map(|index| self.look_at(index)).collect() }
+        let mut gpus: Vec<Gpu> = (0..self.count).filter_map(|index| self.look_at(index)).collect();
+        number(&mut gpus);
+        GpuSnapshot { gpus }
     }
 
     /// One GPU, with what can be known of it; `None` for one that is not ours to look at.
@@ -73,6 +75,7 @@ impl Nvidia {
         identity.learn(device);
         Some(Gpu {
             index,
+            ordinal: None,
             uuid: identity.uuid.clone(),
             name: identity.name.clone(),
             memory_used_bytes: memory.as_ref().map(|memory| memory.used),
@@ -88,6 +91,15 @@ impl Nvidia {
                 &*self.ours,
             ),
         })
+    }
+}
+
+/// CUDA counts those that it may use, in PCI's order where all are alike, and else with the fastest
+/// before the others (CUDA programming guide, `CUDA_DEVICE_ORDER`).
+pub(super) fn number(gpus: &mut [Gpu]) {
+    let are_alike = gpus.windows(2).all(|pair| pair[0].name == pair[1].name);
+    for (ordinal, gpu) in (0..).zip(gpus) {
+        gpu.ordinal = are_alike.then_some(ordinal);
     }
 }
 

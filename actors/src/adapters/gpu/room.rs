@@ -145,53 +145,45 @@ mod tests {
         (source, room)
     }
 
-    /// Answers each look with what this says.
-    async fn answering(source: &ScriptedGpus, mut free: impl FnMut(u32) -> GpuSnapshot) {
+    /// Waits for room, while each look is answered with what this says.
+    async fn wait(free: impl Fn(u32) -> GpuSnapshot) -> Result<(), Cause> {
+        let (source, room) = scene();
+        source.see(free(0));
         let mut looks = source.looks();
-        loop {
-            if looks.changed().await.is_err() {
-                return;
+        let answering = async {
+            while looks.changed().await.is_ok() {
+                let asked = *looks.borrow_and_update();
+                source.see(free(asked));
             }
-            let asked = *looks.borrow_and_update();
-            source.see(free(asked));
+        };
+        tokio::select! {
+            waited = room.wait() => waited,
+            () = answering => panic!("the source lives as long as the room"),
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_there_is_room_nobody_waits() {
-        let (source, room) = scene();
-        source.see(snapshot(1, Vec::new()));
         let begun = Instant::now();
-        tokio::select! {
-            waited = room.wait() => assert_eq!(waited, Ok(())),
-            () = answering(&source, |_| snapshot(79, Vec::new())) => {}
-        }
+        let full_before = |asked| snapshot(if asked == 0 { 1 } else { 79 }, Vec::new());
+        assert_eq!(wait(full_before).await, Ok(()));
         assert!(begun.elapsed() < LOOK_EVERY, "what was seen before does not count");
     }
 
     #[tokio::test(start_paused = true)]
     async fn memory_that_is_being_freed_is_waited_for() {
-        let (source, room) = scene();
-        tokio::select! {
-            waited = room.wait() => assert_eq!(waited, Ok(())),
-            () = answering(&source, |asked| snapshot(u64::from(asked) * 8, Vec::new())) => {}
-        }
+        let freed = |asked: u32| snapshot(u64::from(asked * 8).min(80), Vec::new());
+        assert_eq!(wait(freed).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_holds_it_is_named() {
-        let (source, room) = scene();
-        let holder =
-            GpuProcess { memory_bytes: Some(60 * GIB), ..GpuProcess::new(std::process::id()) };
-        let waited = tokio::select! {
-            waited = room.wait() => waited,
-            () = answering(&source, |_| snapshot(19, vec![holder.clone()])) => Ok(()),
-        };
+        let pid = std::process::id();
+        let holder = GpuProcess { memory_bytes: Some(60 * GIB), ..GpuProcess::new(pid) };
+        let waited = wait(|_| snapshot(19, vec![holder.clone()])).await;
         let cause = waited.expect_err("there is no room");
         assert_eq!(cause.code, Code::InsufficientGpuMemory);
-        for word in
-            ["19.0 GiB free", "72.0 GiB", "60.0 GiB", &format!("pid {}", std::process::id())]
-        {
+        for word in ["19.0 GiB free", "72.0 GiB", "60.0 GiB", &format!("pid {pid}")] {
             assert!(cause.summary.contains(word), "{cause}");
         }
         assert!(cause.remedy().contains("0.23 or less"), "{}", cause.remedy());

@@ -12,7 +12,7 @@ use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::nvml::{explain, merge};
+use super::nvml::{explain, merge, number};
 use super::*;
 use crate::domain::gpu::{Gpu, GpuProcess, GpuSnapshot};
 
@@ -147,6 +147,17 @@ fn the_reason_tells_what_to_do_about_a_driver_that_is_there() {
         let reason = explain(&error);
         assert!(reason.contains(words), "{error:?}: {reason}");
     }
+}
+
+#[test]
+fn applications_count_alike_gpus_as_the_driver_does_without_those_that_are_denied() {
+    let gpu = |index, name| Gpu::new(index, format!("GPU-{index}"), name);
+    let mut alike = [gpu(1, "H100"), gpu(3, "H100")];
+    number(&mut alike);
+    assert_eq!(alike.map(|gpu| gpu.ordinal), [Some(0), Some(1)]);
+    let mut mixed = [gpu(0, "L4"), gpu(1, "H100")];
+    number(&mut mixed);
+    assert_eq!(mixed.map(|gpu| gpu.ordinal), [None, None]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Which GPUs vLLM uses, where it cannot be seen.
 
+use std::cmp::Ordering;
+
 use super::Gpu;
 
 /// The GPUs that vLLM was given.
@@ -21,8 +23,8 @@ pub enum Devices {
 /// One GPU of `CUDA_VISIBLE_DEVICES`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceName {
-    /// By its place in the driver's order.
-    Index(u32),
+    /// By the number by which applications know it.
+    Ordinal(u32),
     /// By the beginning of its identity.
     Uuid(String),
 }
@@ -39,8 +41,8 @@ impl Devices {
         for name in visible.split(',').map(str::trim) {
             if name.starts_with("MIG-") {
                 return Self::Unknown;
-            } else if let Ok(index) = name.parse() {
-                names.push(DeviceName::Index(index));
+            } else if let Ok(number) = name.parse() {
+                names.push(DeviceName::Ordinal(number));
             } else if name.starts_with("GPU-") {
                 names.push(DeviceName::Uuid(name.to_owned()));
             } else {
@@ -54,15 +56,24 @@ impl Devices {
     pub fn include(&self, gpu: &Gpu, there_are: usize) -> Option<bool> {
         match self {
             Self::First(count) => {
-                let enough = usize::try_from(*count).is_ok_and(|count| count <= there_are);
-                enough.then_some(gpu.index < *count)
+                let count = usize::try_from(*count).ok()?;
+                match count.cmp(&there_are) {
+                    Ordering::Less => Some(usize::try_from(gpu.ordinal?).ok()? < count),
+                    Ordering::Equal => Some(true),
+                    Ordering::Greater => None,
+                }
             }
             Self::Named { names, count } => {
                 let used = names.get(..usize::try_from(*count).ok()?)?;
-                Some(used.iter().any(|name| match name {
-                    DeviceName::Index(index) => *index == gpu.index,
+                let mut is_unknown = false;
+                let is_it = used.iter().any(|name| match name {
+                    DeviceName::Ordinal(number) => {
+                        is_unknown |= gpu.ordinal.is_none();
+                        gpu.ordinal == Some(*number)
+                    }
                     DeviceName::Uuid(prefix) => gpu.uuid.starts_with(prefix),
-                }))
+                });
+                (is_it || !is_unknown).then_some(is_it)
             }
             Self::Unknown => None,
         }
@@ -90,6 +101,16 @@ mod tests {
     fn a_variable_names_them_by_place_or_identity() {
         assert_eq!(used(Some("2,0,1"), 2), [Some(true), Some(false), Some(true)]);
         assert_eq!(used(Some("GPU-bb"), 1), [Some(false), Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn where_applications_may_count_otherwise_a_number_says_nothing() {
+        let gpu = Gpu { ordinal: None, ..Gpu::new(0, "GPU-aa11", "") };
+        assert_eq!(Devices::First(1).include(&gpu, 2), None);
+        assert_eq!(Devices::First(2).include(&gpu, 2), Some(true), "all of them");
+        assert_eq!(Devices::new(Some("0"), 1).include(&gpu, 2), None);
+        assert_eq!(Devices::new(Some("GPU-aa"), 1).include(&gpu, 2), Some(true));
+        assert_eq!(Devices::new(Some("GPU-bb"), 1).include(&gpu, 2), Some(false));
     }
 
     #[test]

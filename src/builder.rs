@@ -260,7 +260,7 @@ async fn connect(
     let journal = Arc::clone(&adapters.journal);
     let args = RootArgs {
         spec,
-        gpus: GpuRules::new(XidPolicy::default(), devices),
+        gpus: GpuRules::new(XidPolicy::with(config.gpu.xid_actions.clone()), devices),
         gpu_findings,
         health_interval: config.lifecycle.health_check_interval,
         adapters,
@@ -354,10 +354,11 @@ fn marker_prefix() -> Result<String, StartError> {
 fn gpu_source(config: &Config, marker_prefix: String) -> Arc<dyn GpuSource> {
     let interval = config.gpu.sample_interval;
     let ours = Arc::new(move |pid| carries_marker(pid, &marker_prefix));
+    let library = config.gpu.library.clone();
     match config.gpu.monitor {
         GpuMonitor::Off => Arc::new(NoGpus { reason: "gpu.monitor is off".to_owned() }),
-        GpuMonitor::Auto => Arc::new(GpuSampler::any(interval, ours)),
-        GpuMonitor::Nvml => Arc::new(GpuSampler::nvidia(interval, None, ours)),
+        GpuMonitor::Auto => Arc::new(GpuSampler::any(interval, library, ours)),
+        GpuMonitor::Nvml => Arc::new(GpuSampler::nvidia(interval, library, ours)),
         GpuMonitor::Amd => Arc::new(GpuSampler::amd(interval, PathBuf::from("/"), ours)),
     }
 }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
+use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 pub(crate) use argument::Argument;
 pub(crate) use draft::Draft;
@@ -127,6 +128,8 @@ impl Config {
         let in_words = |duration| humantime::format_duration(duration).to_string();
         let unset = || "unset".to_owned();
         let cache_dir = self.cache_dir.as_ref().map_or_else(unset, |it| it.display().to_string());
+        let named = |(xid, action): (&u32, &GpuAction)| (xid.to_string(), action.as_str());
+        let xid_actions: BTreeMap<_, _> = gpu.xid_actions.iter().map(named).collect();
         let binary = self.vllm_binary.as_ref().map_or_else(unset, |words| json!(words).to_string());
         vec![
             ("model", self.model.to_string()),
@@ -152,6 +155,8 @@ impl Config {
             ("gpu.pipeline_parallel_size", gpu.pipeline_parallel_size.to_string()),
             ("gpu.monitor", gpu.monitor.name().to_owned()),
             ("gpu.sample_interval", in_words(gpu.sample_interval)),
+            ("gpu.library", gpu.library.as_ref().map_or_else(unset, |it| it.display().to_string())),
+            ("gpu.xid_actions", json!(xid_actions).to_string()),
             ("logs.max_bytes", logs.max_bytes.to_string()),
             ("logs.keep", logs.keep.to_string()),
             ("state_dir", self.state_dir.display().to_string()),
@@ -226,6 +231,11 @@ pub struct GpuConfig {
     pub monitor: GpuMonitor,
     /// The time from one reading of the GPUs to the next; above 0, at most 30 days.
     pub sample_interval: Duration,
+    /// NVIDIA's management library, where the loader would not find it.
+    pub library: Option<PathBuf>,
+    /// What is done about Xid errors of NVIDIA's GPUs, by their numbers, other than NVIDIA prescribes.
+    /// [`GpuAction::None`]: they are left alone.
+    pub xid_actions: BTreeMap<u32, GpuAction>,
 }
 
 impl Default for GpuConfig {
@@ -236,6 +246,8 @@ impl Default for GpuConfig {
             pipeline_parallel_size: NonZeroU32::MIN,
             monitor: GpuMonitor::Auto,
             sample_interval: Duration::from_secs(1),
+            library: None,
+            xid_actions: BTreeMap::new(),
         }
     }
 }

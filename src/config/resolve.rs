@@ -1,16 +1,18 @@
 //! Settles a configuration from flags, environment, file and defaults, and says where each
 //! setting came from.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 use super::field_reader::{FieldReader, Place};
 use super::file::{self, ParsedFile};
 use super::problem::{ConfigError, Problem};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
-use super::section::{Field, GpuSection, LifecycleSection, LogsSection, VllmSection};
+use super::section::{Field, GpuSection, LifecycleSection, LogsSection, Text, VllmSection};
 use super::sources::Sources;
 use super::{Config, ExitPolicy, GpuConfig, Lifecycle, Logs, ModelReference, validate};
 
@@ -280,7 +282,37 @@ fn resolve_gpu(fields: &mut FieldReader, s: GpuSection) -> GpuConfig {
         sample_interval: fields
             .duration("gpu.sample_interval", s.sample_interval, s.sample_interval_seconds)
             .unwrap_or(d.sample_interval),
+        library: fields.read("gpu.library", s.library).map(PathBuf::from),
+        xid_actions: resolve_xid_actions(fields, s.xid_actions),
     }
+}
+
+fn resolve_xid_actions(
+    fields: &mut FieldReader,
+    given: Field<BTreeMap<String, Text>>,
+) -> BTreeMap<u32, GpuAction> {
+    let given = fields.read("gpu.xid_actions", given).unwrap_or_default();
+    let mut actions = BTreeMap::new();
+    for (number, action) in given {
+        let action = String::from(action);
+        let known = GpuAction::ALL.into_iter().find(|known| known.as_str() == action);
+        match (number.parse(), known) {
+            (Ok(xid), Some(action)) => drop(actions.insert(xid, action)),
+            (Err(_), _) => {
+                let help = "name it by its number in NVIDIA's catalogue, such as 79";
+                let problem = Problem::of_setting("gpu.xid_actions", "not an Xid error", help);
+                fields.report(problem.with_value(number));
+            }
+            (Ok(_), None) => {
+                let names: Vec<_> = GpuAction::ALL.iter().map(|known| known.as_str()).collect();
+                let help = format!("use one of {}", names.join(", "));
+                let key = format!("gpu.xid_actions.{number}");
+                let problem = Problem::of_setting(&key, "not what can be done about it", help);
+                fields.report(problem.with_value(action));
+            }
+        }
+    }
+    actions
 }
 
 fn resolve_logs(fields: &mut FieldReader, s: LogsSection) -> Logs {

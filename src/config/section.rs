@@ -187,6 +187,10 @@ pub(super) struct GpuSection {
     pub(super) sample_interval: Field<HumanDuration>,
     /// `sample_interval` as a number of seconds.
     pub(super) sample_interval_seconds: Field<Seconds>,
+    /// NVIDIA's management library, `libnvidia-ml.so.1`, as an absolute path. Unset: where the loader looks.
+    pub(super) library: Field<String>,
+    /// What is done about Xid errors of NVIDIA's GPUs, by their numbers, other than NVIDIA prescribes: `none`, `restart_application`, `reset_gpu`, `reboot` or `contact_support`. With the last three nothing is run on that GPU until a person has acted.
+    pub(super) xid_actions: Field<BTreeMap<String, Text>>,
     #[serde(flatten)]
     #[schemars(skip)]
     pub(super) unknown: Unknown,

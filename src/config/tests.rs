@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use vllm_supervisor_actors::domain::gpu::GpuAction;
+
 use super::*;
 
 /// A directory of its own that serves as working directory, home and `/etc`.
@@ -205,6 +207,8 @@ fn every_setting_of_a_file_arrives() {
         pipeline_parallel_size: NonZeroU32::new(3).unwrap(),
         monitor: GpuMonitor::Off,
         sample_interval: Duration::from_millis(250),
+        library: Some("/opt/libnvidia-ml.so.1".into()),
+        xid_actions: [(79, GpuAction::None), (109, GpuAction::RestartApplication)].into(),
     };
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let program = root.join("./bin/python").display().to_string();

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use vllm_supervisor_actors::domain::cause::Code;
@@ -56,6 +57,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let judge = |(name, value): (&String, &String)| variable(name, value, config.host);
     problems.extend(config.env.iter().filter_map(judge));
     problems.extend(durations(config));
+    problems.extend(library(config.gpu.library.as_deref()));
     problems.extend(memory_utilization(config.gpu.memory_utilization));
     problems.extend(logs(&config.logs));
     problems
@@ -160,6 +162,13 @@ fn durations(config: &Config) -> impl Iterator<Item = Problem> {
         Problem::of_setting(setting, "out of range", help)
             .with_value(humantime::format_duration(duration).to_string())
     })
+}
+
+fn library(path: Option<&Path>) -> Option<Problem> {
+    let path = path.filter(|path| !path.is_absolute())?;
+    let help = "use an absolute path, such as /usr/lib/wsl/lib/libnvidia-ml.so.1";
+    let problem = Problem::of_setting("gpu.library", "not an absolute path", help);
+    Some(problem.with_value(path.display().to_string()))
 }
 
 fn memory_utilization(share: f64) -> Option<Problem> {

@@ -3,6 +3,7 @@
 mod cli;
 mod dying;
 mod embedding;
+mod gpus;
 mod leaving;
 mod linking;
 mod probing;

@@ -1,5 +1,7 @@
 //! `VLLM::Worker`: holds the weights, and answers when the engine asks.
 
+use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +19,12 @@ use super::transcript;
 
 /// What it completes every prompt with, so many times.
 const WORD_VARIABLE: &str = "FAKE_VLLM_WORD";
+
+/// The directory of a stand-in for NVIDIA's driver.
+const GPU_VARIABLE: &str = "FAKE_NVML";
+
+/// What a worker has of its GPU once its weights are there.
+const WEIGHTS_BYTES: u64 = 20 << 30;
 
 /// A stop signal raises `SystemExit` at once, at any time (vLLM 0.32, `multiproc_executor.py`).
 pub(super) async fn run(orders: Orders) -> ExitCode {
@@ -58,12 +66,21 @@ impl Worker {
         Self { plan: orders.plan, rank, log, ear, mouth, segment }
     }
 
+    /// Where there is a stand-in for the driver, the weights are on the GPU of this worker's rank.
+    fn hold_gpu_memory(&self) {
+        if let Some(driver) = env::var_os(GPU_VARIABLE) {
+            let held = fake_nvml::hold_memory(Path::new(&driver), self.rank, WEIGHTS_BYTES);
+            held.expect("the driver's directory can be written");
+        }
+    }
+
     /// Until the engine is gone. While it loads it does not notice that: the death pipe is watched
     /// only afterwards.
     async fn work(mut self) -> ExitCode {
         self.log.print(transcript::WORKER_STARTS);
         self.plan.pass(Step::WeightsLoad).await;
         self.load_shards().await;
+        self.hold_gpu_memory();
         self.log.print(transcript::WORKER_LOADED);
         self.mouth.say(&Answer::Loaded { segment: self.segment.path().to_owned() }).await;
         if let Some(Order::WarmUp) = self.ear.hear().await {

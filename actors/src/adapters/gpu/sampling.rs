@@ -66,8 +66,8 @@ impl GpuSampler {
     ///
     /// A driver of NVIDIA's that is installed and does not start is the one look's reason, whatever
     /// else the machine has: its GPUs are what vLLM will miss.
-    pub fn any(interval: Duration, ours: Ours) -> Self {
-        Self::any_of(interval, None, PathBuf::from("/"), ours)
+    pub fn any(interval: Duration, library: Option<PathBuf>, ours: Ours) -> Self {
+        Self::any_of(interval, library, PathBuf::from("/"), ours)
     }
 
     /// `any`, with this library and below this root.

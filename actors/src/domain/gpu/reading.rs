@@ -25,8 +25,10 @@ pub(super) fn raised_after(kind: FindingKind) -> Duration {
 }
 
 /// How long it must have been right.
-pub(super) fn cleared_after(kind: FindingKind) -> Duration {
+pub(super) fn cleared_after(kind: FindingKind, action: GpuAction) -> Duration {
     match kind {
+        // The driver has said that it is well.
+        FindingKind::Xid(_) if action.blocks() => Duration::from_secs(5),
         FindingKind::ThermalSlowdown
         | FindingKind::PowerBrake
         | FindingKind::Xid(_)

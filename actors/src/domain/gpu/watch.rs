@@ -260,12 +260,14 @@ impl GpuWatch {
                 if *of != name {
                     return true;
                 }
-                match reading::is_wrong(*kind, active.finding.action, gpu) {
+                let action = active.finding.action;
+                match reading::is_wrong(*kind, action, gpu) {
                     Some(false) => {}
                     Some(true) => active.seen = now,
                     None => return true,
                 }
-                let is_over = now.saturating_sub(active.seen) >= reading::cleared_after(*kind);
+                let is_over =
+                    now.saturating_sub(active.seen) >= reading::cleared_after(*kind, action);
                 if is_over {
                     news.push(FindingNews::Cleared(active.finding.clone()));
                 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::incident::Incident;
 
+use super::gpus::GpuBody;
 use super::{millis, timestamp};
 
 /// A cause within an event.
@@ -77,6 +78,8 @@ pub(super) struct IncidentBody<'a> {
     cause: WholeCause<'a>,
     healthy_for_ms: Option<u64>,
     restart_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gpus: Vec<GpuBody<'a>>,
 }
 
 impl<'a> From<&'a Incident> for IncidentBody<'a> {
@@ -88,6 +91,7 @@ impl<'a> From<&'a Incident> for IncidentBody<'a> {
             cause: (&incident.cause).into(),
             healthy_for_ms: incident.healthy_for.map(millis),
             restart_after_ms: incident.restart_after.map(millis),
+            gpus: incident.gpus.iter().map(GpuBody::from).collect(),
         }
     }
 }

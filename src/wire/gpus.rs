@@ -17,7 +17,7 @@ pub(super) struct GpuBody<'a> {
     processes: Vec<GpuProcessBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 struct GpuProcessBody {
     pid: u32,
     memory_bytes: Option<u64>,
@@ -43,6 +43,41 @@ impl<'a> From<&'a Gpu> for GpuBody<'a> {
             power_watts: gpu.power_watts,
             processes: gpu.processes.iter().map(process).collect(),
         }
+    }
+}
+
+/// A GPU as it is read; a reading that is not there is not offered.
+#[derive(Deserialize)]
+pub(super) struct GpuRead {
+    index: u32,
+    uuid: String,
+    name: String,
+    memory_used_bytes: Option<u64>,
+    memory_total_bytes: Option<u64>,
+    memory_free_bytes: Option<u64>,
+    utilization_percent: Option<u32>,
+    temperature_celsius: Option<u32>,
+    power_watts: Option<u32>,
+    processes: Vec<GpuProcessBody>,
+}
+
+impl GpuRead {
+    pub(super) fn read(self) -> Gpu {
+        let mut gpu = Gpu::new(self.index, self.uuid, self.name);
+        gpu.memory_used_bytes = self.memory_used_bytes;
+        gpu.memory_total_bytes = self.memory_total_bytes;
+        gpu.memory_free_bytes = self.memory_free_bytes;
+        gpu.utilization_percent = self.utilization_percent;
+        gpu.temperature_celsius = self.temperature_celsius;
+        gpu.power_watts = self.power_watts;
+        let process = |read: GpuProcessBody| {
+            let mut process = GpuProcess::new(read.pid);
+            process.memory_bytes = read.memory_bytes;
+            process.ours = read.ours;
+            process
+        };
+        gpu.processes = self.processes.into_iter().map(process).collect();
+        gpu
     }
 }
 

@@ -17,7 +17,7 @@ use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::trust::LaunchMethod;
 use vllm_supervisor_actors::root::LaunchKind;
 
-use super::gpus::FindingRead;
+use super::gpus::{FindingRead, GpuRead};
 use super::{EventLine, IncidentLine, into_line, outcome_name, timestamp};
 
 /// See the module.
@@ -123,6 +123,8 @@ struct IncidentRead {
     cause: CauseRead,
     healthy_for_ms: Option<u64>,
     restart_after_ms: Option<u64>,
+    #[serde(default)]
+    gpus: Vec<GpuRead>,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +141,7 @@ impl IncidentRead {
         let mut incident = Incident::new(moment(&self.at)?, incarnation, model, cause);
         incident.healthy_for = self.healthy_for_ms.map(Duration::from_millis);
         incident.restart_after = self.restart_after_ms.map(Duration::from_millis);
+        incident.gpus = self.gpus.into_iter().map(GpuRead::read).collect();
         Some(incident)
     }
 }

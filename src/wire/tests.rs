@@ -24,7 +24,7 @@ mod gpus;
 mod incidents;
 mod statuses;
 
-use gpus::finding;
+use gpus::{finding, on_gpus};
 use incidents::told;
 
 /// 2026-11-23, 07:00:00.123 UTC.
@@ -359,6 +359,7 @@ fn every_event_is_read_back_as_it_was_written() {
         LaunchTimed { launch: LaunchKind::Warm, phases: phases() },
         LaunchDistrusted { instead: LaunchMethod::Front },
         IncidentRecorded { incident: Box::new(record_of(told())) },
+        IncidentRecorded { incident: Box::new(on_gpus(record_of(told()))) },
         RestartScheduled { attempt: 2, delay: Duration::from_secs(4), restarts_in_window: 3 },
         HealthChanged {
             healthy: true,

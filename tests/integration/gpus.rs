@@ -118,6 +118,7 @@ async fn a_fault_that_a_restart_cures_is_why_the_worker_died() {
     scenario.kill(Victim::Worker, Signal::SEGV);
     scenario.wait_for_successor_of(before).await;
     let history = scenario.handle().history().await;
+    assert_eq!(history[0].gpus[0].memory_used_bytes, Some(20 * GIB), "as it was before the end");
     let cause = &history[0].cause;
     assert_eq!((cause.code, cause.retry), (Code::GpuFault, RetryClass::Transient), "{cause}");
     assert!(cause.summary.contains("Xid 31") && cause.summary.contains("worker"), "{cause}");

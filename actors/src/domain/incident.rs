@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
+use crate::domain::gpu::Gpu;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
 
@@ -22,11 +23,21 @@ pub struct Incident {
     pub healthy_for: Option<Duration>,
     /// Whether a restart follows, and after how long.
     pub restart_after: Option<Duration>,
+    /// The GPUs as they were last seen before it ended; empty where there are none.
+    pub gpus: Vec<Gpu>,
 }
 
 impl Incident {
     /// The end of a launch that was never healthy and is not restarted.
     pub fn new(at: SystemTime, incarnation: Incarnation, model: ModelId, cause: Cause) -> Self {
-        Self { at, incarnation, model, cause, healthy_for: None, restart_after: None }
+        Self {
+            at,
+            incarnation,
+            model,
+            cause,
+            healthy_for: None,
+            restart_after: None,
+            gpus: Vec::new(),
+        }
     }
 }

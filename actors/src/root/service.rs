@@ -39,6 +39,8 @@ pub(super) struct Service {
     health: Option<(Incarnation, HealthNote)>,
     listed_models: Vec<String>,
     gpus: GpuView,
+    /// As they were when a crash began that has no record yet.
+    gpus_at_crash: Vec<Gpu>,
 }
 
 impl Service {
@@ -58,6 +60,7 @@ impl Service {
             health: None,
             listed_models: Vec::new(),
             gpus: GpuView::Pending,
+            gpus_at_crash: Vec::new(),
         }
     }
 
@@ -75,9 +78,14 @@ impl Service {
 
     /// Takes an input; publishes what happened, answers who waited, and returns what to do.
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
-        let Reaction { effects, events, answers } = self.machine.on(input, self.now());
-        for event in &events {
-            if let EventKind::IncidentRecorded { incident } = &event.kind {
+        let Reaction { effects, mut events, answers } = self.machine.on(input, self.now());
+        for event in &mut events {
+            if let EventKind::StateChanged { to: ServiceState::Crashed, .. } = event.kind {
+                self.gpus_at_crash = self.gpus.gpus().to_vec();
+            }
+            if let EventKind::IncidentRecorded { incident } = &mut event.kind {
+                // By now its memory may be free.
+                incident.gpus = std::mem::take(&mut self.gpus_at_crash);
                 self.publisher.journal().crash(incident);
             }
         }

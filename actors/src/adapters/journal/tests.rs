@@ -382,6 +382,7 @@ fn record(incarnation: u64) -> Incident {
         cause: Cause::new(Code::EngineDied, "it died"),
         healthy_for: None,
         restart_after: Some(Duration::from_secs(2)),
+        gpus: Vec::new(),
     }
 }
 

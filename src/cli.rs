@@ -24,7 +24,8 @@ mod stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Overrides, Sources};
 
@@ -65,6 +66,23 @@ Examples:
   vllmd run --config /etc/vllmd/config.yaml --output json
   VLLMD_LOG=debug vllmd run --model ./my-model --log-format json";
 
+const DIAGNOSE_HELP: &str = "\
+JSON:
+  code         VLM-NNN; null if the log shows no failure; VLM-099 if it is not known
+  summary      what happened, in a sentence
+  remedy       what to do; null without a failure
+  class        permanent, transient or after_cleanup: whether trying again can help
+  line_number  of the line that tells it, from 1; null if none does
+  line         that line
+
+Exit codes:
+  0  the log was read, whatever it says
+  2  it cannot be read, or the command line is wrong
+
+Examples:
+  vllmd diagnose ~/.local/state/vllmd/logs/vllm-3.log
+  journalctl -u vllm | vllmd diagnose --output json -";
+
 /// Owns the life of a vLLM server: starts it, watches it, brings it back, stops it without a trace
 #[derive(Debug, Parser)]
 #[command(name = "vllmd", version, after_help = EXAMPLES)]
@@ -94,6 +112,16 @@ struct CommonArguments {
 }
 
 impl CommonArguments {
+    fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--config", self.config.is_some()),
+            ("--model", self.model.is_some()),
+            ("--port", self.port.is_some()),
+            ("--state-dir", self.state_dir.is_some()),
+        ];
+        given.into_iter().find_map(|(flag, is_given)| is_given.then_some(flag))
+    }
+
     fn into_sources(self) -> Sources {
         let Self { config, model, port, state_dir } = self;
         Sources::from_process(Overrides { model, port, state_dir }, config)
@@ -120,6 +148,7 @@ enum Command {
         output: Output,
     },
     /// Tell from a log why vLLM failed
+    #[command(after_help = DIAGNOSE_HELP)]
     Diagnose {
         /// The log of one launch of vLLM, or of several, of which the last counts; - is stdin
         #[arg(value_name = "FILE")]
@@ -164,6 +193,12 @@ pub fn run() -> ExitCode {
     inherited::reset_signals();
     memory::share_one_heap();
     let Arguments { common, command } = Arguments::parse();
+    if let Command::Diagnose { .. } = command
+        && let Some(flag) = common.first_given()
+    {
+        let said = format!("{flag} has no meaning for `vllmd diagnose`, which reads one log alone");
+        Arguments::command().error(ErrorKind::ArgumentConflict, said).exit();
+    }
     let sources = common.into_sources();
     let exit = match command {
         Command::Run { output, log_format } => run::run(&sources, output, log_format),
@@ -177,8 +212,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -50,6 +50,46 @@ async fn a_log_comes_by_stdin_too_and_is_told_in_words() {
 }
 
 #[tokio::test]
+async fn what_no_log_can_tell_is_said() {
+    let place = Workplace::new(fake_vllm());
+    let log = |name: &str, text: &str| {
+        let path = place.path(name);
+        fs::write(&path, text).expect("a log");
+        path
+    };
+    let loading =
+        "(APIServer pid=7) INFO 11-27 12:44:31 [api_server.py:10] vLLM API server version 0.32.0\n";
+    for (name, text, code, words) in [
+        ("empty.log", "", "VLM-099", "the log is empty"),
+        ("foreign.log", "make: *** [all] Error 2\n", "VLM-099", "no line of it is vLLM's"),
+        ("loading.log", loading, "VLM-099", "it ends while vLLM loads"),
+    ] {
+        let found = diagnosed(&place, &log(name, text)).await;
+        assert_eq!(found["code"], code, "{found:#}");
+        assert!(found["summary"].as_str().unwrap_or_default().starts_with(words), "{found:#}");
+    }
+    let healthy = place.vllmd(&["diagnose", &format!("{LOGS}/ok_sharded_compile.log")]).await;
+    assert!(healthy.stdout.starts_with("the log shows no failure"), "{healthy:#?}");
+    assert!(healthy.stdout.contains("restarts.jsonl"), "{healthy:#?}");
+}
+
+#[tokio::test]
+async fn what_is_no_text_has_an_end() {
+    let place = Workplace::new(fake_vllm());
+    let finished = place.vllmd(&["diagnose", "/dev/zero"]).await;
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{finished:#?}");
+    assert!(finished.stderr.contains("no text"), "{finished:#?}");
+}
+
+#[tokio::test]
+async fn what_is_no_business_of_a_log_is_refused() {
+    let place = Workplace::new(fake_vllm());
+    let finished = place.vllmd(&["diagnose", "--port", "7", "x.log"]).await;
+    assert_eq!(finished.code, Some(2), "{finished:#?}");
+    assert!(finished.stderr.contains("--port has no meaning"), "{finished:#?}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_told_and_is_no_cause() {
     let place = Workplace::new(fake_vllm());
     for log in ["nowhere.log", "bin"] {

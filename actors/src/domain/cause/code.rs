@@ -164,7 +164,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::EngineDied,
         "vLLM's engine, a worker or its server died",
-        "it is restarted under the policy; if it recurs, the last lines of the log tell why",
+        "if it recurs, the last lines of its log tell why",
         Transient,
     ),
     (
@@ -176,7 +176,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::RestartLimitReached,
         "the restart limit is reached",
-        "cure the cause of the last crash (`last_error`, history), then start again: that clears the count",
+        "cure the cause of the last crash (restarts.jsonl in the state directory has them all), then start again: that clears the count",
         Permanent,
     ),
     (

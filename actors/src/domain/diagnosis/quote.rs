@@ -68,6 +68,11 @@ impl Diagnosis {
         Self { summary: change(summary), remedy: change(remedy), line: change(line), ..self }
     }
 
+    /// The same, in other words.
+    pub(super) fn saying(self, summary: &str, remedy: &str) -> Self {
+        Self { summary: summary.to_owned(), remedy: remedy.to_owned(), ..self }
+    }
+
     pub(super) fn by(rule: &Rule, quote: Quote) -> Self {
         let found = plain(rule.pattern).ok();
         let found = found.as_ref().and_then(|it| it.captures(quote.text.as_bytes()));

@@ -19,6 +19,15 @@ const SHORTLY_BEFORE: u64 = 400;
 /// How many findings wait for such an end.
 const MOST_WAITING: usize = 64;
 
+/// What is to be done about a log of somebody else.
+const FOREIGN: &str = "give the whole output of one launch of vLLM: a file of `logs` in the state \
+    directory of vllmd, or what `vllm serve` writes to stdout and stderr";
+
+/// A log that says neither that vLLM has failed nor that it has come to serve.
+const UNFINISHED: &str = "it ends while vLLM loads, and tells of no failure";
+const KILLED: &str = "it still loads, hangs, or was killed from outside, which leaves no line: how it \
+    ended is in restarts.jsonl of the state directory, and in the kernel's log if that killed it";
+
 /// Reads one log. Its memory is bounded, however long that or a line of it is.
 #[derive(Debug)]
 pub struct Scanner {
@@ -91,6 +100,11 @@ impl Scanner {
         self.keep(bytes);
     }
 
+    /// Whether it is the log of a vLLM, as far as it was read.
+    pub fn is_of_vllm(&self) -> bool {
+        self.is_vllms
+    }
+
     /// The cause; `None` if vLLM came to serve and nothing speaks of its having failed since.
     pub fn finish(mut self) -> Option<Diagnosis> {
         if !self.partial.is_empty() {
@@ -103,7 +117,9 @@ impl Scanner {
         }
         // The words of errors are everybody's.
         let quote = diagnosis.map(|it| Quote { number: it.line_number, text: it.line });
-        Some(Diagnosis::of(Code::Unrecognised, quote.unwrap_or_default()))
+        let summary = if self.number == 0 { "the log is empty" } else { "no line of it is vLLM's" };
+        let found = Diagnosis::of(Code::Unrecognised, quote.unwrap_or_default());
+        Some(found.saying(summary, FOREIGN))
     }
 
     #[cfg(test)]
@@ -252,7 +268,11 @@ impl Course {
                 Some(Diagnosis::of(code, quote))
             }
             (Some(Finding { rule, quote }), _) => Some(Diagnosis::by(rule, quote)),
-            (None, _) => Some(Diagnosis::of(Code::Unrecognised, self.unknown.most_telling())),
+            (None, _) => {
+                let is_unfinished = !self.has_ended && self.unknown.complaint.is_none();
+                let found = Diagnosis::of(Code::Unrecognised, self.unknown.most_telling());
+                Some(if is_unfinished { found.saying(UNFINISHED, KILLED) } else { found })
+            }
         }
     }
 }

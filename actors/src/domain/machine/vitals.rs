@@ -63,5 +63,5 @@ impl Turn<'_> {
 }
 
 /// Raising a number of checks does not help here.
-const REMEDY: &str = "it is killed and restarted; if it recurs, look where it stands still \
+const REMEDY: &str = "if it recurs, look where it stands still \
     (`py-spy dump --pid PID` of engine and workers), and report it with vLLM's log";

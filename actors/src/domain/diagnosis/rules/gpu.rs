@@ -27,7 +27,7 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     // Faults of a program on it: it is started anew.
     Rule::root(EngineDied, r"(?:CUDA|HIP) error: (?P<what>an illegal memory access was encountered|device-side assert triggered|unspecified launch failure|unspecified launch error|misaligned address|an illegal instruction was encountered|invalid program counter|the launch timed out and was terminated)")
         .saying("the engine died of a GPU error: {what}")
-        .curing("it is restarted; if it recurs, upgrade vLLM, or try --enforce-eager or another attention backend in extra_args")
+        .curing("if it recurs, upgrade vLLM, or try --enforce-eager or another attention backend in extra_args")
         .lasting(),
     Rule::root(EngineDied, r"CUBLAS_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED)|CUDNN_STATUS_\w+|CUBLAS_STATUS_(?:INVALID_VALUE|NOT_SUPPORTED)|Triton Error \[(?:CUDA|HIP)\]: an illegal|Memory access fault by GPU|HW Exception by GPU|CUDA error: unknown error").lasting(),
     // NCCL, RCCL, Gloo; `device_communicators/pynccl_wrapper.py`.

@@ -8,6 +8,8 @@ use vllm_supervisor::{Code, CommandError};
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
+use crate::hub::Hub;
+
 /// A way to spoil a model, what it is then told to suffer from, and a word of the line that tells it.
 struct Spoiled {
     name: &'static str,
@@ -113,4 +115,91 @@ pub(crate) async fn a_model_that_cannot_be_loaded_is_explained(vllm: RealVllm) {
         assert_eq!(scenario.complete().await, first_words, "{name}");
     }
     scenario.end().await;
+}
+
+/// What a Hub refuses, how, and what it is then told to be.
+const REFUSED: [(&str, Code); 5] = [
+    ("missing/model", Code::ModelNotFound),
+    ("private/model", Code::AuthenticationRequired),
+    ("gated/model", Code::ModelGated),
+    ("limited/model", Code::HubRateLimited),
+    ("broken/model", Code::HubUnreachable),
+];
+
+pub(crate) async fn a_model_that_the_hub_refuses_is_explained(vllm: RealVllm) {
+    let hub = Hub::open().await;
+    let cache = tempfile::tempdir().expect("a directory");
+    let scenario = Scenario::configure(Server::real(vllm), |config| {
+        let mut set = |name: &str, value: String| config.env.insert(name.to_owned(), value);
+        set("HF_ENDPOINT", hub.endpoint.clone());
+        set("HF_HUB_OFFLINE", "0".to_owned());
+        set("HF_HOME", cache.path().display().to_string());
+        config.lifecycle.model_load_max_retries = 0;
+    })
+    .await;
+    scenario.start_service().await;
+    for (model, code) in REFUSED {
+        let outcome = scenario.handle().load_model(model).await;
+        let Err(CommandError::SwitchFailed { cause, .. }) = outcome else {
+            panic!("{model}: {outcome:?}\n{}", scenario.story());
+        };
+        assert_eq!(cause.code, code, "{model}: {cause}\n{}", scenario.story());
+        assert!(cause.line().is_some(), "{model}: {cause}");
+        scenario.wait_for(Running).await;
+    }
+    scenario.end().await;
+}
+
+pub(crate) async fn a_model_that_is_not_in_the_cache_is_explained(vllm: RealVllm) {
+    let cache = tempfile::tempdir().expect("a directory");
+    let scenario = Scenario::configure(Server::real(vllm), |config| {
+        config.env.insert("HF_HOME".to_owned(), cache.path().display().to_string());
+    })
+    .await;
+    scenario.start_service().await;
+    let outcome = scenario.handle().load_model("nowhere/model").await;
+    let Err(CommandError::SwitchFailed { cause, .. }) = outcome else {
+        panic!("{outcome:?}\n{}", scenario.story());
+    };
+    assert_eq!(cause.code, Code::NotInLocalCache, "{cause}\n{}", scenario.story());
+    scenario.wait_for(Running).await;
+    scenario.end().await;
+}
+
+/// Arguments and a variable that a model does not bear, what that is told to be, and a word of the line
+/// or the remedy that tells it.
+const UNFIT: [(&[&str], &str, Code, &str); 3] = [
+    (&["--tensor-parallel-size", "3"], "", Code::ParallelSizeUnfit, "3"),
+    (&["--max-model-len", "100000"], "", Code::ArgumentsRejected, "2048"),
+    (
+        &["--max-model-len", "4000000"],
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+        Code::KvCacheTooSmall,
+        "max-model-len",
+    ),
+];
+
+pub(crate) async fn arguments_that_do_not_fit_the_model_are_explained(vllm: RealVllm) {
+    for (arguments, variable, code, word) in UNFIT {
+        let scenario = Scenario::configure(Server::real(vllm.clone()), |config| {
+            match arguments {
+                ["--tensor-parallel-size", size] => {
+                    config.gpu.tensor_parallel_size = size.parse().expect("a size");
+                }
+                others => config.extra_args.extend(others.iter().map(|it| (*it).to_owned())),
+            }
+            if !variable.is_empty() {
+                config.env.insert(variable.to_owned(), "1".to_owned());
+            }
+        })
+        .await;
+        let outcome = scenario.handle().start().await;
+        let Err(CommandError::Failed(cause)) = outcome else {
+            panic!("{arguments:?}: {outcome:?}\n{}", scenario.story());
+        };
+        assert_eq!(cause.code, code, "{arguments:?}: {cause}\n{}", scenario.story());
+        let told = format!("{cause} {}", cause.remedy());
+        assert!(told.contains(word), "{arguments:?}: {told}");
+        scenario.end().await;
+    }
 }

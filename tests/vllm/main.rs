@@ -11,6 +11,7 @@ use vllm_supervisor_tests::scenario::Server;
 use vllm_supervisor_tests::trials;
 
 mod failing;
+mod hub;
 
 /// A server that runs the real one, or `None` after one line that says why not.
 fn real_vllm() -> Option<Server> {
@@ -77,6 +78,24 @@ async fn whoever_stands_still_is_found() {
 async fn a_model_that_cannot_be_loaded_is_explained() {
     let Some(vllm) = installed() else { return };
     failing::a_model_that_cannot_be_loaded_is_explained(vllm).await;
+}
+
+#[tokio::test]
+async fn a_model_that_the_hub_refuses_is_explained() {
+    let Some(vllm) = installed() else { return };
+    failing::a_model_that_the_hub_refuses_is_explained(vllm).await;
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_in_the_cache_is_explained() {
+    let Some(vllm) = installed() else { return };
+    failing::a_model_that_is_not_in_the_cache_is_explained(vllm).await;
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_the_model_are_explained() {
+    let Some(vllm) = installed() else { return };
+    failing::arguments_that_do_not_fit_the_model_are_explained(vllm).await;
 }
 
 #[test]

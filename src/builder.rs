@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
-use vllm_supervisor_actors::adapters::carries_marker;
 use vllm_supervisor_actors::adapters::gpu::{GpuRoom, GpuSampler, NoGpus, QuarantineFile};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
@@ -208,12 +207,13 @@ impl SupervisorBuilder {
         let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
         let state = Arc::new(StateDirectory::open(&config.state_dir)?);
         let (journal, resume) = FileJournal::open(state.present(), Box::new(JsonLines))?;
-        let (address, marker_prefix) = (recipe.address, recipe.marker_prefix.clone());
+        let address = recipe.address;
         let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
-        let gpu_findings = quarantine.read();
-        let gpus = gpu_source(&config, marker_prefix);
+        let gpus = gpu_source(&config, Arc::clone(&state));
         let devices = launch_recipe::devices(&config);
         let room = GpuRoom::new(Arc::clone(&gpus), devices.clone(), config.gpu.memory_utilization);
+        let rules = GpuRules::new(XidPolicy::with(config.gpu.xid_actions.clone()), devices);
+        let gpu_findings = quarantine.examine(&*gpus, &rules).await;
         let launcher = ProcessLauncher::new(recipe, Arc::clone(&state)).waiting_for(room);
         let listeners = ProcListeners::new(address, launcher.members());
         let probe = probe.asking_only_members(Arc::new(listeners));
@@ -226,7 +226,7 @@ impl SupervisorBuilder {
             journal: Arc::new(journal),
             models: Arc::new(NamesOfProcess),
         };
-        connect(&config, adapters, gpu_findings, resume, base_url, parent).await
+        connect(&config, adapters, (rules, gpu_findings), resume, base_url, parent).await
     }
 
     /// What is given here is not looked for in the process's environment.
@@ -247,20 +247,19 @@ impl SupervisorBuilder {
 async fn connect(
     config: &Config,
     adapters: Adapters,
-    gpu_findings: Vec<GpuFinding>,
+    (gpus, gpu_findings): (GpuRules, Vec<GpuFinding>),
     resume: Resume,
     base_url: String,
     parent: Option<ActorCell>,
 ) -> Result<SupervisorHandle, StartError> {
     let spec = spec(config)?;
-    let devices = launch_recipe::devices(config);
     let cap = spec.restart.max_restarts.get();
     let (snapshots, mut snapshot) = watch::channel(Snapshot::initial(spec.model.clone(), cap));
     let events = broadcast::Sender::new(EVENT_BACKLOG);
     let journal = Arc::clone(&adapters.journal);
     let args = RootArgs {
         spec,
-        gpus: GpuRules::new(XidPolicy::with(config.gpu.xid_actions.clone()), devices),
+        gpus,
         gpu_findings,
         health_interval: config.lifecycle.health_check_interval,
         adapters,
@@ -351,9 +350,9 @@ fn marker_prefix() -> Result<String, StartError> {
         .map_err(|error| StartError::System { what: "a random number", source: Box::new(error) })
 }
 
-fn gpu_source(config: &Config, marker_prefix: String) -> Arc<dyn GpuSource> {
+fn gpu_source(config: &Config, state: Arc<StateDirectory>) -> Arc<dyn GpuSource> {
     let interval = config.gpu.sample_interval;
-    let ours = Arc::new(move |pid| carries_marker(pid, &marker_prefix));
+    let ours = Arc::new(move |pid| state.has_launched(pid));
     let library = config.gpu.library.clone();
     match config.gpu.monitor {
         GpuMonitor::Off => Arc::new(NoGpus { reason: "gpu.monitor is off".to_owned() }),

@@ -24,4 +24,5 @@ pub mod state_directory;
 mod system_error;
 mod warm;
 
-pub use process_tree::carries_marker;
+#[cfg(test)]
+pub(crate) use process_tree::carries_marker;

@@ -52,7 +52,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(15);
 
 /// Whether a process carries a marker that begins with `prefix`, as all launches of one supervisor
 /// do. One that cannot be looked at is not known to.
-pub fn carries_marker(pid: u32, prefix: &str) -> bool {
+#[cfg(test)]
+pub(crate) fn carries_marker(pid: u32, prefix: &str) -> bool {
     let wanted = format!("{MARKER}={prefix}");
     let is_wanted = |variable: &[u8]| variable.starts_with(wanted.as_bytes());
     let environment = proc_fs::environment(pid).ok().flatten();

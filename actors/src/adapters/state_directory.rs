@@ -18,6 +18,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::directory::Directory;
+use super::marks::STATE;
+use super::proc_fs;
 use super::scratch::ScratchLocks;
 use crate::domain::id::Incarnation;
 
@@ -136,6 +138,15 @@ impl StateDirectory {
     }
 
     /// The launches that its supervisor owns.
+    /// Whether this process is of a launch that was made for this directory, by us or by a supervisor
+    /// before us. Of one that cannot be looked at nobody can say.
+    pub fn has_launched(&self, pid: u32) -> bool {
+        let wanted = format!("{STATE}={}", self.identity().id);
+        let environment = proc_fs::environment(pid).ok().flatten();
+        let is_it = |variable: &[u8]| variable == wanted.as_bytes();
+        environment.is_some_and(|environment| proc_fs::has_variable(&environment, is_it))
+    }
+
     pub(super) fn launches(&self) -> &ScratchLocks {
         &self.launches
     }

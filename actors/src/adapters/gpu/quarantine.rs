@@ -7,16 +7,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::adapters::proc_fs;
 use crate::adapters::state_directory::StateDirectory;
-use crate::domain::gpu::{FindingKind, GpuAction, GpuFinding};
-use crate::ports::Quarantine;
+use crate::domain::gpu::{FindingKind, GpuAction, GpuFinding, GpuRules, GpuWatch};
+use crate::ports::{GpuReading, GpuSource, Quarantine};
 
 /// The file in the state directory.
 const FILE: &str = "gpus.json";
+
+/// How long the first look is waited for: to open NVML where nobody else has it open takes a while.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -51,6 +56,40 @@ impl QuarantineFile {
         }
         let findings = json["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
         findings.iter().filter_map(finding).collect()
+    }
+
+    /// What still forbids to use a GPU, by a look at them: one that is well again is not held back, and
+    /// one that vLLM is not given any more holds nothing back. Where no look can be had, all of it does.
+    pub async fn examine(&self, source: &dyn GpuSource, rules: &GpuRules) -> Vec<GpuFinding> {
+        let kept = self.read();
+        if kept.is_empty() {
+            return kept;
+        }
+        let mut readings = source.readings();
+        let has_looked = readings.wait_for(|reading| *reading != GpuReading::Pending);
+        let snapshot = match timeout(SEEN_WITHIN, has_looked).await {
+            Ok(Ok(reading)) => match &*reading {
+                GpuReading::Seen(snapshot) => snapshot.clone(),
+                GpuReading::Pending | GpuReading::Unavailable(_) => return kept,
+            },
+            Ok(Err(_)) | Err(_) => return kept,
+        };
+        let mut watch = GpuWatch::resume(rules.clone(), kept, 0);
+        // What was found in another life was found long ago.
+        let cleared = watch.looked(&snapshot, Duration::from_secs(24 * 3600));
+        let is_given = |finding: &GpuFinding| {
+            let mut gpus = snapshot.gpus.iter();
+            let gpu = gpus.find(|gpu| gpu.uuid == finding.uuid);
+            gpu.and_then(|gpu| rules.devices.include(gpu, snapshot.gpus.len())) != Some(false)
+        };
+        let blocking = watch.findings().filter(|finding| finding.action.blocks());
+        let left: Vec<GpuFinding> = blocking
+            .map(|it| GpuFinding { is_ours: it.is_ours && is_given(it), ..it.clone() })
+            .collect();
+        if !cleared.is_empty() {
+            self.keep(&left);
+        }
+        left
     }
 
     fn write(&self, findings: &[GpuFinding]) -> io::Result<()> {
@@ -110,6 +149,8 @@ fn finding(json: &Value) -> Option<GpuFinding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::gpu::{Devices, Gpu, GpuSnapshot, XidPolicy};
+    use crate::testing::gpu::ScriptedGpus;
 
     fn file(directory: &tempfile::TempDir) -> QuarantineFile {
         let state = StateDirectory::open(directory.path()).unwrap();
@@ -133,6 +174,53 @@ mod tests {
         assert!(!file.path().exists());
         file.keep(&[]);
         assert_eq!(file.read(), []);
+    }
+
+    fn rules() -> GpuRules {
+        GpuRules::new(XidPolicy::default(), Devices::First(1))
+    }
+
+    fn saying(uuid: &str, action: Option<u32>) -> GpuSnapshot {
+        let mut gpu = Gpu::new(0, uuid, "NVIDIA H100");
+        gpu.condition.recovery_action = action;
+        GpuSnapshot { gpus: vec![gpu] }
+    }
+
+    fn kept() -> GpuFinding {
+        let found =
+            GpuFinding::new(0, "GPU-0", FindingKind::Xid(95), GpuAction::ResetGpu, "Xid 95");
+        GpuFinding { is_ours: true, ..found }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gpu_that_was_made_well_meanwhile_holds_nothing_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = file(&directory);
+        let source = ScriptedGpus::every(Duration::from_secs(1));
+        file.keep(&[kept()]);
+        assert_eq!(file.examine(&source, &rules()).await, [kept()], "nobody could look");
+        source.see(saying("GPU-0", None));
+        assert_eq!(file.examine(&source, &rules()).await, [kept()], "its driver does not say");
+        source.see(saying("GPU-0", Some(1)));
+        let left = file.examine(&source, &rules()).await;
+        assert!(left.iter().all(GpuFinding::blocks_us) && left.len() == 2, "{left:?}");
+        source.see(saying("GPU-0", Some(0)));
+        assert_eq!(file.examine(&source, &rules()).await, []);
+        assert!(!file.path().exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gpu_that_vllm_is_not_given_any_more_holds_nothing_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = file(&directory);
+        let source = ScriptedGpus::every(Duration::from_secs(1));
+        file.keep(&[kept()]);
+        let mut snapshot = saying("GPU-0", None);
+        snapshot.gpus.push(Gpu::new(1, "GPU-1", "NVIDIA H100"));
+        source.see(snapshot);
+        let rules = GpuRules::new(XidPolicy::default(), Devices::new(Some("1"), 1));
+        let left = file.examine(&source, &rules).await;
+        assert!(left.len() == 1 && !left[0].blocks_us(), "{left:?}");
     }
 
     #[test]

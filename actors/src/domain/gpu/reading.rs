@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::watch::RECURRING_WITHIN;
 use super::{FindingKind, Gpu, GpuAction, Reachability, Slowdown};
 
 /// Something that is wrong with a GPU at one look.
@@ -33,6 +34,7 @@ pub(super) fn cleared_after(kind: FindingKind, action: GpuAction) -> Duration {
         | FindingKind::PowerBrake
         | FindingKind::Xid(_)
         | FindingKind::UncorrectableErrors => Duration::from_secs(60),
+        FindingKind::RecurringFaults => RECURRING_WITHIN,
         _ => Duration::from_secs(5),
     }
 }
@@ -61,8 +63,10 @@ pub(super) fn is_wrong(kind: FindingKind, action: GpuAction, gpu: &Gpu) -> Optio
             is(Reachability::Answers)?;
             condition.recovery_action.map(|now| GpuAction::of_recovery_field(now).blocks())
         }
-        FindingKind::Xid(_) | FindingKind::UncorrectableErrors => Some(false),
-        FindingKind::RecurringFaults => None,
+        // They are over when none has come for a while.
+        FindingKind::Xid(_) | FindingKind::UncorrectableErrors | FindingKind::RecurringFaults => {
+            Some(false)
+        }
     }
 }
 

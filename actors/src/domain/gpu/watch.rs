@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reading::{self, Wrong};
-use super::xid::{XidClass, in_words};
+use super::xid::{XidClass, in_words, is_of_application};
 use super::{
     DriverFault, DriverFaults, FindingKind, Gpu, GpuAction, GpuFinding, GpuRules, GpuSnapshot,
 };
@@ -28,7 +28,7 @@ const EPISODE: Duration = Duration::from_secs(30);
 
 /// So many faults that vLLM has to be restarted for, within [`RECURRING_WITHIN`], are the GPU's own.
 const RECURRING: usize = 3;
-const RECURRING_WITHIN: Duration = Duration::from_secs(30 * 60);
+pub(super) const RECURRING_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -227,7 +227,7 @@ impl GpuWatch {
             Some(active) if active.finding.action >= action => active.seen = now,
             Some(_) | None => self.raise(wrong, now, news),
         }
-        if action == GpuAction::RestartApplication {
+        if action == GpuAction::RestartApplication && !is_of_application(*xid) {
             self.count(*index, uuid, now, news);
         }
     }

@@ -207,14 +207,26 @@ fn faults_that_recur_are_the_gpus_own() {
     let mut bench = Bench::new();
     bench.look(&[gpu(0)]);
     for _ in 0..20 {
-        bench.xid(0, 31);
+        bench.xid(0, 94);
     }
     assert_eq!(bench.watch.findings().count(), 1, "a storm is one fault");
     bench.after(100, &[gpu(0)]);
-    bench.xid(0, 31);
+    bench.xid(0, 94);
     bench.after(100, &[gpu(0)]);
-    let third = ["+0 xid 31 restart_application ours", "+0 recurring_faults contact_support ours"];
-    assert_eq!(bench.xid(0, 31), third);
+    let third = ["+0 xid 94 restart_application ours", "+0 recurring_faults contact_support ours"];
+    assert_eq!(bench.xid(0, 94), third);
+    assert_eq!(bench.after(1799, &[gpu(0)]), ["-0 xid 94 restart_application ours"]);
+    assert_eq!(bench.look(&[gpu(0)]), ["-0 recurring_faults contact_support ours"]);
+}
+
+#[test]
+fn what_an_application_makes_of_itself_is_not_the_gpus_however_often_it_comes() {
+    let mut bench = Bench::new();
+    bench.look(&[gpu(0)]);
+    for _ in 0..10 {
+        assert_eq!(bench.xid(0, 31), ["+0 xid 31 restart_application ours"]);
+        bench.after(100, &[gpu(0)]);
+    }
 }
 
 #[test]

@@ -22,9 +22,21 @@ pub(crate) fn devices(config: &Config) -> Devices {
 
 fn of(config: &Config, inherited: impl Fn(&str) -> Option<String>) -> Devices {
     let given = |name: &&str| config.env.get(*name).cloned().or_else(|| inherited(name));
-    let visible = value_of(&config.extra_args, |argument| argument.is(DEVICE_IDS))
-        .map(str::to_owned)
-        .or_else(|| VISIBLE.iter().find_map(given));
+    let mut named = VISIBLE.iter().filter_map(given);
+    let visible = named.next();
+    if named.next().is_some() {
+        // One counts within another.
+        return Devices::Unknown;
+    }
+    let chosen = value_of(&config.extra_args, |argument| argument.is(DEVICE_IDS));
+    let visible = match (visible, chosen) {
+        (visible, None) => visible,
+        (None, Some(chosen)) => Some(chosen.to_owned()),
+        (Some(visible), Some(chosen)) => match within(&visible, chosen) {
+            Some(names) => Some(names),
+            None => return Devices::Unknown,
+        },
+    };
     let copies =
         value_of(&config.extra_args, |argument| COPIES.iter().any(|name| argument.is(name)))
             .map_or(Ok(1), str::parse::<u32>);
@@ -32,6 +44,14 @@ fn of(config: &Config, inherited: impl Fn(&str) -> Option<String>) -> Devices {
         (config.gpu.tensor_parallel_size.get(), config.gpu.pipeline_parallel_size.get());
     let count = copies.ok().and_then(|copies| copies.checked_mul(width)?.checked_mul(depth));
     count.map_or(Devices::Unknown, |count| Devices::new(visible.as_deref(), count))
+}
+
+/// vLLM's choice is by place among those that are visible (vLLM 0.32, `engine/arg_utils.py`).
+fn within(visible: &str, chosen: &str) -> Option<String> {
+    let visible: Vec<&str> = visible.split(',').collect();
+    let name = |place: &str| visible.get(place.trim().parse::<usize>().ok()?).copied();
+    let names: Option<Vec<&str>> = chosen.split(',').map(name).collect();
+    Some(names?.join(","))
 }
 
 #[cfg(test)]
@@ -62,8 +82,22 @@ mod tests {
         let mut given = config(&[]);
         given.env.insert("CUDA_VISIBLE_DEVICES".to_owned(), "5".to_owned());
         assert_eq!(of(&given, inherited), Devices::new(Some("5"), 1));
-        let told = config(&["--device-ids=3", "--seed", "1"]);
-        assert_eq!(of(&told, inherited), Devices::new(Some("3"), 1));
+    }
+
+    #[test]
+    fn vllm_chooses_among_those_that_it_sees() {
+        let told = config(&["--device-ids=2,0", "--seed", "1"]);
+        assert_eq!(of(&told, |_| None), Devices::new(Some("2,0"), 1));
+        let inherited = |name: &str| (name == "CUDA_VISIBLE_DEVICES").then(|| "4,5,6".to_owned());
+        assert_eq!(of(&told, inherited), Devices::new(Some("6,4"), 1));
+        let few = |name: &str| (name == "CUDA_VISIBLE_DEVICES").then(|| "4".to_owned());
+        assert_eq!(of(&told, few), Devices::Unknown);
+    }
+
+    #[test]
+    fn two_choices_one_within_the_other_are_not_told_apart() {
+        let both = |name: &str| (name != "CUDA_VISIBLE_DEVICES").then(|| "0".to_owned());
+        assert_eq!(of(&config(&[]), both), Devices::Unknown);
     }
 
     #[test]

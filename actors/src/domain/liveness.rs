@@ -107,6 +107,8 @@ pub struct Liveness {
     asked: Option<Duration>,
     /// Whether the last one was not made, where nothing else spoke of a hang.
     is_unanswered: bool,
+    /// Whether something has happened that may have hurt it: then that processors work says nothing.
+    is_suspected: bool,
 }
 
 /// Whether somebody has stopped all of it.
@@ -139,6 +141,7 @@ impl Liveness {
             trial: Asked::Not,
             asked: None,
             is_unanswered: false,
+            is_suspected: false,
         }
     }
 
@@ -235,6 +238,7 @@ impl Liveness {
         self.trial = Asked::Waiting;
         self.asked = Some(now);
         self.is_unanswered = true;
+        self.is_suspected = true;
         Judgement::Doubtful
     }
 
@@ -246,6 +250,7 @@ impl Liveness {
         self.trial = Asked::Not;
         let asked = self.asked.unwrap_or(now);
         let still = now.saturating_sub(self.moved);
+        let is_suspected = std::mem::take(&mut self.is_suspected);
         match trial {
             Trial::Made | Trial::Resting => {
                 self.moved = now;
@@ -255,7 +260,7 @@ impl Liveness {
             Trial::Unfit => self.trial = Asked::InVain,
             // It has moved meanwhile, and the token waits for its turn.
             Trial::None if self.moved > asked || self.is_suspended() => {}
-            Trial::None if self.is_busy(now) && still < BUSY_FOR => {}
+            Trial::None if self.is_busy(now) && still < BUSY_FOR && !is_suspected => {}
             // It may be amid the first step for somebody who is not counted before that is over.
             Trial::None if self.requests == 0 && !self.is_unanswered => {
                 self.is_unanswered = true;

@@ -6,6 +6,7 @@
 //! the properties and an exploration of everything reachable.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::domain::cause::Cause;
 use crate::domain::event::{EndReason, Event, EventKind};
@@ -65,6 +66,8 @@ pub struct Machine {
     ending: Ending,
     /// What is wrong with the GPUs.
     gpu_findings: Vec<GpuFinding>,
+    /// When a fault of a GPU has ended vLLM, lately.
+    gpu_faults: Vec<Duration>,
 }
 
 impl Machine {
@@ -87,6 +90,7 @@ impl Machine {
             tickets: OpenTickets::default(),
             ending: Ending::No,
             gpu_findings: Vec::new(),
+            gpu_faults: Vec::new(),
         }
     }
 
@@ -291,6 +295,9 @@ impl Turn<'_> {
             self.machine.launch = Some((incarnation, LaunchKind::Adopted));
         }
         self.enter(self.starting(incarnation, Some(pid), model, Origin::Found), None);
+        if let Some(cause) = self.forbidden_by_gpu() {
+            return self.fail(incarnation, cause, None);
+        }
         self.effect(Effect::Watch { incarnation });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }

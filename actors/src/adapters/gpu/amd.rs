@@ -198,7 +198,10 @@ fn look_at(device: &Path, gpu: Gpu) -> Gpu {
     Gpu {
         memory_used_bytes: used,
         memory_total_bytes: total,
-        memory_free_bytes: total.zip(used).map(|(total, used)| total.saturating_sub(used)),
+        memory_free_bytes: total
+            .zip(used)
+            .filter(|(total, _)| !has_memory_of_its_host(device, *total))
+            .map(|(total, used)| total.saturating_sub(used)),
         utilization_percent: busy.ok().and_then(|percent| u32::try_from(percent).ok()),
         temperature_celsius: sysfs::temperature(device),
         power_watts: sysfs::power(device),
@@ -211,6 +214,17 @@ fn look_at(device: &Path, gpu: Gpu) -> Gpu {
         ..gpu
     }
 }
+
+/// One within a processor takes what it needs of the host's memory, besides a small part that is set
+/// aside for it.
+fn has_memory_of_its_host(device: &Path, total: u64) -> bool {
+    let hosts = sysfs::number(&device.join("mem_info_gtt_total"));
+    total <= MOST_SET_ASIDE && hosts.is_ok_and(|hosts| hosts > total)
+}
+
+/// What is set aside at most, where more is not all that there is; the smallest accelerator that vLLM
+/// runs on has twice as much.
+const MOST_SET_ASIDE: u64 = 8 << 30;
 
 /// What the errors of a look say of whether a GPU answers.
 fn reachability<'a>(device: &Path, errors: impl Iterator<Item = &'a io::Error>) -> Reachability {

@@ -59,7 +59,7 @@ impl Nvidia {
     /// One GPU, with what can be known of it; `None` for one that is not ours to look at.
     fn look_at(&mut self, index: u32) -> Option<Gpu> {
         let device = self.nvml.device_by_index(index);
-        if let Err(NvmlError::NoPermission) = device {
+        if matches!(device, Err(NvmlError::NoPermission)) && !self.identities.contains_key(&index) {
             // Counted all the same, for example in a container that was given other GPUs.
             return None;
         }
@@ -97,7 +97,10 @@ impl Nvidia {
 /// CUDA counts those that it may use, in PCI's order where all are alike, and else with the fastest
 /// before the others (CUDA programming guide, `CUDA_DEVICE_ORDER`).
 pub(super) fn number(gpus: &mut [Gpu]) {
-    let are_alike = gpus.windows(2).all(|pair| pair[0].name == pair[1].name);
+    // One that is lost may not have said what it is.
+    let mut names = gpus.iter().map(|gpu| &gpu.name).filter(|name| !name.is_empty());
+    let first = names.next().cloned();
+    let are_alike = names.all(|name| Some(name) == first.as_ref());
     for (ordinal, gpu) in (0..).zip(gpus) {
         gpu.ordinal = are_alike.then_some(ordinal);
     }

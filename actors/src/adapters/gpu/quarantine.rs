@@ -77,14 +77,15 @@ impl QuarantineFile {
         let mut watch = GpuWatch::resume(rules.clone(), kept, 0);
         // What was found in another life was found long ago.
         let cleared = watch.looked(&snapshot, Duration::from_secs(24 * 3600));
+        // vLLM may be given others than then.
         let is_given = |finding: &GpuFinding| {
             let mut gpus = snapshot.gpus.iter();
             let gpu = gpus.find(|gpu| gpu.uuid == finding.uuid);
-            gpu.and_then(|gpu| rules.devices.include(gpu, snapshot.gpus.len())) != Some(false)
+            gpu.and_then(|gpu| rules.devices.include(gpu, snapshot.gpus.len()))
         };
         let blocking = watch.findings().filter(|finding| finding.action.blocks());
         let left: Vec<GpuFinding> = blocking
-            .map(|it| GpuFinding { is_ours: it.is_ours && is_given(it), ..it.clone() })
+            .map(|it| GpuFinding { is_ours: is_given(it).unwrap_or(it.is_ours), ..it.clone() })
             .collect();
         if !cleared.is_empty() {
             self.keep(&left);

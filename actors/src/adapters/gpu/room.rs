@@ -16,6 +16,9 @@ use crate::ports::{GpuReading, GpuSource};
 /// How long memory is waited for: a driver has freed that of a killed process within seconds.
 const FREED_WITHIN: Duration = Duration::from_secs(10);
 
+/// The same, where it was a vLLM of ours, which is dead by now.
+const OURS_FREED_WITHIN: Duration = Duration::from_secs(20);
+
 /// How long one look is waited for; a driver that does not answer hinders nobody.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -43,10 +46,12 @@ impl GpuRoom {
     /// VLM-006, after ten seconds without enough free memory.
     pub(in crate::adapters) async fn wait(&self) -> Result<(), Cause> {
         let mut readings = self.source.readings();
-        let end = Instant::now() + FREED_WITHIN;
+        let begun = Instant::now();
         loop {
             let Some(short) = self.look(&mut readings).await else { return Ok(()) };
-            if Instant::now() >= end {
+            let is_ours = short.gpu.processes.iter().any(|process| process.ours);
+            let patience = if is_ours { OURS_FREED_WITHIN } else { FREED_WITHIN };
+            if begun.elapsed() >= patience {
                 return Err(self.cause(&short));
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -4,6 +4,7 @@
 //! often it was opened). Several that come before a wait are told as the last of them (nvml.h,
 //! `nvmlEventSetWait_v2`): what has become of the GPU is to be seen by looks at it too.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
@@ -15,7 +16,7 @@ use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, EventSet, Nvml};
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::nvml::open;
 use crate::domain::gpu::DriverFaults;
@@ -41,15 +42,24 @@ pub(super) fn begin(library: Option<PathBuf>, told: watch::Sender<DriverFaults>,
 fn listen(library: Option<&Path>, told: &watch::Sender<DriverFaults>, owner: &Owner) {
     let nvml = match open(library) {
         Ok(nvml) => nvml,
-        Err(error) => return debug!(%error, "no GPU faults are told of"),
+        Err(error) => return warn!(%error, "no GPU faults are told of"),
     };
+    // A GPU that is lost fails the waits for all: those that tell are looked for without it, again
+    // and again, for it may come back.
+    let mut silent = BTreeSet::new();
     loop {
-        let Some(registered) = Registered::everywhere(&nvml) else {
-            return debug!("no GPU tells of its faults");
-        };
-        match registered.tell(told, owner) {
-            Ok(()) => return,
-            Err(error) => debug!(%error, "GPU faults cannot be waited for now"),
+        let registered = Registered::but_for(&nvml, &silent);
+        silent.clear();
+        match registered.map(|registered| (registered.tell(told, owner), registered.lost())) {
+            Some((Ok(()), _)) => return,
+            Some((Err(error), lost)) => {
+                debug!(%error, ?lost, "GPU faults could not be waited for");
+                silent.extend(lost);
+                if !silent.is_empty() {
+                    continue;
+                }
+            }
+            None => debug!("no GPU tells of its faults"),
         }
         if owner.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected) {
             return;
@@ -65,10 +75,11 @@ struct Registered<'nvml> {
 }
 
 impl<'nvml> Registered<'nvml> {
-    /// Every GPU that tells; `None` if none does. To add one to a set takes the set, and does not give
-    /// it back where that fails: then another is begun without that GPU.
-    fn everywhere(nvml: &'nvml Nvml) -> Option<Self> {
+    /// Every GPU that tells, but for these; `None` if none does. To add one to a set takes the set, and
+    /// does not give it back where that fails: then another is begun without that GPU.
+    fn but_for(nvml: &'nvml Nvml, silent: &BTreeSet<u32>) -> Option<Self> {
         let mut telling: Vec<u32> = (0..nvml.device_count().ok()?).collect();
+        telling.retain(|index| !silent.contains(index));
         while !telling.is_empty() {
             match Self::these(nvml, &telling) {
                 Ok(registered) => return Some(registered),
@@ -101,24 +112,34 @@ impl<'nvml> Registered<'nvml> {
                 Err(NvmlError::Timeout) => continue,
                 Err(error) => return Err(error),
             };
-            if let Some(xid) = event.event_data {
-                let (index, uuid) = self.who(&event.device);
+            let Some(xid) = event.event_data else { continue };
+            if let Some((index, uuid)) = self.who(&event.device) {
                 told.send_modify(|faults| faults.tell(index, uuid, number(&xid)));
+            } else {
+                // To name another would be worse.
+                warn!(xid = number(&xid), "a GPU has a fault, and it cannot be told which");
             }
         }
         Ok(())
     }
 
-    /// Index and identity of a GPU of ours.
-    fn who(&self, device: &Device<'_>) -> (u32, String) {
+    /// Those that have fallen off the bus.
+    fn lost(&self) -> Vec<u32> {
+        let is_lost = |gpu: &Device<'_>| matches!(gpu.memory_info(), Err(NvmlError::GpuLost));
+        self.gpus.iter().filter(|(_, gpu, _)| is_lost(gpu)).map(|(index, ..)| *index).collect()
+    }
+
+    /// Index and identity of a GPU; `None` if it cannot be told which it is.
+    fn who(&self, device: &Device<'_>) -> Option<(u32, String)> {
         let said = device.uuid().ok();
         let is_it = |(_, gpu, uuid): &&(u32, Device<'_>, String)| match &said {
             Some(said) => said == uuid,
             // One that is lost says no more who it is than this one does.
             None => gpu.uuid().is_err(),
         };
-        let found = self.gpus.iter().find(is_it).or_else(|| self.gpus.first());
-        found.map_or((0, String::new()), |(index, _, uuid)| (*index, uuid.clone()))
+        let mut found = self.gpus.iter().filter(is_it);
+        let (index, _, uuid) = found.next().filter(|_| found.next().is_none())?;
+        Some((*index, uuid.clone()))
     }
 }
 

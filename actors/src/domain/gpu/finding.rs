@@ -41,18 +41,17 @@ impl GpuAction {
         self >= Self::ResetGpu
     }
 
-    /// By NVML's field 230 (nvml.h, `nvmlDeviceGpuRecoveryAction_t`); what is newer than this table
-    /// wants an operator.
+    /// By NVML's field 230 (nvml.h, `nvmlDeviceGpuRecoveryAction_t`).
+    ///
+    /// To drain it, alone (3) or for a reset when convenient (4), leaves running what was not hurt; a
+    /// domain of the fabric (5), and what is newer than this table, is not for us to end vLLM for.
     pub fn of_recovery_field(value: u32) -> Self {
         match value {
-            0 => Self::None,
-            // Its peers are to be drained of work.
-            3 => Self::RestartApplication,
-            // Reset; drain, then reset; reset of the bus.
-            1 | 4 | 6 => Self::ResetGpu,
+            // Of itself; of its bus.
+            1 | 6 => Self::ResetGpu,
             // Of the node; of the system.
             2 | 7 => Self::Reboot,
-            _ => Self::ContactSupport,
+            _ => Self::None,
         }
     }
 }
@@ -81,8 +80,6 @@ pub enum FindingKind {
     ThermalSlowdown,
     /// Its power supply makes it run slower.
     PowerBrake,
-    /// It had one fault after another while vLLM used it.
-    RecurringFaults,
 }
 
 impl FindingKind {
@@ -99,7 +96,6 @@ impl FindingKind {
             Self::RowRemapFailed => "row_remap_failed",
             Self::ThermalSlowdown => "thermal_slowdown",
             Self::PowerBrake => "power_brake",
-            Self::RecurringFaults => "recurring_faults",
         }
     }
 
@@ -116,7 +112,6 @@ impl FindingKind {
             Self::RowRemapFailed,
             Self::ThermalSlowdown,
             Self::PowerBrake,
-            Self::RecurringFaults,
         ];
         kinds.into_iter().find(|kind| kind.as_str() == name && kind.number() == number)
     }
@@ -178,15 +173,16 @@ impl GpuFinding {
     pub fn remedy(&self) -> String {
         let Self { index, .. } = self;
         match self.action {
-            GpuAction::None => format!("watch it: `nvidia-smi -q -i {index}`"),
+            GpuAction::None => format!("`nvidia-smi -q -i {index}` shows more of it"),
             GpuAction::RestartApplication => {
                 "a restart of vLLM is what NVIDIA prescribes; if it recurs, see the kernel's log \
                  (`dmesg | grep -i xid`)"
                     .to_owned()
             }
             GpuAction::ResetGpu => format!(
-                "stop whatever uses the GPU and reset it (`nvidia-smi --gpu-reset -i {index}`), or \
-                 reboot; then start again"
+                "end whatever uses the GPU, this supervisor too, and reset it (`nvidia-smi \
+                 --gpu-reset -i {index}`), or reboot; then start again. Where its driver cannot say \
+                 that it is well, remove gpus.json from the state directory"
             ),
             GpuAction::Reboot => "reboot the machine, then start again; if the fault comes back, \
                                   have the hardware looked at"

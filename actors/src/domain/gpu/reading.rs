@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::watch::RECURRING_WITHIN;
 use super::{FindingKind, Gpu, GpuAction, Reachability, Slowdown};
 
 /// Something that is wrong with a GPU at one look.
@@ -34,7 +33,6 @@ pub(super) fn cleared_after(kind: FindingKind, action: GpuAction) -> Duration {
         | FindingKind::PowerBrake
         | FindingKind::Xid(_)
         | FindingKind::UncorrectableErrors => Duration::from_secs(60),
-        FindingKind::RecurringFaults => RECURRING_WITHIN,
         _ => Duration::from_secs(5),
     }
 }
@@ -64,9 +62,7 @@ pub(super) fn is_wrong(kind: FindingKind, action: GpuAction, gpu: &Gpu) -> Optio
             condition.recovery_action.map(|now| GpuAction::of_recovery_field(now).blocks())
         }
         // They are over when none has come for a while.
-        FindingKind::Xid(_) | FindingKind::UncorrectableErrors | FindingKind::RecurringFaults => {
-            Some(false)
-        }
+        FindingKind::Xid(_) | FindingKind::UncorrectableErrors => Some(false),
     }
 }
 
@@ -93,7 +89,7 @@ pub(super) fn wrongs(gpu: &Gpu, before: Option<&Gpu>) -> Vec<Wrong> {
     }
     if let Some(field) = condition.recovery_action.filter(|field| *field != 0) {
         let action = GpuAction::of_recovery_field(field);
-        let said = format!("its driver asks for recovery action {field} ({})", action.as_str());
+        let said = format!("its driver asks for recovery action {field} ({})", asked(field));
         find(FindingKind::RecoveryAction(field), action, said);
     }
     let errors = |gpu: &Gpu| gpu.condition.uncorrectable_errors;
@@ -125,6 +121,20 @@ pub(super) fn wrongs(gpu: &Gpu, before: Option<&Gpu>) -> Vec<Wrong> {
         }
     }
     found
+}
+
+/// In the words of `nvidia-smi -q`.
+fn asked(field: u32) -> &'static str {
+    match field {
+        1 => "reset",
+        2 => "reboot",
+        3 => "drain P2P",
+        4 => "drain and reset",
+        5 => "recover the IMEX domain",
+        6 => "reset of the bus",
+        7 => "reboot of the system",
+        _ => "unknown",
+    }
 }
 
 fn wrong(gpu: &Gpu, kind: FindingKind, action: GpuAction, summary: String) -> Wrong {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reading::{self, Wrong};
-use super::xid::{XidClass, in_words, is_of_application};
+use super::xid::{XidClass, in_words};
 use super::{
     DriverFault, DriverFaults, FindingKind, Gpu, GpuAction, GpuFinding, GpuRules, GpuSnapshot,
+    Reachability,
 };
 
 /// What has become of a finding.
@@ -23,12 +24,11 @@ pub enum FindingNews {
 /// fault.
 const OURS_FOR: Duration = Duration::from_secs(60);
 
-/// Faults of a GPU closer to each other than this are one: a fault is told of for each context.
-const EPISODE: Duration = Duration::from_secs(30);
+/// And for so many looks at it, where these are far apart.
+const OURS_FOR_LOOKS: u32 = 3;
 
-/// So many faults that vLLM has to be restarted for, within [`RECURRING_WITHIN`], are the GPU's own.
-const RECURRING: usize = 3;
-pub(super) const RECURRING_WITHIN: Duration = Duration::from_secs(30 * 60);
+/// The same fault, closer to the one before than this, is no other one.
+const EPISODE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -53,9 +53,16 @@ struct Known {
     gpu: Gpu,
     /// When vLLM was last seen on it.
     used: Option<Duration>,
-    /// When it last had a fault that vLLM has to be restarted for, and when each series of them began.
-    faulted: Option<Duration>,
-    episodes: Vec<Duration>,
+    /// The looks since then that would have shown it.
+    looks: u32,
+}
+
+impl Known {
+    fn is_ours(&self, now: Duration) -> bool {
+        let lately =
+            |used: Duration| now.saturating_sub(used) < OURS_FOR || self.looks < OURS_FOR_LOOKS;
+        self.used.is_some_and(lately)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +103,7 @@ impl GpuWatch {
     pub fn looked(&mut self, snapshot: &GpuSnapshot, now: Duration) -> Vec<FindingNews> {
         let mut news = Vec::new();
         let mut wrong = Vec::new();
+        snapshot.gpus.iter().for_each(|gpu| self.name(gpu));
         for gpu in &snapshot.gpus {
             let known = self.known.get(&name(gpu.index, &gpu.uuid));
             wrong.extend(reading::wrongs(gpu, known.map(|known| &known.gpu)));
@@ -114,6 +122,7 @@ impl GpuWatch {
             self.judge(&fault, action, now, &mut news);
         }
         self.clear(snapshot, now, &mut news);
+        self.claim(now, &mut news);
         news
     }
 
@@ -125,7 +134,9 @@ impl GpuWatch {
             let XidClass::Fault(action) = self.rules.xids.class(fault.xid) else { continue };
             let known = self.known.get(&name(fault.index, &fault.uuid));
             let says = known.is_none_or(|known| known.gpu.condition.recovery_action.is_some());
-            if says {
+            if self.rules.xids.is_overridden(fault.xid) {
+                self.raise_fault(fault, action, now, &mut news);
+            } else if says {
                 self.unjudged.push((fault.clone(), action));
             } else {
                 self.judge(fault, action, now, &mut news);
@@ -151,15 +162,44 @@ impl GpuWatch {
 
     fn know(&mut self, gpu: &Gpu, now: Duration) {
         let is_used = gpu.processes.iter().any(|process| process.ours);
-        let known = self.known.entry(name(gpu.index, &gpu.uuid)).or_insert_with(|| Known {
-            gpu: gpu.clone(),
-            used: None,
-            faulted: None,
-            episodes: Vec::new(),
-        });
+        let known = self.known.entry(name(gpu.index, &gpu.uuid));
+        let known = known.or_insert_with(|| Known { gpu: gpu.clone(), used: None, looks: 0 });
         known.gpu = gpu.clone();
         if is_used {
+            (known.used, known.looks) = (Some(now), 0);
+        } else if gpu.condition.reachability == Reachability::Answers {
+            known.looks = known.looks.saturating_add(1);
+        } else if known.is_ours(now) {
+            // Who cannot be asked does not say that vLLM has gone.
             known.used = Some(now);
+        }
+    }
+
+    /// A GPU that has said who it is is the one that had not, at the same place.
+    fn name(&mut self, gpu: &Gpu) {
+        let unnamed = name(gpu.index, "");
+        if gpu.uuid.is_empty() || self.known.remove(&unnamed).is_none() {
+            return;
+        }
+        let (renamed, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.active).into_iter().partition(|((of, _), _)| *of == unnamed);
+        self.active = others.into_iter().collect();
+        for ((_, kind), mut active) in renamed {
+            active.finding.uuid.clone_from(&gpu.uuid);
+            self.active.insert((gpu.uuid.clone(), kind), active);
+        }
+    }
+
+    /// What turns out to be wrong with a GPU of vLLM's is told as that.
+    fn claim(&mut self, now: Duration, news: &mut Vec<FindingNews>) {
+        let ours: Vec<Name> =
+            self.known.keys().filter(|name| self.is_ours(name, now)).cloned().collect();
+        for ((of, _), active) in &mut self.active {
+            let finding = &mut active.finding;
+            if !finding.is_ours && finding.action.blocks() && ours.contains(of) {
+                finding.is_ours = true;
+                news.push(FindingNews::Raised(finding.clone()));
+            }
         }
     }
 
@@ -167,8 +207,8 @@ impl GpuWatch {
     /// given.
     fn is_ours(&self, name: &Name, now: Duration) -> bool {
         let Some(known) = self.known.get(name) else { return false };
-        if self.known.values().any(|known| known.used.is_some()) {
-            return known.used.is_some_and(|used| now.saturating_sub(used) < OURS_FOR);
+        if self.known.values().any(|known| known.is_ours(now)) {
+            return known.is_ours(now);
         }
         self.rules.devices.include(&known.gpu, self.known.len()) == Some(true)
     }
@@ -206,9 +246,11 @@ impl GpuWatch {
         let known = self.known.get(&name(fault.index, &fault.uuid));
         let action = match known.and_then(|known| known.gpu.condition.recovery_action) {
             None => prescribed,
-            // The GPU can be used again at once, by another process.
-            Some(0) => prescribed.min(GpuAction::RestartApplication),
-            Some(field) => GpuAction::of_recovery_field(field),
+            Some(field) => match GpuAction::of_recovery_field(field) {
+                // The GPU can be used again at once, by another process.
+                GpuAction::None => prescribed.min(GpuAction::RestartApplication),
+                action => action,
+            },
         };
         self.raise_fault(fault, action, now, news);
     }
@@ -224,31 +266,14 @@ impl GpuWatch {
         let (kind, summary) = (FindingKind::Xid(*xid), in_words(*xid));
         let wrong = Wrong { index: *index, uuid: uuid.clone(), kind, action, summary };
         match self.active.get_mut(&key_of(&wrong)) {
-            Some(active) if active.finding.action >= action => active.seen = now,
+            // Of the same fault, which is told for each context.
+            Some(active)
+                if active.finding.action >= action
+                    && (action.blocks() || now.saturating_sub(active.seen) < EPISODE) =>
+            {
+                active.seen = now;
+            }
             Some(_) | None => self.raise(wrong, now, news),
-        }
-        if action == GpuAction::RestartApplication && !is_of_application(*xid) {
-            self.count(*index, uuid, now, news);
-        }
-    }
-
-    /// A GPU that has one fault after another is not cured by restarts.
-    fn count(&mut self, index: u32, uuid: &str, now: Duration, news: &mut Vec<FindingNews>) {
-        let name = name(index, uuid);
-        let is_ours = self.is_ours(&name, now);
-        let Some(known) = self.known.get_mut(&name).filter(|_| is_ours) else { return };
-        let before = known.faulted.replace(now);
-        if before.is_some_and(|before| now.saturating_sub(before) < EPISODE) {
-            return;
-        }
-        known.episodes.retain(|began| now.saturating_sub(*began) < RECURRING_WITHIN);
-        known.episodes.push(now);
-        if known.episodes.len() >= RECURRING {
-            let (kind, action) = (FindingKind::RecurringFaults, GpuAction::ContactSupport);
-            let minutes = RECURRING_WITHIN.as_secs() / 60;
-            let summary = format!("{RECURRING} faults within {minutes} minutes");
-            let wrong = Wrong { index, uuid: uuid.to_owned(), kind, action, summary };
-            self.see(wrong, now, news);
         }
     }
 

@@ -1,10 +1,16 @@
 //! What is wrong with the GPUs, and what that means for vLLM.
 
+use std::time::Duration;
+
 use super::{Cause, State, Turn};
 use crate::domain::cause::{Code, RetryClass};
 use crate::domain::event::EventKind;
 use crate::domain::gpu::{FindingNews, GpuAction, GpuFinding};
 use crate::domain::liveness::Liveness;
+
+/// So many ends of vLLM by faults of GPUs, within [`FAULTS_WITHIN`], are one too many.
+const MOST_FAULTS: usize = 3;
+const FAULTS_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 impl Turn<'_> {
     pub(super) fn found(&mut self, news: FindingNews) {
@@ -54,6 +60,27 @@ impl Turn<'_> {
     pub(super) fn forbidden_by_gpu(&self) -> Option<Cause> {
         let blocking = self.machine.gpu_findings.iter().find(|finding| finding.blocks_us());
         blocking.map(GpuFinding::cause)
+    }
+
+    /// A GPU whose faults end vLLM again and again is not cured by restarts.
+    pub(super) fn count_gpu_faults(&mut self, cause: Cause) -> Cause {
+        if cause.code != Code::GpuFault || cause.retry == RetryClass::Permanent {
+            return cause;
+        }
+        let now = self.now.monotonic;
+        let faults = &mut self.machine.gpu_faults;
+        faults.retain(|at| now.saturating_sub(*at) < FAULTS_WITHIN);
+        faults.push(now);
+        if faults.len() < MOST_FAULTS {
+            return cause;
+        }
+        faults.clear();
+        let minutes = FAULTS_WITHIN.as_secs() / 60;
+        let summary =
+            format!("{}; it is the third end of that kind in {minutes} minutes", cause.summary);
+        let remedy = "have the GPU looked at, or run vLLM on others (`CUDA_VISIBLE_DEVICES`); a start \
+                      begins to count anew";
+        Cause { summary, retry: RetryClass::Permanent, ..cause }.with_remedy(remedy)
     }
 
     /// What a GPU that vLLM uses has to do with its end, where nothing else explains it.

@@ -170,7 +170,7 @@ fn a_fault_that_a_restart_cures_is_cleared_a_minute_after_the_last() {
     let mut bench = Bench::new();
     bench.look(&[gpu(0)]);
     assert_eq!(bench.xid(0, 31), ["+0 xid 31 restart_application ours"]);
-    assert_eq!(bench.after(50, &[gpu(0)]), [""; 0]);
+    assert_eq!(bench.after(20, &[gpu(0)]), [""; 0]);
     assert_eq!(bench.xid(0, 31), [""; 0]);
     assert_eq!(bench.after(59, &[gpu(0)]), [""; 0]);
     assert_eq!(bench.look(&[gpu(0)]), ["-0 xid 31 restart_application ours"]);
@@ -203,30 +203,75 @@ fn what_an_earlier_watch_has_found_is_kept_until_the_driver_says_otherwise() {
 }
 
 #[test]
-fn faults_that_recur_are_the_gpus_own() {
+fn another_fault_is_told_again_and_a_storm_once() {
     let mut bench = Bench::new();
     bench.look(&[gpu(0)]);
+    assert_eq!(bench.xid(0, 31).len(), 1);
     for _ in 0..20 {
-        bench.xid(0, 94);
+        assert_eq!(bench.xid(0, 31), [""; 0], "a storm is one fault");
     }
-    assert_eq!(bench.watch.findings().count(), 1, "a storm is one fault");
-    bench.after(100, &[gpu(0)]);
-    bench.xid(0, 94);
-    bench.after(100, &[gpu(0)]);
-    let third = ["+0 xid 94 restart_application ours", "+0 recurring_faults contact_support ours"];
-    assert_eq!(bench.xid(0, 94), third);
-    assert_eq!(bench.after(1799, &[gpu(0)]), ["-0 xid 94 restart_application ours"]);
-    assert_eq!(bench.look(&[gpu(0)]), ["-0 recurring_faults contact_support ours"]);
+    bench.after(40, &[gpu(0)]);
+    assert_eq!(bench.xid(0, 31), ["+0 xid 31 restart_application ours"]);
 }
 
 #[test]
-fn what_an_application_makes_of_itself_is_not_the_gpus_however_often_it_comes() {
+fn what_may_be_drained_and_reset_later_ends_nothing_now() {
     let mut bench = Bench::new();
-    bench.look(&[gpu(0)]);
-    for _ in 0..10 {
-        assert_eq!(bench.xid(0, 31), ["+0 xid 31 restart_application ours"]);
-        bench.after(100, &[gpu(0)]);
+    bench.look(&[saying(0, 0)]);
+    bench.xid(0, 94);
+    let news = bench.look(&[saying(0, 4)]);
+    assert_eq!(news, ["+0 recovery_action 4 none ours", "+0 xid 94 restart_application ours"]);
+    for unknown in [3, 5, 8, 99] {
+        assert_eq!(GpuAction::of_recovery_field(unknown), GpuAction::None);
     }
+}
+
+#[test]
+fn an_operator_has_the_last_word_on_an_xid() {
+    let mut bench = Bench::new();
+    let actions = [(109, GpuAction::Reboot)].into();
+    let rules = GpuRules::new(XidPolicy::with(actions), Devices::First(1));
+    bench.watch = GpuWatch::resume(rules, [], 0);
+    bench.look(&[saying(0, 0)]);
+    assert_eq!(bench.xid(0, 109), ["+0 xid 109 reboot ours"]);
+}
+
+#[test]
+fn a_gpu_that_says_late_who_it_is_is_the_same() {
+    let mut bench = Bench::new();
+    let unnamed = Gpu::new(0, "", "");
+    let lost = Gpu {
+        condition: with(0, |gpu| gpu.condition.reachability = Reachability::Lost).condition,
+        ..unnamed.clone()
+    };
+    assert_eq!(bench.look(std::slice::from_ref(&lost)), ["+0 lost reboot ours"]);
+    assert_eq!(bench.after(60, &[gpu(0)]), ["-0 lost reboot ours"]);
+    let mut bench = Bench::new();
+    bench.after(5, &[unnamed]);
+    assert_eq!(bench.after(60, &[gpu(0)]), [""; 0], "nothing is missing");
+}
+
+#[test]
+fn a_gpu_that_cannot_be_asked_has_not_lost_its_vllm() {
+    let mut bench = Bench::with(Devices::Unknown, []);
+    let unknown = with(0, |gpu| gpu.condition.reachability = Reachability::Unknown);
+    let lost = with(0, |gpu| gpu.condition.reachability = Reachability::Lost);
+    bench.look(&[used(0), gpu(1)]);
+    bench.after(600, &[unknown, gpu(1)]);
+    assert_eq!(bench.look(&[lost.clone(), gpu(1)]), ["+0 lost reboot ours"]);
+    let mut bench = Bench::with(Devices::Unknown, []);
+    bench.look(&[used(0), gpu(1)]);
+    bench.seconds += 600;
+    assert_eq!(bench.look(&[lost, gpu(1)]), ["+0 lost reboot ours"], "nobody looked meanwhile");
+}
+
+#[test]
+fn what_is_wrong_with_a_gpu_is_told_again_when_vllm_is_found_on_it() {
+    let mut bench = Bench::with(Devices::Unknown, []);
+    assert_eq!(bench.look(&[saying(0, 1)]), ["+0 recovery_action 1 reset_gpu"]);
+    let mut both = saying(0, 1);
+    both.processes = used(0).processes;
+    assert_eq!(bench.look(&[both]), ["+0 recovery_action 1 reset_gpu ours"]);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::crashing::recorded;
 use super::script::{
-    Script, diagnosed, exited, nothing_found, restart_due, start, tried, vacated, vitals_due,
+    Script, adopted, diagnosed, exited, healthy, launched, nothing_found, restart_due, start,
+    tried, vacated, vitals_due,
 };
 use crate::domain::cause::{Code, RetryClass};
 use crate::domain::event::EventKind;
@@ -103,6 +104,36 @@ fn what_an_earlier_supervisor_has_found_holds() {
     s.on(nothing_found());
     assert!(!s.on(start()).effects.iter().any(is_launch));
     assert_eq!(s.last_error(), Some(Code::GpuFault));
+}
+
+#[test]
+fn what_runs_on_it_is_not_taken_over() {
+    let mut s = Script::unknown();
+    s.on(raised(broken()));
+    let found = s.on(adopted(1, "org/a"));
+    assert_eq!(found.path, [ServiceState::Starting, ServiceState::Crashed]);
+    assert!(found.effects.iter().any(|it| matches!(it, Effect::Clear { .. })));
+    assert_eq!(s.on(vacated(1)).path, [ServiceState::Failed]);
+}
+
+#[test]
+fn faults_that_end_it_again_and_again_are_not_cured_by_restarts() {
+    let mut s = Script::running();
+    for launch in 1..=3 {
+        s.on(raised(faulty()));
+        let ended = s.on(exited(launch));
+        let retry = recorded(&ended.events).cause.retry;
+        let expected = if launch < 3 { RetryClass::Transient } else { RetryClass::Permanent };
+        assert_eq!(retry, expected, "{launch}");
+        s.on(vacated(launch));
+        s.wait(300);
+        if launch < 3 {
+            s.on(restart_due(launch));
+            s.on(launched(launch + 1));
+            s.on(healthy(launch + 1));
+        }
+    }
+    assert_eq!(s.state(), ServiceState::Failed);
 }
 
 #[test]

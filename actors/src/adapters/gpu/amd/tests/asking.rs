@@ -204,3 +204,20 @@ fn an_address_is_written_as_the_kernel_names_the_device() {
         assert_eq!(PciAddress::parse(name), None, "{name}");
     }
 }
+
+#[test]
+fn what_is_free_of_the_hosts_memory_is_not_known() {
+    let machine = Machine::new();
+    let card = machine.card(0, "0000:c1:00.0");
+    for (total, hosts, is_known) in [
+        (512_u64 << 20, 64_u64 << 30, false),
+        (192 << 30, 750 << 30, true),
+        (96 << 30, 16 << 30, true),
+    ] {
+        card.says("mem_info_vram_total", &format!("{total}\n"));
+        card.says("mem_info_vram_used", "1048576\n");
+        card.says("mem_info_gtt_total", &format!("{hosts}\n"));
+        let free = machine.looker().look().gpus[0].memory_free_bytes;
+        assert_eq!(free.is_some(), is_known, "{total}");
+    }
+}

@@ -117,6 +117,23 @@ async fn killed_while_a_launch_waits_for_its_warm_process_it_leaves_neither() {
 }
 
 #[tokio::test]
+async fn a_launch_that_is_called_off_is_not_said_to_be_launched_cold() {
+    let source = format!("if {IN_WARM_PROCESS}: __import__('time').sleep(600)");
+    let venv = FakeVenv::of(crate::FAKE).with_module("hanging", &source);
+    let place = Workplace::with_venv(&venv, fake_vllm());
+    place.configure_lifecycle("stop_on_exit: true");
+    let mut vllmd = place.start(&RUN);
+    vllmd.enters("starting").await;
+    until("a warm process is there", || is_kept_warm(&place)).await;
+    vllmd.signal(Signal::TERM);
+    let finished = vllmd.end().await;
+    assert_eq!(finished.code, Some(143), "{finished:#?}");
+    assert!(!finished.stderr.contains("cold"), "{finished:#?}");
+    assert_eq!(place.launches(), 0);
+    place.nothing_runs().await;
+}
+
+#[tokio::test]
 async fn killed_while_what_was_forked_loads_it_leaves_nothing_of_vllm() {
     let venv = FakeVenv::of(crate::FAKE);
     let place = Workplace::with_venv(&venv, fake_vllm().loads_in(LONG));

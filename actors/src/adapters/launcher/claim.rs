@@ -81,7 +81,7 @@ impl Launch {
         };
         // Before there is anything to be watched: at the limit of threads nothing is started.
         self.tree.watch().map_err(|error| cannot_watch(&error))?;
-        let forked = parent.and_then(|parent| start.fork(&self.tree, parent));
+        let forked = parent.and_then(|parent| start.fork(&self.tree, parent, &self.called_off));
         let pid = match &forked {
             Some(standing) => standing.pid,
             None if self.called_off.load(Ordering::SeqCst) => return Err(called_off()),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::claim::cannot_watch;
@@ -67,13 +67,18 @@ impl Start {
     }
 
     /// Forked. It is held, and does nothing yet. `None` if there is none: then nothing is left of it.
-    pub(super) fn fork(&self, tree: &ProcessTree, parent: Arc<Parent>) -> Option<Standing> {
+    pub(super) fn fork(
+        &self,
+        tree: &ProcessTree,
+        parent: Arc<Parent>,
+        called_off: &AtomicBool,
+    ) -> Option<Standing> {
         let forked = self.orders(tree).and_then(|orders| parent.fork(&orders));
         let held = forked.and_then(|standing| {
             let held = tree.take(parent, standing.pid);
             held.map(|()| standing).map_err(|error| error.to_string())
         });
-        held.inspect_err(|why| tracing::warn!(why, "vLLM is launched cold")).ok()
+        held.inspect_err(|why| tell_why_cold(why, called_off)).ok()
     }
 
     /// The words of the command, program first, if they are text.
@@ -106,5 +111,14 @@ fn text(name: &str, value: Option<&str>) -> Option<(String, String)> {
 /// The warm process that can fork, when it can.
 pub(super) fn warm_parent(warm: &Warm, called_off: &AtomicBool) -> Option<Arc<Parent>> {
     let ready = warm.ready(called_off);
-    ready.inspect_err(|why| tracing::warn!(why, "vLLM is launched cold")).ok()
+    ready.inspect_err(|why| tell_why_cold(why, called_off)).ok()
+}
+
+/// What was called off is not launched at all.
+fn tell_why_cold(why: &str, called_off: &AtomicBool) {
+    if called_off.load(Ordering::SeqCst) {
+        tracing::debug!(why, "vLLM is not launched");
+    } else {
+        tracing::warn!(why, "vLLM is launched cold");
+    }
 }

@@ -49,6 +49,9 @@ pub(super) fn notice(notice: &Notice, service: &Service) -> String {
         Notice::Event(event) => {
             let lines = match &event.kind {
                 EventKind::IncidentRecorded { incident } => because(&incident.cause),
+                EventKind::GpuFindingRaised { finding } if finding.action != GpuAction::None => {
+                    vec![finding.to_string(), format!("help: {}", finding.remedy())]
+                }
                 _ => vec![what(event, service)],
             };
             let lines: Vec<String> = lines.iter().map(|line| plain::line(line)).collect();
@@ -107,10 +110,7 @@ fn what(event: &Event, service: &Service) -> String {
         }
         EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
         EventKind::ModelWanted { from, to } => format!("{to} is to be served instead of {from}"),
-        EventKind::GpuFindingRaised { finding } => match finding.action {
-            GpuAction::None => finding.to_string(),
-            _ => format!("{finding}\n    help: {}", finding.remedy()),
-        },
+        EventKind::GpuFindingRaised { finding } => finding.to_string(),
         EventKind::GpuFindingCleared { finding } => format!("{finding}: no longer"),
         EventKind::CleanupBlocked { cause } => format!("cleanup blocked: {cause}"),
         EventKind::SupervisorEnded { .. } => "the supervisor has ended".to_owned(),

@@ -23,6 +23,37 @@ pub(super) struct ParsedFile {
     /// What stands below `providers.vllm`; `null` without such a section.
     pub(super) section: Value,
     pub(super) lines: Lines,
+    /// What belongs into our section and stands elsewhere, where there is no such section.
+    pub(super) misplaced: Option<Misplaced>,
+}
+
+/// A key of ours at the wrong level.
+#[derive(Debug)]
+pub(super) struct Misplaced {
+    /// What is to be told: the key, where it stands, where it belongs.
+    pub(super) what: &'static str,
+    pub(super) line: u64,
+}
+
+impl Misplaced {
+    /// By the keys of the whole file.
+    const PLACES: [(&'static str, &'static str); 3] = [
+        ("vllm", "`vllm` stands at the top of the file, and belongs below `providers:`"),
+        ("model", "`model` stands at the top of the file, and belongs below `providers:`, `vllm:`"),
+        (
+            "providers.model",
+            "`model` stands right below `providers`, and belongs below `providers:`, `vllm:`",
+        ),
+    ];
+
+    /// What other programs have in the file need not be readable to us.
+    fn find(text: &str) -> Option<Self> {
+        let document: Option<Yaml> = serde_saphyr::from_str_with_options(text, options()).ok()?;
+        let mut lines = Lines::new();
+        document?.flatten("", &mut lines);
+        let mut found = Self::PLACES.iter().map(|(key, what)| (lines.get(*key), *what));
+        found.find_map(|(line, what)| Some(Self { what, line: *line? }))
+    }
 }
 
 /// Reads the configuration file, if there is one: the one named, else the first that exists.
@@ -102,21 +133,25 @@ pub(super) struct ParseYamlError {
 
 /// Reads our section out of a YAML text, in the types of YAML 1.2: `no` and `off` are texts.
 pub(super) fn parse(text: &str) -> Result<ParsedFile, ParseYamlError> {
-    // A snippet could show a secret, and a number without end would hide every other problem.
-    let options = serde_saphyr::options! {
-        strict_booleans: true,
-        with_snippet: false,
-        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
-    };
     let document: Option<Document> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| ParseYamlError {
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| ParseYamlError {
             line: error.location().map(|at| at.line()),
             message: error.render_with_formatter(&serde_saphyr::UserMessageFormatter),
         })?;
     let mut lines = Lines::new();
     let section = document.and_then(|document| document.providers?.vllm);
+    let misplaced = if section.is_none() { Misplaced::find(text) } else { None };
     let section = section.map_or(Value::Null, |section| section.value.flatten("", &mut lines));
-    Ok(ParsedFile { section, lines })
+    Ok(ParsedFile { section, lines, misplaced })
+}
+
+fn options() -> serde_saphyr::Options {
+    // A snippet could show a secret, and a number without end would hide every other problem.
+    serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
+    }
 }
 
 #[derive(serde::Deserialize)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 use super::field_reader::{FieldReader, Place};
-use super::file::{self, ParsedFile};
+use super::file::{self, Misplaced, ParsedFile};
 use super::problem::{ConfigError, Problem};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
 use super::section::{Field, GpuSection, LifecycleSection, LogsSection, Text, VllmSection};
@@ -67,7 +67,8 @@ impl Resolved {
         };
         let mut fields = FieldReader::new(file.clone(), parsed.lines);
         let section = fields.read::<VllmSection>("", Field::read(parsed.section));
-        let mut resolver = Resolver { sources, fields, file_problem };
+        let misplaced = parsed.misplaced;
+        let mut resolver = Resolver { sources, fields, file_problem, misplaced };
         let config = resolver.config(section.unwrap_or_default());
         resolver.fields.problems.extend(resolver.file_problem);
 
@@ -89,6 +90,7 @@ struct Resolver<'a> {
     sources: &'a Sources,
     fields: FieldReader,
     file_problem: Option<Problem>,
+    misplaced: Option<Misplaced>,
 }
 
 impl Resolver<'_> {
@@ -139,7 +141,14 @@ impl Resolver<'_> {
     /// The last source of a model. That a file which cannot be read gives none is no news.
     fn model_in_file(&mut self, in_file: Field<String>) -> Option<String> {
         if matches!(in_file, Field::Absent) && self.file_problem.is_none() {
-            self.fields.problems.push(Problem::no_model());
+            let problem = Problem::no_model();
+            self.fields.problems.push(match &self.misplaced {
+                Some(Misplaced { what, line }) => {
+                    let message = format!("{}: {what}", problem.message);
+                    Problem { message, ..problem }.at_line(Some(*line))
+                }
+                None => problem,
+            });
         }
         self.fields.read("model", in_file)
     }

@@ -88,6 +88,15 @@ fn the_examples_load_without_a_problem() {
 }
 
 #[test]
+fn the_file_in_the_readme_loads_without_a_problem() {
+    let readme = fs::read_to_string(repository("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```yaml\n").expect("a file");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let config = Place::with_file(text).config();
+    assert!(config.vllm_binary.is_some() && config.port != 0, "{text}");
+}
+
+#[test]
 fn durations_may_be_written_as_numbers_of_seconds() {
     let place = Place::with_file(
         r#"

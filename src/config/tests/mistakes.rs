@@ -291,6 +291,23 @@ fn no_model_at_all_is_reported_with_the_three_ways_to_give_one() {
 }
 
 #[test]
+fn a_model_at_the_wrong_level_is_told_with_the_place_where_it_belongs() {
+    for (text, line, said) in [
+        ("port: 1\nmodel: a/b\n", 2, "`model` stands at the top of the file"),
+        ("vllm:\n  model: a/b\n", 1, "`vllm` stands at the top of the file"),
+        ("providers:\n  model: a/b\n", 2, "`model` stands right below `providers`"),
+    ] {
+        let problems = Place::with_file(text).problems();
+        assert_eq!((problems.len(), problems[0].line), (1, Some(line)), "{problems:#?}");
+        let told = problems[0].to_string();
+        assert!(told.contains("no model is given") && told.contains(said), "{told}");
+        assert!(told.contains("below `providers:`"), "{told}");
+    }
+    let problems = Place::with_file("other: {model: a/b}\n").problems();
+    assert_eq!((problems.len(), problems[0].line), (1, None), "{problems:#?}");
+}
+
+#[test]
 fn a_missing_file_is_a_problem_when_it_was_named() {
     let mut place = Place::with_model().variable("VLLMD_CONFIG", "gone.yaml");
     let problem = &place.problems()[0];

@@ -293,6 +293,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_gpu_says_what_to_do_on_a_line_of_its_own() {
+        let (kind, action) = (crate::FindingKind::Xid(79), GpuAction::Reboot);
+        let finding = Box::new(crate::GpuFinding::new(1, "GPU-1", kind, action, "Xid 79"));
+        let told = line(EventKind::GpuFindingRaised { finding: finding.clone() });
+        assert_eq!(told, format!("GPU 1: Xid 79\n    help: {}", finding.remedy()));
+        assert_eq!(line(EventKind::GpuFindingCleared { finding }), "GPU 1: Xid 79: no longer");
+    }
+
+    #[test]
     fn a_load_shows_how_far_it_is() {
         let (model, began) = (ModelId::new("org/tiny").unwrap(), SystemTime::UNIX_EPOCH);
         let loading = ModelLoadProgress::loading(model.clone(), 12, began);

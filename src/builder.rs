@@ -17,7 +17,7 @@ use vllm_supervisor_actors::adapters::launcher::{
 };
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
-use vllm_supervisor_actors::domain::gpu::{GpuFinding, GpuRules, XidPolicy};
+use vllm_supervisor_actors::domain::gpu::{Devices, GpuFinding, GpuRules, XidPolicy};
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -210,11 +210,17 @@ impl SupervisorBuilder {
         let address = recipe.address;
         let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
         let gpus = gpu_source(&config, Arc::clone(&state));
-        let devices = launch_recipe::devices(&config);
+        let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
+        let devices = if launcher.is_for_gpus() {
+            launch_recipe::devices(&config)
+        } else {
+            // Which it uses, if any, is known by its processes alone.
+            Devices::Unknown
+        };
         let room = GpuRoom::new(Arc::clone(&gpus), devices.clone(), config.gpu.memory_utilization);
         let rules = GpuRules::new(XidPolicy::with(config.gpu.xid_actions.clone()), devices);
         let gpu_findings = quarantine.examine(&*gpus, &rules).await;
-        let launcher = ProcessLauncher::new(recipe, Arc::clone(&state)).waiting_for(room);
+        let launcher = launcher.waiting_for(room);
         let listeners = ProcListeners::new(address, launcher.members());
         let probe = probe.asking_only_members(Arc::new(listeners));
         let adapters = Adapters {

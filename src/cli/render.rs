@@ -279,7 +279,7 @@ mod tests {
         let incident = Incident::new(at, Incarnation::new(2), model, cause.clone());
         let expected = "VLM-024: cannot write /state\n    \
              line 7: OSError: \\u{1b}[2J\\u{a}No space\n    \
-             help: free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT; it is tried again\n    \
+             help: free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT\n    \
              log: /state/logs/vllm-2.log";
         assert_eq!(line(EventKind::IncidentRecorded { incident: Box::new(incident) }), expected);
         let failed = "failed: VLM-024 is not waited for by a start";

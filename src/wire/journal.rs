@@ -160,7 +160,12 @@ struct ProgressRead {
 
 impl CauseRead {
     fn read(self) -> Option<Cause> {
-        let mut cause = Cause::new(code(&self.code)?, self.summary).with_log(self.log);
+        // Of a later version: that it failed is told all the same.
+        let cause = match code(&self.code) {
+            Some(code) => Cause::new(code, self.summary),
+            None => Cause::new(Code::Unrecognised, format!("{}: {}", self.code, self.summary)),
+        };
+        let mut cause = cause.with_log(self.log);
         if let Some(source) = self.source {
             cause = cause.with_source(source.read()?);
         }

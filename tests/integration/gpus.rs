@@ -7,7 +7,7 @@ use std::time::Duration;
 use fake_nvml::{FakeNvml, GpuState, ProcessState, State};
 use rustix::process::Signal;
 use vllm_supervisor::ServiceState::{Failed, Running};
-use vllm_supervisor::{Code, CommandError, EventKind, GpuView, Notice, RetryClass};
+use vllm_supervisor::{Code, CommandError, EventKind, GpuFinding, GpuView, Notice, RetryClass};
 use vllm_supervisor_tests::fake_venv::FakeVenv;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server, Victim};
@@ -139,6 +139,28 @@ async fn what_befalls_the_gpu_of_others_is_told_and_no_more() {
     let found = findings(&scenario);
     assert!(found.iter().any(|it| it.starts_with("+GPU 1: Xid 79")), "{found:?}");
     assert!(found.last().is_some_and(|it| it.starts_with("-GPU 1: its driver asks")), "{found:?}");
+    scenario.end().await;
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_broken_holds_up_only_a_vllm_that_is_given_it() {
+    let driver = driver(1);
+    driver.change(|state| state.gpus[0].recovery_action = Some(2));
+    // Nobody can say which GPUs a command of one's own uses, and it uses none.
+    let scenario = Scenario::configure(Server::fake(FAKE, &fake_vllm()), |config| {
+        config.gpu.library = Some(driver.library());
+        config.gpu.sample_interval = Duration::from_millis(50);
+    })
+    .await;
+    scenario.wait_until(|now| !now.gpu_findings.is_empty()).await;
+    scenario.handle().start().await.unwrap();
+    scenario.end().await;
+
+    let venv = FakeVenv::of(FAKE);
+    let scenario = with(&driver, Server::fake_in(&venv, &fake_vllm())).await;
+    scenario.wait_until(|now| now.gpu_findings.iter().any(GpuFinding::blocks_us)).await;
+    let refused = scenario.handle().start().await;
+    assert!(matches!(&refused, Err(CommandError::Failed(cause)) if cause.code == Code::GpuFault));
     scenario.end().await;
 }
 

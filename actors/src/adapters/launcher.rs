@@ -96,7 +96,7 @@ pub struct ProcessLauncher {
     /// What launches have come to.
     memory: LaunchMemory,
     read_ahead: ReadAhead,
-    /// Waits for room on the GPUs; `None` where that is not to be known.
+    /// Waits for room on the GPUs.
     room: Option<GpuRoom>,
 }
 
@@ -112,13 +112,9 @@ impl ProcessLauncher {
     }
 
     /// The same, which starts nothing before its GPUs have room for it.
-    ///
-    /// Only a vLLM that is known to use GPUs is held up: not a program of others that may choose them by
-    /// itself, nor a build for CPUs.
     #[must_use]
     pub fn waiting_for(self, room: GpuRoom) -> Self {
-        let room = Some(room).filter(|_| self.is_for_gpus());
-        Self { room, ..self }
+        Self { room: Some(room), ..self }
     }
 
     /// Tells the processes of the launch that was claimed or found last.

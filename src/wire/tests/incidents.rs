@@ -37,6 +37,14 @@ fn an_incident_tells_all_that_is_known_of_its_cause() {
 }
 
 #[test]
+fn an_incident_of_a_code_that_is_not_known_yet_is_told_all_the_same() {
+    let line = crate::wire::crash(&record()).to_string().replace("VLM-016", "VLM-098");
+    let read = JsonLines.read_crash(&line).unwrap();
+    assert_eq!(read.cause.code, Code::Unrecognised);
+    assert_eq!(read.cause.summary, "VLM-098: the engine died by SIGSEGV");
+}
+
+#[test]
 fn an_entry_of_a_version_that_told_less_is_read() {
     let line = r#"{"at":"2026-11-23T07:00:00.123Z","incarnation":2,"model":"org/model",
         "code":"VLM-016","summary":"the engine died by SIGSEGV","healthy_for_ms":61001,

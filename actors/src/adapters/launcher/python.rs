@@ -56,7 +56,9 @@ impl ProcessLauncher {
         .map_err(|error| error.to_string())
     }
 
-    pub(super) fn is_for_gpus(&self) -> bool {
+    /// Whether vLLM is known to be a build that uses GPUs, and the one that they are given to: not a
+    /// program of others that may choose them by itself, nor a build for CPUs.
+    pub fn is_for_gpus(&self) -> bool {
         let Ok((_, python)) = self.script() else { return false };
         let packages = packages(&python);
         !packages.is_empty() && !packages.iter().any(|package| package.contains("cpu"))

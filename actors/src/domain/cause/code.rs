@@ -128,7 +128,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::HubUnreachable,
         "Hugging Face cannot be reached or is failing",
-        "check the network and https://status.huggingface.co; it is tried again",
+        "check the network and https://status.huggingface.co",
         Transient,
     ),
     (
@@ -170,7 +170,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::EngineHung,
         "vLLM stopped answering though its process lives",
-        "it is killed and restarted; if it recurs under load, raise lifecycle.max_consecutive_failures",
+        "if it recurs under load, raise lifecycle.max_consecutive_failures",
         Transient,
     ),
     (
@@ -206,13 +206,13 @@ const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::HubRateLimited,
         "Hugging Face limits the rate of requests",
-        "set HF_TOKEN for a higher limit; it is tried again",
+        "set HF_TOKEN for a higher limit",
         Transient,
     ),
     (
         Code::DiskFull,
         "the disk is full",
-        "free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT; it is tried again",
+        "free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT",
         AfterCleanup,
     ),
     (
@@ -224,7 +224,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::InterconnectFailed,
         "the GPUs cannot talk to each other (NCCL, RCCL, peer access, rendezvous)",
-        "set NCCL_DEBUG=INFO in env to see more; check `nvidia-smi topo -m`, NCCL_SOCKET_IFNAME and NCCL_P2P_DISABLE=1; it is tried again",
+        "set NCCL_DEBUG=INFO in env to see more; check `nvidia-smi topo -m`, NCCL_SOCKET_IFNAME and NCCL_P2P_DISABLE=1",
         Transient,
     ),
     (
@@ -279,6 +279,17 @@ impl fmt::Display for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What follows depends on more than the code.
+    #[test]
+    fn no_remedy_promises_what_follows() {
+        for code in Code::all() {
+            let remedy = code.remedy();
+            for promise in ["it is tried again", "it is restarted", "it is retried", "is killed"] {
+                assert!(!remedy.contains(promise), "{code}: {remedy}");
+            }
+        }
+    }
 
     #[test]
     fn every_code_finds_its_own_row_and_says_something() {

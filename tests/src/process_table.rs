@@ -110,6 +110,14 @@ pub fn resident_kib(pid: Pid) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
 }
 
+/// The memory in RAM that is a process's own (`RssAnon` of `proc(5)`), and not mapped of a file, which comes
+/// and goes as the kernel likes; 0 when there is no such process.
+pub fn own_kib(pid: Pid) -> u64 {
+    let status = fs::read_to_string(proc_path(pid, "status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+}
+
 /// Everything that runs now, zombies included.
 pub fn processes() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use vllm_supervisor_tests::fake_venv::FakeVenv;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
-use vllm_supervisor_tests::process_table::{Process, processes, resident_kib};
+use vllm_supervisor_tests::process_table::{Process, own_kib, processes, resident_kib};
 use vllm_supervisor_tests::scenario::are_gone;
 
 use super::workplace::Workplace;
@@ -63,10 +63,11 @@ async fn soak(place: Workplace) {
     at_last.are_no_more_than(&at_first);
     if cycles > WARM {
         assert!(
-            at_last.resident_kib * 100 <= warm.resident_kib * 105,
-            "after {WARM} crashes {} KiB were resident, after {cycles} {}",
+            at_last.own_kib.saturating_sub(warm.own_kib) * 100 <= warm.resident_kib * 5,
+            "after {WARM} crashes {} KiB of {} were its own, after {cycles} {}",
+            warm.own_kib,
             warm.resident_kib,
-            at_last.resident_kib
+            at_last.own_kib
         );
     }
     let living = place.census.shared_memory();
@@ -112,7 +113,9 @@ struct Holdings {
     /// Those of the state directory and of the temporary one, vLLM's logs apart: of these some are
     /// kept.
     files: BTreeSet<PathBuf>,
+    /// All of it, and what is not mapped of files.
     resident_kib: u64,
+    own_kib: u64,
 }
 
 impl Holdings {
@@ -123,6 +126,7 @@ impl Holdings {
             descriptors: descriptors(supervisor),
             files: place.files().into_iter().filter(|path| !is_log(path)).collect(),
             resident_kib: resident_kib(supervisor),
+            own_kib: own_kib(supervisor),
         }
     }
 

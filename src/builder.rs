@@ -217,7 +217,12 @@ impl SupervisorBuilder {
             // Which it uses, if any, is known by its processes alone.
             Devices::Unknown
         };
-        let room = GpuRoom::new(Arc::clone(&gpus), devices.clone(), config.gpu.memory_utilization);
+        let filled = if launch_recipe::fills_its_share(&config) {
+            devices.clone()
+        } else {
+            Devices::Unknown
+        };
+        let room = GpuRoom::new(Arc::clone(&gpus), filled, config.gpu.memory_utilization);
         let rules = GpuRules::new(XidPolicy::with(config.gpu.xid_actions.clone()), devices);
         let gpu_findings = quarantine.examine(&*gpus, &rules).await;
         let launcher = launcher.waiting_for(room);

@@ -15,7 +15,7 @@ use crate::config::{Argument, Config, Secret};
 mod devices;
 mod inherited;
 
-pub(crate) use devices::devices;
+pub(crate) use devices::{devices, fills_its_share};
 
 /// The module that serves, for a Python that has vLLM but no `vllm` command
 /// (vLLM 0.8 to 0.32, `entrypoints/openai/api_server.py`).

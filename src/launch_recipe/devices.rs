@@ -5,7 +5,7 @@ use std::env;
 use vllm_supervisor_actors::domain::gpu::Devices;
 
 use super::value_of;
-use crate::config::Config;
+use crate::config::{Argument, Config};
 
 /// NVIDIA's variable, and AMD's two.
 const VISIBLE: [&str; 3] = ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"];
@@ -44,6 +44,13 @@ fn of(config: &Config, inherited: impl Fn(&str) -> Option<String>) -> Devices {
         (config.gpu.tensor_parallel_size.get(), config.gpu.pipeline_parallel_size.get());
     let count = copies.ok().and_then(|copies| copies.checked_mul(width)?.checked_mul(depth));
     count.map_or(Devices::Unknown, |count| Devices::new(visible.as_deref(), count))
+}
+
+/// Whether vLLM wants its whole share of the GPUs' memory to be free when it starts: not what another
+/// process holds the weights in for it (vLLM 0.32, `v1/worker/utils.py`, `request_memory`).
+pub(crate) fn fills_its_share(config: &Config) -> bool {
+    let is_meant = |argument: &Argument<'_>| argument.is("--load-format");
+    value_of(&config.extra_args, is_meant) != Some("ipc_cache")
 }
 
 /// vLLM's choice is by place among those that are visible (vLLM 0.32, `engine/arg_utils.py`).
@@ -98,6 +105,12 @@ mod tests {
     fn two_choices_one_within_the_other_are_not_told_apart() {
         let both = |name: &str| (name != "CUDA_VISIBLE_DEVICES").then(|| "0".to_owned());
         assert_eq!(of(&config(&[]), both), Devices::Unknown);
+    }
+
+    #[test]
+    fn weights_that_another_process_holds_need_no_room() {
+        assert!(fills_its_share(&config(&["--load-format=auto"])));
+        assert!(!fills_its_share(&config(&["--load-format", "ipc_cache"])));
     }
 
     #[test]

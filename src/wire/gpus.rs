@@ -1,13 +1,16 @@
 //! How GPUs are written, and what is wrong with them.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::domain::gpu::{FindingKind, Gpu, GpuAction, GpuFinding, GpuProcess};
 
-#[derive(Serialize)]
+/// A GPU; a reading that is not there is not offered.
+#[derive(Deserialize, Serialize)]
 pub(super) struct GpuBody<'a> {
     index: u32,
-    uuid: &'a str,
-    name: &'a str,
+    uuid: Cow<'a, str>,
+    name: Cow<'a, str>,
     memory_used_bytes: Option<u64>,
     memory_total_bytes: Option<u64>,
     memory_free_bytes: Option<u64>,
@@ -33,8 +36,8 @@ impl<'a> From<&'a Gpu> for GpuBody<'a> {
         };
         Self {
             index: gpu.index,
-            uuid: &gpu.uuid,
-            name: &gpu.name,
+            uuid: gpu.uuid.as_str().into(),
+            name: gpu.name.as_str().into(),
             memory_used_bytes: gpu.memory_used_bytes,
             memory_total_bytes: gpu.memory_total_bytes,
             memory_free_bytes: gpu.memory_free_bytes,
@@ -46,22 +49,7 @@ impl<'a> From<&'a Gpu> for GpuBody<'a> {
     }
 }
 
-/// A GPU as it is read; a reading that is not there is not offered.
-#[derive(Deserialize)]
-pub(super) struct GpuRead {
-    index: u32,
-    uuid: String,
-    name: String,
-    memory_used_bytes: Option<u64>,
-    memory_total_bytes: Option<u64>,
-    memory_free_bytes: Option<u64>,
-    utilization_percent: Option<u32>,
-    temperature_celsius: Option<u32>,
-    power_watts: Option<u32>,
-    processes: Vec<GpuProcessBody>,
-}
-
-impl GpuRead {
+impl GpuBody<'_> {
     pub(super) fn read(self) -> Gpu {
         let mut gpu = Gpu::new(self.index, self.uuid, self.name);
         gpu.memory_used_bytes = self.memory_used_bytes;
@@ -82,16 +70,18 @@ impl GpuRead {
 }
 
 /// Something that is wrong with a GPU.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub(super) struct FindingBody<'a> {
     gpu: u32,
-    uuid: &'a str,
-    kind: &'static str,
+    uuid: Cow<'a, str>,
+    kind: Cow<'a, str>,
     /// Of an Xid, or of what the driver asks for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<u32>,
-    action: &'static str,
-    summary: &'a str,
+    action: Cow<'a, str>,
+    summary: Cow<'a, str>,
+    /// For people: it follows from the rest.
+    #[serde(skip_deserializing)]
     remedy: String,
     ours: bool,
 }
@@ -100,29 +90,18 @@ impl<'a> From<&'a GpuFinding> for FindingBody<'a> {
     fn from(finding: &'a GpuFinding) -> Self {
         Self {
             gpu: finding.index,
-            uuid: &finding.uuid,
-            kind: finding.kind.as_str(),
+            uuid: finding.uuid.as_str().into(),
+            kind: finding.kind.as_str().into(),
             number: finding.kind.number(),
-            action: finding.action.as_str(),
-            summary: &finding.summary,
+            action: finding.action.as_str().into(),
+            summary: finding.summary.as_str().into(),
             remedy: finding.remedy(),
             ours: finding.is_ours,
         }
     }
 }
 
-#[derive(Deserialize)]
-pub(super) struct FindingRead {
-    gpu: u32,
-    uuid: String,
-    kind: String,
-    number: Option<u32>,
-    action: String,
-    summary: String,
-    ours: bool,
-}
-
-impl FindingRead {
+impl FindingBody<'_> {
     pub(super) fn read(self) -> Option<GpuFinding> {
         let kind = FindingKind::named(&self.kind, self.number)?;
         let action = GpuAction::ALL.into_iter().find(|it| it.as_str() == self.action)?;

@@ -17,7 +17,7 @@ use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::trust::LaunchMethod;
 use vllm_supervisor_actors::root::LaunchKind;
 
-use super::gpus::{FindingRead, GpuRead};
+use super::gpus::{FindingBody, GpuBody};
 use super::{EventLine, IncidentLine, into_line, outcome_name, timestamp};
 
 /// See the module.
@@ -90,8 +90,8 @@ enum KindRead {
     ModelSwitched { from: String, to: String },
     ModelWanted { from: String, to: String },
     CleanupBlocked { cause: CauseRead },
-    GpuFindingRaised { finding: FindingRead },
-    GpuFindingCleared { finding: FindingRead },
+    GpuFindingRaised { finding: FindingBody<'static> },
+    GpuFindingCleared { finding: FindingBody<'static> },
     SupervisorEnded { reason: String },
     Orphaned { pid: Option<u32>, outcome: String, left: Option<String> },
 }
@@ -124,7 +124,7 @@ struct IncidentRead {
     healthy_for_ms: Option<u64>,
     restart_after_ms: Option<u64>,
     #[serde(default)]
-    gpus: Vec<GpuRead>,
+    gpus: Vec<GpuBody<'static>>,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +141,7 @@ impl IncidentRead {
         let mut incident = Incident::new(moment(&self.at)?, incarnation, model, cause);
         incident.healthy_for = self.healthy_for_ms.map(Duration::from_millis);
         incident.restart_after = self.restart_after_ms.map(Duration::from_millis);
-        incident.gpus = self.gpus.into_iter().map(GpuRead::read).collect();
+        incident.gpus = self.gpus.into_iter().map(GpuBody::read).collect();
         Some(incident)
     }
 }

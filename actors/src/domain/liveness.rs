@@ -204,6 +204,7 @@ impl Liveness {
         if is_new || has_begun || pulse.rest == Rest::Asleep || pulse.connections == Some(0) {
             self.moved = now;
             self.is_unanswered = false;
+            self.is_suspected = false;
             return Judgement::Alive;
         }
         if self.asked.is_some_and(|asked| now.saturating_sub(asked) > TOKEN_WITHIN * 3)
@@ -229,15 +230,15 @@ impl Liveness {
         Judgement::Doubtful
     }
 
-    /// It may have been hurt: it is to be asked for a token, unless it has been, and what comes of that
-    /// decides.
+    /// It may have been hurt: it is to be asked for a token, unless it has been. Until it moves, that its
+    /// processors work says nothing; and if a second token does not come either, it hangs.
     pub fn suspected(&mut self, now: Duration) -> Judgement {
         if self.trial != Asked::Not || self.is_suspended() {
             return Judgement::Alive;
         }
         self.trial = Asked::Waiting;
         self.asked = Some(now);
-        self.is_unanswered = true;
+        self.is_unanswered = false;
         self.is_suspected = true;
         Judgement::Doubtful
     }
@@ -250,19 +251,22 @@ impl Liveness {
         self.trial = Asked::Not;
         let asked = self.asked.unwrap_or(now);
         let still = now.saturating_sub(self.moved);
-        let is_suspected = std::mem::take(&mut self.is_suspected);
         match trial {
             Trial::Made | Trial::Resting => {
                 self.moved = now;
                 self.is_unanswered = false;
+                self.is_suspected = false;
             }
             Trial::Unknown => {}
             Trial::Unfit => self.trial = Asked::InVain,
             // It has moved meanwhile, and the token waits for its turn.
             Trial::None if self.moved > asked || self.is_suspended() => {}
-            Trial::None if self.is_busy(now) && still < BUSY_FOR && !is_suspected => {}
-            // It may be amid the first step for somebody who is not counted before that is over.
-            Trial::None if self.requests == 0 && !self.is_unanswered => {
+            // Of one that does not count nobody knows whether it moves.
+            Trial::None if self.mark.is_none() => {}
+            Trial::None if self.is_busy(now) && still < BUSY_FOR && !self.is_suspected => {}
+            // It may be amid the first step for somebody who is not counted before that is over, or amid
+            // a long one.
+            Trial::None if (self.requests == 0 || self.is_suspected) && !self.is_unanswered => {
                 self.is_unanswered = true;
                 self.asked = None;
             }
@@ -281,7 +285,10 @@ impl Liveness {
 
     /// How long nothing may move: longer where processors work, and where a step has taken long before.
     fn patience(&self, least: Duration, now: Duration) -> Duration {
-        if self.is_busy(now) { BUSY_FOR } else { least.max(self.slowest * 3).min(BUSY_FOR) }
+        if self.is_busy(now) && !self.is_suspected {
+            return BUSY_FOR;
+        }
+        least.max(self.slowest * 3).min(BUSY_FOR)
     }
 
     fn is_busy(&self, now: Duration) -> bool {

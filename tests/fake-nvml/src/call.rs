@@ -1,7 +1,6 @@
 //! What every call has in common: the scenario is asked whether it fails, or hangs, and nothing that
 //! goes wrong here reaches C.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nvml_wrapper_sys::bindings::{
@@ -108,20 +107,22 @@ pub(crate) fn poll() {
     unsafe { libc::poll(std::ptr::null_mut(), 0, POLL_MILLISECONDS.into()) };
 }
 
-/// Whether the scenario has a function fail.
+/// Whether the scenario has a function fail, or a GPU fail every function. That a GPU cannot be asked
+/// does not keep the driver from answering.
 pub(crate) fn refusal(state: &State, symbol: &str, index: Option<usize>) -> Answer {
-    let index = index.map(|index| index.to_string());
-    let name_in = |codes: &BTreeMap<String, String>| {
-        let own = index.as_ref().and_then(|index| codes.get(index));
-        own.or_else(|| codes.get("*")).cloned()
-    };
-    let by_name = |name: &str| state.errors.get(name).and_then(name_in);
-    // That a GPU cannot be asked does not keep the driver from answering.
-    let everywhere = index.as_ref().and_then(|_| by_name("*"));
-    match by_name(symbol).or(everywhere) {
-        None => Ok(()),
-        Some(name) => Err(code(&name)),
-    }
+    let of_gpu = || index.and_then(|index| refusal_of(state, "*", Some(index)));
+    refusal_of(state, symbol, index).or_else(of_gpu).map_or(Ok(()), Err)
+}
+
+/// The code that the scenario has a function fail with, by name.
+pub(crate) fn refusal_of(
+    state: &State,
+    symbol: &str,
+    index: Option<usize>,
+) -> Option<nvmlReturn_t> {
+    let codes = state.errors.get(symbol)?;
+    let own = index.and_then(|index| codes.get(&index.to_string()));
+    own.or_else(|| codes.get("*")).map(|name| code(name))
 }
 
 /// The code of this name; that of an unknown failure, if there is none.

@@ -3,7 +3,7 @@
 use libc::{c_char, c_int, c_uint};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
-use crate::call::{NOT_FOUND, code, handle, of_driver, put, put_text, refusal};
+use crate::call::{NOT_FOUND, code, handle, of_driver, put, put_text, refusal_of};
 use crate::state::State;
 
 fn open(state: State) -> Result<(), nvmlReturn_t> {
@@ -66,11 +66,7 @@ unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         state.gpus.get(index).ok_or(NOT_FOUND)?;
         // Of a GPU that is lost there is a handle, unless a scenario says otherwise by name.
-        let by_name = State {
-            errors: state.errors.into_iter().filter(|(name, _)| name == SYMBOL).collect(),
-            ..State::default()
-        };
-        refusal(&by_name, SYMBOL, Some(index))?;
+        refusal_of(&state, SYMBOL, Some(index)).map_or(Ok(()), Err)?;
         // SAFETY: nvml.h's contract: a place for one handle.
         unsafe { put(to, handle(index)) }
     })

@@ -45,10 +45,14 @@ struct Identity {
 /// Whether a GPU was ours to look at when it was last there.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Access {
+    /// It was not looked at yet.
     #[default]
+    Unknown,
     Granted,
     /// The machine's, but not for this container, whose sysfs shows it all the same.
     Denied,
+    /// It was granted before; who has it open may use it still.
+    Revoked,
 }
 
 impl Amd {
@@ -87,16 +91,25 @@ impl Amd {
         for (address, device) in &cards.devices {
             let identity = self.known.entry(*address).or_default();
             identity.learn(device);
-            identity.access =
-                if topology.denies(*address) { Access::Denied } else { Access::Granted };
+            identity.access = match identity.access {
+                _ if !topology.denies(*address) => Access::Granted,
+                Access::Unknown | Access::Denied => Access::Denied,
+                Access::Granted | Access::Revoked => Access::Revoked,
+            };
         }
         let mut processes = self.kfd.processes(topology, &*self.ours);
         let mut gpus = Vec::new();
         for (index, (address, identity)) in (0..).zip(&self.known) {
-            if identity.access == Access::Denied {
-                continue;
-            }
             let mut gpu = identity.gpu(index, *address);
+            match identity.access {
+                Access::Unknown | Access::Granted => {}
+                Access::Denied => continue,
+                Access::Revoked => {
+                    gpu.condition.reachability = Reachability::Unknown;
+                    gpus.push(gpu);
+                    continue;
+                }
+            }
             if let Some(device) = cards.devices.get(address) {
                 gpu.processes = processes.remove(address).unwrap_or_default();
                 gpu = look_at(device, gpu);

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,21 +75,11 @@ impl QuarantineFile {
             Ok(Err(_)) | Err(_) => return kept,
         };
         let mut watch = GpuWatch::resume(rules.clone(), kept, 0);
-        // What was found in another life was found long ago.
-        let cleared = watch.looked(&snapshot, Duration::from_secs(24 * 3600));
-        // vLLM may be given others than then.
-        let is_given = |finding: &GpuFinding| {
-            let mut gpus = snapshot.gpus.iter();
-            let gpu = gpus.find(|gpu| gpu.uuid == finding.uuid);
-            gpu.and_then(|gpu| rules.devices.include(gpu, snapshot.gpus.len()))
-        };
-        let blocking = watch.findings().filter(|finding| finding.action.blocks());
-        let left: Vec<GpuFinding> = blocking
-            .map(|it| GpuFinding { is_ours: is_given(it).unwrap_or(it.is_ours), ..it.clone() })
-            .collect();
-        if !cleared.is_empty() {
-            self.keep(&left);
-        }
+        // What was found in another life was found long ago, and vLLM may be given others than then.
+        watch.looked(&snapshot, Duration::from_secs(24 * 3600));
+        let left: Vec<GpuFinding> =
+            watch.findings().filter(|finding| finding.action.blocks()).cloned().collect();
+        self.keep(&left);
         left
     }
 
@@ -118,7 +108,6 @@ impl Quarantine for QuarantineFile {
     fn keep(&self, findings: &[GpuFinding]) {
         if let Err(error) = self.write(findings) {
             let file = self.path();
-            let file: &Path = &file;
             tracing::warn!(%error, file = %file.display(), "the GPUs' quarantine cannot be kept");
         }
     }

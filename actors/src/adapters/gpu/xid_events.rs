@@ -24,7 +24,7 @@ use crate::domain::gpu::DriverFaults;
 /// How long one wait lasts, in milliseconds: so long does the thread outlive its owner at most.
 const WAIT_MILLISECONDS: u32 = 1000;
 
-/// The pause after a wait that failed: a GPU that is lost fails them all.
+/// The pause before GPUs that do not tell are tried again.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Nothing is ever sent; that it is gone is the thread's sign to end.
@@ -35,7 +35,7 @@ pub(super) fn begin(library: Option<PathBuf>, told: watch::Sender<DriverFaults>,
     let listening = move || listen(library.as_deref(), &told, &owner);
     let begun = thread::Builder::new().name("gpu-faults".to_owned()).spawn(listening);
     if let Err(error) = begun {
-        tracing::warn!(%error, "no thread to hear of GPU faults on");
+        warn!(%error, "no thread to hear of GPU faults on");
     }
 }
 
@@ -44,26 +44,23 @@ fn listen(library: Option<&Path>, told: &watch::Sender<DriverFaults>, owner: &Ow
         Ok(nvml) => nvml,
         Err(error) => return warn!(%error, "no GPU faults are told of"),
     };
-    // A GPU that is lost fails the waits for all: those that tell are looked for without it, again
-    // and again, for it may come back.
+    // A GPU that is lost fails the waits for all: they go on without it at once, and with it after a
+    // pause, for it may come back.
     let mut silent = BTreeSet::new();
     loop {
-        let registered = Registered::but_for(&nvml, &silent);
-        silent.clear();
-        match registered.map(|registered| (registered.tell(told, owner), registered.lost())) {
-            Some((Ok(()), _)) => return,
-            Some((Err(error), lost)) => {
-                debug!(%error, ?lost, "GPU faults could not be waited for");
-                silent.extend(lost);
-                if !silent.is_empty() {
-                    continue;
-                }
+        if let Some(registered) = Registered::but_for(&nvml, &silent) {
+            let Err(error) = registered.tell(told, owner) else { return };
+            let known = silent.len();
+            silent.extend(registered.lost());
+            debug!(%error, ?silent, "GPU faults could not be waited for");
+            if silent.len() > known {
+                continue;
             }
-            None => debug!("no GPU tells of its faults"),
         }
         if owner.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected) {
             return;
         }
+        silent.clear();
     }
 }
 

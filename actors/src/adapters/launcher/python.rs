@@ -56,8 +56,8 @@ impl ProcessLauncher {
         .map_err(|error| error.to_string())
     }
 
-    /// Whether vLLM is known to be a build that uses GPUs, and the one that they are given to: not a
-    /// program of others that may choose them by itself, nor a build for CPUs.
+    /// Whether vLLM is known to be a build that uses the GPUs that it is given: not a build for CPUs, nor
+    /// a command of others, which may choose them by itself.
     pub fn is_for_gpus(&self) -> bool {
         let Ok((_, python)) = self.script() else { return false };
         let packages = packages(&python);

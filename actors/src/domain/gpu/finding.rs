@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::xid::is_of_application;
 use crate::domain::cause::{Cause, Code, RetryClass};
 
 /// What has to be done about a fault of a GPU, the least first.
@@ -116,6 +117,11 @@ impl FindingKind {
         kinds.into_iter().find(|kind| kind.as_str() == name && kind.number() == number)
     }
 
+    /// Whether what runs on the GPU may have made it of itself.
+    pub fn is_of_application(self) -> bool {
+        matches!(self, Self::Xid(number) if is_of_application(number))
+    }
+
     /// The number that the driver gives: of an Xid, of an action.
     pub const fn number(self) -> Option<u32> {
         match self {
@@ -156,6 +162,17 @@ impl GpuFinding {
         Self { index, uuid, kind, action, summary, is_ours: false }
     }
 
+    /// Whether it is the same thing that is wrong with the same GPU, of which the place may have changed,
+    /// and the identity become known.
+    pub fn is_of_same(&self, other: &Self) -> bool {
+        let is_same_gpu = if self.uuid.is_empty() || other.uuid.is_empty() {
+            self.index == other.index
+        } else {
+            self.uuid == other.uuid
+        };
+        is_same_gpu && self.kind == other.kind
+    }
+
     /// Whether vLLM can not be run because of it.
     pub fn blocks_us(&self) -> bool {
         self.is_ours && self.action.blocks()
@@ -173,7 +190,9 @@ impl GpuFinding {
     pub fn remedy(&self) -> String {
         let Self { index, .. } = self;
         match self.action {
-            GpuAction::None => format!("`nvidia-smi -q -i {index}` shows more of it"),
+            GpuAction::None => {
+                format!("`nvidia-smi -q -i {index}`, or `amd-smi metric -g {index}`, shows more of it")
+            }
             GpuAction::RestartApplication => {
                 "a restart of vLLM is what NVIDIA prescribes; if it recurs, see the kernel's log \
                  (`dmesg | grep -i xid`)"
@@ -184,8 +203,8 @@ impl GpuFinding {
                  --gpu-reset -i {index}`), or reboot; then start again. Where its driver cannot say \
                  that it is well, remove gpus.json from the state directory"
             ),
-            GpuAction::Reboot => "reboot the machine, then start again; if the fault comes back, \
-                                  have the hardware looked at"
+            GpuAction::Reboot => "reboot the machine, or run vLLM on other GPUs (`CUDA_VISIBLE_DEVICES`), \
+                                  then start again; if the fault comes back, have the hardware looked at"
                 .to_owned(),
             GpuAction::ContactSupport => format!(
                 "have the GPU looked at by its vendor (`nvidia-smi -q -i {index}`, \

@@ -103,14 +103,14 @@ impl GpuWatch {
     pub fn looked(&mut self, snapshot: &GpuSnapshot, now: Duration) -> Vec<FindingNews> {
         let mut news = Vec::new();
         let mut wrong = Vec::new();
-        snapshot.gpus.iter().for_each(|gpu| self.name(gpu));
+        snapshot.gpus.iter().for_each(|gpu| self.rename(gpu));
         for gpu in &snapshot.gpus {
             let known = self.known.get(&name(gpu.index, &gpu.uuid));
             wrong.extend(reading::wrongs(gpu, known.map(|known| &known.gpu)));
         }
-        let is_there = |gpu: &Gpu| snapshot.gpus.iter().any(|it| it.uuid == gpu.uuid);
-        let gone = self.known.values().map(|known| &known.gpu).filter(|gpu| !is_there(gpu));
-        wrong.extend(gone.map(reading::missing));
+        let is_gone = |of: &Name| snapshot.gpus.iter().all(|it| name(it.index, &it.uuid) != *of);
+        let gone = self.known.iter().filter(|(name, _)| is_gone(name));
+        wrong.extend(gone.map(|(_, known)| reading::missing(&known.gpu)));
         for gpu in &snapshot.gpus {
             self.know(gpu, now);
         }
@@ -122,7 +122,7 @@ impl GpuWatch {
             self.judge(&fault, action, now, &mut news);
         }
         self.clear(snapshot, now, &mut news);
-        self.claim(now, &mut news);
+        self.own(now, &mut news);
         news
     }
 
@@ -176,11 +176,12 @@ impl GpuWatch {
     }
 
     /// A GPU that has said who it is is the one that had not, at the same place.
-    fn name(&mut self, gpu: &Gpu) {
-        let unnamed = name(gpu.index, "");
-        if gpu.uuid.is_empty() || self.known.remove(&unnamed).is_none() {
+    fn rename(&mut self, gpu: &Gpu) {
+        if gpu.uuid.is_empty() {
             return;
         }
+        let unnamed = name(gpu.index, "");
+        self.known.remove(&unnamed);
         let (renamed, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.active).into_iter().partition(|((of, _), _)| *of == unnamed);
         self.active = others.into_iter().collect();
@@ -190,27 +191,34 @@ impl GpuWatch {
         }
     }
 
-    /// What turns out to be wrong with a GPU of vLLM's is told as that.
-    fn claim(&mut self, now: Duration, news: &mut Vec<FindingNews>) {
-        let ours: Vec<Name> =
-            self.known.keys().filter(|name| self.is_ours(name, now)).cloned().collect();
-        for ((of, _), active) in &mut self.active {
+    /// Where it is certain whose GPUs are, what blocks them is told as that.
+    fn own(&mut self, now: Duration, news: &mut Vec<FindingNews>) {
+        let names: Vec<Name> = self.active.keys().map(|(name, _)| name.clone()).collect();
+        let owned: Vec<Option<bool>> = names.iter().map(|name| self.is_ours(name, now)).collect();
+        for (active, is_ours) in self.active.values_mut().zip(owned) {
             let finding = &mut active.finding;
-            if !finding.is_ours && finding.action.blocks() && ours.contains(of) {
-                finding.is_ours = true;
+            if let Some(is_ours) = is_ours
+                && finding.action.blocks()
+                && finding.is_ours != is_ours
+            {
+                finding.is_ours = is_ours;
                 news.push(FindingNews::Raised(finding.clone()));
             }
         }
     }
 
     /// Whether vLLM uses it: by its processes there, or, where they cannot be told, by what vLLM was
-    /// given.
-    fn is_ours(&self, name: &Name, now: Duration) -> bool {
-        let Some(known) = self.known.get(name) else { return false };
-        if self.known.values().any(|known| known.is_ours(now)) {
-            return known.is_ours(now);
+    /// given; `None` if nobody can say.
+    fn is_ours(&self, name: &Name, now: Duration) -> Option<bool> {
+        let given = |gpu: &Gpu| self.rules.devices.include(gpu, self.known.len());
+        let is_seen = self.known.values().any(|known| known.is_ours(now));
+        match self.known.get(name) {
+            Some(known) if is_seen => Some(known.is_ours(now)),
+            Some(known) => given(&known.gpu),
+            // It is not there, and vLLM is on others, or is given others.
+            None if is_seen => Some(false),
+            None => self.known.values().any(|it| given(&it.gpu) == Some(true)).then_some(false),
         }
-        self.rules.devices.include(&known.gpu, self.known.len()) == Some(true)
     }
 
     fn see(&mut self, wrong: Wrong, now: Duration, news: &mut Vec<FindingNews>) {
@@ -229,7 +237,7 @@ impl GpuWatch {
         let key = key_of(&wrong);
         self.lasting.remove(&key);
         let Wrong { index, uuid, kind, action, summary } = wrong;
-        let is_ours = self.is_ours(&key.0, now);
+        let is_ours = self.is_ours(&key.0, now) == Some(true);
         let finding = GpuFinding { is_ours, ..GpuFinding::new(index, uuid, kind, action, summary) };
         self.active.insert(key, Active { finding: finding.clone(), seen: now });
         news.push(FindingNews::Raised(finding));

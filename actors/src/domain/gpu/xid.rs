@@ -90,6 +90,14 @@ const TABLE: &[Row] = &[
     Row { xids: &[79..=79, 151..=151], class: XidClass::Fault(GpuAction::Reboot) },
 ];
 
+/// Those that what runs on a GPU makes of itself, as a rule (NVIDIA's k8s-device-plugin,
+/// `internal/rm/health.go`): however often they come, they are not the GPU's.
+const OF_APPLICATIONS: [u32; 6] = [13, 31, 43, 45, 68, 109];
+
+pub(super) fn is_of_application(xid: u32) -> bool {
+    OF_APPLICATIONS.contains(&xid)
+}
+
 /// The words of those that an operator meets.
 const NAMES: &[(u32, &str)] = &[
     (13, "graphics engine exception"),

@@ -290,3 +290,52 @@ fn an_hour_without_requests_is_no_step_and_says_nothing_of_the_next_one() {
     let (after, _) = server.watch(60, Trial::None).expect("it is found as soon as any other");
     assert!(after <= 30, "{after} s");
 }
+
+/// What comes of a suspicion within so many seconds: tokens are asked for, of which this comes.
+fn suspected(server: &mut Server, seconds: u64, trial: Trial) -> Option<(u64, String)> {
+    let began = server.now;
+    assert_eq!(server.liveness.suspected(server.now), Judgement::Doubtful);
+    server.now += TOKEN_WITHIN;
+    match server.liveness.tried(trial, server.now) {
+        Judgement::Alive => {}
+        Judgement::Hung(why) => return Some((server.now.saturating_sub(began).as_secs(), why)),
+        Judgement::Doubtful => panic!("a trial is an answer"),
+    }
+    server.watch(seconds, trial).map(|(after, why)| (after + TOKEN_WITHIN.as_secs(), why))
+}
+
+#[test]
+fn who_is_suspected_and_spins_is_found_by_the_second_token_that_does_not_come() {
+    let mut server = Server { load: 100, ..Server::with_requests(2) };
+    server.look();
+    let (after, _) = suspected(&mut server, 120, Trial::None).expect("it hangs");
+    assert!((15..=60).contains(&after), "{after} s");
+}
+
+#[test]
+fn who_is_suspected_and_works_is_let_alone() {
+    let mut server = Server { load: 100, ..Server::with_requests(2) };
+    server.look();
+    assert_eq!(suspected(&mut server, 120, Trial::Made), None);
+    let mut slow = Server { load: 100, ..Server::with_requests(2) };
+    slow.look();
+    assert_eq!(slow.liveness.suspected(slow.now), Judgement::Doubtful);
+    slow.now += TOKEN_WITHIN;
+    assert_eq!(slow.liveness.tried(Trial::None, slow.now), Judgement::Alive);
+    slow.mark += 1;
+    assert_eq!(slow.look(), Judgement::Alive);
+    assert_eq!(slow.watch(120, Trial::None), None, "a step has ended: it is busy, and no more");
+}
+
+#[test]
+fn who_does_not_count_is_not_condemned_by_a_suspicion() {
+    let mut liveness = Liveness::begin(Duration::ZERO);
+    let mut now = Duration::from_secs(600);
+    for _ in 0..3 {
+        assert_eq!(liveness.suspected(now), Judgement::Doubtful);
+        now += TOKEN_WITHIN;
+        assert_eq!(liveness.tried(Trial::None, now), Judgement::Alive);
+        now += VITALS_EVERY;
+        assert_eq!(liveness.pulsed(None, now), Judgement::Alive);
+    }
+}

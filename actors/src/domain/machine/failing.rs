@@ -77,8 +77,7 @@ impl Turn<'_> {
         }
         let State::Crashed(crashed) = &self.machine.state else { return };
         let cause = explain(crashed.cause.clone(), undecided.exit, evidence);
-        let cause = self.blamed(cause);
-        let cause = self.count_gpu_faults(cause);
+        let cause = self.blamed(cause, undecided.exit);
         let State::Crashed(crashed) = &mut self.machine.state else { return };
         crashed.cause = cause.clone();
         let occasion = occasion(&undecided, &cause);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Cause, State, Turn};
 use crate::domain::cause::{Code, RetryClass};
+use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
 use crate::domain::gpu::{FindingNews, GpuAction, GpuFinding};
 use crate::domain::liveness::Liveness;
@@ -15,18 +16,15 @@ const FAULTS_WITHIN: Duration = Duration::from_secs(30 * 60);
 impl Turn<'_> {
     pub(super) fn found(&mut self, news: FindingNews) {
         let known = &mut self.machine.gpu_findings;
-        let is_same = |one: &GpuFinding, other: &GpuFinding| {
-            (one.index, &one.uuid, one.kind) == (other.index, &other.uuid, other.kind)
-        };
         match news {
             FindingNews::Raised(finding) => {
-                known.retain(|it| !is_same(it, &finding));
+                known.retain(|it| !it.is_of_same(&finding));
                 known.push(finding.clone());
                 self.emit(EventKind::GpuFindingRaised { finding: Box::new(finding.clone()) });
                 self.suffer(&finding);
             }
             FindingNews::Cleared(finding) => {
-                known.retain(|it| !is_same(it, &finding));
+                known.retain(|it| !it.is_of_same(&finding));
                 self.emit(EventKind::GpuFindingCleared { finding: Box::new(finding) });
             }
         }
@@ -62,11 +60,35 @@ impl Turn<'_> {
         blocking.map(GpuFinding::cause)
     }
 
-    /// A GPU whose faults end vLLM again and again is not cured by restarts.
-    pub(super) fn count_gpu_faults(&mut self, cause: Cause) -> Cause {
-        if cause.code != Code::GpuFault || cause.retry == RetryClass::Permanent {
+    /// What a GPU that vLLM uses has to do with its end, where nothing else explains it. `exit` is how a
+    /// process ended; who was ended from outside did not die of what a restart cures.
+    pub(super) fn blamed(&mut self, cause: Cause, exit: Option<Exit>) -> Cause {
+        let faults = self.machine.gpu_findings.iter().filter(|finding| finding.is_ours);
+        let worst = faults.max_by_key(|finding| finding.action).cloned();
+        let Some(fault) = worst.filter(|it| it.action != GpuAction::None) else { return cause };
+        if !fault.action.blocks() && exit.is_some_and(Exit::is_from_outside) {
             return cause;
         }
+        let summary = match cause.code {
+            // The driver knows more of it than vLLM does.
+            Code::GpuFault => cause.summary.clone(),
+            Code::EngineDied
+            | Code::EngineHung
+            | Code::InterconnectFailed
+            | Code::LoadTimedOut
+            | Code::Unrecognised => format!("{fault}; {}", cause.summary),
+            _ => return cause,
+        };
+        let Cause { code, retry, .. } = fault.cause();
+        let blamed = Cause { code, summary, retry, ..cause }.with_remedy(fault.remedy());
+        if retry == RetryClass::Permanent || fault.kind.is_of_application() {
+            return blamed;
+        }
+        self.count_gpu_fault(blamed)
+    }
+
+    /// A GPU whose own faults end vLLM again and again is not cured by restarts.
+    fn count_gpu_fault(&mut self, cause: Cause) -> Cause {
         let now = self.now.monotonic;
         let faults = &mut self.machine.gpu_faults;
         faults.retain(|at| now.saturating_sub(*at) < FAULTS_WITHIN);
@@ -81,31 +103,5 @@ impl Turn<'_> {
         let remedy = "have the GPU looked at, or run vLLM on others (`CUDA_VISIBLE_DEVICES`); a start \
                       begins to count anew";
         Cause { summary, retry: RetryClass::Permanent, ..cause }.with_remedy(remedy)
-    }
-
-    /// What a GPU that vLLM uses has to do with its end, where nothing else explains it.
-    pub(super) fn blamed(&self, cause: Cause) -> Cause {
-        let faults = self.machine.gpu_findings.iter().filter(|finding| finding.is_ours);
-        let worst = faults.max_by_key(|finding| finding.action);
-        let Some(fault) = worst.filter(|it| it.action != GpuAction::None) else { return cause };
-        let is_unexplained = matches!(
-            cause.code,
-            Code::EngineDied
-                | Code::EngineHung
-                | Code::InterconnectFailed
-                | Code::LoadTimedOut
-                | Code::Unrecognised
-        );
-        if cause.code == Code::GpuFault {
-            // The driver knows more of it than vLLM does.
-            let retry = if fault.action.blocks() { RetryClass::Permanent } else { cause.retry };
-            return Cause { retry, ..cause }.with_remedy(fault.remedy());
-        }
-        if !is_unexplained {
-            return cause;
-        }
-        let Cause { code, summary, retry, .. } = fault.cause();
-        let summary = format!("{summary}; {}", cause.summary);
-        Cause { code, summary, retry, ..cause }.with_remedy(fault.remedy())
     }
 }

@@ -286,6 +286,49 @@ fn a_gpu_is_ours_by_its_processes_where_they_can_be_told() {
     assert_eq!(bench.xid(1, 94), ["+1 xid 94 restart_application"]);
 }
 
+fn kept(index: u32, uuid: &str, kind: FindingKind) -> GpuFinding {
+    let finding = GpuFinding::new(index, uuid, kind, GpuAction::Reboot, "kept");
+    GpuFinding { is_ours: true, ..finding }
+}
+
+fn blocked(bench: &Bench) -> bool {
+    bench.watch.findings().any(GpuFinding::blocks_us)
+}
+
+#[test]
+fn what_was_kept_of_a_gpu_that_is_gone_does_not_hold_vllm_off_the_one_that_it_is_given() {
+    let gone = || [kept(0, "GPU-9", FindingKind::Xid(79))];
+    let mut bench = Bench::with(Devices::First(1), gone());
+    bench.look(&[gpu(0)]);
+    assert!(!blocked(&bench), "another GPU stands in its place");
+    let mut bench = Bench::with(Devices::new(Some("1"), 1), gone());
+    bench.look(&[gpu(0), gpu(1)]);
+    assert!(!blocked(&bench), "vLLM is given another");
+    let mut bench = Bench::with(Devices::First(2), gone());
+    bench.look(&[gpu(0)]);
+    assert!(blocked(&bench), "one is missing that vLLM is given");
+    let mut bench = Bench::with(Devices::Unknown, gone());
+    bench.look(&[gpu(0)]);
+    assert!(blocked(&bench), "nobody can say what it is given");
+}
+
+#[test]
+fn what_was_kept_of_a_gpu_that_did_not_say_who_it_was_is_cleared_when_it_is_well() {
+    let mut bench = Bench::with(Devices::First(1), [kept(0, "", FindingKind::Lost)]);
+    assert_eq!(bench.look(&[gpu(0)]), ["-0 lost reboot ours"]);
+}
+
+#[test]
+fn whose_a_fault_is_told_by_where_vllm_is_seen_before_what_it_was_given() {
+    let others = GpuFinding { is_ours: false, ..kept(0, "GPU-0", FindingKind::Xid(79)) };
+    let mut bench = Bench::with(Devices::First(1), [others]);
+    bench.look(&[gpu(0), used(1)]);
+    assert!(!blocked(&bench));
+    let mut bench = Bench::with(Devices::First(1), [kept(0, "GPU-0", FindingKind::Xid(79))]);
+    bench.look(&[gpu(0), used(1)]);
+    assert!(!blocked(&bench));
+}
+
 #[test]
 fn memory_errors_that_cannot_be_corrected_are_told_of_as_they_come() {
     let counting = |errors| with(0, |gpu| gpu.condition.uncorrectable_errors = Some(errors));

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use super::crashing::recorded;
 use super::script::{
-    Script, adopted, diagnosed, exited, healthy, launched, nothing_found, restart_due, start,
-    tried, vacated, vitals_due,
+    Script, adopted, diagnosed, felt, healthy, launched, member_died, nothing_found, restart_due,
+    start, tried, vacated, vitals_due,
 };
 use crate::domain::cause::{Code, RetryClass};
+use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
 use crate::domain::gpu::{FindingKind, FindingNews, GpuAction, GpuFinding};
 use crate::domain::input::{Effect, Input, Timer};
-use crate::domain::liveness::Trial;
+use crate::domain::liveness::{Pulse, Rest, Trial};
+use crate::domain::report::Role;
 use crate::domain::state::ServiceState;
 use crate::domain::ticket::CommandError;
 
@@ -28,6 +30,11 @@ fn raised(finding: GpuFinding) -> Input {
 
 fn cleared(finding: GpuFinding) -> Input {
     Input::Found(FindingNews::Cleared(finding))
+}
+
+/// A worker has ended by a fault of its own.
+fn died(incarnation: u64) -> Input {
+    member_died(incarnation, Role::Worker, Exit::Signal(11))
 }
 
 fn faulty() -> GpuFinding {
@@ -117,11 +124,51 @@ fn what_runs_on_it_is_not_taken_over() {
 }
 
 #[test]
+fn a_finding_goes_by_the_gpus_identity_wherever_it_stands() {
+    let (unnamed, moved) =
+        (GpuFinding { uuid: String::new(), ..broken() }, GpuFinding { index: 3, ..broken() });
+    for (before, after) in [(unnamed, broken()), (broken(), moved)] {
+        let mut s = Script::stopped();
+        s.on(raised(before));
+        s.on(cleared(after));
+        assert!(s.machine.gpu_findings().is_empty());
+    }
+    let mut s = Script::stopped();
+    s.on(raised(broken()));
+    s.on(cleared(GpuFinding { uuid: "GPU-7".to_owned(), ..broken() }));
+    assert_eq!(s.machine.gpu_findings(), [broken()], "that was another");
+}
+
+#[test]
+fn who_is_killed_has_not_died_of_what_a_restart_cures() {
+    let mut s = Script::running();
+    s.on(raised(faulty()));
+    let ended = s.on(member_died(1, Role::Worker, Exit::Signal(9)));
+    assert_eq!(recorded(&ended.events).cause.code, Code::EngineDied);
+}
+
+#[test]
+fn what_an_application_does_to_itself_is_not_held_against_its_gpu() {
+    let mut s = Script::running();
+    for launch in 1..=5 {
+        s.on(raised(faulty()));
+        let ended = s.on(died(launch));
+        assert_eq!(recorded(&ended.events).cause.retry, RetryClass::Transient, "{launch}");
+        s.on(vacated(launch));
+        s.wait(300);
+        s.on(restart_due(launch));
+        s.on(launched(launch + 1));
+        s.on(healthy(launch + 1));
+    }
+    assert_eq!(s.state(), ServiceState::Running);
+}
+
+#[test]
 fn faults_that_end_it_again_and_again_are_not_cured_by_restarts() {
     let mut s = Script::running();
     for launch in 1..=3 {
-        s.on(raised(faulty()));
-        let ended = s.on(exited(launch));
+        s.on(raised(xid(94, GpuAction::RestartApplication)));
+        let ended = s.on(died(launch));
         let retry = recorded(&ended.events).cause.retry;
         let expected = if launch < 3 { RetryClass::Transient } else { RetryClass::Permanent };
         assert_eq!(retry, expected, "{launch}");
@@ -156,11 +203,22 @@ fn a_fault_that_a_restart_cures_has_vllm_asked_whether_it_lives() {
     assert!(s.on(tried(1, Trial::Made)).path.is_empty());
     let mut s = Script::running();
     s.on(raised(faulty()));
-    for _ in 0..3 {
-        s.wait(5);
-        s.on(vitals_due(1));
-    }
-    let hung = s.on(tried(1, Trial::None));
+    let pulse = Pulse { requests: 1, mark: 7, rest: Rest::Awake, connections: Some(1) };
+    s.on(felt(1, Some(pulse)));
+    let mut asked = 1;
+    let hung = loop {
+        for _ in 0..2 {
+            s.wait(5);
+            s.on(vitals_due(1));
+        }
+        let hung = s.on(tried(1, Trial::None));
+        if !hung.path.is_empty() {
+            break hung;
+        }
+        s.on(felt(1, Some(pulse)));
+        asked += 1;
+        assert!(asked < 4, "it hangs");
+    };
     assert_eq!(hung.path, [ServiceState::Crashed]);
     let cause = &recorded(&hung.events).cause;
     assert_eq!((cause.code, cause.retry), (Code::GpuFault, RetryClass::Transient));
@@ -172,20 +230,20 @@ fn a_fault_that_a_restart_cures_has_vllm_asked_whether_it_lives() {
 fn an_end_amid_a_fault_is_told_as_the_fault() {
     let mut s = Script::running();
     s.on(raised(faulty()));
-    let ended = s.on(exited(1));
+    let ended = s.on(died(1));
     let cause = &recorded(&ended.events).cause;
     assert_eq!((cause.code, cause.retry), (Code::GpuFault, RetryClass::Transient));
-    assert!(cause.summary.contains("Xid 31") && cause.summary.contains("ended"), "{cause}");
+    assert!(cause.summary.contains("Xid 31") && cause.summary.contains("died"), "{cause}");
     let mut s = Script::running();
     s.on(raised(others(faulty())));
-    let ended = s.on(exited(1));
+    let ended = s.on(died(1));
     assert_eq!(recorded(&ended.events).cause.code, Code::EngineDied, "another's GPU");
 }
 
 #[test]
 fn a_fault_that_is_told_of_just_after_the_end_counts_too() {
     let mut s = Script::running();
-    s.turn(exited(1));
+    s.turn(died(1));
     s.turn(raised(broken()));
     let judged = s.turn(diagnosed(1));
     let cause = &recorded(&judged.events).cause;

@@ -161,6 +161,19 @@ fn a_gpu_that_the_container_was_not_given_is_left_out_and_counted() {
 }
 
 #[test]
+fn a_gpu_that_is_taken_from_the_container_is_not_gone() {
+    let machine = Machine::new();
+    machine.card(0, "0000:0c:00.0");
+    let mut looker = machine.looker();
+    looker.look();
+    let taken = Topology { gpus: [].into(), denied: Denied::Some };
+
+    let gpus = looker.look_at_all(&Cards::find(&looker.drm), &taken);
+    let reachability = gpus.iter().map(|gpu| gpu.condition.reachability).collect::<Vec<_>>();
+    assert_eq!(reachability, [Reachability::Unknown], "who has it open may use it still");
+}
+
+#[test]
 fn uncorrected_errors_are_those_of_all_blocks_that_hold_memory() {
     let machine = Machine::new();
     let card = machine.card(0, "0000:0c:00.0");

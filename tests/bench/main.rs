@@ -5,6 +5,7 @@
 //!     cargo figures --deaths|--killed [--real] [--warm] [--minutes N] [--times N] [WORD...]
 //!     cargo figures --launches [--quick] [--markdown] [--times N] [WORD...]
 //!     cargo figures --endurance [--markdown] [--times N]
+//!     cargo figures --load [--markdown] [--minutes N]
 //!
 //! Names are `events`, `served`, `stops`, `questions`, `vllmd`, `idle` and `supervisord`.
 //! `--deaths` puts vLLM through every death that there is, `--killed` kills `vllmd` in every phase;
@@ -13,6 +14,7 @@
 //! and by `vllmd`, from nothing and warm, five times each (`--quick`: three), which takes two hours;
 //! words choose among `plain`, `supervisord`, `cold` and `warm`, and among `eager` and `compile`.
 //! `--endurance` has the worker of a real vLLM killed a hundred times, and its model switched as often.
+//! `--load` gives one more to do than it can, for an hour, and counts what is taken for a failure.
 //!
 //! The table goes to stdout, the same as JSON to `figures.json` in the target directory.
 
@@ -24,6 +26,7 @@ mod embedded;
 mod endurance;
 mod figure;
 mod launches;
+mod load;
 mod supervisord;
 
 use std::error::Error;
@@ -57,7 +60,7 @@ struct Wish {
 }
 
 const USAGE: &str = "usage: cargo figures [--quick] [--markdown] \
-                     [--deaths|--killed|--launches|--endurance] [--real] [--warm] [--minutes N] [--times N] [WORD...]";
+                     [--deaths|--killed|--launches|--endurance|--load] [--real] [--warm] [--minutes N] [--times N] [WORD...]";
 
 impl Wish {
     /// None if it is only to say how it is used.
@@ -70,12 +73,17 @@ impl Wish {
                 "--minutes" => wish.minutes = Some(words.next().ok_or(USAGE)?.parse()?),
                 "--times" => wish.times = Some(words.next().ok_or(USAGE)?.parse()?),
                 "--quick" | "--markdown" | "--deaths" | "--killed" | "--launches"
-                | "--endurance" | "--real" | "--warm" => wish.flags.push(word),
+                | "--endurance" | "--load" | "--real" | "--warm" => wish.flags.push(word),
                 _ if word.starts_with('-') => return Err(format!("`{word}`? {USAGE}").into()),
                 _ => wish.words.push(word),
             }
         }
         Ok(Some(wish))
+    }
+
+    /// How long what has no end of its own may take.
+    fn duration(&self) -> Duration {
+        Duration::from_secs(60 * self.minutes.unwrap_or(60))
     }
 
     fn has(&self, flag: &str) -> bool {
@@ -98,7 +106,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         few: wish.times.unwrap_or(few),
         idle: Duration::from_secs(idle),
     };
-    let is_of_real = ["--real", "--launches", "--endurance"].iter().any(|flag| wish.has(flag));
+    let is_of_real =
+        ["--real", "--launches", "--endurance", "--load"].iter().any(|flag| wish.has(flag));
     let real = if is_of_real {
         Some(RealVllm::installed().map_err(|Unavailable(reason)| reason)?)
     } else {
@@ -111,6 +120,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         Some(real) if wish.has("--endurance") => {
             endurance::figures(Server::real(real), wish.times.unwrap_or(100)).await
+        }
+        Some(real) if wish.has("--load") => {
+            load::figures(Server::real(real), wish.duration()).await
         }
         real if wish.has("--deaths") => of_deaths(&plan, real, &wish).await,
         real if wish.has("--killed") => command::killed(&plan, real.as_ref(), &wish.words).await?,
@@ -126,11 +138,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// The table of deaths is shown at once.
 async fn of_deaths(plan: &Plan, real: Option<RealVllm>, wish: &Wish) -> Vec<figure::Figure> {
-    let minutes = Duration::from_secs(60 * wish.minutes.unwrap_or(60));
     let seen = match real {
         Some(real) => {
             let launch = if wish.has("--warm") { LaunchPolicy::Warm } else { LaunchPolicy::Cold };
-            deaths::of_the_real(Server::real(real), launch, minutes, &wish.words).await
+            deaths::of_the_real(Server::real(real), launch, wish.duration(), &wish.words).await
         }
         None => deaths::of_the_stand_in(&plan.fake_vllm).await,
     };

@@ -4,6 +4,7 @@
 //! sent the API key and taken for vLLM; so nothing is asked before the socket was found in the
 //! hands of a process of the launch.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -291,7 +292,9 @@ fn listening(path: &str) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-/// Connections that are established with this port of ours.
+/// Connections that are established with this port of ours. While others come and go, the kernel
+/// may list one twice: it goes on where it was by counting (Linux, `net/ipv4/tcp_ipv4.c`,
+/// `tcp_seek_last_pos`).
 fn connected_to(port: u16) -> io::Result<u64> {
     let (v4, v6) = (connected("/proc/net/tcp", port)?, connected("/proc/net/tcp6", port));
     match v6 {
@@ -302,24 +305,34 @@ fn connected_to(port: u16) -> io::Result<u64> {
 }
 
 fn connected(path: &str, port: u16) -> io::Result<u64> {
-    let mut count = 0;
+    let mut found = HashSet::new();
     for line in BufReader::new(File::open(path)?).lines().skip(1) {
         match Row::parse(&line?) {
-            Some(Row::Connects(to)) if to == port => count += 1,
+            Some(Row::Connects(ends)) if ends.port == port => {
+                found.insert(ends);
+            }
             Some(Row::Listens(_) | Row::Connects(_) | Row::Other) => {}
             None => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a row of another form"));
             }
         }
     }
-    Ok(count)
+    Ok(found.len() as u64)
 }
 
 enum Row {
     Listens(Socket),
-    /// Established, with this port on this side.
-    Connects(u16),
+    /// Established.
+    Connects(Ends),
     Other,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Ends {
+    /// On this side.
+    port: u16,
+    /// Both addresses, as they are written.
+    addresses: [String; 2],
 }
 
 impl Row {
@@ -332,7 +345,10 @@ impl Row {
         // (Linux, `include/net/tcp_states.h`).
         match *fields.get(3)? {
             "0A" => {}
-            "01" | "08" => return Some(Self::Connects(port)),
+            "01" | "08" => {
+                let addresses = [fields.get(1)?, fields.get(2)?].map(ToString::to_string);
+                return Some(Self::Connects(Ends { port, addresses }));
+            }
             _ => return Some(Self::Other),
         }
         Some(Self::Listens(Socket {

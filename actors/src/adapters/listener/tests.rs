@@ -106,7 +106,11 @@ fn rows_are_read_as_the_kernel_writes_them() {
     let Some(Row::Listens(socket)) = Row::parse(row) else { panic!("it listens") };
     let address = if cfg!(target_endian = "little") { "127.0.0.1" } else { "1.0.0.127" };
     assert_eq!(socket, Socket { address: at(address, 8080), uid: 1000, inode: 4711 });
-    assert!(matches!(Row::parse(&row.replace(" 0A ", " 01 ")), Some(Row::Connects(8080))));
+    let Some(Row::Connects(ends)) = Row::parse(&row.replace(" 0A ", " 01 ")) else {
+        panic!("it is connected")
+    };
+    let addresses = ["0100007F:1F90", "00000000:0000"].map(str::to_owned);
+    assert_eq!(ends, Ends { port: 8080, addresses });
     assert!(matches!(Row::parse(&row.replace(" 0A ", " 06 ")), Some(Row::Other)));
     assert!(Row::parse("what is this").is_none());
 }
@@ -122,6 +126,17 @@ fn who_is_connected_is_counted_also_before_he_is_served() {
         drop(listener);
         drop(clients);
     }
+}
+
+#[test]
+fn who_is_listed_twice_is_counted_once() {
+    let head = "  sl  local_address rem_address   st\n";
+    let row = "   1: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1000 \
+               0 4711 1 0000000000000000 100 0 0 10 0\n";
+    let another = row.replace("D431", "D432");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), [head, row, &another, row].concat()).unwrap();
+    assert_eq!(connected(file.path().to_str().unwrap(), 8080).unwrap(), 2);
 }
 
 #[test]

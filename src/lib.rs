@@ -68,16 +68,19 @@ pub use subscription::{EventStream, LoadStream, Notice};
 pub use vllm_supervisor_actors::domain::cause::{
     Cause, Code, Particulars, RetryClass, TellingLine,
 };
-pub use vllm_supervisor_actors::domain::diagnosis::{Diagnosis, RuleError, Rulebook, Scanner};
+pub use vllm_supervisor_actors::domain::diagnosis::{
+    Diagnosis, Exit, RuleError, Rulebook, Scanner,
+};
 pub use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
 pub use vllm_supervisor_actors::domain::gpu::{
     FindingKind, Gpu, GpuAction, GpuCondition, GpuFinding, GpuProcess, Reachability, Slowdown,
 };
 pub use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
-pub use vllm_supervisor_actors::domain::incident::Incident;
+pub use vllm_supervisor_actors::domain::incident::{Incident, ProcessExit, Recovery};
 pub use vllm_supervisor_actors::domain::input::StopMode;
 pub use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 pub use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
+pub use vllm_supervisor_actors::domain::report::Role;
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
 pub use vllm_supervisor_actors::domain::trust::LaunchMethod;

@@ -20,7 +20,7 @@ mod gpus;
 mod journal;
 mod phases;
 
-use causes::{CauseBody, ErrorBody, IncidentBody, IncidentLine};
+use causes::{CauseBody, ErrorBody, IncidentBody, IncidentLine, RecoveryLine};
 use gpus::{FindingBody, GpuBody};
 pub(crate) use journal::JsonLines;
 use phases::{PhaseBody, phases};
@@ -54,8 +54,8 @@ pub fn status(snapshot: &Snapshot, base_url: &str) -> Value {
 }
 
 /// An end that nobody asked for, as one JSON object.
-pub fn crash(record: &Incident) -> Value {
-    into_value(&IncidentLine::from(record))
+pub fn incident(incident: &Incident) -> Value {
+    into_value(&IncidentLine::from(incident))
 }
 
 fn into_value(body: &impl Serialize) -> Value {
@@ -119,6 +119,10 @@ enum KindBody<'a> {
     IncidentRecorded {
         incident: IncidentBody<'a>,
     },
+    ServiceRecovered {
+        downtime_ms: u64,
+        incidents: u32,
+    },
     RestartScheduled {
         attempt: u32,
         delay_ms: u64,
@@ -179,6 +183,10 @@ impl<'a> From<&'a Event> for EventLine<'a> {
             EventKind::IncidentRecorded { incident } => {
                 KindBody::IncidentRecorded { incident: (&**incident).into() }
             }
+            EventKind::ServiceRecovered { recovery } => KindBody::ServiceRecovered {
+                downtime_ms: millis(recovery.downtime),
+                incidents: recovery.incidents,
+            },
             EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
                 KindBody::RestartScheduled {
                     attempt: *attempt,
@@ -235,6 +243,7 @@ impl<'a> KindBody<'a> {
             | EventKind::LoadProgressed { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::ServiceRecovered { .. }
             | EventKind::IncidentRecorded { .. }
             | EventKind::RestartScheduled { .. }
             | EventKind::HealthChanged { .. }

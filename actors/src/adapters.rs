@@ -8,6 +8,7 @@ pub mod gpu;
 mod guardian;
 pub mod http_probe;
 pub mod journal;
+mod kernel_log;
 pub mod launcher;
 pub mod listener;
 pub mod log_tail;

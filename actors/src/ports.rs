@@ -16,7 +16,7 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::gpu::{DriverFaults, GpuFinding, GpuSnapshot};
 use crate::domain::health::{Check, HealthFailure, InHand};
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::incident::Incident;
+use crate::domain::incident::{Incident, Record};
 use crate::domain::listener::Listener;
 use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::report::{Role, Sample};
@@ -267,8 +267,8 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// a hole that readers see, and never stops the service.
     fn event(&self, event: Event) -> Arc<Event>;
 
-    /// Keeps an end that nobody asked for.
-    fn crash(&self, record: &Incident);
+    /// Keeps an entry of the history.
+    fn record(&self, record: Record);
 
     /// As [`event`](Self::event), of what became of a process whose owner ended.
     fn orphaned(&self, ended: &Orphaned) -> Arc<Event>;
@@ -276,7 +276,7 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// What has happened from this number on, those of earlier supervisors included.
     fn events(&self, from: Sequence) -> Box<dyn PastEvents>;
 
-    /// The latest restarts, oldest first, those of earlier supervisors included. How many is the
+    /// The latest incidents, oldest first, those of earlier supervisors included. How many is the
     /// adapter's to say.
     fn history(&self) -> Pending<'_, Vec<Incident>>;
 

@@ -99,6 +99,7 @@ impl TextForm {
                 | EventKind::GpuFindingRaised { .. }
                 | EventKind::GpuFindingCleared { .. }
                 | EventKind::IncidentRecorded { .. }
+                | EventKind::ServiceRecovered { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
                 | EventKind::ModelWanted { .. }

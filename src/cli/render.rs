@@ -11,8 +11,9 @@ use indicatif::HumanBytes;
 use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
-    Cause, Code, Event, EventKind, GpuAction, Incarnation, LaunchMethod, LaunchPhase, LoadStatus,
-    ModelLoadProgress, Notice, OrphanOutcome, RetryClass, ServiceState,
+    Cause, Code, Event, EventKind, GpuAction, Incarnation, Incident, LaunchMethod, LaunchPhase,
+    LoadStatus, ModelLoadProgress, Notice, OrphanOutcome, ProcessExit, Recovery, RetryClass,
+    ServiceState,
 };
 
 /// What lines about a service mention besides what happened.
@@ -48,7 +49,7 @@ pub(super) fn notice(notice: &Notice, service: &Service) -> String {
     match notice {
         Notice::Event(event) => {
             let lines = match &event.kind {
-                EventKind::IncidentRecorded { incident } => because(&incident.cause),
+                EventKind::IncidentRecorded { incident } => because(incident),
                 EventKind::GpuFindingRaised { finding } if finding.action != GpuAction::None => {
                     vec![finding.to_string(), format!("help: {}", finding.remedy())]
                 }
@@ -63,12 +64,22 @@ pub(super) fn notice(notice: &Notice, service: &Service) -> String {
 }
 
 /// Why it failed, and what to do about it.
-fn because(cause: &Cause) -> Vec<String> {
+fn because(incident: &Incident) -> Vec<String> {
+    let cause = &incident.cause;
     let mut lines = vec![format!("{}: {}", cause.code, cause.summary)];
     lines.extend(cause.line().map(|line| format!("line {}: {}", line.number, line.text)));
+    lines.extend(ended(&incident.exits));
+    lines.extend(incident.kernel.iter().flatten().map(|said| format!("kernel: {said}")));
     lines.push(format!("help: {}", cause.remedy()));
     lines.extend(cause.log().map(|log| format!("log: {}", log.display())));
     lines
+}
+
+/// Who has ended, where that is more than the one process that the cause names.
+fn ended(exits: &[ProcessExit]) -> Option<String> {
+    let ended = |it: &ProcessExit| format!("{} {}: {}", it.role, it.pid, it.exit);
+    let all: Vec<String> = exits.iter().map(ended).collect();
+    (all.len() > 1).then(|| format!("ended: {}", all.join(", then ")))
 }
 
 fn what(event: &Event, service: &Service) -> String {
@@ -96,6 +107,7 @@ fn what(event: &Event, service: &Service) -> String {
             };
             format!("a warm launch failed where this did not: vLLM is launched {how} from now on")
         }
+        EventKind::ServiceRecovered { recovery } => recovered(recovery),
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
             let delay = humantime::format_duration(*delay);
             let cap = service.restarts_a_minute;
@@ -126,6 +138,14 @@ fn what(event: &Event, service: &Service) -> String {
         // Both crates are of one version.
         other => format!("{other:?}"),
     }
+}
+
+fn recovered(recovery: &Recovery) -> String {
+    let crashes = match recovery.incidents {
+        1 => "a crash".to_owned(),
+        count => format!("{count} crashes"),
+    };
+    format!("recovered from {crashes} after {:.1} s", recovery.downtime.as_secs_f64())
 }
 
 fn state_changed(to: ServiceState, incarnation: Incarnation, service: &Service) -> String {

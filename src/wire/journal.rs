@@ -6,19 +6,21 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use vllm_supervisor_actors::adapters::journal::JournalCodec;
 use vllm_supervisor_actors::domain::cause::{Cause, Code, RetryClass, TellingLine};
+use vllm_supervisor_actors::domain::diagnosis::Exit;
 use vllm_supervisor_actors::domain::event::{EndReason, Event, EventKind, OrphanOutcome};
 use vllm_supervisor_actors::domain::gpu::GpuFinding;
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
-use vllm_supervisor_actors::domain::incident::Incident;
+use vllm_supervisor_actors::domain::incident::{Incident, ProcessExit, Record, Recovery};
 use vllm_supervisor_actors::domain::loading::{LoadStatus, ModelLoadProgress};
 use vllm_supervisor_actors::domain::phases::LaunchPhase;
+use vllm_supervisor_actors::domain::report::Role;
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::trust::LaunchMethod;
 use vllm_supervisor_actors::root::LaunchKind;
 
 use super::gpus::{FindingBody, GpuBody};
-use super::{EventLine, IncidentLine, into_line, outcome_name, timestamp};
+use super::{EventLine, IncidentLine, RecoveryLine, into_line, outcome_name, timestamp};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +41,11 @@ impl JournalCodec for JsonLines {
         into_line(&EventLine::from(event))
     }
 
-    fn crash(&self, record: &Incident) -> String {
-        into_line(&IncidentLine::from(record))
+    fn record(&self, record: &Record) -> String {
+        match record {
+            Record::Incident(incident) => into_line(&IncidentLine::from(&**incident)),
+            Record::Recovery(recovery) => into_line(&RecoveryLine::from(recovery)),
+        }
     }
 
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String {
@@ -55,15 +60,20 @@ impl JournalCodec for JsonLines {
     fn read_event(&self, line: &str) -> Option<Event> {
         let line: EventBody = serde_json::from_str(line).ok()?;
         let (sequence, incarnation) = (Sequence::new(line.seq), Incarnation::new(line.incarnation));
-        let kind = line.kind.read(incarnation)?;
-        Some(Event::new(sequence, moment(&line.at)?, incarnation, kind))
+        let at = moment(&line.at)?;
+        let kind = line.kind.read(at, incarnation)?;
+        Some(Event::new(sequence, at, incarnation, kind))
     }
 
-    fn read_crash(&self, line: &str) -> Option<Incident> {
-        let line: IncidentLineRead = serde_json::from_str(line).ok()?;
-        let mut incident = line.incident.read(Incarnation::new(line.incarnation))?;
-        incident.cause.last_lines = line.last_lines;
-        Some(incident)
+    fn read_record(&self, line: &str) -> Option<Record> {
+        match serde_json::from_str(line).ok()? {
+            RecordRead::Recovery(line) => Some(Record::Recovery(line.read()?)),
+            RecordRead::Incident(line) => {
+                let mut incident = line.incident.read(Incarnation::new(line.incarnation))?;
+                incident.cause.last_lines = line.last_lines;
+                Some(Record::Incident(Box::new(incident)))
+            }
+        }
     }
 }
 
@@ -85,6 +95,7 @@ enum KindRead {
     LaunchTimed { launch: String, phases: Vec<PhaseRead> },
     LaunchDistrusted { instead: String },
     IncidentRecorded { incident: IncidentRead },
+    ServiceRecovered { downtime_ms: u64, incidents: u32 },
     RestartScheduled { attempt: u32, delay_ms: u64, restarts_in_window: u32 },
     HealthChanged { healthy: bool, consecutive_failures: u32, latency_ms: Option<f64> },
     ModelSwitched { from: String, to: String },
@@ -124,7 +135,54 @@ struct IncidentRead {
     healthy_for_ms: Option<u64>,
     restart_after_ms: Option<u64>,
     #[serde(default)]
+    exits: Vec<ExitRead>,
+    kernel: Option<Vec<String>>,
+    #[serde(default)]
     gpus: Vec<GpuBody<'static>>,
+}
+
+/// Of a version before they were told it is always an incident.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RecordRead {
+    Recovery(RecoveryRead),
+    Incident(Box<IncidentLineRead>),
+}
+
+#[derive(Deserialize)]
+struct RecoveryRead {
+    recovered_at: String,
+    incarnation: u64,
+    downtime_ms: u64,
+    incidents: u32,
+}
+
+impl RecoveryRead {
+    fn read(&self) -> Option<Recovery> {
+        let downtime = Duration::from_millis(self.downtime_ms);
+        let incarnation = Incarnation::new(self.incarnation);
+        Some(Recovery::new(moment(&self.recovered_at)?, incarnation, downtime, self.incidents))
+    }
+}
+
+#[derive(Deserialize)]
+struct ExitRead {
+    pid: u32,
+    process: String,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+}
+
+impl ExitRead {
+    fn read(self) -> Option<ProcessExit> {
+        let role = Role::ALL.into_iter().find(|role| role.as_str() == self.process)?;
+        let exit = match (self.exit_code, self.signal) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        };
+        Some(ProcessExit::new(self.pid, role, exit))
+    }
 }
 
 #[derive(Deserialize)]
@@ -141,6 +199,9 @@ impl IncidentRead {
         let mut incident = Incident::new(moment(&self.at)?, incarnation, model, cause);
         incident.healthy_for = self.healthy_for_ms.map(Duration::from_millis);
         incident.restart_after = self.restart_after_ms.map(Duration::from_millis);
+        // One of a role that a later version has is left out.
+        incident.kernel = self.kernel;
+        incident.exits = self.exits.into_iter().filter_map(ExitRead::read).collect();
         incident.gpus = self.gpus.into_iter().map(GpuBody::read).collect();
         Some(incident)
     }
@@ -184,16 +245,13 @@ impl CauseRead {
 }
 
 impl KindRead {
-    fn read(self, incarnation: Incarnation) -> Option<EventKind> {
+    fn read(self, at: SystemTime, incarnation: Incarnation) -> Option<EventKind> {
         Some(match self {
-            Self::StateChanged { from, to, cause } => EventKind::StateChanged {
-                from: state(&from)?,
-                to: state(&to)?,
-                cause: match cause {
-                    Some(cause) => Some(cause.read()?),
-                    None => None,
-                },
-            },
+            Self::StateChanged { from, to, cause } => {
+                let (from, to) = (state(&from)?, state(&to)?);
+                let cause = cause.map(|it| it.read().ok_or(())).transpose().ok()?;
+                EventKind::StateChanged { from, to, cause }
+            }
             Self::LoadProgressed { progress } => {
                 EventKind::LoadProgressed { progress: progress.read()? }
             }
@@ -208,15 +266,18 @@ impl KindRead {
             Self::IncidentRecorded { incident } => {
                 EventKind::IncidentRecorded { incident: Box::new(incident.read(incarnation)?) }
             }
+            Self::ServiceRecovered { downtime_ms, incidents } => {
+                let downtime = Duration::from_millis(downtime_ms);
+                let recovery = Recovery::new(at, incarnation, downtime, incidents);
+                EventKind::ServiceRecovered { recovery }
+            }
             Self::RestartScheduled { attempt, delay_ms, restarts_in_window } => {
                 let delay = Duration::from_millis(delay_ms);
                 EventKind::RestartScheduled { attempt, delay, restarts_in_window }
             }
             Self::HealthChanged { healthy, consecutive_failures, latency_ms } => {
-                let latency = match latency_ms {
-                    Some(millis) => Some(Duration::try_from_secs_f64(millis / 1e3).ok()?),
-                    None => None,
-                };
+                let latency = latency_ms.map(|millis| Duration::try_from_secs_f64(millis / 1e3));
+                let latency = latency.transpose().ok()?;
                 EventKind::HealthChanged { healthy, consecutive_failures, latency }
             }
             Self::GpuFindingRaised { finding } => finding.read().map(raised)?,

@@ -7,10 +7,11 @@ use vllm_supervisor_actors::domain::event::EndReason;
 use vllm_supervisor_actors::domain::event::EventKind::{
     self, CleanupBlocked, GpuFindingCleared, GpuFindingRaised, HealthChanged, IncidentRecorded,
     LaunchDistrusted, LaunchTimed, LoadProgressed, ModelSwitched, ModelWanted, Orphaned,
-    RestartScheduled, StateChanged, SupervisorEnded,
+    RestartScheduled, ServiceRecovered, StateChanged, SupervisorEnded,
 };
 use vllm_supervisor_actors::domain::gpu::FindingKind;
 use vllm_supervisor_actors::domain::id::{Incarnation, Sequence};
+use vllm_supervisor_actors::domain::incident::Record;
 use vllm_supervisor_actors::domain::loading::LoadStatus;
 use vllm_supervisor_actors::domain::phases::{LaunchPhase, Phases};
 use vllm_supervisor_actors::domain::spec::ModelId;
@@ -25,7 +26,7 @@ mod incidents;
 mod statuses;
 
 use gpus::{finding, on_gpus};
-use incidents::told;
+use incidents::{entry, record_of, told};
 
 /// 2026-11-23, 07:00:00.123 UTC.
 fn morning() -> SystemTime {
@@ -55,13 +56,17 @@ fn assert_event(kind: EventKind, expected: Value) {
 }
 
 #[test]
-fn a_change_of_state_tells_code_and_summary_of_its_cause_and_no_more() {
+fn a_change_of_state_tells_its_cause_but_for_the_last_lines() {
     let (from, to) = (ServiceState::Running, ServiceState::Crashed);
     assert_event(
         StateChanged { from, to, cause: Some(crash()) },
         json!({
             "type": "state_changed", "from": "running", "to": "crashed",
-            "cause": { "code": "VLM-016", "summary": "the engine died by SIGSEGV" },
+            "cause": {
+                "code": "VLM-016", "summary": "the engine died by SIGSEGV",
+                "remedy": Code::EngineDied.remedy(), "class": "transient",
+                "line_number": null, "line": null, "log": null,
+            },
         }),
     );
 }
@@ -210,62 +215,12 @@ fn a_notice_of_an_event_is_the_event() {
     assert_eq!(notice(&Notice::Event(happened.clone().into())), event(&happened));
 }
 
-fn record() -> Incident {
-    let mut record = record_of(crash());
-    record.healthy_for = Some(Duration::from_millis(61_001));
-    record.restart_after = Some(Duration::from_secs(2));
-    record
-}
-
-/// Of a launch that never was healthy and is not restarted.
-fn record_of(cause: Cause) -> Incident {
-    Incident::new(morning(), Incarnation::new(2), model("org/model"), cause)
-}
-
-#[test]
-fn an_entry_of_the_history_says_its_units() {
-    assert_eq!(
-        super::crash(&record()),
-        json!({
-            "at": "2026-11-23T07:00:00.123Z", "incarnation": 2, "model": "org/model",
-            "code": "VLM-016", "summary": "the engine died by SIGSEGV",
-            "remedy": Code::EngineDied.remedy(), "class": "transient",
-            "line_number": null, "line": null, "log": null,
-            "healthy_for_ms": 61_001, "restart_after_ms": 2_000,
-            "last_lines": ["a line", "the \"last\"\nline"],
-        })
-    );
-}
-
-#[test]
-fn the_history_is_read_back_as_it_was_written() {
-    for written in [record(), record_of(Cause::new(Code::ModelGated, "no")), record_of(told())] {
-        let line = JsonLines.crash(&written);
-        assert_eq!(JsonLines.read_crash(&line), Some(written), "{line}");
-    }
-}
-
-#[test]
-fn every_code_is_read_back_with_its_class() {
-    for code in Code::all() {
-        let written = record_of(Cause::new(code, "why"));
-        assert_eq!(JsonLines.read_crash(&JsonLines.crash(&written)), Some(written));
-    }
-}
-
-#[test]
-fn fields_of_a_later_version_do_not_hide_an_entry() {
-    let mut line = super::crash(&record());
-    line["since_version_2"] = json!(true);
-    assert_eq!(JsonLines.read_crash(&line.to_string()), Some(record()));
-}
-
 fn lines() -> [String; 4] {
     let (from, to) = (ServiceState::Running, ServiceState::Crashed);
     let changed = seventh(StateChanged { from, to, cause: Some(crash()) });
     let ended = seventh(Orphaned { pid: Some(42), outcome: OrphanOutcome::Kept, left: None });
     let gap = JsonLines.gap(Some(Sequence::new(6)), morning(), 2);
-    [JsonLines.event(&changed), JsonLines.crash(&record()), JsonLines.event(&ended), gap]
+    [JsonLines.event(&changed), JsonLines.record(&entry()), JsonLines.event(&ended), gap]
 }
 
 #[test]
@@ -305,7 +260,7 @@ fn a_line_that_was_torn_anywhere_means_nothing() {
             let torn = &line[..end];
             assert_eq!(JsonLines.numbers(torn), None, "{torn}");
             assert_eq!(JsonLines.read_event(torn), None, "{torn}");
-            assert_eq!(JsonLines.read_crash(torn), None, "{torn}");
+            assert_eq!(JsonLines.read_record(torn), None, "{torn}");
         }
     }
 }

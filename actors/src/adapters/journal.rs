@@ -29,7 +29,7 @@ use super::directory::Directory;
 use super::state_directory::HeldDirectory;
 use crate::domain::event::Event;
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::incident::Incident;
+use crate::domain::incident::{Incident, Record};
 use crate::domain::machine::Resume;
 use crate::ports::{Journal, Orphaned, PastEvents, Pending};
 
@@ -65,8 +65,8 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
     /// An event.
     fn event(&self, event: &Event) -> String;
 
-    /// A restart.
-    fn crash(&self, record: &Incident) -> String;
+    /// An entry of the history.
+    fn record(&self, record: &Record) -> String;
 
     /// That so many entries are missing; of events, up to the one with this number.
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String;
@@ -77,8 +77,8 @@ pub trait JournalCodec: fmt::Debug + Send + Sync + 'static {
     /// An event's line; `None` for other lines, and for one that was torn.
     fn read_event(&self, line: &str) -> Option<Event>;
 
-    /// A restart's line; `None` for other lines, and for one that was torn.
-    fn read_crash(&self, line: &str) -> Option<Incident>;
+    /// A line of the history; `None` for other lines, and for one that was torn.
+    fn read_record(&self, line: &str) -> Option<Record>;
 }
 
 /// A file of the journal cannot be used.
@@ -152,8 +152,8 @@ struct Inbox {
 #[derive(Debug)]
 enum Entry {
     Event(Arc<Event>),
-    /// With its place among the restarts of this life.
-    Restart(u64, Box<Incident>),
+    /// With its place in the history of this life.
+    Record(u64, Record),
     /// Another directory is held: numbers are kept there before anything happens.
     Moved,
     /// Nothing more is expected.
@@ -278,11 +278,11 @@ impl Journal for FileJournal {
         self.shared.number(event)
     }
 
-    fn crash(&self, record: &Incident) {
+    fn record(&self, record: Record) {
         let mut inbox = self.shared.inbox();
         inbox.restarts += 1;
         let number = inbox.restarts;
-        inbox.send(Entry::Restart(number, Box::new(record.clone())));
+        inbox.send(Entry::Record(number, record));
     }
 
     fn orphaned(&self, ended: &Orphaned) -> Arc<Event> {

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::gpu::GpuRoom;
 use super::guardian::{Guarded, Guardian, GuardianError};
+use super::kernel_log::KernelLog;
 use super::listener::Members;
 use super::log_tail::LaunchLog;
 use super::memory_kills::MemoryKills;
@@ -163,6 +164,7 @@ impl ProcessLauncher {
             directory: self.state.present().now(),
             log: LaunchLog::of(&self.state, record.incarnation),
             memory_kills: MemoryKills::from_now(),
+            kernel_log: KernelLog::from_now(),
             secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
             traces,
         });

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::domain::cause::{Cause, Code, RetryClass, TellingLine};
 
+mod kernel;
 mod line;
 mod quote;
 mod rule;
@@ -12,12 +13,14 @@ mod rulebook;
 mod rules;
 mod scanner;
 
+pub use kernel::{KernelMessage, KernelMessageKind};
 pub use quote::Diagnosis;
 pub use rulebook::{RuleError, Rulebook};
 pub use scanner::Scanner;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Exit {
     /// It exited with this status. vLLM's says little: it is 0 when the engine died
     /// (vLLM 0.8 to 0.32, `entrypoints/launcher.py`).
@@ -102,7 +105,7 @@ pub fn judge(exit: Exit, phase: Phase) -> Cause {
     }
 }
 
-/// What a launch has written, by the time it ended.
+/// What a launch has written by the time it ended, and what the kernel says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// What all of it says of the cause; `None` if it says that nothing is wrong, or cannot be read.
@@ -115,20 +118,31 @@ pub struct Evidence {
     /// but one: ten seconds while it serves, half of a timeout at most while it loads; `None` if nobody
     /// can say.
     pub memory_kills: Option<u64>,
+    /// What the kernel has said of processes since the launch began, oldest first; `None` if nobody can
+    /// say.
+    pub kernel: Option<Vec<KernelMessage>>,
 }
 
-/// The cause of an end, from what was known at once and from what was written until then. `exit` is
-/// how a process of its own accord ended; `None` where we have judged one that lived.
+impl Evidence {
+    /// Without what the kernel says of any but these processes.
+    #[must_use]
+    pub fn about(mut self, pids: impl Fn(u32) -> bool) -> Self {
+        self.kernel.iter_mut().for_each(|said| said.retain(|message| pids(message.pid)));
+        self
+    }
+}
+
+/// The cause of an end, from what was known at once, from what was written until then, and from what the
+/// kernel says of the launch's processes. `exit` is how a process of its own accord ended; `None` where we
+/// have judged one that lived.
 pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
-    let Evidence { diagnosis, last_lines, log, memory_kills } = evidence;
-    // Who was killed has not said so.
-    let is_for_memory = memory_kills.is_some_and(|kills| kills > 0)
-        && matches!(exit, Some(Exit::Signal(9) | Exit::Unknown));
-    let known = if is_for_memory {
-        let said = "the kernel has lately killed for want of memory where vLLM lives";
-        Cause::new(Code::KilledForMemory, format!("{}; {said}", known.summary))
-    } else {
-        known
+    let Evidence { diagnosis, last_lines, log, memory_kills, kernel } = evidence;
+    let kernel = kernel.unwrap_or_default();
+    let for_memory = killed_for_memory(exit, memory_kills, &kernel);
+    let is_for_memory = for_memory.is_some();
+    let known = match for_memory {
+        Some(said) => Cause::new(Code::KilledForMemory, format!("{}; {said}", known.summary)),
+        None => known,
     };
     let cause = match diagnosis {
         None => known,
@@ -144,7 +158,49 @@ pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
             if line.number > 0 { cause.with_line(line) } else { cause }
         }
     };
+    let cause = if exit.is_some() { with_faults(cause, &kernel) } else { cause };
     cause.with_last_lines(last_lines).with_log(log)
+}
+
+/// What is said of who was killed for want of memory, if somebody was: he has not said so himself.
+fn killed_for_memory(
+    exit: Option<Exit>,
+    kills: Option<u64>,
+    kernel: &[KernelMessage],
+) -> Option<String> {
+    let killed = kernel.iter().find(|it| it.kind == KernelMessageKind::KilledForMemory);
+    if let (Some(_), Some(KernelMessage { pid, .. })) = (exit, killed) {
+        return Some(format!("the kernel has killed process {pid} for want of memory"));
+    }
+    let may_be = matches!(exit, Some(Exit::Signal(9) | Exit::Unknown));
+    (may_be && kills.is_some_and(|kills| kills > 0))
+        .then(|| "the kernel has lately killed for want of memory where vLLM lives".to_owned())
+}
+
+/// What faults of its processes have to do with an end that nothing else explains.
+fn with_faults(cause: Cause, kernel: &[KernelMessage]) -> Cause {
+    if !matches!(cause.code, Code::EngineDied | Code::Unrecognised) {
+        return cause;
+    }
+    let xid = kernel.iter().find_map(|it| match it.kind {
+        KernelMessageKind::Xid(xid) => Some((xid, it.pid)),
+        _ => None,
+    });
+    if let Some((xid, pid)) = xid {
+        let summary = format!("Xid {xid} of process {pid}; {}", cause.summary);
+        let explained = Cause::new(Code::GpuFault, summary);
+        return match cause.line() {
+            Some(line) => explained.with_line(line.clone()),
+            None => explained,
+        };
+    }
+    let place = kernel.iter().find_map(|it| match &it.kind {
+        KernelMessageKind::Fault(place) => place.as_ref(),
+        _ => None,
+    });
+    let Some(place) = place else { return cause };
+    let summary = format!("{}, in {place}", cause.summary);
+    Cause { summary, ..cause }
 }
 
 /// Whether what vLLM says of its end is its cause. What we have judged was said by us; and that it has

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::domain::cause::Cause;
 use crate::domain::gpu::GpuFinding;
 use crate::domain::id::{Incarnation, Sequence};
-use crate::domain::incident::Incident;
+use crate::domain::incident::{Incident, Recovery};
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::phases::Phases;
 use crate::domain::report::LaunchKind;
@@ -76,6 +76,11 @@ pub enum EventKind {
     IncidentRecorded {
         /// What is kept of it.
         incident: Box<Incident>,
+    },
+    /// The service runs again after ends that nobody asked for: what has followed them has helped.
+    ServiceRecovered {
+        /// From what.
+        recovery: Recovery,
     },
     /// A restart will follow a crash.
     RestartScheduled {

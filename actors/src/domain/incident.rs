@@ -1,10 +1,13 @@
-//! The record of an end that nobody asked for.
+//! The record of an end that nobody asked for, and of the service's return from it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
+use crate::domain::diagnosis::Exit;
 use crate::domain::gpu::Gpu;
 use crate::domain::id::Incarnation;
+use crate::domain::report::Role;
 use crate::domain::spec::ModelId;
 
 /// An end that nobody asked for: one entry of the history.
@@ -23,8 +26,63 @@ pub struct Incident {
     pub healthy_for: Option<Duration>,
     /// Whether a restart follows, and after how long.
     pub restart_after: Option<Duration>,
+    /// Which of its processes had ended, and how, the first of them first: those that vLLM needs, and
+    /// those that a signal ended. Whom we have killed thereupon is not among them; nobody is where vLLM
+    /// was judged by us.
+    pub exits: Vec<ProcessExit>,
+    /// What the kernel's log says of those: whom it has killed for want of memory, who made a fault and
+    /// where, an Xid error; `None` if nobody can say.
+    pub kernel: Option<Vec<String>>,
     /// The GPUs as they were last seen before it ended; empty where there are none.
     pub gpus: Vec<Gpu>,
+    /// How long after this the service ran again, by whichever restart; `None` if it has not, as far as
+    /// is known. Of an event it is always unknown: the event comes before.
+    pub recovered_after: Option<Duration>,
+}
+
+/// How a process of a launch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessExit {
+    /// The pid it had.
+    pub pid: u32,
+    /// What it was for.
+    pub role: Role,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+impl ProcessExit {
+    /// The end of this process.
+    pub fn new(pid: u32, role: Role, exit: Exit) -> Self {
+        Self { pid, role, exit }
+    }
+}
+
+/// That the service runs again after ends that nobody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// When it ran again.
+    pub at: SystemTime,
+    /// The launch that it runs by.
+    pub incarnation: Incarnation,
+    /// How long it was gone: from the first of those ends on.
+    pub downtime: Duration,
+    /// How many ends there were.
+    pub incidents: u32,
+}
+
+impl Recovery {
+    /// With everything that is told of it.
+    pub fn new(
+        at: SystemTime,
+        incarnation: Incarnation,
+        downtime: Duration,
+        incidents: u32,
+    ) -> Self {
+        Self { at, incarnation, downtime, incidents }
+    }
 }
 
 impl Incident {
@@ -37,7 +95,59 @@ impl Incident {
             cause,
             healthy_for: None,
             restart_after: None,
+            exits: Vec::new(),
+            kernel: None,
             gpus: Vec::new(),
+            recovered_after: None,
         }
     }
+}
+
+/// The latest incidents, oldest first, as they are told from records.
+#[derive(Debug)]
+pub struct History {
+    incidents: VecDeque<Incident>,
+    most: usize,
+}
+
+impl History {
+    /// With room for so many.
+    pub fn of_at_most(most: usize) -> Self {
+        Self { incidents: VecDeque::new(), most }
+    }
+
+    /// Takes the next record.
+    pub fn add(&mut self, record: Record) {
+        match record {
+            Record::Incident(incident) => {
+                self.incidents.push_back(*incident);
+                if self.incidents.len() > self.most {
+                    self.incidents.pop_front();
+                }
+            }
+            Record::Recovery(recovery) => {
+                let count = usize::try_from(recovery.incidents).unwrap_or(usize::MAX);
+                let latest = self.incidents.iter_mut().rev().take(count);
+                for incident in latest.take_while(|it| it.recovered_after.is_none()) {
+                    // A clock that was set back since makes it zero.
+                    let after = recovery.at.duration_since(incident.at).unwrap_or_default();
+                    incident.recovered_after = Some(after);
+                }
+            }
+        }
+    }
+
+    /// The incidents.
+    pub fn into_incidents(self) -> Vec<Incident> {
+        self.incidents.into()
+    }
+}
+
+/// An entry of the history as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// An end that nobody asked for.
+    Incident(Box<Incident>),
+    /// The service's return from those before it.
+    Recovery(Recovery),
 }

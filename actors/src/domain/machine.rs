@@ -32,6 +32,7 @@ mod ending;
 mod failing;
 mod gpus;
 mod loads;
+mod outage;
 mod reports;
 mod requests;
 mod timers;
@@ -39,6 +40,7 @@ mod trusting;
 mod vitals;
 
 use ending::Ending;
+use outage::{Exits, Outage};
 
 /// Where numbering goes on from, after an earlier supervisor with the same journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +70,10 @@ pub struct Machine {
     gpu_findings: Vec<GpuFinding>,
     /// When a fault of a GPU has ended vLLM, lately.
     gpu_faults: Vec<Duration>,
+    /// Who has ended of the current launch.
+    exits: Exits,
+    /// Until it runs, or is stopped.
+    outage: Option<Outage>,
 }
 
 impl Machine {
@@ -91,6 +97,8 @@ impl Machine {
             ending: Ending::No,
             gpu_findings: Vec::new(),
             gpu_faults: Vec::new(),
+            exits: Exits::default(),
+            outage: None,
         }
     }
 
@@ -112,7 +120,10 @@ impl Machine {
         match input {
             Input::Request(ticket, request) => turn.request(ticket, request),
             Input::ShutDown => turn.shut_down(),
-            Input::Process(report) => turn.process(report),
+            Input::Process(report) => {
+                turn.note_exit(&report);
+                turn.process(report);
+            }
             Input::Health(report) => turn.health(report),
             Input::Loader(report) => turn.loader(report),
             Input::Drained(incarnation) => turn.drained(incarnation),
@@ -338,6 +349,7 @@ impl Turn<'_> {
 
     /// Nothing is alive, and nobody wanted it otherwise.
     fn rest(&mut self) {
+        self.machine.outage = None;
         self.enter(State::Stopped, None);
         self.answer(|goal| (*goal == Goal::Down).then_some(Ok(())));
     }

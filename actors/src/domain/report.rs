@@ -145,6 +145,30 @@ impl Role {
     }
 }
 
+impl Role {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::ApiServer,
+        Self::EngineCore,
+        Self::Worker,
+        Self::Coordinator,
+        Self::Untitled,
+        Self::Helper,
+    ];
+
+    /// The role's name in lower case, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiServer => "api_server",
+            Self::EngineCore => "engine_core",
+            Self::Worker => "worker",
+            Self::Coordinator => "coordinator",
+            Self::Untitled => "untitled",
+            Self::Helper => "helper",
+        }
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

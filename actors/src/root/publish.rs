@@ -151,6 +151,10 @@ fn log(event: &Event) {
                 "warm launches are distrusted"
             );
         }
+        EventKind::ServiceRecovered { recovery } => {
+            let (downtime, incidents) = (recovery.downtime, recovery.incidents);
+            info!(sequence, incarnation, ?downtime, incidents, "service recovered");
+        }
         EventKind::IncidentRecorded { incident } => log_incident(sequence, incident),
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
             warn!(sequence, incarnation, attempt, ?delay, restarts_in_window, "restart scheduled");

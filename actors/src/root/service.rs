@@ -11,6 +11,7 @@ use crate::domain::event::EventKind;
 use crate::domain::event::{EndReason, Event};
 use crate::domain::gpu::{Gpu, GpuFinding};
 use crate::domain::id::{Incarnation, Sequence};
+use crate::domain::incident::Record;
 use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
@@ -86,7 +87,10 @@ impl Service {
             if let EventKind::IncidentRecorded { incident } = &mut event.kind {
                 // By now its memory may be free.
                 incident.gpus = std::mem::take(&mut self.gpus_at_crash);
-                self.publisher.journal().crash(incident);
+                self.publisher.journal().record(Record::Incident(incident.clone()));
+            }
+            if let EventKind::ServiceRecovered { recovery } = event.kind {
+                self.publisher.journal().record(Record::Recovery(recovery));
             }
         }
         // The present is published before anybody is told that it has come.

@@ -269,6 +269,7 @@ impl Harness {
             EventKind::LoadProgressed { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::ServiceRecovered { .. }
             | EventKind::GpuFindingRaised { .. }
             | EventKind::GpuFindingCleared { .. }
             | EventKind::RestartScheduled { .. }

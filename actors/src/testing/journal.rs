@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::event::Event;
 use crate::domain::id::Sequence;
-use crate::domain::incident::Incident;
+use crate::domain::incident::{History, Incident, Record};
 use crate::ports::{Journal, OrphanLog, Orphaned, Page, PastEvents, Pending};
 
 /// A [`Journal`] in memory. It numbers from 1.
@@ -14,7 +14,7 @@ pub struct MemoryJournal(Arc<Mutex<Pages>>);
 #[derive(Debug, Default)]
 struct Pages {
     events: Vec<Event>,
-    restarts: Vec<Incident>,
+    records: Vec<Record>,
     ends: Vec<Orphaned>,
     /// The last number given.
     given: Sequence,
@@ -30,9 +30,10 @@ enum Writing {
 }
 
 impl MemoryJournal {
-    /// A journal that earlier supervisors have written these restarts into, oldest first.
-    pub fn with_history(restarts: Vec<Incident>) -> Self {
-        Self(Arc::new(Mutex::new(Pages { restarts, ..Pages::default() })))
+    /// A journal that earlier supervisors have written these incidents into, oldest first.
+    pub fn with_history(incidents: Vec<Incident>) -> Self {
+        let records = incidents.into_iter().map(|it| Record::Incident(Box::new(it))).collect();
+        Self(Arc::new(Mutex::new(Pages { records, ..Pages::default() })))
     }
 
     /// Whoever hands it the next event panics.
@@ -45,9 +46,11 @@ impl MemoryJournal {
         self.pages().events.clone()
     }
 
-    /// The restarts so far, those of earlier supervisors first.
-    pub fn restarts(&self) -> Vec<Incident> {
-        self.pages().restarts.clone()
+    /// The incidents so far, those of earlier supervisors first.
+    pub fn incidents(&self) -> Vec<Incident> {
+        let mut history = History::of_at_most(usize::MAX);
+        self.pages().records.iter().cloned().for_each(|record| history.add(record));
+        history.into_incidents()
     }
 
     /// The processes whose owner ended, so far.
@@ -75,8 +78,8 @@ impl Journal for MemoryJournal {
         Arc::new(event)
     }
 
-    fn crash(&self, record: &Incident) {
-        self.pages().restarts.push(record.clone());
+    fn record(&self, record: Record) {
+        self.pages().records.push(record);
     }
 
     fn orphaned(&self, ended: &Orphaned) -> Arc<Event> {
@@ -89,7 +92,7 @@ impl Journal for MemoryJournal {
     }
 
     fn history(&self) -> Pending<'_, Vec<Incident>> {
-        Box::pin(async { self.restarts() })
+        Box::pin(async { self.incidents() })
     }
 
     fn flushed(&self) -> Pending<'static, ()> {

@@ -100,8 +100,9 @@ async fn soak(place: Workplace) {
     assert!(journal.ends_with(&events), "the journal and the events differ");
     let entered = |state: &str| journal.iter().filter(|event| event["to"] == state).count();
     assert_eq!((entered("crashed"), entered("running")), (cycles, cycles + 1));
-    let restarts = fs::read_to_string(place.state().join("restarts.jsonl")).unwrap();
-    assert_eq!(restarts.lines().count(), cycles);
+    let history = fs::read_to_string(place.state().join("restarts.jsonl")).unwrap();
+    let recoveries = history.lines().filter(|line| line.contains("\"recovered_at\"")).count();
+    assert_eq!((history.lines().count(), recoveries), (2 * cycles, cycles));
     assert_eq!(logs(), (cycles + 1).min(10));
 }
 

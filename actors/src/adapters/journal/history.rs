@@ -1,6 +1,5 @@
-//! Reads the latest restarts.
+//! Reads the latest incidents.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 
 use super::JournalCodec;
@@ -8,16 +7,16 @@ use super::files::open_to_read;
 use super::lines::Lines;
 use super::segments::{OLDER_RESTARTS, RESTARTS, SEGMENT_BYTES};
 use crate::adapters::directory::Directory;
-use crate::domain::incident::Incident;
+use crate::domain::incident::{History, Incident};
 
-/// Most restarts that are told.
+/// Most incidents that are told.
 pub(super) const RECORDS: usize = 1000;
 
-/// The latest restarts, oldest first. A file that cannot be read is an error in the log.
+/// The latest incidents, oldest first. A file that cannot be read is an error in the log.
 pub(super) fn read(directory: &Directory, codec: &dyn JournalCodec) -> Vec<Incident> {
-    let mut records = VecDeque::new();
+    let mut history = History::of_at_most(RECORDS);
     for name in [OLDER_RESTARTS, RESTARTS] {
-        match read_file(directory, name, codec, &mut records) {
+        match read_file(directory, name, codec, &mut history) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
@@ -26,7 +25,7 @@ pub(super) fn read(directory: &Directory, codec: &dyn JournalCodec) -> Vec<Incid
             }
         }
     }
-    records.into()
+    history.into_incidents()
 }
 
 /// The end of the file: one of an earlier version has no bound.
@@ -34,17 +33,15 @@ fn read_file(
     directory: &Directory,
     name: &str,
     codec: &dyn JournalCodec,
-    records: &mut VecDeque<Incident>,
+    history: &mut History,
 ) -> io::Result<()> {
     let mut file = open_to_read(directory, name)?;
     let start = file.metadata()?.len().saturating_sub(2 * SEGMENT_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut lines = Lines::of(file);
     while let Some(line) = lines.next_line()? {
-        let record = codec.read_crash(&line);
-        records.extend(record);
-        if records.len() > RECORDS {
-            records.pop_front();
+        if let Some(record) = codec.read_record(&line) {
+            history.add(record);
         }
     }
     Ok(())

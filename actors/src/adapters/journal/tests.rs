@@ -8,11 +8,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::cause::{Cause, Code};
 use crate::domain::event::EventKind;
+use crate::domain::incident::Recovery;
 use crate::domain::spec::ModelId;
 use crate::ports::{OrphanOutcome, Page};
 
 mod failing;
 mod following;
+mod history;
 mod reading;
 
 #[test]
@@ -196,54 +198,6 @@ fn dropping_the_journal_waits_until_everything_is_written() {
     assert_eq!(text(&directory).lines().count(), 2000);
 }
 
-#[tokio::test]
-async fn the_history_spans_supervisors() {
-    let directory = tempfile::tempdir().unwrap();
-    let (journal, _) = open_in(&directory);
-    journal.crash(&record(1));
-    assert_eq!(journal.history().await, [record(1)]);
-    drop(journal);
-
-    let (journal, _) = open_in(&directory);
-    journal.crash(&record(2));
-
-    assert_eq!(journal.history().await, [record(1), record(2)]);
-}
-
-#[tokio::test]
-async fn of_a_long_history_the_latest_thousand_are_told() {
-    let directory = tempfile::tempdir().unwrap();
-    let lines = |numbers: std::ops::RangeInclusive<u64>| {
-        let lines: Vec<String> = numbers.map(|number| format!("restart {number}")).collect();
-        lines.join("\n") + "\n"
-    };
-    fs::write(directory.path().join("restarts-old.jsonl"), lines(1..=900)).unwrap();
-    fs::write(directory.path().join("restarts.jsonl"), lines(901..=1500)).unwrap();
-    let (journal, _) = open_in(&directory);
-    journal.crash(&record(1501));
-    let told: Vec<u64> = journal.history().await.iter().map(|it| it.incarnation.get()).collect();
-    assert_eq!(told, (502..=1501).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_restart_after_a_torn_one_is_part_of_the_history() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("restarts.jsonl"), "restart 1\nresta").unwrap();
-
-    let (journal, _) = open_in(&directory);
-    journal.crash(&record(2));
-
-    assert_eq!(journal.history().await, [record(1), record(2)]);
-}
-
-#[tokio::test]
-async fn bytes_that_are_no_text_do_not_hide_the_rest_of_the_history() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("restarts.jsonl"), b"restart 1\n\xff\n").unwrap();
-    let (journal, _) = open_in(&directory);
-    assert_eq!(journal.history().await, [record(1)]);
-}
-
 #[test]
 fn nobody_else_may_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
@@ -269,6 +223,7 @@ impl JournalCodec for Words {
             | EventKind::IncidentRecorded { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::ServiceRecovered { .. }
             | EventKind::GpuFindingRaised { .. }
             | EventKind::GpuFindingCleared { .. }
             | EventKind::HealthChanged { .. }
@@ -280,8 +235,11 @@ impl JournalCodec for Words {
         format!("{word} {} {}", event.sequence, event.incarnation)
     }
 
-    fn crash(&self, record: &Incident) -> String {
-        format!("restart {}", record.incarnation)
+    fn record(&self, record: &Record) -> String {
+        match record {
+            Record::Incident(incident) => format!("restart {}", incident.incarnation),
+            Record::Recovery(recovery) => format!("recovery {}", recovery.incidents),
+        }
     }
 
     fn gap(&self, through: Option<Sequence>, _: SystemTime, missed: u64) -> String {
@@ -298,8 +256,11 @@ impl JournalCodec for Words {
         Some(event(sequence.get(), incarnation.get()))
     }
 
-    fn read_crash(&self, line: &str) -> Option<Incident> {
-        Some(record(line.strip_prefix("restart ")?.parse().ok()?))
+    fn read_record(&self, line: &str) -> Option<Record> {
+        if let Some(incidents) = line.strip_prefix("recovery ") {
+            return Some(Record::Recovery(recovery(incidents.parse().ok()?)));
+        }
+        Some(entry(line.strip_prefix("restart ")?.parse().ok()?))
     }
 }
 
@@ -374,6 +335,16 @@ fn event(sequence: u64, incarnation: u64) -> Event {
     }
 }
 
+/// From so many incidents.
+fn recovery(incidents: u32) -> Recovery {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
+    Recovery::new(at, Incarnation::new(9), Duration::from_secs(9), incidents)
+}
+
+fn entry(incarnation: u64) -> Record {
+    Record::Incident(Box::new(record(incarnation)))
+}
+
 fn record(incarnation: u64) -> Incident {
     Incident {
         at: SystemTime::UNIX_EPOCH,
@@ -382,7 +353,10 @@ fn record(incarnation: u64) -> Incident {
         cause: Cause::new(Code::EngineDied, "it died"),
         healthy_for: None,
         restart_after: Some(Duration::from_secs(2)),
+        exits: Vec::new(),
+        kernel: None,
         gpus: Vec::new(),
+        recovered_after: None,
     }
 }
 

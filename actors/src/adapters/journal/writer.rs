@@ -107,8 +107,8 @@ impl Writer {
                 self.incarnation = self.incarnation.max(event.incarnation.get());
                 self.events.push(event.sequence.get(), self.codec.event(&event));
             }
-            Entry::Restart(number, record) => {
-                self.restarts.push(number, self.codec.crash(&record));
+            Entry::Record(number, record) => {
+                self.restarts.push(number, self.codec.record(&record));
             }
             Entry::Moved => {}
             Entry::Close => self.ahead = Ahead::Nothing,

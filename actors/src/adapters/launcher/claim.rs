@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::adapters::directory::Directory;
 use crate::adapters::gpu::GpuRoom;
+use crate::adapters::kernel_log::KernelLog;
 use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::memory_kills::MemoryKills;
 use crate::adapters::ownership::on_own_thread;
@@ -59,6 +60,7 @@ pub(super) struct Launch {
     pub(super) directory: Arc<Directory>,
     pub(super) log: LaunchLog,
     pub(super) memory_kills: MemoryKills,
+    pub(super) kernel_log: KernelLog,
     pub(super) secrets: Vec<Secret>,
     pub(super) traces: Traces,
 }
@@ -192,6 +194,7 @@ impl Launch {
             last_lines: self.last_lines().into_iter().map(masked).collect(),
             log: Some(self.log.path()),
             memory_kills: self.memory_kills.since(),
+            kernel: self.kernel_log.news(),
         }
     }
 

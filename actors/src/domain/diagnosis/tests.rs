@@ -9,6 +9,7 @@ use super::rule::{Reach, Weight};
 use super::{Diagnosis, Rulebook, Scanner, rulebook, rules};
 
 mod ends;
+mod kernel;
 
 use crate::domain::cause::{Code, RetryClass};
 

@@ -64,6 +64,7 @@ impl Turn<'_> {
             self.emit(EventKind::LaunchTimed { launch, phases });
         }
         self.health_changed(0, Some(healthy.latency));
+        self.recover(incarnation);
         self.machine.last_error = None;
         let model_served = model.clone();
         if let Some(from) = self.machine.models.proves() {

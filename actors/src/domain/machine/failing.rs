@@ -48,6 +48,7 @@ impl Turn<'_> {
         undecided.exit = exit;
         undecided.has_run = cleanup != Cleanup::Done;
         self.machine.last_error = Some(cause.clone());
+        self.suffer_outage();
         self.effect(Effect::Disregard);
         if let Some(progress) = progress {
             let progress = progress.failed();
@@ -76,6 +77,7 @@ impl Turn<'_> {
             self.models(|models| drop(models.fails()));
         }
         let State::Crashed(crashed) = &self.machine.state else { return };
+        let evidence = self.machine.exits.heard(incarnation, evidence);
         let cause = explain(crashed.cause.clone(), undecided.exit, evidence);
         let cause = self.blamed(cause, undecided.exit);
         let State::Crashed(crashed) = &mut self.machine.state else { return };
@@ -134,9 +136,12 @@ impl Turn<'_> {
             let goal = Goal::Serving(wanted);
             self.answer(|open| (*open == goal).then(|| Err(missed.clone())));
         }
+        let (exits, kernel) = self.machine.exits.take(incarnation);
         let incident = Box::new(Incident {
             healthy_for,
             restart_after,
+            exits,
+            kernel,
             ..Incident::new(at, incarnation, model, cause)
         });
         self.emit(EventKind::IncidentRecorded { incident });

@@ -1,6 +1,6 @@
 //! The machine, shown four ways: every input in every situation (`table`), the stories that matter
-//! by name (`crashing`, `stopping`, `loading`, `switching`, `adopting`, `trusting`), what holds after anything
-//! whatever (`properties`), and everything that can be reached (`exploration`).
+//! by name (`crashing`, `outage`, `stopping`, `loading`, `switching`, `adopting`, `trusting`), what holds
+//! after anything whatever (`properties`), and everything that can be reached (`exploration`).
 
 mod adopting;
 mod answers;
@@ -14,6 +14,7 @@ mod gpus;
 mod loading;
 mod losing;
 mod losing_its_engine;
+mod outage;
 mod properties;
 mod script;
 mod standing_still;

@@ -45,7 +45,7 @@ async fn a_crash_is_written_down_with_its_cause() {
     process.end(Exit::Code(0));
 
     harness.wait_for(Crashed).await;
-    let records = harness.world.journal.restarts();
+    let records = harness.world.journal.incidents();
     let [record] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!((record.incarnation, record.cause.code), (FIRST, Code::EngineDied));
     assert_eq!(record.cause.last_lines, ["EngineCore died"]);
@@ -203,7 +203,7 @@ async fn a_server_that_stands_still_is_asked_for_a_token_and_then_restarted() {
 
     assert_eq!(probe.trials(), 1);
     assert!(!process.is_alive());
-    let incidents = harness.world.journal.restarts();
+    let incidents = harness.world.journal.incidents();
     let [incident] = incidents.as_slice() else { panic!("{incidents:?}") };
     assert_eq!(incident.cause.code, Code::EngineHung);
     probe.beats(None);

@@ -328,6 +328,7 @@ fn why_it_ended(harness: &Harness) -> Option<EndReason> {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::ServiceRecovered { .. }
         | EventKind::GpuFindingRaised { .. }
         | EventKind::GpuFindingCleared { .. }
         | EventKind::HealthChanged { .. }
@@ -358,6 +359,7 @@ fn percent_of(event: Event) -> Option<u8> {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::ServiceRecovered { .. }
         | EventKind::GpuFindingRaised { .. }
         | EventKind::GpuFindingCleared { .. }
         | EventKind::HealthChanged { .. }

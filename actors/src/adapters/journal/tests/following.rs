@@ -86,7 +86,7 @@ async fn what_another_supervisor_has_made_at_the_same_name_is_never_written_into
     journal.flushed().await;
     let before: Vec<_> = contents(&place.at("state"));
 
-    place.journal.crash(&record(1));
+    place.journal.record(entry(1));
     place.tell(2).await;
     let refused = place.state.restore().unwrap_err();
     place.tell(2).await;
@@ -106,7 +106,7 @@ async fn a_directory_that_was_moved_away_is_written_into_until_another_one_is_he
     assert_eq!(sequences(&all(&place.journal, 1).await), [1, 2]);
 
     place.restore();
-    place.journal.crash(&record(7));
+    place.journal.record(entry(7));
     place.tell(1).await;
 
     assert_eq!(place.text("elsewhere"), "event 1 1\nevent 2 1\n");
@@ -190,7 +190,7 @@ async fn a_line_torn_by_another_is_followed_by_a_fresh_one() {
     fs::write(place.at("state/restarts.jsonl"), "resta").unwrap();
     place.restore();
 
-    place.journal.crash(&record(3));
+    place.journal.record(entry(3));
     place.tell(1).await;
     place.tell(1).await;
 
@@ -220,7 +220,7 @@ async fn a_file_that_was_renamed_by_somebody_is_made_anew_under_its_name() {
         fs::rename(place.at("state").join(name), place.at(name)).unwrap();
     }
 
-    place.journal.crash(&record(1));
+    place.journal.record(entry(1));
     place.tell(1).await;
 
     assert_eq!(place.text("state"), "event 2 1\n");

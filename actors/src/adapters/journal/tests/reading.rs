@@ -211,8 +211,8 @@ impl JournalCodec for Padded {
         format!("{text}\t{}", "x".repeat(self.0 - text.len() - 2))
     }
 
-    fn crash(&self, record: &Incident) -> String {
-        Words.crash(record)
+    fn record(&self, record: &Record) -> String {
+        Words.record(record)
     }
 
     fn gap(&self, through: Option<Sequence>, at: SystemTime, missed: u64) -> String {
@@ -227,8 +227,8 @@ impl JournalCodec for Padded {
         Words.read_event(line.split_once('\t')?.0)
     }
 
-    fn read_crash(&self, line: &str) -> Option<Incident> {
-        Words.read_crash(line)
+    fn read_record(&self, line: &str) -> Option<Record> {
+        Words.read_record(line)
     }
 }
 

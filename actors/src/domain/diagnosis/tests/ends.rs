@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::domain::cause::{Cause, Code, RetryClass};
-use crate::domain::diagnosis::{Evidence, Exit, Phase, Rulebook, Scanner, explain, judge};
+use crate::domain::diagnosis::{
+    Evidence, Exit, KernelMessage, Phase, Rulebook, Scanner, explain, judge,
+};
 
 #[test]
 fn an_exit_status_of_zero_while_serving_is_still_a_death() {
@@ -35,7 +37,13 @@ fn evidence(log: &[u8]) -> Evidence {
     scanner.feed(log);
     let diagnosis = scanner.finish();
     let last_lines = vec!["the last".to_owned()];
-    Evidence { diagnosis, last_lines, log: Some("/a.log".into()), memory_kills: Some(0) }
+    Evidence {
+        diagnosis,
+        last_lines,
+        log: Some("/a.log".into()),
+        memory_kills: Some(0),
+        kernel: Some(Vec::new()),
+    }
 }
 
 #[test]
@@ -107,4 +115,52 @@ fn a_line_that_was_survived_does_not_end_the_service_for_good_when_a_signal_ends
     {
         assert_eq!(class_of(exit), RetryClass::Transient, "{exit:?}");
     }
+}
+
+fn said_by_the_kernel(messages: &[&str], log: &[u8]) -> Evidence {
+    let kernel = messages.iter().map(|text| KernelMessage::read(text).unwrap()).collect();
+    Evidence { kernel: Some(kernel), memory_kills: None, ..evidence(log) }
+}
+
+const QUIET: &[u8] = b"INFO vLLM API server version 1\n";
+
+#[test]
+fn whom_the_kernel_says_to_have_killed_was_killed_for_want_of_memory() {
+    let oom =
+        "Out of memory: Killed process 7 (VLLM::Worker_TP) total-vm:41112kB, anon-rss:30332kB";
+    let worker = || Cause::new(Code::EngineDied, "worker 7 died: signal 9 (SIGKILL)");
+    // Whoever saw it first may have ended in another way.
+    for exit in [Exit::Signal(9), Exit::Code(1), Exit::Unknown] {
+        let cause = explain(worker(), Some(exit), said_by_the_kernel(&[oom], QUIET));
+        assert_eq!(cause.code, Code::KilledForMemory, "{exit:?}");
+        assert!(cause.summary.contains("process 7"), "{cause}");
+    }
+    let judged = explain(worker(), None, said_by_the_kernel(&[oom], QUIET));
+    assert_eq!(judged.code, Code::EngineDied, "it was ended by us");
+    let of_another = said_by_the_kernel(&[oom], QUIET).about(|pid| pid == 8);
+    assert_eq!(of_another.kernel, Some(Vec::new()));
+    assert_eq!(explain(worker(), Some(Exit::Signal(9)), of_another).code, Code::EngineDied);
+}
+
+#[test]
+fn the_place_of_a_fault_is_told() {
+    let fault = "python3[7]: segfault at 0 ip 7f sp 7f error 4 in libtorch_cpu.so[28000,7f+188000]";
+    let worker = Cause::new(Code::EngineDied, "worker 7 died: signal 11 (SIGSEGV)");
+    let cause = explain(worker, Some(Exit::Signal(11)), said_by_the_kernel(&[fault], QUIET));
+    assert_eq!(cause.code, Code::EngineDied);
+    assert_eq!(cause.summary, "worker 7 died: signal 11 (SIGSEGV), in libtorch_cpu.so");
+}
+
+#[test]
+fn an_error_of_a_gpu_that_the_driver_blames_on_it_explains_what_nothing_else_does() {
+    let xid = "NVRM: Xid (PCI:0000:3b:00): 31, pid=7, name=python3, Ch 00000008";
+    let worker = || Cause::new(Code::EngineDied, "worker 7 died: signal 6 (SIGABRT)");
+    let exit = Some(Exit::Signal(6));
+    let cause = explain(worker(), exit, said_by_the_kernel(&[xid], QUIET));
+    assert_eq!(cause.code, Code::GpuFault);
+    assert_eq!(cause.summary, "Xid 31 of process 7; worker 7 died: signal 6 (SIGABRT)");
+    let log = b"INFO vLLM API server version 1\n(EngineCore_0 pid=7) torch.OutOfMemoryError: CUDA out of \
+        memory. Tried to allocate 2.00 GiB\n";
+    let cause = explain(worker(), exit, said_by_the_kernel(&[xid], log));
+    assert_eq!(cause.code, Code::InsufficientGpuMemory);
 }

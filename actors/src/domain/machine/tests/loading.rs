@@ -198,6 +198,7 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::ServiceRecovered { .. }
         | EventKind::GpuFindingRaised { .. }
         | EventKind::GpuFindingCleared { .. }
         | EventKind::HealthChanged { .. }

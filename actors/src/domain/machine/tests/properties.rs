@@ -272,6 +272,7 @@ impl Observer {
             }
             EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::ServiceRecovered { .. }
             | EventKind::GpuFindingRaised { .. }
             | EventKind::GpuFindingCleared { .. }
             | EventKind::IncidentRecorded { .. }

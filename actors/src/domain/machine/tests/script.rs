@@ -161,19 +161,7 @@ impl Script {
 pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
     match event {
         EventKind::StateChanged { to, .. } => Some(*to),
-        EventKind::LoadProgressed { .. }
-        | EventKind::RestartScheduled { .. }
-        | EventKind::IncidentRecorded { .. }
-        | EventKind::LaunchTimed { .. }
-        | EventKind::LaunchDistrusted { .. }
-        | EventKind::GpuFindingRaised { .. }
-        | EventKind::GpuFindingCleared { .. }
-        | EventKind::HealthChanged { .. }
-        | EventKind::ModelWanted { .. }
-        | EventKind::CleanupBlocked { .. }
-        | EventKind::SupervisorEnded { .. }
-        | EventKind::Orphaned { .. }
-        | EventKind::ModelSwitched { .. } => None,
+        _ => None,
     }
 }
 

@@ -1,0 +1,142 @@
+//! What the kernel has written to its log since a launch began (Linux, `Documentation/ABI/testing/dev-kmsg`).
+//!
+//! It is readable where `kernel.dmesg_restrict` is 0 or with `CAP_SYSLOG`, and names processes by their
+//! numbers in the initial pid namespace: in a container nobody could say whose they are.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::domain::diagnosis::KernelMessage;
+
+/// The most messages that are kept, the latest.
+const MOST: usize = 64;
+
+/// A record is no longer (Linux, `kernel/printk/internal.h`, `PRINTK_MESSAGE_MAX`); what is shorter than
+/// the record is refused.
+const LONGEST_RECORD: usize = 8192;
+
+/// Of the initial pid namespace (Linux, `include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
+const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
+
+/// The log, from a moment on.
+#[derive(Debug)]
+pub(super) struct KernelLog {
+    file: Option<File>,
+}
+
+impl KernelLog {
+    /// From now on.
+    pub(super) fn from_now() -> Self {
+        let namespace = fs::read_link("/proc/self/ns/pid");
+        let is_initial = namespace.is_ok_and(|it| it == Path::new(INITIAL_NAMESPACE));
+        Self { file: is_initial.then(|| Self::open(Path::new("/dev/kmsg"))).flatten() }
+    }
+
+    fn open(path: &Path) -> Option<File> {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+        file.seek(SeekFrom::End(0)).ok()?;
+        Some(file)
+    }
+
+    /// What it has said of processes since it was last asked; `None` if nobody can say.
+    pub(super) fn news(&self) -> Option<Vec<KernelMessage>> {
+        let mut file = self.file.as_ref()?;
+        let mut record = vec![0; LONGEST_RECORD];
+        let mut found = VecDeque::new();
+        loop {
+            match file.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => found.extend(messages(&record[..length])),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // What was not read in time is overwritten; it goes on with what is there.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                Err(error) => {
+                    tracing::debug!(%error, "the kernel's log cannot be read");
+                    return None;
+                }
+            }
+            found.drain(..found.len().saturating_sub(MOST));
+        }
+        Some(found.into())
+    }
+}
+
+/// `<priority and facility>,<number>,<time>,<flags>[,…];<message>`, with lines about it that are
+/// indented.
+fn messages(records: &[u8]) -> impl Iterator<Item = KernelMessage> {
+    let text = String::from_utf8_lossy(records).into_owned();
+    let found: Vec<_> = text.lines().filter_map(message).collect();
+    found.into_iter()
+}
+
+fn message(line: &str) -> Option<KernelMessage> {
+    /// Below it is the kernel that speaks, from it on a process (syslog(3)).
+    const LOG_USER: u32 = 8;
+    let (head, text) = line.split_once(';')?;
+    let priority: u32 = head.split(',').next()?.parse().ok()?;
+    (priority < LOG_USER).then(|| KernelMessage::read(text)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::domain::diagnosis::KernelMessageKind;
+
+    const BEFORE: &str = "4,1,10,-;Out of memory: Killed process 1 (old) total-vm:1kB\n";
+
+    fn log(at: &Path) -> KernelLog {
+        KernelLog { file: KernelLog::open(at) }
+    }
+
+    fn written(records: &str) -> Vec<(u32, KernelMessageKind)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(BEFORE.as_bytes()).unwrap();
+        let log = log(file.path());
+        file.write_all(records.as_bytes()).unwrap();
+        log.news().unwrap().into_iter().map(|it| (it.pid, it.kind)).collect()
+    }
+
+    #[test]
+    fn what_was_said_since_is_read_and_what_was_said_before_is_not() {
+        let records = "6,2,20,-;usb 1-1: new device\n SUBSYSTEM=usb\n DEVICE=+usb:1-1\n\
+            4,3,30,-,caller=T9;Out of memory: Killed process 7 (a;b) total-vm:1kB\n\
+            6,4,40,-;b[8]: segfault at 0 ip 0 sp 0 error 4 in c.so[1,2+3]\n";
+        let expected = [
+            (7, KernelMessageKind::KilledForMemory),
+            (8, KernelMessageKind::Fault(Some("c.so".to_owned()))),
+        ];
+        assert_eq!(written(records), expected);
+    }
+
+    #[test]
+    fn what_a_process_writes_there_is_not_the_kernels_word() {
+        let said = "Out of memory: Killed process 7 (a) total-vm:1kB";
+        assert_eq!(written(&format!("12,2,20,-;{said}\n")), []);
+        assert_eq!(written(&format!("what is this;{said}\n")), []);
+        assert_eq!(written(&format!("6,2,20,-;a\n {said}\n")), []);
+    }
+
+    #[test]
+    fn of_a_flood_the_latest_is_kept() {
+        let killed =
+            |pid| format!("4,3,30,-;Out of memory: Killed process {pid} (a) total-vm:1kB\n");
+        let records: Vec<String> = (1..=1000).map(killed).collect();
+        let found = written(&records.concat());
+        assert_eq!(found.len(), MOST);
+        assert_eq!(found.last().map(|it| it.0), Some(1000));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_says_nothing_and_not_that_there_is_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(log(&directory.path().join("none")).news(), None);
+        assert_eq!(log(directory.path()).news(), None);
+    }
+}

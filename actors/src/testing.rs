@@ -12,3 +12,6 @@ pub mod models;
 pub mod output;
 pub mod probe;
 pub mod process;
+mod rounds;
+
+pub use rounds::rounds;

@@ -23,10 +23,11 @@ use super::*;
 
 mod gpus;
 mod incidents;
+mod rubbish;
 mod statuses;
 
 use gpus::{finding, on_gpus};
-use incidents::{entry, record_of, told};
+use incidents::{entry, record_of, recovery, told};
 
 /// 2026-11-23, 07:00:00.123 UTC.
 fn morning() -> SystemTime {
@@ -295,8 +296,8 @@ fn a_gap_in_the_journal_says_how_many_are_missing_and_up_to_where() {
     assert_eq!(gap(None), json!({ "at": at, "type": "gap", "missed": 3 }));
 }
 
-#[test]
-fn every_event_is_read_back_as_it_was_written() {
+/// Of every kind, and with whatever it may lack.
+fn every_event() -> Vec<Event> {
     let (from, to) = (ServiceState::Running, ServiceState::Crashed);
     let without_lines = Cause::new(Code::EngineDied, "the engine died by SIGSEGV");
     let progress = ModelLoadProgress::loading(model("org/model"), 40, morning());
@@ -321,6 +322,7 @@ fn every_event_is_read_back_as_it_was_written() {
         CleanupBlocked { cause: Cause::new(Code::Unrecognised, "process 7 outlives SIGKILL") },
         GpuFindingRaised { finding: Box::new(finding(FindingKind::Xid(79))) },
         GpuFindingCleared { finding: Box::new(finding(FindingKind::ThermalSlowdown)) },
+        ServiceRecovered { recovery: recovery() },
         SupervisorEnded { reason: EndReason::ShutDown },
         SupervisorEnded { reason: EndReason::ActorsDied },
         SupervisorEnded { reason: EndReason::Killed },
@@ -330,7 +332,19 @@ fn every_event_is_read_back_as_it_was_written() {
             left: Some("process 7 (x) left".to_owned()),
         },
     ];
-    for written in kinds.map(seventh) {
+    kinds.map(seventh).to_vec()
+}
+
+fn every_line() -> Vec<String> {
+    let events = every_event().into_iter().map(|event| JsonLines.event(&event));
+    let records = [entry(), Record::Incident(Box::new(on_gpus(record_of(told()))))];
+    let records = records.into_iter().chain([Record::Recovery(recovery())]);
+    events.chain(records.map(|record| JsonLines.record(&record))).collect()
+}
+
+#[test]
+fn every_event_is_read_back_as_it_was_written() {
+    for written in every_event() {
         let line = JsonLines.event(&written);
         assert_eq!(JsonLines.read_event(&line), Some(written), "{line}");
     }

@@ -155,9 +155,9 @@ const TECHNOLOGIES: &[Rule] = &[
         kept_by: ("actors/src/adapters/gpu/nvml.rs", "use nvml_wrapper::Nvml;"),
     },
     Rule {
-        says: "the environment is read for the configuration and the command, and nowhere below",
+        says: "the environment is read for the configuration, the command and tests, and nowhere below",
         concerns: |path| {
-            let readers = ["src/config", "src/launch_recipe", "src/cli"];
+            let readers = ["src/config", "src/launch_recipe", "src/cli", "actors/src/testing"];
             is_shipped(path) && !readers.iter().any(|reader| path.starts_with(reader))
         },
         find: |source| shipped(source, |path| path.is_below("std::env")),

@@ -7,6 +7,7 @@ use crate::domain::cause::{Cause, Code, RetryClass, TellingLine};
 
 mod kernel;
 mod line;
+mod partial;
 mod quote;
 mod rule;
 mod rulebook;

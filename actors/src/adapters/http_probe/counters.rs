@@ -63,7 +63,11 @@ fn count(line: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::rounds;
 
     fn requests(metrics: &str) -> Option<u64> {
         Counters::read(metrics).map(|it| it.requests)
@@ -112,11 +116,24 @@ mod tests {
         assert_eq!((state("1.0"), state("0.0")), (Rest::Awake, Rest::Asleep));
     }
 
-    proptest::proptest! {
-        /// Whatever answers at `/metrics`.
-        #[test]
-        fn anything_may_be_answered(text in ".*|(vllm:num_requests_(running|waiting)[ {}a-z\"=0-9.e+-]{0,40}\n){0,9}") {
-            Counters::read(&text);
+    /// Whatever answers at `/metrics`, before, between and after what is looked for.
+    #[test]
+    fn anything_may_be_answered_and_the_requests_in_hand_are_found_in_it() {
+        let noise = "#.{0,40}|vllm:[a-z_]{0,9}\\{?.{0,40}|(vllm:num_requests_(running|waiting))?[a-z]{1,9} .{0,9}|.{0,80}";
+        let named = |name: &str| name.starts_with("vllm:num_requests_");
+        let noise = noise.prop_filter("it is none of them", move |line| !line.lines().any(named));
+        let gauge = (prop::sample::select(IN_HAND.to_vec()), 0..9_u64);
+        for _ in rounds() {
+            proptest!(|(parts in vec((&noise, &gauge), 0..20), rubbish in ".*")| {
+                Counters::read(&rubbish);
+                let line = |(before, (name, count)): &(String, (&str, u64))| {
+                    format!("{before}\n{name}{{engine=\"0\"}} {count}.0\n")
+                };
+                let metrics: Vec<String> = parts.iter().map(line).collect();
+                let sum = parts.iter().map(|(_, (_, count))| count).sum();
+                let expected = (!parts.is_empty()).then_some(sum);
+                prop_assert_eq!(requests(&metrics.concat()), expected);
+            });
         }
     }
 }

@@ -56,7 +56,11 @@ impl Framer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::rounds;
 
     #[test]
     fn lines_end_at_newlines_and_carriage_returns_wherever_the_chunks_do() {
@@ -93,19 +97,30 @@ mod tests {
         assert_eq!(Framer::default().push(b"a\0\0\0\0b\n"), ["a", "b"]);
     }
 
-    proptest::proptest! {
-        #[test]
-        fn however_bytes_arrive_the_lines_are_the_same(
-            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
-            cuts in proptest::collection::vec(0..2000_usize, 0..9),
-        ) {
-            let whole = Framer::default().push(&bytes);
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
-            cuts.extend([0, bytes.len()]);
-            cuts.sort_unstable();
-            let mut framer = Framer::default();
-            let parts = cuts.windows(2).flat_map(|cut| framer.push(&bytes[cut[0]..cut[1]]));
-            proptest::prop_assert_eq!(parts.collect::<Vec<_>>(), whole);
+    #[test]
+    fn however_bytes_arrive_the_lines_are_the_same_and_short() {
+        let piece = prop_oneof![
+            vec(any::<u8>(), 0..200),
+            vec(prop::sample::select(b"\n\r\0a".to_vec()), 0..20),
+            (0..3 * LONGEST_LINE_BYTES).prop_map(|length| vec![b'x'; length]),
+        ];
+        let bytes = vec(piece, 0..20).prop_map(|pieces| pieces.concat());
+        for _ in rounds() {
+            proptest!(|(bytes in &bytes, sizes in vec(1..5000_usize, 1..20))| {
+                let whole = Framer::default().push(&bytes);
+                let mut framer = Framer::default();
+                let (mut rest, mut sizes) = (&bytes[..], sizes.iter().cycle());
+                let mut parts = Vec::new();
+                while !rest.is_empty() {
+                    let (part, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+                    parts.extend(framer.push(part));
+                    prop_assert!(framer.line.capacity() <= 2 * LONGEST_LINE_BYTES);
+                    rest = after;
+                }
+                // What is no text takes three bytes for one.
+                prop_assert!(parts.iter().all(|line| line.len() <= 3 * LONGEST_LINE_BYTES));
+                prop_assert_eq!(parts, whole);
+            });
         }
     }
 }

@@ -152,9 +152,14 @@ fn speaker_of(name: &[u8]) -> Speaker {
 /// What a terminal would show of it: the last that was written over the line, without colours and other
 /// control characters.
 fn shown(raw: &[u8]) -> Cow<'_, [u8]> {
+    let is_control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    // Of nearly all lines, and without a branch a byte.
+    if !raw.iter().fold(false, |any, byte| any | is_control(*byte)) {
+        return Cow::Borrowed(raw);
+    }
     let is_blank = |part: &&[u8]| part.iter().all(u8::is_ascii_whitespace);
     let last = raw.rsplit(|byte| *byte == b'\r').find(|part| !is_blank(part)).unwrap_or_default();
-    if !last.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+    if !last.iter().any(|byte| is_control(*byte)) {
         return Cow::Borrowed(last);
     }
     let mut plain = Vec::with_capacity(last.len());

@@ -67,8 +67,10 @@ pub struct Rulebook {
     rules: Vec<&'static Rule>,
     set: RegexSet,
     pub(super) reader: Reader,
-    /// Whether a line has something of [`COURSE`].
-    pub(super) course: Regex,
+    /// Whether a line has something of [`COURSE`], or that it serves.
+    course: Regex,
+    /// The same of what serves already: that it does is no news, and nearly all that it says.
+    turn: Regex,
     pub(super) exception: Regex,
     pub(super) complaint: Regex,
     pub(super) vllm: Regex,
@@ -97,7 +99,8 @@ impl Rulebook {
             set,
             rules,
             reader: Reader::new()?,
-            course: plain(&course())?,
+            course: plain(&any_of([ANSWERED].into_iter().chain(COURSE.map(|(words, _)| words))))?,
+            turn: plain(&any_of(turns()))?,
             exception: plain(EXCEPTION)?,
             complaint: plain(COMPLAINT)?,
             vllm: plain(VLLM)?,
@@ -117,6 +120,11 @@ impl Rulebook {
         matched.reduce(|best, rule| if rule.weight > best.weight { rule } else { best })
     }
 
+    /// Whether a line may say that another stage than this begins.
+    pub(super) fn may_turn(&self, stage: Stage, raw: &[u8]) -> bool {
+        if stage == Stage::Starting { &self.course } else { &self.turn }.is_match(raw)
+    }
+
     /// What vLLM says of its course, in sentences of its own: a client's words are in its log too.
     pub(super) fn stage_in(line: &Line<'_>) -> Option<Stage> {
         if line.loudness == Loudness::Loud {
@@ -128,9 +136,13 @@ impl Rulebook {
     }
 }
 
-fn course() -> String {
-    let words = COURSE.iter().map(|(words, _)| regex::escape(words));
-    words.chain([regex::escape(ANSWERED)]).collect::<Vec<_>>().join("|")
+/// What is said by who serves no more.
+fn turns() -> impl Iterator<Item = &'static str> {
+    COURSE.into_iter().filter(|(_, stage)| *stage != Stage::Serving).map(|(words, _)| words)
+}
+
+fn any_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.map(regex::escape).collect::<Vec<_>>().join("|")
 }
 
 pub(super) fn plain(pattern: &str) -> Result<Regex, regex::Error> {

@@ -5,13 +5,11 @@ use std::mem;
 use std::sync::Arc;
 
 use super::line::{Line, Loudness, Speaker, is_plainly_quiet};
+use super::partial::{LONGEST_LINE, Partial};
 use super::quote::{Diagnosis, Quote};
 use super::rule::{Reach, Rule, Weight};
 use super::rulebook::{Rulebook, Stage};
 use crate::domain::cause::Code;
-
-/// How much of a line is looked at, in bytes; a list of all architectures takes ten thousand.
-const LONGEST_LINE: usize = 16 * 1024;
 
 /// How many lines before the end of what served may explain it.
 const SHORTLY_BEFORE: u64 = 400;
@@ -33,7 +31,7 @@ const KILLED: &str = "it still loads, hangs, or was killed from outside, which l
 pub struct Scanner {
     book: Arc<Rulebook>,
     /// The beginning of a line whose end has not come yet.
-    partial: Vec<u8>,
+    partial: Partial,
     number: u64,
     /// Whether the last lines were the frames of a traceback.
     is_in_frames: bool,
@@ -75,7 +73,7 @@ impl Scanner {
     pub fn new(book: &Arc<Rulebook>) -> Self {
         Self {
             book: Arc::clone(book),
-            partial: Vec::new(),
+            partial: Partial::default(),
             number: 0,
             is_in_frames: false,
             is_vllms: false,
@@ -86,18 +84,21 @@ impl Scanner {
     /// Reads on.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            if self.partial.is_empty() {
-                self.line(beginning(&bytes[..end]));
+            if self.partial.is_empty() && end <= LONGEST_LINE {
+                self.line(&bytes[..end]);
             } else {
-                self.keep(&bytes[..end]);
-                let mut line = mem::take(&mut self.partial);
-                self.line(&line);
-                line.clear();
-                self.partial = line;
+                self.partial.push(&bytes[..end]);
+                self.end_line();
             }
             bytes = &bytes[end + 1..];
         }
-        self.keep(bytes);
+        self.partial.push(bytes);
+    }
+
+    fn end_line(&mut self) {
+        let mut partial = mem::take(&mut self.partial);
+        self.line(partial.finish());
+        self.partial = partial;
     }
 
     /// Whether it is the log of a vLLM, as far as it was read.
@@ -108,8 +109,7 @@ impl Scanner {
     /// The cause; `None` if vLLM came to serve and nothing speaks of its having failed since.
     pub fn finish(mut self) -> Option<Diagnosis> {
         if !self.partial.is_empty() {
-            let line = mem::take(&mut self.partial);
-            self.line(&line);
+            self.end_line();
         }
         let diagnosis = self.course.diagnosis();
         if self.is_vllms {
@@ -124,23 +124,13 @@ impl Scanner {
 
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
-        self.partial.capacity()
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        // What a progress bar has written over is not seen any more.
-        if is_overwritten(bytes) && self.partial.len() + bytes.len() > LONGEST_LINE {
-            self.partial.clear();
-        }
-        let bytes = beginning(bytes);
-        let room = LONGEST_LINE - self.partial.len().min(LONGEST_LINE);
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.partial.room()
     }
 
     fn line(&mut self, raw: &[u8]) {
         self.number += 1;
         self.is_vllms = self.is_vllms || self.book.vllm.is_match(raw);
-        if is_plainly_quiet(raw) && !self.book.course.is_match(raw) {
+        if is_plainly_quiet(raw) && !self.book.may_turn(self.course.stage, raw) {
             return;
         }
         let line = self.book.reader.read(raw);
@@ -169,20 +159,6 @@ impl Scanner {
         self.is_in_frames = is_frame || self.is_in_frames && message.starts_with(b"  ");
         self.is_in_frames && (is_frame || message.starts_with(b"    "))
     }
-}
-
-/// As much of a line as is looked at: of a long one what stands behind the last carriage return.
-fn beginning(line: &[u8]) -> &[u8] {
-    if line.len() <= LONGEST_LINE {
-        return line;
-    }
-    let written = line.trim_ascii_end();
-    let start = written.iter().rposition(|byte| *byte == b'\r').map_or(0, |at| at + 1);
-    &line[start..line.len().min(start + LONGEST_LINE)]
-}
-
-fn is_overwritten(line: &[u8]) -> bool {
-    line.trim_ascii_end().contains(&b'\r')
 }
 
 impl Course {
@@ -229,29 +205,28 @@ impl Course {
         if self.stage == Stage::Serving && rule.reach == Reach::Start {
             return;
         }
-        let finding = Finding { rule, quote: Quote::of(book, line, number) };
+        let quote = || Quote::of(book, line, number);
         if self.stage == Stage::Starting || self.has_ended {
-            self.weigh(finding);
+            self.weigh(rule, quote);
         } else if rule.reach == Reach::Always {
             self.has_ended = true;
             for before in mem::take(&mut self.waiting) {
                 if before.quote.number + SHORTLY_BEFORE >= number {
-                    self.weigh(before);
+                    self.weigh(before.rule, || before.quote);
                 }
             }
-            self.weigh(finding);
+            self.weigh(rule, quote);
         } else {
             if self.waiting.len() == MOST_WAITING {
                 self.waiting.pop_front();
             }
-            self.waiting.push_back(finding);
+            self.waiting.push_back(Finding { rule, quote: quote() });
         }
     }
 
-    fn weigh(&mut self, finding: Finding) {
-        let is_better = |best: &Finding| finding.rule.weight > best.rule.weight;
-        if self.best.as_ref().is_none_or(is_better) {
-            self.best = Some(finding);
+    fn weigh(&mut self, rule: &'static Rule, quote: impl FnOnce() -> Quote) {
+        if self.best.as_ref().is_none_or(|best| rule.weight > best.rule.weight) {
+            self.best = Some(Finding { rule, quote: quote() });
         }
     }
 
@@ -268,8 +243,9 @@ impl Course {
                 Some(Diagnosis::of(code, quote))
             }
             (Some(Finding { rule, quote }), _) => Some(Diagnosis::by(rule, quote)),
-            (None, _) => {
-                let is_unfinished = !self.has_ended && self.unknown.complaint.is_none();
+            (None, exception) => {
+                let is_failure = exception.is_some() || self.unknown.complaint.is_some();
+                let is_unfinished = !self.has_ended && !is_failure;
                 let found = Diagnosis::of(Code::Unrecognised, self.unknown.most_telling());
                 Some(if is_unfinished { found.saying(UNFINISHED, KILLED) } else { found })
             }
@@ -279,6 +255,9 @@ impl Course {
 
 impl Unknown {
     fn note(&mut self, book: &Rulebook, line: &Line<'_>, number: u64) {
+        if self.exception_of_engine.is_some() {
+            return;
+        }
         let quote = || Quote::of(book, line, number);
         if book.exception.is_match(&line.message) {
             let place = match line.speaker {
@@ -286,10 +265,11 @@ impl Unknown {
                 Speaker::Other => &mut self.exception,
             };
             place.get_or_insert_with(quote);
-        } else if book.complaint.is_match(&line.message) {
-            self.complaint.get_or_insert_with(quote);
+        } else if self.complaint.is_none() && self.exception.is_none() {
+            let is_complaint = book.complaint.is_match(&line.message);
+            let place = if is_complaint { &mut self.complaint } else { &mut self.last };
+            *place = Some(quote());
         }
-        self.last = Some(quote());
     }
 
     fn most_telling(self) -> Quote {

@@ -12,6 +12,7 @@ mod ends;
 mod kernel;
 
 use crate::domain::cause::{Code, RetryClass};
+use crate::testing::rounds;
 
 const BEGIN: &str = "INFO 04-10 13:40:17 [api_server.py:1034] vLLM API server version 0.32.0\n";
 const SERVES: &str = "(APIServer pid=1) INFO:     Application startup complete.\n";
@@ -242,6 +243,22 @@ fn an_engine_that_dies_of_an_unknown_exception_while_it_serves_has_died() {
 }
 
 #[test]
+fn an_exception_that_nobody_knows_is_a_failure_and_what_only_ends_tells_of_none() {
+    let said = |rest: &str| {
+        let found = read(&book(), format!("{BEGIN}{rest}")).unwrap();
+        assert_eq!(found.code, Code::Unrecognised, "{rest}");
+        found.summary
+    };
+    let tells_of_none = said("");
+    assert!(tells_of_none.contains("tells of no failure"));
+    assert_eq!(said("INFO 04-10 13:40:25 [x.py:1] on it goes\n"), tells_of_none);
+    let failed = ["ZeroDivisionError: no", "something has failed", "ZeroDivisionError: no\nand on"];
+    for failed in failed {
+        assert_ne!(said(&format!("{failed}\n")), tells_of_none, "{failed}");
+    }
+}
+
+#[test]
 fn what_a_traceback_quotes_of_a_program_is_not_what_happened() {
     let log = format!(
         "{BEGIN}Traceback (most recent call last):\n  File \"x.py\", line 1, in f\n    \
@@ -332,29 +349,40 @@ fn a_line_without_an_end_takes_no_room() {
     assert_eq!((found.code, found.line_number), (Code::DiskFull, 3));
 }
 
-proptest! {
-    /// Whatever comes, in whatever parts, is read, and read alike.
-    #[test]
-    fn parts_make_no_difference(
-        lines in prop::collection::vec(any_line(), 0..40),
-        cuts in prop::collection::vec(1_usize..64, 1..20),
-    ) {
-        let book = book();
-        let log = lines.concat();
-        let mut scanner = Scanner::new(&book);
-        let (mut rest, mut cuts) = (log.as_slice(), cuts.iter().cycle());
-        while !rest.is_empty() {
-            let (part, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
-            scanner.feed(part);
-            rest = after;
-        }
-        prop_assert_eq!(scanner.finish(), read(&book, &log));
+/// Whatever comes, in whatever parts, is read, and read alike; and what is told of it is short.
+#[test]
+fn parts_make_no_difference() {
+    let book = book();
+    for _ in rounds() {
+        proptest!(|(
+            lines in prop::collection::vec(any_line(), 0..40),
+            cuts in prop::collection::vec(prop_oneof![1_usize..64, 1_usize..9_000], 1..20),
+        )| {
+            let log = lines.concat();
+            let mut scanner = Scanner::new(&book);
+            let (mut rest, mut cuts) = (log.as_slice(), cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (part, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                scanner.feed(part);
+                rest = after;
+            }
+            let told = scanner.finish();
+            if let Some(told) = &told {
+                let texts = [&told.line, &told.summary, &told.remedy];
+                let is_short = |text: &&String| text.chars().count() <= 3000;
+                prop_assert!(texts.iter().all(is_short), "{told:?}");
+                prop_assert!(!texts.iter().any(|text| text.contains(char::is_control)), "{told:?}");
+            }
+            prop_assert_eq!(told, read(&book, &log));
+        });
     }
 }
 
 fn any_line() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..200),
+        (0..40_000_usize).prop_map(|length| vec![b'x'; length]),
+        prop::sample::select(vec![b"\r".to_vec(), b" \r  ".to_vec(), b"\r\n".to_vec()]),
         prop::sample::select(signatures()).prop_map(|(_, said)| format!("{said}\n").into_bytes()),
         prop::sample::select(vec![BEGIN, SERVES, DIES, ENDS]).prop_map(|it| it.as_bytes().to_vec()),
         prop::sample::select(PREFIXES.to_vec()).prop_map(|it| it.as_bytes().to_vec()),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::super::reader::{Found, Reader};
 use super::super::segments::{FULL_SEGMENTS_BYTES, SEGMENT_BYTES, full_segments};
 use super::*;
+use crate::testing::rounds;
 
 /// Everything that a reader tells of the files of a directory.
 fn read_all(directory: &TempDir, from: u64, through: u64) -> Vec<Event> {
@@ -243,35 +244,45 @@ fn rubbish() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
-
-    #[test]
-    fn whatever_the_files_hold_numbers_rise_are_never_given_twice_and_go_on(
-        full in vec((60_u64..70, rubbish()), 0..4),
-        active in rubbish(),
-        numbers in prop_oneof![Just(None), rubbish().prop_map(Some)],
-    ) {
-        let directory = tempfile::tempdir().unwrap();
-        for (last, bytes) in full {
-            segment(&directory, last, &bytes);
-        }
-        fs::write(events_of(&directory), active).unwrap();
-        if let Some(bytes) = numbers {
-            fs::write(directory.path().join("numbers"), bytes).unwrap();
-        }
-        let before = sequences(&read_all(&directory, 0, 1 << 40));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-
-        let (journal, resume) = open_in(&directory);
-        let first = tell(&journal, 2);
-        prop_assert_eq!(first.get(), resume.sequence.get() + 2);
-        let after = runtime.block_on(all(&journal, 0));
-        drop(journal);
-
-        let after = sequences(&after);
-        prop_assert!(after.windows(2).all(|pair| pair[0] < pair[1]), "{after:?}");
-        prop_assert!(after.ends_with(&[first.get() - 1, first.get()]), "{after:?}");
-        prop_assert!(before.iter().all(|number| *number < first.get() - 1), "{before:?} {after:?}");
+#[test]
+fn whatever_the_files_hold_numbers_rise_are_never_given_twice_and_go_on() {
+    let numbers = || prop_oneof![Just(None), rubbish().prop_map(Some)];
+    for _ in rounds() {
+        proptest!(ProptestConfig::with_cases(48), |(
+            full in vec((60_u64..70, rubbish()), 0..4),
+            active in rubbish(),
+            numbers in numbers(),
+        )| {
+            goes_on_from(full, &active, numbers)?;
+        });
     }
+}
+
+fn goes_on_from(
+    full: Vec<(u64, Vec<u8>)>,
+    active: &[u8],
+    numbers: Option<Vec<u8>>,
+) -> Result<(), TestCaseError> {
+    let directory = tempfile::tempdir().unwrap();
+    for (last, bytes) in full {
+        segment(&directory, last, &bytes);
+    }
+    fs::write(events_of(&directory), active).unwrap();
+    if let Some(bytes) = numbers {
+        fs::write(directory.path().join("numbers"), bytes).unwrap();
+    }
+    let before = sequences(&read_all(&directory, 0, 1 << 40));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+
+    let (journal, resume) = open_in(&directory);
+    let first = tell(&journal, 2);
+    prop_assert_eq!(first.get(), resume.sequence.get() + 2);
+    let after = runtime.block_on(all(&journal, 0));
+    drop(journal);
+
+    let after = sequences(&after);
+    prop_assert!(after.windows(2).all(|pair| pair[0] < pair[1]), "{after:?}");
+    prop_assert!(after.ends_with(&[first.get() - 1, first.get()]), "{after:?}");
+    prop_assert!(before.iter().all(|number| *number < first.get() - 1), "{before:?} {after:?}");
+    Ok(())
 }

@@ -26,8 +26,6 @@ const RESUME: Resume = Resume { sequence: Sequence::new(41), incarnation: Incarn
 
 proptest! {
     // A failure is told with all its moves; a file of seeds would be left behind.
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
     #[test]
     fn whatever_happens_the_machine_keeps_its_promises(
         world in worlds(),

@@ -10,6 +10,7 @@ mod diagnose;
 mod exit;
 mod inherited;
 mod log;
+mod look;
 mod memory;
 mod orphans;
 mod plain;

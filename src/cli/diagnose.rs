@@ -38,11 +38,10 @@ pub(super) fn diagnose(log: &Path, output: Output) -> Exit {
             return Exit::Misconfigured;
         }
     };
-    let text = match output {
-        Output::Text => plain::lines(&in_words(diagnosis.as_ref())),
-        Output::Json => screen::json(&Body::of(diagnosis.as_ref())),
-    };
-    screen::print(text, Exit::Done)
+    match output {
+        Output::Text => screen::show(&plain::lines(&in_words(diagnosis.as_ref())), Exit::Done),
+        Output::Json => screen::print(screen::json(&Body::of(diagnosis.as_ref())), Exit::Done),
+    }
 }
 
 fn open(log: &Path) -> io::Result<Box<dyn Read>> {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::look::Look;
 use super::progress::{Progress, Shown};
 use super::render::{self, Service};
 use super::screen::print_line;
@@ -111,6 +112,7 @@ impl TextForm {
             }
         }
         let lines = render::notice(notice, &self.service);
+        let lines = Look::of_stdout().dress(&lines, render::tone(notice));
         self.progress.aside(|| print_line(&lines))
     }
 

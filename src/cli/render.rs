@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::builder::log_file;
 use indicatif::HumanBytes;
 
+use super::look::Tone;
 use super::plain;
 use crate::config::{Config, Origin, Setting};
 use crate::{
@@ -60,6 +61,25 @@ pub(super) fn notice(notice: &Notice, service: &Service) -> String {
             format!("{at}  {}", lines.join("\n    "))
         }
         Notice::Gap { missed } => format!("{missed} events were not shown: output is too slow"),
+    }
+}
+
+/// What it is at a glance.
+pub(super) fn tone(notice: &Notice) -> Tone {
+    let Notice::Event(event) = notice else { return Tone::Warning };
+    match &event.kind {
+        EventKind::StateChanged { to: ServiceState::Running, .. }
+        | EventKind::HealthChanged { healthy: true, .. }
+        | EventKind::ServiceRecovered { .. } => Tone::Good,
+        EventKind::StateChanged { to: ServiceState::Crashed | ServiceState::Failed, .. } => {
+            Tone::Bad
+        }
+        EventKind::HealthChanged { healthy: false, .. }
+        | EventKind::RestartScheduled { .. }
+        | EventKind::LaunchDistrusted { .. }
+        | EventKind::CleanupBlocked { .. }
+        | EventKind::GpuFindingRaised { .. } => Tone::Warning,
+        _ => Tone::Neutral,
     }
 }
 

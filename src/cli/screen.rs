@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::complaint::Complaint;
 use super::exit::Exit;
+use super::look::{Look, Tone};
 use super::plain;
 
 /// Writes all the data that a command has; returns `exit`, unless that fails. That the reader has
@@ -19,6 +20,11 @@ pub(super) fn print(text: impl Display, exit: Exit) -> Exit {
         }
         Ok(()) | Err(_) => exit,
     }
+}
+
+/// The same of words for people, which hold nothing that a terminal obeys.
+pub(super) fn show(text: &str, exit: Exit) -> Exit {
+    print(Look::of_stdout().dress(text, Tone::Neutral), exit)
 }
 
 /// A report as JSON, on several lines.
@@ -36,5 +42,6 @@ pub(super) fn print_line(text: impl Display) -> io::Result<()> {
 
 /// Writes a message to the operator, which is lost if nobody reads stderr.
 pub(super) fn tell(message: impl Display) {
-    writeln!(io::stderr().lock(), "{}", plain::lines(&message.to_string())).ok();
+    let text = plain::lines(&message.to_string());
+    writeln!(io::stderr().lock(), "{}", Look::of_stderr().dress(&text, Tone::Neutral)).ok();
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::complaint::Complaint;
+use super::look::{Look, Tone};
 use super::progress::Progress;
 use super::{Output, plain};
 
@@ -25,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Stderr {
     form: Output,
+    look: fn() -> Look,
     inbox: SyncSender<Item>,
     dropped: Arc<AtomicU64>,
 }
@@ -39,7 +41,8 @@ impl Stderr {
     /// Begins to write, past the progress bar. In JSON, every line is an object, in the form of a log
     /// record.
     pub(super) fn open(form: Output, progress: Progress) -> io::Result<Self> {
-        Self::onto(form, move |text| progress.aside(|| io::stderr().lock().write_all(text)))
+        let write = move |text: &[u8]| progress.aside(|| io::stderr().lock().write_all(text));
+        Ok(Self { look: Look::of_stderr, ..Self::onto(form, write)? })
     }
 
     fn onto(
@@ -51,18 +54,18 @@ impl Stderr {
         let lost = Arc::clone(&dropped);
         let work = move || write_all(form, &items, &lost, &mut write);
         thread::Builder::new().name("stderr".to_owned()).spawn(work)?;
-        Ok(Self { form, inbox, dropped })
+        Ok(Self { form, look: Look::default, inbox, dropped })
     }
 
     /// Writes a message, unless too many wait already.
     pub(super) fn tell(&self, message: impl Display) {
-        self.send(told(self.form, "INFO", &message.to_string()));
+        self.send(told(self.form, (self.look)(), "INFO", &message.to_string()));
     }
 
     /// Writes what is wrong, unless too much waits already.
     pub(super) fn complain(&self, complaint: &Complaint) {
         self.send(match self.form {
-            Output::Text => told(self.form, "ERROR", &complaint.to_string()),
+            Output::Text => told(self.form, (self.look)(), "ERROR", &complaint.to_string()),
             Output::Json => record("ERROR", &complaint.record()),
         });
     }
@@ -102,9 +105,11 @@ impl Write for Stderr {
 }
 
 /// A message in this form.
-fn told(form: Output, level: &str, message: &str) -> Vec<u8> {
+fn told(form: Output, look: Look, level: &str, message: &str) -> Vec<u8> {
     match form {
-        Output::Text => format!("{}\n", plain::lines(message)).into_bytes(),
+        Output::Text => {
+            format!("{}\n", look.dress(&plain::lines(message), Tone::Neutral)).into_bytes()
+        }
         Output::Json => record(level, &json!({ "message": message })),
     }
 }
@@ -132,7 +137,7 @@ fn write_all(
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let note = format!("{lost} messages were dropped: stderr is not read fast enough");
-            write(&told(form, "WARN", &note)).unwrap_or_default();
+            write(&told(form, Look::default(), "WARN", &note)).unwrap_or_default();
         }
     }
 }

@@ -326,6 +326,7 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         grace: lifecycle.shutdown_grace_period,
         max_consecutive_failures: lifecycle.max_consecutive_failures,
         on_exit: lifecycle.stop_on_exit,
+        xids: XidPolicy::with(config.gpu.xid_actions.clone()),
     })
 }
 

@@ -20,7 +20,7 @@ mod gpus;
 mod journal;
 mod phases;
 
-use causes::{CauseBody, ErrorBody, IncidentBody, IncidentLine, RecoveryLine};
+use causes::{CauseBody, ErrorBody, HistoryBody, IncidentBody, IncidentLine, RecoveryLine};
 use gpus::{FindingBody, GpuBody};
 pub(crate) use journal::JsonLines;
 use phases::{PhaseBody, phases};
@@ -55,7 +55,7 @@ pub fn status(snapshot: &Snapshot, base_url: &str) -> Value {
 
 /// An end that nobody asked for, as one JSON object.
 pub fn incident(incident: &Incident) -> Value {
-    into_value(&IncidentLine::from(incident))
+    into_value(&HistoryBody::from(incident))
 }
 
 fn into_value(body: &impl Serialize) -> Value {
@@ -120,6 +120,7 @@ enum KindBody<'a> {
         incident: IncidentBody<'a>,
     },
     ServiceRecovered {
+        first_incarnation: u64,
         downtime_ms: u64,
         incidents: u32,
     },
@@ -184,6 +185,7 @@ impl<'a> From<&'a Event> for EventLine<'a> {
                 KindBody::IncidentRecorded { incident: (&**incident).into() }
             }
             EventKind::ServiceRecovered { recovery } => KindBody::ServiceRecovered {
+                first_incarnation: recovery.first.get(),
                 downtime_ms: millis(recovery.downtime),
                 incidents: recovery.incidents,
             },

@@ -109,22 +109,32 @@ impl From<&ProcessExit> for ExitBody {
     }
 }
 
-/// One entry of the history.
+/// One entry of the history, as it is told.
+#[derive(Serialize)]
+pub(super) struct HistoryBody<'a> {
+    #[serde(flatten)]
+    line: IncidentLine<'a>,
+    recovered_after_ms: Option<u64>,
+}
+
+impl<'a> From<&'a Incident> for HistoryBody<'a> {
+    fn from(incident: &'a Incident) -> Self {
+        let recovered_after_ms = incident.recovered_after.map(millis);
+        Self { line: incident.into(), recovered_after_ms }
+    }
+}
+
+/// The same as it is kept: before anybody can know whether the service has recovered.
 #[derive(Serialize)]
 pub(super) struct IncidentLine<'a> {
     #[serde(flatten)]
     incident: IncidentBody<'a>,
-    recovered_after_ms: Option<u64>,
     last_lines: &'a [String],
 }
 
 impl<'a> From<&'a Incident> for IncidentLine<'a> {
     fn from(incident: &'a Incident) -> Self {
-        Self {
-            incident: incident.into(),
-            recovered_after_ms: incident.recovered_after.map(millis),
-            last_lines: &incident.cause.last_lines,
-        }
+        Self { incident: incident.into(), last_lines: &incident.cause.last_lines }
     }
 }
 
@@ -133,6 +143,7 @@ impl<'a> From<&'a Incident> for IncidentLine<'a> {
 pub(super) struct RecoveryLine {
     recovered_at: String,
     incarnation: u64,
+    first_incarnation: u64,
     downtime_ms: u64,
     incidents: u32,
 }
@@ -142,6 +153,7 @@ impl From<&Recovery> for RecoveryLine {
         Self {
             recovered_at: timestamp(recovery.at),
             incarnation: recovery.incarnation.get(),
+            first_incarnation: recovery.first.get(),
             downtime_ms: millis(recovery.downtime),
             incidents: recovery.incidents,
         }

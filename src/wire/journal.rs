@@ -95,7 +95,7 @@ enum KindRead {
     LaunchTimed { launch: String, phases: Vec<PhaseRead> },
     LaunchDistrusted { instead: String },
     IncidentRecorded { incident: IncidentRead },
-    ServiceRecovered { downtime_ms: u64, incidents: u32 },
+    ServiceRecovered { first_incarnation: u64, downtime_ms: u64, incidents: u32 },
     RestartScheduled { attempt: u32, delay_ms: u64, restarts_in_window: u32 },
     HealthChanged { healthy: bool, consecutive_failures: u32, latency_ms: Option<f64> },
     ModelSwitched { from: String, to: String },
@@ -153,6 +153,7 @@ enum RecordRead {
 struct RecoveryRead {
     recovered_at: String,
     incarnation: u64,
+    first_incarnation: u64,
     downtime_ms: u64,
     incidents: u32,
 }
@@ -160,8 +161,9 @@ struct RecoveryRead {
 impl RecoveryRead {
     fn read(&self) -> Option<Recovery> {
         let downtime = Duration::from_millis(self.downtime_ms);
-        let incarnation = Incarnation::new(self.incarnation);
-        Some(Recovery::new(moment(&self.recovered_at)?, incarnation, downtime, self.incidents))
+        let [incarnation, first] = [self.incarnation, self.first_incarnation].map(Incarnation::new);
+        let at = moment(&self.recovered_at)?;
+        Some(Recovery::new(at, incarnation, first, downtime, self.incidents))
     }
 }
 
@@ -266,9 +268,10 @@ impl KindRead {
             Self::IncidentRecorded { incident } => {
                 EventKind::IncidentRecorded { incident: Box::new(incident.read(incarnation)?) }
             }
-            Self::ServiceRecovered { downtime_ms, incidents } => {
+            Self::ServiceRecovered { first_incarnation, downtime_ms, incidents } => {
                 let downtime = Duration::from_millis(downtime_ms);
-                let recovery = Recovery::new(at, incarnation, downtime, incidents);
+                let first = Incarnation::new(first_incarnation);
+                let recovery = Recovery::new(at, incarnation, first, downtime, incidents);
                 EventKind::ServiceRecovered { recovery }
             }
             Self::RestartScheduled { attempt, delay_ms, restarts_in_window } => {

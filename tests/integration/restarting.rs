@@ -42,6 +42,7 @@ async fn the_restart_limit_ends_in_failed_with_the_history_and_a_start_clears_it
     let failed = scenario.wait_for(Failed).await;
     let error = failed.last_error.expect("a cause");
     assert_eq!(error.code, Code::RestartLimitReached);
+    // It writes nothing of why it ends, and is told by whether it was seen to serve.
     assert!(error.summary.contains("VLM-016") || error.summary.contains("VLM-099"), "{error}");
     scenario.nothing_is_left().await;
     assert_eq!(scenario.handle().history().await.len(), 2);

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `events.jsonl` | the latest events | 4 MiB and a line |
 //! | `events-<number of the last>.jsonl` | those before, oldest removed first | 60 MiB together |
-//! | `restarts.jsonl`, `restarts-old.jsonl` | the restarts | 4 MiB and a line each |
+//! | `restarts.jsonl`, `restarts-old.jsonl` | the ends that nobody asked for, and the returns from them | 4 MiB and a line each |
 //! | `numbers` | the numbers that may have been given | 42 bytes |
 //!
 //! A thread of its own writes, so that a slow disk holds up nobody. Every line of the events has a

@@ -8,11 +8,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::diagnosis::KernelMessage;
 
-/// The most messages that are kept, the latest.
-const MOST: usize = 64;
+/// The most messages that are kept of one look, the latest.
+const MOST: usize = 256;
+
+/// The most records that are read at one look: more than the kernel keeps by default (Linux,
+/// `CONFIG_LOG_BUF_SHIFT`), and no more than it may write meanwhile.
+const MOST_READ: usize = 20_000;
 
 /// A record is no longer (Linux, `kernel/printk/internal.h`, `PRINTK_MESSAGE_MAX`); what is shorter than
 /// the record is refused.
@@ -21,10 +26,19 @@ const LONGEST_RECORD: usize = 8192;
 /// Of the initial pid namespace (Linux, `include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
 const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 
-/// The log, from a moment on.
+/// What it has said since one of the last two moments that were noted: what was said hours ago explains
+/// nothing, and of a process that had the number before.
 #[derive(Debug)]
 pub(super) struct KernelLog {
     file: Option<File>,
+    heard: Mutex<Heard>,
+}
+
+/// What was said up to the last moment, and up to the one before; `None` where it could not be read.
+#[derive(Debug)]
+struct Heard {
+    before: Option<Vec<KernelMessage>>,
+    lately: Option<Vec<KernelMessage>>,
 }
 
 impl KernelLog {
@@ -32,38 +46,62 @@ impl KernelLog {
     pub(super) fn from_now() -> Self {
         let namespace = fs::read_link("/proc/self/ns/pid");
         let is_initial = namespace.is_ok_and(|it| it == Path::new(INITIAL_NAMESPACE));
-        Self { file: is_initial.then(|| Self::open(Path::new("/dev/kmsg"))).flatten() }
+        Self::of(is_initial.then(|| open(Path::new("/dev/kmsg"))).flatten())
     }
 
-    fn open(path: &Path) -> Option<File> {
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-        file.seek(SeekFrom::End(0)).ok()?;
-        Some(file)
+    fn of(file: Option<File>) -> Self {
+        let heard = Heard { before: Some(Vec::new()), lately: Some(Vec::new()) };
+        Self { file, heard: Mutex::new(heard) }
     }
 
-    /// What it has said of processes since it was last asked; `None` if nobody can say.
-    pub(super) fn news(&self) -> Option<Vec<KernelMessage>> {
-        let mut file = self.file.as_ref()?;
-        let mut record = vec![0; LONGEST_RECORD];
-        let mut found = VecDeque::new();
-        loop {
-            match file.read(&mut record) {
-                Ok(0) => break,
-                Ok(length) => found.extend(messages(&record[..length])),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // What was not read in time is overwritten; it goes on with what is there.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                Err(error) => {
-                    tracing::debug!(%error, "the kernel's log cannot be read");
-                    return None;
-                }
+    /// Another moment.
+    pub(super) fn note(&self) {
+        let mut heard = self.heard();
+        let news = self.file.as_ref().and_then(news);
+        heard.before = std::mem::replace(&mut heard.lately, news);
+    }
+
+    /// What it has said of processes since the moment before the last; `None` if nobody can say.
+    pub(super) fn since(&self) -> Option<Vec<KernelMessage>> {
+        let mut heard = self.heard();
+        let news = self.file.as_ref().and_then(news);
+        let lately = heard.lately.take().zip(news).map(|(lately, news)| [lately, news].concat());
+        heard.lately.clone_from(&lately);
+        Some([heard.before.clone()?, lately?].concat())
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(path: &Path) -> Option<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    file.seek(SeekFrom::End(0)).ok()?;
+    Some(file)
+}
+
+/// What it has said of processes since it was last read.
+fn news(mut file: &File) -> Option<Vec<KernelMessage>> {
+    let mut record = vec![0; LONGEST_RECORD];
+    let mut found = VecDeque::new();
+    for _ in 0..MOST_READ {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => found.extend(messages(&record[..length])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // What was not read in time is overwritten; it goes on with what is there.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => {
+                tracing::debug!(%error, "the kernel's log cannot be read");
+                return None;
             }
-            found.drain(..found.len().saturating_sub(MOST));
         }
-        Some(found.into())
+        found.drain(..found.len().saturating_sub(MOST));
     }
+    Some(found.into())
 }
 
 /// `<priority and facility>,<number>,<time>,<flags>[,…];<message>`, with lines about it that are
@@ -92,7 +130,11 @@ mod tests {
     const BEFORE: &str = "4,1,10,-;Out of memory: Killed process 1 (old) total-vm:1kB\n";
 
     fn log(at: &Path) -> KernelLog {
-        KernelLog { file: KernelLog::open(at) }
+        KernelLog::of(open(at))
+    }
+
+    fn pids(log: &KernelLog) -> Vec<u32> {
+        log.since().unwrap().iter().map(|it| it.pid).collect()
     }
 
     fn written(records: &str) -> Vec<(u32, KernelMessageKind)> {
@@ -100,7 +142,7 @@ mod tests {
         file.write_all(BEFORE.as_bytes()).unwrap();
         let log = log(file.path());
         file.write_all(records.as_bytes()).unwrap();
-        log.news().unwrap().into_iter().map(|it| (it.pid, it.kind)).collect()
+        log.since().unwrap().into_iter().map(|it| (it.pid, it.kind)).collect()
     }
 
     #[test]
@@ -113,6 +155,26 @@ mod tests {
             (8, KernelMessageKind::Fault(Some("c.so".to_owned()))),
         ];
         assert_eq!(written(records), expected);
+    }
+
+    #[test]
+    fn what_was_said_before_the_moment_before_the_last_is_history() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let log = log(file.path());
+        let mut say = |pid: u32| {
+            writeln!(file, "4,3,30,-;Out of memory: Killed process {pid} (a) total-vm:1kB")
+                .unwrap();
+        };
+        say(7);
+        log.note();
+        say(8);
+        log.note();
+        say(9);
+        assert_eq!(pids(&log), [7, 8, 9]);
+        log.note();
+        assert_eq!(pids(&log), [8, 9]);
+        log.note();
+        assert!(pids(&log).is_empty());
     }
 
     #[test]
@@ -136,7 +198,7 @@ mod tests {
     #[test]
     fn a_log_that_cannot_be_read_says_nothing_and_not_that_there_is_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(log(&directory.path().join("none")).news(), None);
-        assert_eq!(log(directory.path()).news(), None);
+        assert_eq!(log(&directory.path().join("none")).since(), None);
+        assert_eq!(log(directory.path()).since(), None);
     }
 }

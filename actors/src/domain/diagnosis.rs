@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::domain::cause::{Cause, Code, RetryClass, TellingLine};
+use crate::domain::gpu::{GpuAction, XidClass, XidPolicy};
 
 mod kernel;
 mod line;
@@ -119,8 +120,8 @@ pub struct Evidence {
     /// but one: ten seconds while it serves, half of a timeout at most while it loads; `None` if nobody
     /// can say.
     pub memory_kills: Option<u64>,
-    /// What the kernel has said of processes since the launch began, oldest first; `None` if nobody can
-    /// say.
+    /// What the kernel has said of processes, oldest first, since the last look but one, as above; `None`
+    /// if nobody can say.
     pub kernel: Option<Vec<KernelMessage>>,
 }
 
@@ -135,8 +136,8 @@ impl Evidence {
 
 /// The cause of an end, from what was known at once, from what was written until then, and from what the
 /// kernel says of the launch's processes. `exit` is how a process of its own accord ended; `None` where we
-/// have judged one that lived.
-pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
+/// have judged one that lived. `xids` says what an Xid error means.
+pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence, xids: &XidPolicy) -> Cause {
     let Evidence { diagnosis, last_lines, log, memory_kills, kernel } = evidence;
     let kernel = kernel.unwrap_or_default();
     let for_memory = killed_for_memory(exit, memory_kills, &kernel);
@@ -159,7 +160,10 @@ pub fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
             if line.number > 0 { cause.with_line(line) } else { cause }
         }
     };
-    let cause = if exit.is_some() { with_faults(cause, &kernel) } else { cause };
+    let cause = match exit {
+        Some(exit) => with_faults(cause, exit, &kernel, xids),
+        None => cause,
+    };
     cause.with_last_lines(last_lines).with_log(log)
 }
 
@@ -178,26 +182,36 @@ fn killed_for_memory(
         .then(|| "the kernel has lately killed for want of memory where vLLM lives".to_owned())
 }
 
-/// What faults of its processes have to do with an end that nothing else explains.
-fn with_faults(cause: Cause, kernel: &[KernelMessage]) -> Cause {
+/// What faults of its processes have to do with an end that nothing else explains. Who was ended from
+/// outside did not die of what a restart cures; and a process that is killed amid its work leaves an Xid
+/// too.
+fn with_faults(cause: Cause, exit: Exit, kernel: &[KernelMessage], xids: &XidPolicy) -> Cause {
     if !matches!(cause.code, Code::EngineDied | Code::Unrecognised) {
         return cause;
     }
-    let xid = kernel.iter().find_map(|it| match it.kind {
-        KernelMessageKind::Xid(xid) => Some((xid, it.pid)),
-        _ => None,
-    });
-    if let Some((xid, pid)) = xid {
-        let summary = format!("Xid {xid} of process {pid}; {}", cause.summary);
-        let explained = Cause::new(Code::GpuFault, summary);
-        return match cause.line() {
+    let fault = |message: &KernelMessage| match message.kind {
+        KernelMessageKind::Xid(xid) => match xids.class(xid) {
+            XidClass::Ignored | XidClass::Fault(GpuAction::None) => None,
+            XidClass::Fault(action) => Some((action, xid, message.pid)),
+        },
+        KernelMessageKind::KilledForMemory | KernelMessageKind::Fault(_) => None,
+    };
+    let worst = kernel.iter().filter_map(fault).max();
+    if let Some((action, xid, pid)) = worst
+        && (action.blocks() || !exit.is_from_outside())
+    {
+        let retry = if action.blocks() { RetryClass::Permanent } else { RetryClass::Transient };
+        let explained =
+            Cause::new(Code::GpuFault, format!("Xid {xid} of process {pid}; {}", cause.summary));
+        let explained = match cause.line() {
             Some(line) => explained.with_line(line.clone()),
             None => explained,
         };
+        return Cause { retry, ..explained };
     }
     let place = kernel.iter().find_map(|it| match &it.kind {
         KernelMessageKind::Fault(place) => place.as_ref(),
-        _ => None,
+        KernelMessageKind::KilledForMemory | KernelMessageKind::Xid(_) => None,
     });
     let Some(place) = place else { return cause };
     let summary = format!("{}, in {place}", cause.summary);

@@ -26,9 +26,9 @@ pub struct Incident {
     pub healthy_for: Option<Duration>,
     /// Whether a restart follows, and after how long.
     pub restart_after: Option<Duration>,
-    /// Which of its processes had ended, and how, the first of them first: those that vLLM needs, and
-    /// those that a signal ended. Whom we have killed thereupon is not among them; nobody is where vLLM
-    /// was judged by us.
+    /// Which of its processes have ended with it, from ten seconds before on, and how: those that vLLM
+    /// needs, and those that a signal ended. Whom SIGKILL has ended since the end was noticed is among
+    /// them only if the kernel says that it was for want of memory: else it may have been us.
     pub exits: Vec<ProcessExit>,
     /// What the kernel's log says of those: whom it has killed for want of memory, who made a fault and
     /// where, an Xid error; `None` if nobody can say.
@@ -67,6 +67,8 @@ pub struct Recovery {
     pub at: SystemTime,
     /// The launch that it runs by.
     pub incarnation: Incarnation,
+    /// The launch whose end was the first of them.
+    pub first: Incarnation,
     /// How long it was gone: from the first of those ends on.
     pub downtime: Duration,
     /// How many ends there were.
@@ -74,14 +76,15 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// With everything that is told of it.
+    /// Of the launch `incarnation`, from ends of which that of `first` was the first.
     pub fn new(
         at: SystemTime,
         incarnation: Incarnation,
+        first: Incarnation,
         downtime: Duration,
         incidents: u32,
     ) -> Self {
-        Self { at, incarnation, downtime, incidents }
+        Self { at, incarnation, first, downtime, incidents }
     }
 }
 
@@ -126,11 +129,15 @@ impl History {
                 }
             }
             Record::Recovery(recovery) => {
-                let count = usize::try_from(recovery.incidents).unwrap_or(usize::MAX);
-                let latest = self.incidents.iter_mut().rev().take(count);
-                for incident in latest.take_while(|it| it.recovered_after.is_none()) {
-                    // A clock that was set back since makes it zero.
+                let ended = recovery.first..recovery.incarnation;
+                for incident in
+                    self.incidents.iter_mut().filter(|it| ended.contains(&it.incarnation))
+                {
+                    // The wall clock may have been set since.
                     let after = recovery.at.duration_since(incident.at).unwrap_or_default();
+                    let is_first = incident.incarnation == recovery.first;
+                    let after =
+                        if is_first { recovery.downtime } else { after.min(recovery.downtime) };
                     incident.recovered_after = Some(after);
                 }
             }

@@ -72,7 +72,7 @@ pub struct Machine {
     gpu_faults: Vec<Duration>,
     /// Who has ended of the current launch.
     exits: Exits,
-    /// Until it runs, or is stopped.
+    /// Until it runs, or somebody stops it.
     outage: Option<Outage>,
 }
 
@@ -349,7 +349,6 @@ impl Turn<'_> {
 
     /// Nothing is alive, and nobody wanted it otherwise.
     fn rest(&mut self) {
-        self.machine.outage = None;
         self.enter(State::Stopped, None);
         self.answer(|goal| (*goal == Goal::Down).then_some(Ok(())));
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::domain::gpu::XidPolicy;
 use crate::domain::restart::RestartPolicy;
 
 /// A model, named as vLLM is told it: a Hugging Face id or a local directory.
@@ -191,4 +192,6 @@ pub struct ServiceSpec {
     pub max_consecutive_failures: NonZeroU32,
     /// What becomes of vLLM when the supervisor ends.
     pub on_exit: ExitPolicy,
+    /// What an Xid error that the kernel's log tells of vLLM means.
+    pub xids: XidPolicy,
 }

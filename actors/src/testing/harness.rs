@@ -104,6 +104,7 @@ impl Plan {
                 max_consecutive_failures: NonZeroU32::MIN.saturating_add(2),
                 launch: LaunchPolicy::Cold,
                 on_exit,
+                xids: XidPolicy::default(),
             },
             health_interval: Duration::from_secs(60),
         }

@@ -122,7 +122,7 @@ fn an_incident_tells_all_that_is_known_of_its_cause() {
 fn an_incident_of_a_code_that_is_not_known_yet_is_told_all_the_same() {
     let line = crate::wire::incident(&record()).to_string().replace("VLM-016", "VLM-098");
     let Some(Record::Incident(read)) = JsonLines.read_record(&line) else { panic!("{line}") };
-    assert_eq!(read.cause.code, Code::Unrecognised);
+    assert_eq!(read.cause.code, Code::Unrecognised, "only a later version knows VLM-098");
     assert_eq!(read.cause.summary, "VLM-098: the engine died by SIGSEGV");
 }
 
@@ -154,14 +154,17 @@ fn an_end_of_a_process_that_is_not_known_yet_does_not_hide_an_entry() {
 }
 
 pub(super) fn recovery() -> Recovery {
-    Recovery::new(morning(), Incarnation::new(2), Duration::from_millis(4_600), 3)
+    let [now, first] = [2, 1].map(Incarnation::new);
+    Recovery::new(morning(), now, first, Duration::from_millis(4_600), 3)
 }
 
 #[test]
 fn a_recovery_is_told_and_read_back() {
     assert_event(
         ServiceRecovered { recovery: recovery() },
-        json!({ "type": "service_recovered", "downtime_ms": 4_600, "incidents": 3 }),
+        json!({
+            "type": "service_recovered", "first_incarnation": 1, "downtime_ms": 4_600, "incidents": 3,
+        }),
     );
     assert_read_back(Record::Recovery(recovery()));
 }

@@ -46,6 +46,7 @@ async fn a_log_comes_by_stdin_too_and_is_told_in_words() {
 
     let nothing = place.vllmd(&["diagnose", "--output", "json", "-"]).await;
     let found: Value = serde_json::from_str(&nothing.stdout).expect("JSON");
+    // There is nothing to be recognised.
     assert_eq!((&found["code"], &found["line"]), (&json!("VLM-099"), &Value::Null), "{found:#}");
 }
 

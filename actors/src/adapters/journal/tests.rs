@@ -238,7 +238,7 @@ impl JournalCodec for Words {
     fn record(&self, record: &Record) -> String {
         match record {
             Record::Incident(incident) => format!("restart {}", incident.incarnation),
-            Record::Recovery(recovery) => format!("recovery {}", recovery.incidents),
+            Record::Recovery(recovery) => format!("recovery {}", recovery.first),
         }
     }
 
@@ -257,8 +257,8 @@ impl JournalCodec for Words {
     }
 
     fn read_record(&self, line: &str) -> Option<Record> {
-        if let Some(incidents) = line.strip_prefix("recovery ") {
-            return Some(Record::Recovery(recovery(incidents.parse().ok()?)));
+        if let Some(first) = line.strip_prefix("recovery ") {
+            return Some(Record::Recovery(recovery(first.parse().ok()?)));
         }
         Some(entry(line.strip_prefix("restart ")?.parse().ok()?))
     }
@@ -335,10 +335,11 @@ fn event(sequence: u64, incarnation: u64) -> Event {
     }
 }
 
-/// From so many incidents.
-fn recovery(incidents: u32) -> Recovery {
+/// By the fourth launch, from ends of which this launch's was the first.
+fn recovery(first: u64) -> Recovery {
+    let [now, first] = [4, first].map(Incarnation::new);
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
-    Recovery::new(at, Incarnation::new(9), Duration::from_secs(9), incidents)
+    Recovery::new(at, now, first, Duration::from_secs(8), 2)
 }
 
 fn entry(incarnation: u64) -> Record {

@@ -174,6 +174,7 @@ impl Launch {
     /// What is done for it before it is started is its work too.
     fn sample(&self) -> Result<Sample, ScanError> {
         self.memory_kills.note();
+        self.kernel_log.note();
         let mut sample = self.tree.sample()?;
         if let (None, Some(warm)) = (self.made.get(), self.warm.upgrade()) {
             let warm = warm.work();
@@ -194,7 +195,7 @@ impl Launch {
             last_lines: self.last_lines().into_iter().map(masked).collect(),
             log: Some(self.log.path()),
             memory_kills: self.memory_kills.since(),
-            kernel: self.kernel_log.news(),
+            kernel: self.kernel_log.since(),
         }
     }
 

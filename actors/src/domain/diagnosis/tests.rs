@@ -83,7 +83,7 @@ fn what_is_only_a_warning_is_no_cause() {
     let book = book();
     for (_, said) in signatures() {
         let log = format!("{BEGIN}(EngineCore pid=2) WARNING 04-10 13:40:25 [x.py:1] {said}\n");
-        assert_eq!(code(&book, &log), Some(Code::Unrecognised), "{said}");
+        assert_eq!(code(&book, &log), Some(Code::Unrecognised), "it says no more than: {said}");
     }
 }
 
@@ -227,7 +227,7 @@ fn an_exception_that_no_rule_knows_is_quoted_and_not_what_came_of_it() {
          (EngineCore pid=2) ERROR 01-01 00:00:00 [x.py:1] EngineCore failed to start.\n{ENDS}"
     );
     let found = read(&book(), log).unwrap();
-    assert_eq!((found.code, found.line_number), (Code::Unrecognised, 3));
+    assert_eq!((found.code, found.line_number), (Code::Unrecognised, 3), "it is a plugin's own");
     assert_eq!(found.line, "ZeroDivisionError: division by zero");
 }
 
@@ -246,7 +246,7 @@ fn an_engine_that_dies_of_an_unknown_exception_while_it_serves_has_died() {
 fn an_exception_that_nobody_knows_is_a_failure_and_what_only_ends_tells_of_none() {
     let said = |rest: &str| {
         let found = read(&book(), format!("{BEGIN}{rest}")).unwrap();
-        assert_eq!(found.code, Code::Unrecognised, "{rest}");
+        assert_eq!(found.code, Code::Unrecognised, "no rule is for: {rest}");
         found.summary
     };
     let tells_of_none = said("");
@@ -284,7 +284,7 @@ fn another_programs_log_is_not_recognised() {
         "Hello, world",
     ] {
         let found = read(&book, log).unwrap();
-        assert_eq!(found.code, Code::Unrecognised, "{log}");
+        assert_eq!(found.code, Code::Unrecognised, "it is not vLLM's: {log}");
         assert_eq!(found.class, RetryClass::Transient);
         assert!(log.trim().is_empty() || found.line_number > 0, "{log}");
     }

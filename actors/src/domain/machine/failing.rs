@@ -48,7 +48,7 @@ impl Turn<'_> {
         undecided.exit = exit;
         undecided.has_run = cleanup != Cleanup::Done;
         self.machine.last_error = Some(cause.clone());
-        self.suffer_outage();
+        self.suffer_outage(incarnation);
         self.effect(Effect::Disregard);
         if let Some(progress) = progress {
             let progress = progress.failed();
@@ -78,7 +78,8 @@ impl Turn<'_> {
         }
         let State::Crashed(crashed) = &self.machine.state else { return };
         let evidence = self.machine.exits.heard(incarnation, evidence);
-        let cause = explain(crashed.cause.clone(), undecided.exit, evidence);
+        let cause =
+            explain(crashed.cause.clone(), undecided.exit, evidence, &self.machine.spec.xids);
         let cause = self.blamed(cause, undecided.exit);
         let State::Crashed(crashed) = &mut self.machine.state else { return };
         crashed.cause = cause.clone();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{State, Turn};
-use crate::domain::diagnosis::{Evidence, Exit, KernelMessage};
+use crate::domain::diagnosis::{Evidence, Exit, KernelMessage, KernelMessageKind};
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::incident::{ProcessExit, Recovery};
@@ -14,6 +14,10 @@ use crate::domain::report::{ProcessReport, Role};
 /// processes.
 const MOST_EXITS: usize = 32;
 
+/// Who has ended longer before than this has nothing to do with it: as long as the kernel's words of want
+/// of memory count.
+const ENDED_WITH: Duration = Duration::from_secs(10);
+
 const SIGKILL: i32 = 9;
 
 /// That the service is gone, by ends that nobody asked for.
@@ -21,6 +25,8 @@ const SIGKILL: i32 = 9;
 pub(super) struct Outage {
     /// When the first of them was, on the monotonic clock.
     since: Duration,
+    /// Whose that was.
+    first: Incarnation,
     incidents: u32,
 }
 
@@ -30,41 +36,83 @@ pub(super) struct Exits {
     incarnation: Incarnation,
     /// Its main process.
     main: u32,
-    seen: Vec<ProcessExit>,
+    seen: Vec<Seen>,
     /// What the kernel says of them; `None` if nobody can say.
     kernel: Option<Vec<String>>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// When it was, on the monotonic clock.
+    at: Duration,
+    ended: ProcessExit,
+    by: By,
+}
+
+/// Who may have ended a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Not we.
+    Others,
+    /// We, as likely as not: once a crash is noticed, what is left of the launch is killed.
+    Anybody,
+}
+
 impl Exits {
-    fn of(incarnation: Incarnation, main: u32) -> Self {
-        Self { incarnation, main, ..Self::default() }
+    /// A launch has this main process.
+    fn begin(&mut self, incarnation: Incarnation, main: u32) {
+        // One that is adopted while a crash of it is judged is the same.
+        if self.incarnation != incarnation {
+            *self = Self { incarnation, ..Self::default() };
+        }
+        self.main = main;
+    }
+
+    /// The launch turns out to have another number.
+    pub(super) fn rename(&mut self, incarnation: Incarnation) {
+        self.incarnation = incarnation;
+    }
+
+    /// The launch ends now: who has ended long before has no part in that.
+    pub(super) fn end(&mut self, now: Duration) {
+        self.seen.retain(|it| now.saturating_sub(it.at) <= ENDED_WITH);
     }
 
     /// Keeps what the kernel says of those of this launch; of nobody else is it evidence.
     pub(super) fn heard(&mut self, incarnation: Incarnation, evidence: Evidence) -> Evidence {
-        let is_ours =
-            |pid| self.incarnation == incarnation && self.seen.iter().any(|it| it.pid == pid);
+        let is_present = self.incarnation == incarnation;
+        let is_ours = |pid| is_present && self.seen.iter().any(|it| it.ended.pid == pid);
         let evidence = evidence.about(is_ours);
+        for message in evidence.kernel.iter().flatten() {
+            let named = self.seen.iter_mut().filter(|it| it.ended.pid == message.pid);
+            if message.kind == KernelMessageKind::KilledForMemory {
+                named.for_each(|it| it.by = By::Others);
+            }
+        }
         let texts = |said: &Vec<KernelMessage>| said.iter().map(|it| it.text.clone()).collect();
         self.kernel = evidence.kernel.as_ref().map(texts);
         evidence
     }
 
-    /// Those of this launch, with what the kernel says of them; they are not asked for again.
+    /// Those of this launch that others have ended, with what the kernel says of them; they are not asked
+    /// for again.
     pub(super) fn take(
         &mut self,
         incarnation: Incarnation,
     ) -> (Vec<ProcessExit>, Option<Vec<String>>) {
-        let Self { seen, kernel, .. } = self;
-        let taken = (std::mem::take(seen), kernel.take());
-        if self.incarnation == incarnation { taken } else { <_>::default() }
+        let (seen, kernel) = (std::mem::take(&mut self.seen), self.kernel.take());
+        if self.incarnation != incarnation {
+            return <_>::default();
+        }
+        let by_others = seen.iter().filter(|it| it.by == By::Others);
+        (by_others.map(|it| it.ended).collect(), kernel)
     }
 
-    fn add(&mut self, exit: ProcessExit) {
+    fn add(&mut self, seen: Seen) {
         if self.seen.len() == MOST_EXITS {
             self.seen.remove(0);
         }
-        self.seen.push(exit);
+        self.seen.push(seen);
     }
 }
 
@@ -75,7 +123,7 @@ impl Turn<'_> {
         let (incarnation, ended) = match *report {
             ProcessReport::Launched { incarnation, pid, .. }
             | ProcessReport::Adopted { incarnation, pid, .. } => {
-                return *exits = Exits::of(incarnation, pid);
+                return exits.begin(incarnation, pid);
             }
             ProcessReport::MemberDied { incarnation, pid, role, exit } => {
                 (incarnation, ProcessExit::new(pid, role, exit))
@@ -85,30 +133,32 @@ impl Turn<'_> {
             }
             _ => return,
         };
-        let is_noted = match &self.machine.state {
-            State::Starting(_) | State::Running(_) => true,
-            // The others are being killed.
-            State::Crashed(_) => ended.exit != Exit::Signal(SIGKILL),
-            State::Unknown(_) | State::Stopped | State::Stopping(_) | State::Failed { .. } => false,
+        let by = match &self.machine.state {
+            State::Crashed(_) if ended.exit == Exit::Signal(SIGKILL) => By::Anybody,
+            State::Starting(_) | State::Running(_) | State::Crashed(_) => By::Others,
+            State::Unknown(_) | State::Stopped | State::Stopping(_) | State::Failed { .. } => {
+                return;
+            }
         };
         let is_telling = ended.role.is_fatal(ended.exit) || matches!(ended.exit, Exit::Signal(_));
-        if is_noted && is_telling && incarnation == exits.incarnation {
-            exits.add(ended);
+        if is_telling && incarnation == exits.incarnation {
+            exits.add(Seen { at: self.now.monotonic, ended, by });
         }
     }
 
-    /// The service is gone, if it was not before.
-    pub(super) fn suffer_outage(&mut self) {
+    /// The service is gone, if it was not before, with the end of this launch.
+    pub(super) fn suffer_outage(&mut self, first: Incarnation) {
         let since = self.now.monotonic;
-        let outage = self.machine.outage.get_or_insert(Outage { since, incidents: 0 });
+        self.machine.exits.end(since);
+        let outage = self.machine.outage.get_or_insert(Outage { since, first, incidents: 0 });
         outage.incidents = outage.incidents.saturating_add(1);
     }
 
     /// The service runs.
     pub(super) fn recover(&mut self, incarnation: Incarnation) {
-        if let Some(Outage { since, incidents }) = self.machine.outage.take() {
+        if let Some(Outage { since, first, incidents }) = self.machine.outage.take() {
             let downtime = self.now.monotonic.saturating_sub(since);
-            let recovery = Recovery::new(self.now.wall, incarnation, downtime, incidents);
+            let recovery = Recovery { at: self.now.wall, incarnation, first, downtime, incidents };
             self.emit(EventKind::ServiceRecovered { recovery });
         }
     }

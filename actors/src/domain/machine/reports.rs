@@ -124,6 +124,7 @@ impl Turn<'_> {
         if !is_renamed {
             return;
         }
+        self.machine.exits.rename(incarnation);
         let (timer, after) = match next {
             Next::RestartAt(due) => (Timer::Restart, due.saturating_sub(self.now.monotonic)),
             // Who was reading it is gone.

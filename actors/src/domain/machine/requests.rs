@@ -110,6 +110,7 @@ impl Turn<'_> {
         self.models(Models::abandon);
         self.disappoint(&CommandError::Stopped);
         self.overtake_diagnosis(None);
+        self.machine.outage = None;
         match &mut self.machine.state {
             State::Stopped => self.answer(|goal| (*goal == Goal::Down).then_some(Ok(()))),
             State::Failed { .. } => self.rest(),

@@ -179,7 +179,7 @@ async fn a_model_that_cannot_be_loaded_gives_way_to_the_one_before() {
         panic!("the load was not reverted");
     };
     assert_eq!((wanted, restored), (model("org/second"), model("org/first")));
-    assert_eq!(cause.code, Code::Unrecognised);
+    assert_eq!(cause.code, Code::Unrecognised, "it has written nothing");
     let snapshot = harness.wait_for(Running).await;
     assert_eq!((snapshot.model, snapshot.incarnation.get()), (model("org/first"), 3));
 }

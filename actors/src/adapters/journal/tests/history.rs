@@ -20,7 +20,8 @@ async fn the_history_spans_supervisors() {
 async fn the_history_says_which_restarts_have_helped() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open_in(&directory);
-    for incarnation in 1..=3 {
+    // What became of the third has not been kept.
+    for incarnation in [1, 2] {
         journal.record(entry(incarnation));
     }
     journal.record(Record::Recovery(recovery(2)));
@@ -32,7 +33,7 @@ async fn the_history_says_which_restarts_have_helped() {
 
     let recovered = |it: &Incident| it.recovered_after.map(|after| after.as_secs());
     let told: Vec<_> = journal.history().await.iter().map(recovered).collect();
-    assert_eq!(told, [None, Some(9), Some(9), None, None]);
+    assert_eq!(told, [None, Some(8), None, None]);
 }
 
 #[tokio::test]

@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::diagnosis::{
-    Evidence, Exit, KernelMessage, Phase, Rulebook, Scanner, explain, judge,
+    Evidence, Exit, KernelMessage, Phase, Rulebook, Scanner, explain as explain_by, judge,
 };
+use crate::domain::gpu::{GpuAction, XidPolicy};
+
+fn explain(known: Cause, exit: Option<Exit>, evidence: Evidence) -> Cause {
+    explain_by(known, exit, evidence, &XidPolicy::default())
+}
 
 #[test]
 fn an_exit_status_of_zero_while_serving_is_still_a_death() {
@@ -76,7 +81,7 @@ fn an_exception_that_nobody_knows_is_told_and_leaves_the_cause_what_it_was() {
     let log = b"INFO vLLM API server version 0.32.0\nZeroDivisionError: by a plugin\n";
     let exit = Exit::Code(1);
     let cause = explain(judge(exit, Phase::Loading), Some(exit), evidence(log));
-    assert_eq!(cause.code, Code::Unrecognised);
+    assert_eq!(cause.code, Code::Unrecognised, "it is a plugin's own");
     let said = "VLM-099: vLLM ended while loading: exit status 1 (ZeroDivisionError: by a plugin)";
     assert_eq!(cause.to_string(), said);
 }
@@ -151,16 +156,47 @@ fn the_place_of_a_fault_is_told() {
     assert_eq!(cause.summary, "worker 7 died: signal 11 (SIGSEGV), in libtorch_cpu.so");
 }
 
+fn xid(number: u32) -> String {
+    format!("NVRM: Xid (PCI:0000:3b:00): {number}, pid=7, name=python3, Ch 00000008")
+}
+
 #[test]
 fn an_error_of_a_gpu_that_the_driver_blames_on_it_explains_what_nothing_else_does() {
-    let xid = "NVRM: Xid (PCI:0000:3b:00): 31, pid=7, name=python3, Ch 00000008";
     let worker = || Cause::new(Code::EngineDied, "worker 7 died: signal 6 (SIGABRT)");
     let exit = Some(Exit::Signal(6));
-    let cause = explain(worker(), exit, said_by_the_kernel(&[xid], QUIET));
-    assert_eq!(cause.code, Code::GpuFault);
+    let cause = explain(worker(), exit, said_by_the_kernel(&[&xid(31)], QUIET));
+    assert_eq!((cause.code, cause.retry), (Code::GpuFault, RetryClass::Transient));
     assert_eq!(cause.summary, "Xid 31 of process 7; worker 7 died: signal 6 (SIGABRT)");
+    let cause = explain(worker(), exit, said_by_the_kernel(&[&xid(31), &xid(79)], QUIET));
+    assert_eq!((cause.code, cause.retry), (Code::GpuFault, RetryClass::Permanent));
     let log = b"INFO vLLM API server version 1\n(EngineCore_0 pid=7) torch.OutOfMemoryError: CUDA out of \
         memory. Tried to allocate 2.00 GiB\n";
-    let cause = explain(worker(), exit, said_by_the_kernel(&[xid], log));
+    let cause = explain(worker(), exit, said_by_the_kernel(&[&xid(31)], log));
     assert_eq!(cause.code, Code::InsufficientGpuMemory);
+}
+
+#[test]
+fn what_an_error_of_a_gpu_means_is_said_by_the_policy_and_who_was_killed_leaves_one() {
+    let worker = || Cause::new(Code::EngineDied, "worker 7 died");
+    let of = |number, exit, xids: &XidPolicy| {
+        let evidence = said_by_the_kernel(&[&xid(number)], QUIET);
+        let cause = explain_by(worker(), Some(exit), evidence, xids);
+        (cause.code, cause.retry)
+    };
+    let died = (Code::EngineDied, RetryClass::Transient);
+    let table = XidPolicy::default();
+    for (number, exit) in [
+        (45, Exit::Signal(9)),
+        (45, Exit::Signal(6)),
+        (63, Exit::Signal(6)),
+        (31, Exit::Signal(9)),
+        (31, Exit::Signal(15)),
+    ] {
+        assert_eq!(of(number, exit, &table), died, "{number} {exit:?}");
+    }
+    let blocked = (Code::GpuFault, RetryClass::Permanent);
+    assert_eq!(of(79, Exit::Signal(9), &table), blocked);
+    let own = XidPolicy::with([(79, GpuAction::None), (45, GpuAction::ResetGpu)].into());
+    assert_eq!(of(79, Exit::Signal(6), &own), died);
+    assert_eq!(of(45, Exit::Signal(6), &own), blocked);
 }

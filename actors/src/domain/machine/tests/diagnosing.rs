@@ -61,7 +61,8 @@ fn a_cause_that_is_permanent_by_what_was_written_is_not_retried() {
 fn what_cannot_be_read_in_time_is_judged_by_what_is_known() {
     let mut s = ended_while_loading();
     let judged = s.turn(diagnosis_due(1));
-    assert_eq!(recorded(&judged.events).cause.code, Code::Unrecognised);
+    let known = recorded(&judged.events).cause.code;
+    assert_eq!(known, Code::Unrecognised, "an exit status while loading says nothing");
     assert_eq!(judged.scheduled(Timer::Restart), Some(Duration::from_secs(2)));
     // It comes too late.
     assert!(s.turn(found(1, evidence(MISSING))).is_nothing());

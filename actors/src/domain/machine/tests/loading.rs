@@ -48,7 +48,8 @@ fn a_server_that_is_up_without_the_model_fails_after_as_many_checks() {
     }
     s.on(model_missing(1));
     assert_eq!(s.on(model_missing(1)).path, [ServiceState::Crashed]);
-    assert_eq!(s.last_error(), Some(Code::Unrecognised));
+    let said = "no code is for a server that has come up and does not have its model";
+    assert_eq!(s.last_error(), Some(Code::Unrecognised), "{said}");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::crashing::recorded;
 use super::script::{
-    Script, exited, healthy, launched, member_died, no, pid, restart_due, start, stop, vacated,
+    Script, adopted, exited, healthy, launched, load, member_died, no, pid, restart, restart_due,
+    start, stop, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::diagnosis::{Evidence, Exit, KernelMessage};
@@ -72,6 +73,45 @@ fn an_incident_has_what_the_kernel_says_of_those_that_have_ended_and_of_nobody_e
     assert_eq!(told(None), (Code::EngineDied, None));
 }
 
+/// They may have been killed by us, or not; that the kernel has done it is said by the kernel.
+#[test]
+fn whoever_the_kernel_says_to_have_killed_is_not_taken_to_have_been_killed_by_us() {
+    let text = "Out of memory: Killed process 7 (python3) total-vm:1kB";
+    let told = |kernel: Vec<KernelMessage>| {
+        let mut s = Script::running();
+        s.turn(main_exited(1, Exit::Code(0)));
+        s.turn(member_died(1, Role::EngineCore, Exit::Signal(9)));
+        let evidence = Evidence { kernel: Some(kernel), ..Evidence::default() };
+        let incarnation = no(1);
+        let events =
+            s.turn(Input::Process(ProcessReport::Diagnosed { incarnation, evidence })).events;
+        let incident = recorded(&events);
+        (incident.cause.code, incident.exits.len())
+    };
+    assert_eq!(told(vec![KernelMessage::read(text).unwrap()]), (Code::KilledForMemory, 2));
+    assert_eq!(told(Vec::new()), (Code::EngineDied, 1));
+}
+
+#[test]
+fn who_has_ended_long_before_has_no_part_in_it() {
+    let text = "Out of memory: Killed process 7 (cc1plus) total-vm:1kB";
+    let told = |seconds: u64| {
+        let mut s = Script::running();
+        s.turn(member_died(1, Role::Helper, Exit::Signal(9)));
+        s.wait(seconds);
+        s.turn(main_exited(1, Exit::Code(1)));
+        let kernel = Some(vec![KernelMessage::read(text).unwrap()]);
+        let evidence = Evidence { kernel, ..Evidence::default() };
+        let incarnation = no(1);
+        let events =
+            s.turn(Input::Process(ProcessReport::Diagnosed { incarnation, evidence })).events;
+        let incident = recorded(&events);
+        (incident.cause.code, incident.exits.len(), incident.kernel.as_ref().map(Vec::len))
+    };
+    assert_eq!(told(10), (Code::KilledForMemory, 2, Some(1)));
+    assert_eq!(told(11), (Code::EngineDied, 1, Some(0)));
+}
+
 #[test]
 fn a_launch_has_no_part_in_the_ends_of_the_one_before() {
     let mut s = Script::running();
@@ -123,6 +163,34 @@ fn the_service_has_recovered_when_it_runs_again_whichever_restart_it_was() {
     s.on(launched(4));
     let events = s.on(healthy(4)).events;
     assert_eq!(recovery(&events), Some((Duration::from_secs(2), 1)), "it begins anew");
+}
+
+/// Nobody has stopped it.
+#[test]
+fn a_switch_and_a_restart_while_it_comes_back_are_part_of_the_outage() {
+    for asked in [load("org/b"), restart()] {
+        let mut s = Script::running();
+        s.on(exited(1));
+        s.on(vacated(1));
+        s.wait(2);
+        s.on(restart_due(1));
+        s.on(launched(2));
+        s.wait(3);
+        s.on(asked);
+        s.on(vacated(2));
+        s.on(launched(3));
+        let events = s.on(healthy(3)).events;
+        assert_eq!(recovery(&events), Some((Duration::from_secs(5), 1)));
+    }
+}
+
+#[test]
+fn an_adoption_while_a_crash_is_judged_forgets_nobody() {
+    let mut s = Script::running();
+    s.turn(member_died(1, Role::Worker, SEGV));
+    s.turn(adopted(1, "org/a"));
+    let events = s.turn(diagnosed(1)).events;
+    assert_eq!(recorded(&events).exits, [ProcessExit::new(7, Role::Worker, SEGV)]);
 }
 
 #[test]

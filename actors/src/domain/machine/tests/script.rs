@@ -7,6 +7,7 @@ use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::event::EventKind;
+use crate::domain::gpu::XidPolicy;
 use crate::domain::health::{HealthFailure, Healthy};
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode, Timer};
@@ -176,6 +177,7 @@ pub(super) fn spec() -> ServiceSpec {
         grace: Duration::from_secs(10),
         max_consecutive_failures: NonZeroU32::MIN.saturating_add(2),
         on_exit: ExitPolicy::Stop,
+        xids: XidPolicy::default(),
     }
 }
 

@@ -149,7 +149,7 @@ fn what_outlives_sigkill_is_unknown_until_it_is_gone() {
     let mut s = Script::running();
     s.on(stop(StopMode::Graceful));
     assert_eq!(s.on(lingered(1)).path, [ServiceState::Unknown]);
-    assert_eq!(s.last_error(), Some(Code::Unrecognised));
+    assert_eq!(s.last_error(), Some(Code::Unrecognised), "no code is for what outlives SIGKILL");
     assert_eq!(s.on(vacated(1)).path, [ServiceState::Stopped]);
 }
 

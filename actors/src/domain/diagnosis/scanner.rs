@@ -49,6 +49,8 @@ struct Course {
     best: Option<Finding>,
     /// What a server that serves has said, and may yet turn out to have ended of.
     waiting: VecDeque<Finding>,
+    /// The first of the exceptions that an engine which serves has told lately, and no rule knows.
+    exception: Option<Quote>,
     /// What no rule knows.
     unknown: Unknown,
 }
@@ -168,6 +170,7 @@ impl Course {
             has_ended: false,
             best: None,
             waiting: VecDeque::new(),
+            exception: None,
             unknown: Unknown::default(),
         }
     }
@@ -199,6 +202,9 @@ impl Course {
         let Some(rule) = rule else {
             if self.stage == Stage::Starting || self.has_ended {
                 self.unknown.note(book, line, number);
+            } else if line.speaker == Speaker::Engine && book.exception.is_match(&line.message) {
+                let latest = self.exception.take().filter(|it| is_shortly_before(it, number));
+                self.exception = latest.or_else(|| Some(Quote::of(book, line, number)));
             }
             return;
         };
@@ -211,10 +217,12 @@ impl Course {
         } else if rule.reach == Reach::Always {
             self.has_ended = true;
             for before in mem::take(&mut self.waiting) {
-                if before.quote.number + SHORTLY_BEFORE >= number {
+                if is_shortly_before(&before.quote, number) {
                     self.weigh(before.rule, || before.quote);
                 }
             }
+            let exception = self.exception.take().filter(|it| is_shortly_before(it, number));
+            self.unknown.exception_of_engine = exception;
             self.weigh(rule, quote);
         } else {
             if self.waiting.len() == MOST_WAITING {
@@ -238,7 +246,7 @@ impl Course {
         match (self.best, exception) {
             // Something has failed in a way of its own, and all else is what came of it.
             (Some(Finding { rule, .. }), Some(quote)) if rule.weight == Weight::Symptom => {
-                let is_death = self.stage == Stage::Serving;
+                let is_death = self.stage != Stage::Starting;
                 let code = if is_death { Code::EngineDied } else { Code::Unrecognised };
                 Some(Diagnosis::of(code, quote))
             }
@@ -251,6 +259,10 @@ impl Course {
             }
         }
     }
+}
+
+fn is_shortly_before(quote: &Quote, number: u64) -> bool {
+    quote.number + SHORTLY_BEFORE >= number
 }
 
 impl Unknown {

@@ -10,6 +10,7 @@ use super::{Diagnosis, Rulebook, Scanner, rulebook, rules};
 
 mod ends;
 mod kernel;
+mod serving;
 
 use crate::domain::cause::{Code, RetryClass};
 use crate::testing::rounds;
@@ -85,43 +86,6 @@ fn what_is_only_a_warning_is_no_cause() {
         let log = format!("{BEGIN}(EngineCore pid=2) WARNING 04-10 13:40:25 [x.py:1] {said}\n");
         assert_eq!(code(&book, &log), Some(Code::Unrecognised), "it says no more than: {said}");
     }
-}
-
-/// The traceback of a request has all of the words.
-#[test]
-fn a_request_that_fails_is_no_failure_of_the_server() {
-    let book = book();
-    let survives = |said: &str| book.rule_for(said.as_bytes()).unwrap().reach != Reach::Always;
-    for (_, said) in signatures().into_iter().filter(|(_, said)| survives(said)) {
-        let log = format!(
-            "{BEGIN}{SERVES}(APIServer pid=1) ERROR:    Exception in ASGI application\n\
-             (APIServer pid=1) Traceback (most recent call last):\n\
-             (APIServer pid=1)   File \"x.py\", line 1, in f\n(APIServer pid=1) {said}\n\
-             (APIServer pid=1) INFO:     127.0.0.1:1 - \"GET /health HTTP/1.1\" 200 OK\n"
-        );
-        assert_eq!(code(&book, &log), None, "{said}");
-    }
-}
-
-/// An image could not be fetched, hours before a worker was killed.
-#[test]
-fn the_end_of_what_served_is_not_put_down_to_what_a_start_fails_of() {
-    let book = book();
-    let failed = "ConnectError: Temporary failure in name resolution\nValueError: x [type=value_error, input_value=1]\n";
-    let log = format!("{BEGIN}{SERVES}{failed}{DIES}");
-    assert_eq!(code(&book, &log), Some(Code::EngineDied));
-}
-
-#[test]
-fn the_end_of_what_served_is_put_down_to_what_was_said_shortly_before_it() {
-    let book = book();
-    let memory = "(Worker pid=3) ERROR 06-15 16:21:15 [x.py:1] torch.OutOfMemoryError: CUDA out of memory.\n";
-    let between = |lines: usize| "(APIServer pid=1) INFO:     GET /health\n".repeat(lines);
-    let log = |lines| format!("{BEGIN}{SERVES}{memory}{}{DIES}", between(lines));
-    assert_eq!(code(&book, &log(10)), Some(Code::InsufficientGpuMemory));
-    assert_eq!(code(&book, &log(1000)), Some(Code::EngineDied));
-    let after = format!("{BEGIN}{SERVES}{DIES}{memory}");
-    assert_eq!(code(&book, &after), Some(Code::InsufficientGpuMemory));
 }
 
 #[test]
@@ -229,17 +193,6 @@ fn an_exception_that_no_rule_knows_is_quoted_and_not_what_came_of_it() {
     let found = read(&book(), log).unwrap();
     assert_eq!((found.code, found.line_number), (Code::Unrecognised, 3), "it is a plugin's own");
     assert_eq!(found.line, "ZeroDivisionError: division by zero");
-}
-
-#[test]
-fn an_engine_that_dies_of_an_unknown_exception_while_it_serves_has_died() {
-    let log =
-        format!("{BEGIN}{SERVES}{DIES}(EngineCore pid=2) ZeroDivisionError: division by zero\n");
-    let found = read(&book(), log).unwrap();
-    assert_eq!(
-        (found.code, found.line.as_str()),
-        (Code::EngineDied, "ZeroDivisionError: division by zero")
-    );
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Models that a real vLLM cannot load: why is told from what it writes, and the model before serves on.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use vllm_supervisor::ServiceState::Running;
+use vllm_supervisor::ServiceState::{Failed, Running};
 use vllm_supervisor::{Code, CommandError};
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
@@ -202,4 +203,43 @@ pub(crate) async fn arguments_that_do_not_fit_the_model_are_explained(vllm: Real
         assert!(told.contains(word), "{arguments:?}: {told}");
         scenario.end().await;
     }
+}
+
+/// A head size that vLLM's attention on the CPU does not have (0.32): it comes up, says that it is healthy,
+/// and dies of its first request.
+pub(crate) async fn a_model_that_fails_its_requests_is_explained_and_given_up(vllm: RealVllm) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let model = copy(&vllm.tiny_model, directory.path().join("head-size-16"));
+    for (key, from, to) in
+        [("head_dim", 64, 16), ("num_attention_heads", 2, 8), ("num_key_value_heads", 2, 8)]
+    {
+        let of = |value: u32| format!("\"{key}\": {value}");
+        edit(&model.join("config.json"), &of(from), &of(to));
+    }
+    let scenario = Scenario::configure(Server::real(vllm), |config| {
+        config.lifecycle.max_restarts_per_minute = NonZeroU32::MIN;
+    })
+    .await;
+    scenario.start_service().await;
+    let loaded = scenario.handle().load_model(&model.display().to_string()).await;
+    assert!(loaded.is_ok(), "{loaded:?}\n{}", scenario.story());
+    let first = scenario.wait_for(Running).await.incarnation.get();
+    for launch in [first, first + 1] {
+        // Of the answer nobody can say whether it has begun.
+        drop(scenario.open_request(8).await);
+        scenario.wait_until(|it| it.incarnation.get() > launch || it.state == Failed).await;
+        scenario.wait_until(|it| matches!(it.state, Running | Failed)).await;
+    }
+    let cause = scenario.wait_for(Failed).await.last_error.expect("a cause");
+    assert_eq!(cause.code, Code::RestartLimitReached, "{cause}\n{}", scenario.story());
+    let history = scenario.handle().history().await;
+    assert_eq!(history.len(), 2, "{history:#?}");
+    for incident in &history {
+        assert_eq!(incident.cause.code, Code::EngineDied, "{incident:#?}");
+        let line = incident.cause.line().expect("it says of what it died");
+        assert!(line.text.contains("head_dim=16"), "{incident:#?}");
+    }
+    let helped: Vec<bool> = history.iter().map(|it| it.recovered_after.is_some()).collect();
+    assert_eq!(helped, [true, false]);
+    scenario.end().await;
 }

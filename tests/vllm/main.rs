@@ -98,6 +98,12 @@ async fn arguments_that_do_not_fit_the_model_are_explained() {
     failing::arguments_that_do_not_fit_the_model_are_explained(vllm).await;
 }
 
+#[tokio::test]
+async fn a_model_that_fails_its_requests_is_explained_and_given_up() {
+    let Some(vllm) = installed() else { return };
+    failing::a_model_that_fails_its_requests_is_explained_and_given_up(vllm).await;
+}
+
 #[test]
 fn the_reserved_flags_are_flags_of_vllm_and_no_other_flag_is_refused() {
     let Some(vllm) = installed() else { return };

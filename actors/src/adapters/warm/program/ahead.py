@@ -9,12 +9,15 @@ NOTICED = {
     "_posixsubprocess": ("fork_exec",),
     "subprocess": ("_fork_exec",),
     "threading": ("_start_new_thread", "_start_joinable_thread"),
+    # They stay in /dev/shm when this process is ended.
+    "_multiprocessing": ("SemLock",),
+    "_posixshmem": ("shm_open",),
     # Which directory it is, is another matter for each launch.
     "tempfile": ("_candidate_tempdir_list",),
 }
 NOTICED_OF_SOCKETS = ("bind", "connect", "connect_ex", "sendto", "sendmsg")
 
-# Where shared memory is, which is made by calls that nobody can stand before.
+# Where shared memory is, which libraries make by calls that nobody can stand before.
 SHARED = "/dev/shm/"
 
 # Where files are that are never the same.

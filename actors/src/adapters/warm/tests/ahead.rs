@@ -195,6 +195,8 @@ fn nothing_is_started_ahead_of_the_order() {
         "import subprocess\n    subprocess.run(['sh', '-c', 'echo started $MARK; exec sleep 600'])",
         "import multiprocessing, time\n    multiprocessing.get_context('spawn').Process(target=time.sleep, args=(600,)).start()\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
         "import threading\n    threading.Thread(target=lambda: print('started', os.environ['MARK'], flush=True)).start()\n    time.sleep(600)",
+        "import multiprocessing\n    lock = multiprocessing.get_context('fork').Lock()\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
+        "from multiprocessing.shared_memory import SharedMemory\n    made = SharedMemory(create=True, size=1)\n    made.unlink()\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
         "import tempfile\n    print(tempfile.gettempdir())\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
         "open(os.environ['PYTHONPATH'] + '/../made', 'w')\n    print('started', os.environ['MARK'], flush=True)\n    time.sleep(600)",
     ] {
@@ -218,7 +220,9 @@ fn nothing_is_started_ahead_of_the_order() {
 #[test]
 fn one_that_has_done_what_others_notice_is_none() {
     for deed in [
-        "import multiprocessing\n    lock = multiprocessing.get_context('spawn').Lock()",
+        "import mmap\n    libc, name = ctypes.CDLL(None), f'/dev/shm/ahead-{os.getpid()}'.encode()\n    \
+         file = libc.open(name, os.O_RDWR | os.O_CREAT, 384)\n    libc.unlink(name)\n    \
+         libc.ftruncate(file, 4096)\n    held = mmap.mmap(file, 4096)",
         "ctypes.CDLL(None).popen(b'exec sleep 1', b'r')",
     ] {
         let done = "ctypes.CDLL(None).creat(f\"{os.environ['PYTHONPATH']}/../done\".encode(), 384)";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, sleep_until};
 use vllm_supervisor::{EventKind, Notice, ServiceState};
 use vllm_supervisor_tests::open_request::OpenRequest;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
@@ -56,9 +56,8 @@ pub(crate) async fn figures(server: Server, lasting: Duration) -> Vec<Figure> {
         });
     }
     let began = Instant::now();
-    let mut told = interval_at(began + TOLD_EVERY.min(lasting), TOLD_EVERY.min(lasting));
     while began.elapsed() < lasting {
-        told.tick().await;
+        sleep_until((Instant::now() + TOLD_EVERY).min(began + lasting)).await;
         let answered = tally.answered.load(Ordering::Relaxed);
         eprintln!("{:?}: {answered} answered, {:?}", began.elapsed(), alarms(&scenario.notices()));
     }

@@ -209,6 +209,9 @@ fn with_faults(cause: Cause, exit: Exit, kernel: &[KernelMessage], xids: &XidPol
         };
         return Cause { retry, ..explained };
     }
+    if exit.is_from_outside() || !matches!(exit, Exit::Signal(_)) {
+        return cause;
+    }
     let place = kernel.iter().find_map(|it| match &it.kind {
         KernelMessageKind::Fault(place) => place.as_ref(),
         KernelMessageKind::KilledForMemory | KernelMessageKind::Xid(_) => None,

@@ -29,6 +29,7 @@ use crate::domain::trust::{LaunchMethod, Recall, Trusts};
 
 mod checks;
 mod ending;
+mod exits;
 mod failing;
 mod gpus;
 mod loads;
@@ -40,7 +41,8 @@ mod trusting;
 mod vitals;
 
 use ending::Ending;
-use outage::{Exits, Outage};
+use exits::Exits;
+use outage::Outage;
 
 /// Where numbering goes on from, after an earlier supervisor with the same journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

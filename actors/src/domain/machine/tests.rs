@@ -1,6 +1,6 @@
 //! The machine, shown four ways: every input in every situation (`table`), the stories that matter
-//! by name (`crashing`, `outage`, `stopping`, `loading`, `switching`, `adopting`, `trusting`), what holds
-//! after anything whatever (`properties`), and everything that can be reached (`exploration`).
+//! by name (`crashing`, `exits`, `outage`, `stopping`, `loading`, `switching`, `adopting`, `trusting`),
+//! what holds after anything whatever (`properties`), and everything that can be reached (`exploration`).
 
 mod adopting;
 mod answers;
@@ -9,6 +9,7 @@ mod cases;
 mod crashing;
 mod diagnosing;
 mod ending;
+mod exits;
 mod exploration;
 mod gpus;
 mod loading;

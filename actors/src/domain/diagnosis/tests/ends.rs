@@ -150,10 +150,16 @@ fn whom_the_kernel_says_to_have_killed_was_killed_for_want_of_memory() {
 #[test]
 fn the_place_of_a_fault_is_told() {
     let fault = "python3[7]: segfault at 0 ip 7f sp 7f error 4 in libtorch_cpu.so[28000,7f+188000]";
-    let worker = Cause::new(Code::EngineDied, "worker 7 died: signal 11 (SIGSEGV)");
-    let cause = explain(worker, Some(Exit::Signal(11)), said_by_the_kernel(&[fault], QUIET));
-    assert_eq!(cause.code, Code::EngineDied);
-    assert_eq!(cause.summary, "worker 7 died: signal 11 (SIGSEGV), in libtorch_cpu.so");
+    let of = |exit| {
+        let worker = Cause::new(Code::EngineDied, "worker 7 died");
+        let cause = explain(worker, Some(exit), said_by_the_kernel(&[fault], QUIET));
+        assert_eq!(cause.code, Code::EngineDied);
+        cause.summary
+    };
+    assert_eq!(of(Exit::Signal(11)), "worker 7 died, in libtorch_cpu.so");
+    for exit in [Exit::Signal(9), Exit::Signal(15), Exit::Code(1), Exit::Unknown] {
+        assert_eq!(of(exit), "worker 7 died", "{exit:?}: it did not die of a fault");
+    }
 }
 
 fn xid(number: u32) -> String {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use textwrap::{Options, WordSeparator, WrapAlgorithm};
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 /// A terminal that is narrower is not wrapped for.
 const NARROWEST: usize = 40;
@@ -14,7 +14,7 @@ const NARROWEST: usize = 40;
 /// How much further in the rest of a line stands that is wrapped.
 const HANGING: usize = 4;
 
-const TIME: &str = "2026-11-23T07:00:00Z  ";
+const TIME: &str = "2026-11-23T07:00:00Z";
 
 /// How a stream shows text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,9 +84,10 @@ impl Look {
 
     fn line(self, line: &str, tone: Tone) -> String {
         let indent = line.len() - line.trim_start_matches(' ').len();
+        let further = indent + HANGING;
         let rows = match self.columns {
-            Some(columns) => wrapped(line, columns, indent + HANGING),
-            None => vec![line.to_owned()],
+            Some(columns) if further <= columns / 2 => wrapped(line, columns, further),
+            Some(_) | None => vec![line.to_owned()],
         };
         match self.paint {
             Paint::Plain => rows.join("\n"),
@@ -109,6 +110,7 @@ fn wrapped(line: &str, columns: usize, hanging: usize) -> Vec<String> {
         .subsequent_indent(&further)
         .break_words(false)
         .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
         .wrap_algorithm(WrapAlgorithm::FirstFit);
     textwrap::wrap(line, options).into_iter().map(String::from).collect()
 }
@@ -123,17 +125,21 @@ fn headed(row: &str, indent: usize, tone: Tone) -> String {
     [blank, &painted(time, dim), &painted(label, style), &painted(rest, tone.style())].concat()
 }
 
+/// How long the time is that a row begins with.
 fn time_in(row: &str) -> usize {
     let is_time = row.get(..TIME.len()).is_some_and(|start| {
         let alike = |(a, b): (u8, u8)| a == b || a.is_ascii_digit() && b.is_ascii_digit();
         start.bytes().zip(TIME.bytes()).all(alike)
     });
-    if is_time { TIME.len() } else { 0 }
+    // The blanks behind it are gone where the line is wrapped there.
+    let rest = row.get(TIME.len()..).unwrap_or_default();
+    if is_time && (rest.is_empty() || rest.starts_with("  ")) { TIME.len() } else { 0 }
 }
 
 /// The words before a colon that say what a line is about.
 fn label_of(row: &str) -> Option<(&str, Style)> {
-    let label = &row[..=row.find(": ")?];
+    let end = row.find(": ").or_else(|| row.ends_with(':').then(|| row.len() - 1))?;
+    let label = &row[..=end];
     let word = label.split([' ', '[', ':', '-']).next()?;
     let style = match word {
         "error" | "VLM" => AnsiColor::Red.on_default().bold(),
@@ -182,6 +188,7 @@ mod tests {
             ("error[VLM-013]: no", "<1><31>error[VLM-013]:<0> no"),
             ("  help: do", "  <1><36>help:<0> do"),
             ("    line 12: ValueError: x", "    <1>line 12:<0> ValueError: x"),
+            ("  log:", "  <1>log:<0>"),
             ("VLM-016: it died: help: x", "<1><31>VLM-016:<0> it died: help: x"),
             ("helpless: x", "helpless: x"),
             ("log", "log"),
@@ -197,7 +204,7 @@ mod tests {
         let text = "2026-11-23T07:00:00Z  crashed\n    log: /a";
         assert_eq!(
             shown(&COLOURED.dress(text, Tone::Bad)),
-            "<2>2026-11-23T07:00:00Z  <0><31>crashed<0>\n    <1>log:<0> /a"
+            "<2>2026-11-23T07:00:00Z<0><31>  crashed<0>\n    <1>log:<0> /a"
         );
         assert_eq!(shown(&COLOURED.dress("on", Tone::Good)), "<32>on<0>");
         assert_eq!(shown(&COLOURED.dress("on", Tone::Warning)), "<33>on<0>");
@@ -209,7 +216,15 @@ mod tests {
         let rows = "error: one two three four five six seven\n    eight\n  help:\n      /a/path/that/is/longer/than/the/terminal/is/wide\n      now";
         assert_eq!(narrow(40).dress(text, Tone::Neutral), rows);
         assert_eq!(narrow(40).dress("", Tone::Neutral), "");
-        assert_eq!(narrow(40).dress("模型".repeat(3).as_str(), Tone::Neutral), "模型".repeat(3));
+        // Two columns each, three bytes.
+        let word = "模型模型模型模型";
+        let wide = format!("{word} {word} {word}");
+        let rows = format!("{word} {word}\n    {word}");
+        assert_eq!(narrow(40).dress(&wide, Tone::Neutral), rows);
+        let path = "log: /var/lib/vllm-supervisor/logs-of-a-launch/vllm-12.log";
+        assert_eq!(narrow(40).dress(path, Tone::Neutral), path.replace("log: ", "log:\n    "));
+        let deep = format!("{}one two three", " ".repeat(50));
+        assert_eq!(narrow(40).dress(&deep, Tone::Neutral), deep);
     }
 
     #[test]

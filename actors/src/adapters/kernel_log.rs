@@ -15,9 +15,9 @@ use crate::domain::diagnosis::KernelMessage;
 /// The most messages that are kept of one look, the latest.
 const MOST: usize = 256;
 
-/// The most records that are read at one look: more than the kernel keeps by default (Linux,
-/// `CONFIG_LOG_BUF_SHIFT`), and no more than it may write meanwhile.
-const MOST_READ: usize = 20_000;
+/// The most records that are read at one look, so that it ends though the kernel goes on writing: as many
+/// as a buffer of 8 MiB has (Linux, `kernel/printk/printk.c`, `PRB_AVGBITS`).
+const MOST_READ: usize = 1 << 18;
 
 /// A record is no longer (Linux, `kernel/printk/internal.h`, `PRINTK_MESSAGE_MAX`); what is shorter than
 /// the record is refused.

@@ -126,10 +126,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Without what the kernel says of any but these processes.
+    /// With no other words of the kernel than these.
     #[must_use]
-    pub fn about(mut self, pids: impl Fn(u32) -> bool) -> Self {
-        self.kernel.iter_mut().for_each(|said| said.retain(|message| pids(message.pid)));
+    pub fn heeding(mut self, words: impl FnMut(&KernelMessage) -> bool) -> Self {
+        if let Some(said) = &mut self.kernel {
+            said.retain(words);
+        }
         self
     }
 }

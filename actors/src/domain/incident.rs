@@ -26,9 +26,10 @@ pub struct Incident {
     pub healthy_for: Option<Duration>,
     /// Whether a restart follows, and after how long.
     pub restart_after: Option<Duration>,
-    /// Which of its processes have ended with it, from ten seconds before on, and how: those that vLLM
-    /// needs, and those that a signal ended. Whom SIGKILL has ended since the end was noticed is among
-    /// them only if the kernel says that it was for want of memory: else it may have been us.
+    /// Which of its processes have ended with it, and how: those that vLLM needs, and those that a signal
+    /// ended; of what had served, from ten seconds before on. Whom SIGKILL, or nobody knows what, has ended
+    /// since the end was noticed is among them only if the kernel says that it was for want of memory: else
+    /// it may have been us.
     pub exits: Vec<ProcessExit>,
     /// What the kernel's log says of those: whom it has killed for want of memory, who made a fault and
     /// where, an Xid error; `None` if nobody can say.

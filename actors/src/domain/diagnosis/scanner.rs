@@ -49,8 +49,8 @@ struct Course {
     best: Option<Finding>,
     /// What a server that serves has said, and may yet turn out to have ended of.
     waiting: VecDeque<Finding>,
-    /// The first of the exceptions that an engine which serves has told lately, and no rule knows.
-    exception: Option<Quote>,
+    /// The exceptions that an engine which serves has told lately, and no rule knows.
+    exceptions: VecDeque<Quote>,
     /// What no rule knows.
     unknown: Unknown,
 }
@@ -170,7 +170,7 @@ impl Course {
             has_ended: false,
             best: None,
             waiting: VecDeque::new(),
-            exception: None,
+            exceptions: VecDeque::new(),
             unknown: Unknown::default(),
         }
     }
@@ -203,8 +203,11 @@ impl Course {
             if self.stage == Stage::Starting || self.has_ended {
                 self.unknown.note(book, line, number);
             } else if line.speaker == Speaker::Engine && book.exception.is_match(&line.message) {
-                let latest = self.exception.take().filter(|it| is_shortly_before(it, number));
-                self.exception = latest.or_else(|| Some(Quote::of(book, line, number)));
+                self.forget_exceptions_long_before(number);
+                // The first ones tell most.
+                if self.exceptions.len() < MOST_WAITING {
+                    self.exceptions.push_back(Quote::of(book, line, number));
+                }
             }
             return;
         };
@@ -221,14 +224,20 @@ impl Course {
                     self.weigh(before.rule, || before.quote);
                 }
             }
-            let exception = self.exception.take().filter(|it| is_shortly_before(it, number));
-            self.unknown.exception_of_engine = exception;
+            self.forget_exceptions_long_before(number);
+            self.unknown.exception_of_engine = self.exceptions.pop_front();
             self.weigh(rule, quote);
         } else {
             if self.waiting.len() == MOST_WAITING {
                 self.waiting.pop_front();
             }
             self.waiting.push_back(Finding { rule, quote: quote() });
+        }
+    }
+
+    fn forget_exceptions_long_before(&mut self, number: u64) {
+        while self.exceptions.front().is_some_and(|it| !is_shortly_before(it, number)) {
+            self.exceptions.pop_front();
         }
     }
 

@@ -12,8 +12,8 @@ use crate::domain::report::{ProcessReport, Role};
 /// processes.
 const MOST_EXITS: usize = 32;
 
-/// Who has ended longer before than this has nothing to do with it: as long as the kernel's words of want
-/// of memory count.
+/// Who has ended longer before the end of what served has nothing to do with it: as long as the kernel's
+/// words of want of memory count.
 const ENDED_WITH: Duration = Duration::from_secs(10);
 
 const SIGKILL: i32 = 9;
@@ -61,22 +61,24 @@ impl Exits {
         self.incarnation = incarnation;
     }
 
-    /// The launch ends now: who has ended long before has no part in that.
-    pub(super) fn end(&mut self, now: Duration) {
+    /// What has served ends now: who has ended long before has no part in that.
+    pub(super) fn end_of_service(&mut self, now: Duration) {
         self.seen.retain(|it| now.saturating_sub(it.at) <= ENDED_WITH);
     }
 
-    /// Keeps what the kernel says of those of this launch; of nobody else is it evidence.
+    /// Keeps what the kernel says of those of this launch; of nobody else is it evidence. Of whom we may
+    /// have killed only a word that it was not we counts: who is killed amid its work leaves an Xid.
     pub(super) fn heard(&mut self, incarnation: Incarnation, evidence: Evidence) -> Evidence {
         let is_present = self.incarnation == incarnation;
-        let is_ours = |pid| is_present && self.seen.iter().any(|it| it.ended.pid == pid);
-        let evidence = evidence.about(is_ours);
-        for message in evidence.kernel.iter().flatten() {
-            let named = self.seen.iter_mut().filter(|it| it.ended.pid == message.pid);
+        let seen = &mut self.seen;
+        let evidence = evidence.heeding(|message| {
+            let mut named = seen.iter_mut().filter(|it| it.ended.pid == message.pid);
+            let Some(ended) = named.next_back().filter(|_| is_present) else { return false };
             if message.kind == KernelMessageKind::KilledForMemory {
-                named.for_each(|it| it.by = By::Others);
+                ended.by = By::Others;
             }
-        }
+            ended.by == By::Others
+        });
         let texts = |said: &Vec<KernelMessage>| said.iter().map(|it| it.text.clone()).collect();
         self.kernel = evidence.kernel.as_ref().map(texts);
         evidence
@@ -122,7 +124,9 @@ impl Turn<'_> {
             _ => return,
         };
         let by = match &self.machine.state {
-            State::Crashed(_) if ended.exit == Exit::Signal(SIGKILL) => By::Anybody,
+            State::Crashed(_) if matches!(ended.exit, Exit::Signal(SIGKILL) | Exit::Unknown) => {
+                By::Anybody
+            }
             State::Starting(_) | State::Running(_) | State::Crashed(_) => By::Others,
             State::Unknown(_) | State::Stopped | State::Stopping(_) | State::Failed { .. } => {
                 return;

@@ -49,6 +49,9 @@ impl Turn<'_> {
         undecided.has_run = cleanup != Cleanup::Done;
         self.machine.last_error = Some(cause.clone());
         self.suffer_outage(incarnation);
+        if undecided.healthy_for.is_some() {
+            self.machine.exits.end_of_service(self.now.monotonic);
+        }
         self.effect(Effect::Disregard);
         if let Some(progress) = progress {
             let progress = progress.failed();

@@ -21,9 +21,16 @@ impl Turn<'_> {
     /// The service is gone, if it was not before, with the end of this launch.
     pub(super) fn suffer_outage(&mut self, first: Incarnation) {
         let since = self.now.monotonic;
-        self.machine.exits.end(since);
         let outage = self.machine.outage.get_or_insert(Outage { since, first, incidents: 0 });
         outage.incidents = outage.incidents.saturating_add(1);
+    }
+
+    /// The launch whose crash is not judged yet turns out to have another number.
+    pub(super) fn rename_crash(&mut self, from: Incarnation, to: Incarnation) {
+        self.machine.exits.rename(to);
+        if let Some(outage) = self.machine.outage.as_mut().filter(|it| it.first == from) {
+            outage.first = to;
+        }
     }
 
     /// The service runs.

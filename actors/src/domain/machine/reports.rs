@@ -117,18 +117,20 @@ impl Turn<'_> {
         }
         crashed.cleanup = Cleanup::Underway;
         // Where the record is lost, a search may find it by another number.
-        let is_renamed = std::mem::replace(&mut crashed.incarnation, incarnation) != incarnation;
+        let known = std::mem::replace(&mut crashed.incarnation, incarnation);
         let next = crashed.next.clone();
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         self.effect(Effect::Clear { incarnation });
-        if !is_renamed {
+        if known == incarnation {
             return;
         }
-        self.machine.exits.rename(incarnation);
         let (timer, after) = match next {
             Next::RestartAt(due) => (Timer::Restart, due.saturating_sub(self.now.monotonic)),
             // Who was reading it is gone.
-            Next::Undecided(_) => (Timer::Diagnosis, Duration::ZERO),
+            Next::Undecided(_) => {
+                self.rename_crash(known, incarnation);
+                (Timer::Diagnosis, Duration::ZERO)
+            }
             Next::RestartNow(_) | Next::GiveUp(_) => return,
         };
         self.effect(Effect::Schedule { timer, incarnation, after });

@@ -142,7 +142,7 @@ fn whom_the_kernel_says_to_have_killed_was_killed_for_want_of_memory() {
     }
     let judged = explain(worker(), None, said_by_the_kernel(&[oom], QUIET));
     assert_eq!(judged.code, Code::EngineDied, "it was ended by us");
-    let of_another = said_by_the_kernel(&[oom], QUIET).about(|pid| pid == 8);
+    let of_another = said_by_the_kernel(&[oom], QUIET).heeding(|it| it.pid == 8);
     assert_eq!(of_another.kernel, Some(Vec::new()));
     assert_eq!(explain(worker(), Some(Exit::Signal(9)), of_another).code, Code::EngineDied);
 }

@@ -65,8 +65,10 @@ fn the_first_exception_of_an_engine_shortly_before_the_end_of_what_served_is_wha
     };
     let unsupported = "RuntimeError: Unsupported: head_dim=16";
     assert_eq!(told(&format!("{front}{worker}{worker}{engine}{}", between(300))), unsupported);
-    let survived = format!("{engine}{}{worker}", between(400));
-    assert_eq!(told(&survived), unsupported);
+    for (survived_before, died_before) in [(400, 0), (380, 30)] {
+        let (before, after) = (between(survived_before), between(died_before));
+        assert_eq!(told(&format!("{engine}{before}{worker}{after}")), unsupported);
+    }
     assert_eq!(told(&format!("{worker}{}", between(400))), "EngineCore encountered a fatal error.");
     assert_eq!(told(front), "EngineCore encountered a fatal error.");
     // It stops thereupon.

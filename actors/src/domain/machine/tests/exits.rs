@@ -90,6 +90,38 @@ fn who_has_ended_long_before_has_no_part_in_it() {
     assert_eq!(told(11), (Code::EngineDied, 1, Some(0)));
 }
 
+/// The front has ten seconds to say why, and says nothing.
+#[test]
+fn whoever_the_end_of_a_load_is_put_down_to_is_among_those_that_have_ended() {
+    let mut s = Script::starting();
+    s.on(launched(1));
+    s.turn(member_died(1, Role::EngineCore, Exit::Code(1)));
+    s.wait(11);
+    s.turn(main_exited(1, Exit::Code(1)));
+    let incident = judged(&mut s, Some(vec![oom(7)]));
+    let exits: Vec<_> = incident.exits.iter().map(|it| it.role).collect();
+    assert_eq!(exits, [Role::EngineCore, Role::ApiServer]);
+    assert_eq!(incident.kernel.map(|said| said.len()), Some(1));
+}
+
+/// It is killed amid its work, which the driver tells an error of.
+#[test]
+fn what_is_said_of_whom_we_have_killed_explains_nothing() {
+    let xid =
+        KernelMessage::read("NVRM: Xid (PCI:0000:3b:00): 119, pid=7, name=python3, x").unwrap();
+    for killed in [KILLED, Exit::Unknown] {
+        let mut s = Script::running();
+        s.turn(main_exited(1, Exit::Code(1)));
+        s.turn(member_died(1, Role::Worker, killed));
+        let incident = judged(&mut s, Some(vec![xid.clone()]));
+        assert_eq!(incident.cause.code, Code::EngineDied, "{killed:?}");
+        assert_eq!((incident.exits.len(), incident.kernel), (1, Some(Vec::new())), "{killed:?}");
+    }
+    let mut s = Script::running();
+    s.turn(member_died(1, Role::Worker, SEGV));
+    assert_eq!(judged(&mut s, Some(vec![xid])).cause.code, Code::GpuFault);
+}
+
 #[test]
 fn a_launch_has_no_part_in_the_ends_of_the_one_before() {
     let mut s = Script::running();

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::crashing::recorded;
 use super::script::{
-    Script, exited, healthy, launched, load, restart, restart_due, start, stop, vacated,
+    Script, diagnosis_due, exited, healthy, launched, load, no, remnant_found, restart,
+    restart_due, start, stop, vacated,
 };
 use crate::domain::event::EventKind;
-use crate::domain::input::StopMode;
+use crate::domain::input::{Input, StopMode};
 
 /// Its downtime and the number of ends, if the service is said to have recovered.
 fn recovery(events: &[EventKind]) -> Option<(Duration, u32)> {
@@ -58,6 +60,36 @@ fn a_switch_and_a_restart_while_it_comes_back_are_part_of_the_outage() {
         let events = s.on(healthy(3)).events;
         assert_eq!(recovery(&events), Some((Duration::from_secs(5), 1)));
     }
+}
+
+/// The history knows by that number which ends there were.
+#[test]
+fn a_recovery_names_the_launch_by_the_number_that_its_incident_has() {
+    let first = |events: &[EventKind]| {
+        events.iter().find_map(|event| match event {
+            EventKind::ServiceRecovered { recovery } => Some(recovery.first),
+            _ => None,
+        })
+    };
+    let comes_back = |s: &mut Script| {
+        s.on(vacated(4));
+        s.on(restart_due(4));
+        s.on(launched(5));
+        first(&s.on(healthy(5)).events)
+    };
+    let mut s = Script::running();
+    s.turn(exited(1));
+    s.turn(Input::ProcessActorLost);
+    s.turn(remnant_found(4));
+    let events = s.turn(diagnosis_due(4)).events;
+    assert_eq!(recorded(&events).incarnation, no(4));
+    assert_eq!(comes_back(&mut s), Some(no(4)));
+
+    let mut s = Script::running();
+    assert_eq!(recorded(&s.on(exited(1)).events).incarnation, no(1));
+    s.on(Input::ProcessActorLost);
+    s.on(remnant_found(4));
+    assert_eq!(comes_back(&mut s), Some(no(1)));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What the kernel has written to its log since a launch began (Linux, `Documentation/ABI/testing/dev-kmsg`).
 //!
-//! It is readable where `kernel.dmesg_restrict` is 0 or with `CAP_SYSLOG`, and names processes by their
-//! numbers in the initial pid namespace: in a container nobody could say whose they are.
+//! It is readable where `kernel.dmesg_restrict` is 0 or with `CAP_SYSLOG`, and else perhaps as systemd's journal
+//! has it. It names processes by their numbers in the initial pid namespace: in a container nobody could say
+//! whose they are.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -9,8 +10,12 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use self::system_journal::SystemJournal;
 use crate::domain::diagnosis::KernelMessage;
+
+mod system_journal;
 
 /// The most messages that are kept of one look, the latest.
 const MOST: usize = 256;
@@ -30,8 +35,17 @@ const INITIAL_NAMESPACE: &str = "pid:[4026531836]";
 /// nothing, and of a process that had the number before.
 #[derive(Debug)]
 pub(super) struct KernelLog {
-    file: Option<File>,
-    heard: Mutex<Heard>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The log itself, which forgets: it is read at every moment.
+    Buffer(File, Mutex<Heard>),
+    /// The journal, and the last two moments.
+    Journal(SystemJournal, Mutex<[Duration; 2]>),
+    /// Nobody can say.
+    None,
 }
 
 /// What was said up to the last moment, and up to the one before; `None` where it could not be read.
@@ -45,34 +59,63 @@ impl KernelLog {
     /// From now on.
     pub(super) fn from_now() -> Self {
         let namespace = fs::read_link("/proc/self/ns/pid");
-        let is_initial = namespace.is_ok_and(|it| it == Path::new(INITIAL_NAMESPACE));
-        Self::of(is_initial.then(|| open(Path::new("/dev/kmsg"))).flatten())
+        if !namespace.is_ok_and(|it| it == Path::new(INITIAL_NAMESPACE)) {
+            return Self { source: Source::None };
+        }
+        match open(Path::new("/dev/kmsg")) {
+            Some(file) => Self::reading(file),
+            None => Self::asking(SystemJournal::new()),
+        }
     }
 
-    fn of(file: Option<File>) -> Self {
+    fn reading(file: File) -> Self {
         let heard = Heard { before: Some(Vec::new()), lately: Some(Vec::new()) };
-        Self { file, heard: Mutex::new(heard) }
+        Self { source: Source::Buffer(file, Mutex::new(heard)) }
+    }
+
+    fn asking(journal: SystemJournal) -> Self {
+        let now = system_journal::now();
+        Self { source: Source::Journal(journal, Mutex::new([now, now])) }
     }
 
     /// Another moment.
     pub(super) fn note(&self) {
-        let mut heard = self.heard();
-        let news = self.file.as_ref().and_then(news);
-        heard.before = std::mem::replace(&mut heard.lately, news);
+        match &self.source {
+            Source::Buffer(file, heard) => {
+                let mut heard = held(heard);
+                let news = news(file);
+                heard.before = std::mem::replace(&mut heard.lately, news);
+            }
+            Source::Journal(_, moments) => {
+                let mut moments = held(moments);
+                *moments = [moments[1], system_journal::now()];
+            }
+            Source::None => {}
+        }
     }
 
     /// What it has said of processes since the moment before the last; `None` if nobody can say.
     pub(super) fn since(&self) -> Option<Vec<KernelMessage>> {
-        let mut heard = self.heard();
-        let news = self.file.as_ref().and_then(news);
-        let lately = heard.lately.take().zip(news).map(|(lately, news)| [lately, news].concat());
-        heard.lately.clone_from(&lately);
-        Some([heard.before.clone()?, lately?].concat())
+        match &self.source {
+            Source::Buffer(file, heard) => {
+                let mut heard = held(heard);
+                let news = news(file);
+                let lately =
+                    heard.lately.take().zip(news).map(|(lately, news)| [lately, news].concat());
+                heard.lately.clone_from(&lately);
+                Some([heard.before.clone()?, lately?].concat())
+            }
+            Source::Journal(journal, moments) => {
+                let [before, _] = *held(moments);
+                journal.since(before)
+            }
+            Source::None => None,
+        }
     }
+}
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open(path: &Path) -> Option<File> {
@@ -130,7 +173,7 @@ mod tests {
     const BEFORE: &str = "4,1,10,-;Out of memory: Killed process 1 (old) total-vm:1kB\n";
 
     fn log(at: &Path) -> KernelLog {
-        KernelLog::of(open(at))
+        open(at).map_or(KernelLog { source: Source::None }, KernelLog::reading)
     }
 
     fn pids(log: &KernelLog) -> Vec<u32> {

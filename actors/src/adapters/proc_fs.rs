@@ -224,6 +224,15 @@ pub(super) fn io_bytes(pid: u32) -> Result<Option<u64>, ScanError> {
     Ok(Some(text.lines().filter(counted).filter_map(value).sum()))
 }
 
+/// How long its first thread was ready to run and had no processor; nothing where the kernel does not count
+/// that (`Documentation/scheduler/sched-stats.rst`).
+pub(super) fn waited(pid: u32) -> Result<Duration, ScanError> {
+    let Some(bytes) = read(pid, "schedstat")? else { return Ok(Duration::ZERO) };
+    let text = String::from_utf8_lossy(&bytes);
+    let nanoseconds = text.split_ascii_whitespace().nth(1).and_then(|it| it.parse().ok());
+    Ok(Duration::from_nanos(nanoseconds.unwrap_or(0)))
+}
+
 /// Bytes that can be had without anybody's having to give them up (`MemAvailable` of proc(5)).
 pub(super) fn available_memory() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;

@@ -24,7 +24,8 @@ const HALTED_FOR: Duration = Duration::from_secs(5);
 const STILL_FOR: Duration = Duration::from_secs(10);
 
 /// The same where processors work: as long as vLLM itself gives a step of its engine (0.32,
-/// `VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS`). A worker that waits for a GPU spins.
+/// `VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS`). A worker that waits for a GPU spins; and a front that has more to do
+/// than it can answers `/health` late.
 const BUSY_FOR: Duration = Duration::from_secs(300);
 
 /// The same where no token can be had of this model: it completes nothing.
@@ -99,6 +100,11 @@ pub struct Liveness {
     /// When processors last worked.
     worked: Duration,
     work: Option<(Duration, Work)>,
+    /// When those that speak HTTP last worked, and what they had done by the last look.
+    front_worked: Option<Duration>,
+    front: Duration,
+    /// Since when they have answered nothing in time.
+    late_since: Option<Duration>,
     /// Since when who has been stopped while others run.
     halted: Option<Duration>,
     suspension: Suspension,
@@ -136,6 +142,9 @@ impl Liveness {
             slowest: Duration::ZERO,
             worked: now,
             work: None,
+            front_worked: None,
+            front: Duration::ZERO,
+            late_since: None,
             halted: None,
             suspension: Suspension::None,
             trial: Asked::Not,
@@ -159,12 +168,16 @@ impl Liveness {
     /// What its processes do.
     pub fn sampled(&mut self, sample: &Sample, now: Duration) -> Judgement {
         if let Some((then, before)) = self.work.replace((now, sample.work)) {
-            let (cpu, elapsed) =
-                (sample.work.cpu.saturating_sub(before.cpu), now.saturating_sub(then));
-            if cpu >= elapsed / IDLE_SHARE && !cpu.is_zero() {
+            let elapsed = now.saturating_sub(then);
+            let is_work = |cpu: Duration| cpu >= elapsed / IDLE_SHARE && !cpu.is_zero();
+            if is_work(sample.work.cpu.saturating_sub(before.cpu)) {
                 self.worked = now;
             }
+            if is_work(sample.front.saturating_sub(self.front)) {
+                self.front_worked = Some(now);
+            }
         }
+        self.front = sample.front;
         match &sample.halt {
             Halt::None => {
                 if self.is_suspended() {
@@ -189,9 +202,27 @@ impl Liveness {
         }
     }
 
+    /// A check of health was answered.
+    pub fn answered(&mut self) {
+        self.late_since = None;
+    }
+
+    /// A check of health was not answered in time. Whether that is for having much to do: its front works,
+    /// and has answered not long before.
+    pub fn is_only_late(&mut self, now: Duration) -> bool {
+        let since = *self.late_since.get_or_insert(now);
+        let is_at_work =
+            self.front_worked.is_some_and(|worked| now.saturating_sub(worked) < STILL_FOR);
+        is_at_work && !self.is_suspected && now.saturating_sub(since) < BUSY_FOR
+    }
+
     /// What its counters say; `None` if it does not count.
     pub fn pulsed(&mut self, pulse: Option<Pulse>, now: Duration) -> Judgement {
         let Some(pulse) = pulse else { return Judgement::Alive };
+        // Who has no clients is not asked for its counters.
+        if pulse.connections != Some(0) {
+            self.answered();
+        }
         let is_new = self.mark.replace(pulse.mark) != Some(pulse.mark);
         let (was_idle, is_idle) = (self.requests == 0, pulse.requests == 0);
         self.requests = pulse.requests;

@@ -197,6 +197,8 @@ pub struct Work {
 pub struct Sample {
     /// Its work since it was launched.
     pub work: Work,
+    /// How long those that speak HTTP have worked, or waited for a processor.
+    pub front: Duration,
     /// Who of it is stopped.
     pub halt: Halt,
 }

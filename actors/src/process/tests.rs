@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::absence::{Doubt, Leftover, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
-use crate::domain::report::{Halt, Role, Sample, Work};
+use crate::domain::report::{Role, Sample, Work};
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::Signal;
 use crate::testing::harness::{eventually, in_time, model};
@@ -186,7 +186,7 @@ async fn the_work_of_the_tree_is_told_when_asked_for() {
 
     scene.tell(ProcessMessage::Sample { incarnation: FIRST });
 
-    let sample = Sample { work, halt: Halt::None };
+    let sample = Sample { work, ..Sample::default() };
     assert_eq!(scene.next().await, ProcessReport::Sampled { incarnation: FIRST, sample });
 }
 

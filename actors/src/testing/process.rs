@@ -10,7 +10,7 @@ use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::id::Incarnation;
-use crate::domain::report::{Halt, Role, Sample, Work};
+use crate::domain::report::{Role, Sample, Work};
 use crate::domain::spec::ModelId;
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
@@ -163,7 +163,7 @@ impl ScriptedProcess {
 
     /// What the tree has worked so far.
     pub fn show_work(&self, work: Work) {
-        self.script().measure = Measure::Shows(Sample { work, halt: Halt::None });
+        self.script().measure = Measure::Shows(Sample { work, ..Sample::default() });
     }
 
     /// Its work cannot be measured.

@@ -286,6 +286,13 @@ impl Roster {
         }
         Ok(sum)
     }
+
+    /// How long those that speak HTTP and live have worked so far, or waited for a processor, by what
+    /// [`Self::work`] has measured.
+    pub(in crate::adapters) fn front(&self) -> Result<Duration, ScanError> {
+        let fronts = self.members().filter(|it| it.role == Role::ApiServer);
+        fronts.map(|it| Ok(it.work.cpu + proc_fs::waited(it.held.pid)?)).sum()
+    }
 }
 
 /// What a process may not be asked does not count; its processor time does.

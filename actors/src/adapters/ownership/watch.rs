@@ -74,14 +74,14 @@ impl Watched {
     /// What the members have done, and which of them are stopped.
     pub(in crate::adapters) fn sample(&self) -> Result<Sample, ScanError> {
         let mut roster = self.roster();
-        let work = roster.work()?;
+        let (work, front) = (roster.work()?, roster.front()?);
         let is_frozen = match self.ownership.cgroup() {
             Some(cgroup) => cgroup.is_frozen()?,
             None => false,
         };
         // Whoever is new is entered by the watch, sooner than it has done much.
         let halt = if is_frozen { Halt::All } else { roster.halt()? };
-        Ok(Sample { work, halt })
+        Ok(Sample { work, front, halt })
     }
 
     /// Enters the main process, which stays the one.

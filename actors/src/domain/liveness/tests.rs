@@ -12,8 +12,10 @@ struct Server {
     connections: Option<u64>,
     rest: Rest,
     halt: Halt,
-    /// How much of a processor it takes, in percent.
+    /// How much of a processor it takes, in percent, and its front of that.
     load: u32,
+    front_load: u32,
+    front: Duration,
 }
 
 impl Server {
@@ -28,6 +30,8 @@ impl Server {
             rest: Rest::Awake,
             halt: Halt::None,
             load: 0,
+            front_load: 0,
+            front: Duration::ZERO,
         }
     }
 
@@ -39,7 +43,8 @@ impl Server {
     fn look(&mut self) -> Judgement {
         self.now += VITALS_EVERY;
         self.work.cpu += VITALS_EVERY * self.load / 100;
-        let sample = Sample { work: self.work, halt: self.halt.clone() };
+        self.front += VITALS_EVERY * self.front_load / 100;
+        let sample = Sample { work: self.work, front: self.front, halt: self.halt.clone() };
         let judged = self.liveness.sampled(&sample, self.now);
         if judged != Judgement::Alive {
             return judged;
@@ -120,6 +125,49 @@ fn a_front_that_polls_an_engine_does_not_make_it_busy() {
     let mut server = Server { load: 3, ..Server::with_requests(1) };
     server.look();
     assert!(server.watch(30, Trial::None).is_some());
+}
+
+/// For how long late checks are put down to much work, of a front that answers nothing at all.
+fn is_excused_for(server: &mut Server) -> Duration {
+    let began = server.now;
+    loop {
+        server.now += VITALS_EVERY;
+        server.front += VITALS_EVERY * server.front_load / 100;
+        let sample = Sample { front: server.front, ..Sample::default() };
+        assert_eq!(server.liveness.sampled(&sample, server.now), Judgement::Alive);
+        if !server.liveness.is_only_late(server.now) {
+            return server.now.saturating_sub(began);
+        }
+    }
+}
+
+#[test]
+fn a_front_that_works_is_late_for_five_minutes_before_it_hangs() {
+    let mut server = Server { front_load: 20, ..Server::with_requests(32) };
+    server.look();
+    assert_eq!(is_excused_for(&mut server), BUSY_FOR + VITALS_EVERY);
+    server.liveness.answered();
+    assert_eq!(is_excused_for(&mut server), BUSY_FOR + VITALS_EVERY);
+    server.mark += 1;
+    server.look();
+    assert_eq!(is_excused_for(&mut server), BUSY_FOR + VITALS_EVERY, "its counters were read");
+}
+
+#[test]
+fn a_front_that_does_nothing_is_not_late_but_hangs() {
+    for front_load in [0, 3] {
+        let mut server = Server { load: 100, front_load, ..Server::with_requests(32) };
+        server.look();
+        assert_eq!(is_excused_for(&mut server), VITALS_EVERY, "{front_load} %");
+    }
+}
+
+#[test]
+fn who_may_have_been_hurt_is_not_only_late() {
+    let mut server = Server { front_load: 20, ..Server::with_requests(32) };
+    server.look();
+    assert_eq!(server.liveness.suspected(server.now), Judgement::Doubtful);
+    assert_eq!(is_excused_for(&mut server), VITALS_EVERY);
 }
 
 #[test]

@@ -24,6 +24,7 @@ impl Turn<'_> {
     fn healthy(&mut self, incarnation: Incarnation, healthy: &Healthy) {
         let now = self.now;
         if let Some(running) = self.current_running(incarnation) {
+            running.liveness.answered();
             if running.failures > 0 {
                 running.failures = 0;
                 self.health_changed(0, Some(healthy.latency));
@@ -112,10 +113,11 @@ impl Turn<'_> {
     }
 
     fn missed(&mut self, incarnation: Incarnation, failure: &HealthFailure) {
-        let limit = self.max_failures().get();
+        let (limit, now) = (self.max_failures().get(), self.now.monotonic);
         if let Some(running) = self.current_running(incarnation) {
-            // Who is stopped as a whole does not hang.
-            if running.liveness.is_suspended() {
+            let is_late = matches!(failure, HealthFailure::TimedOut { .. });
+            // Who is stopped as a whole does not hang, nor does who has much to do.
+            if running.liveness.is_suspended() || is_late && running.liveness.is_only_late(now) {
                 return;
             }
             running.failures += 1;

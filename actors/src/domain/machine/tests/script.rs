@@ -16,7 +16,7 @@ use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::loading::{LoadNews, ModelLoadProgress};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
-use crate::domain::report::{Halt, HealthReport, LoaderReport, ProcessReport, Role, Sample, Work};
+use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Sample, Work};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::LaunchPolicy;
 use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
@@ -308,12 +308,12 @@ pub(super) fn look_failed() -> Input {
 }
 
 pub(super) fn sampled(incarnation: u64, cpu: Duration) -> Input {
-    let sample = Sample { work: Work { cpu, io_bytes: 0 }, halt: Halt::None };
+    let sample = Sample { work: Work { cpu, io_bytes: 0 }, ..Sample::default() };
     Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), sample })
 }
 
 pub(super) fn moved(incarnation: u64, io_bytes: u64) -> Input {
-    let sample = Sample { work: Work { cpu: Duration::ZERO, io_bytes }, halt: Halt::None };
+    let sample = Sample { work: Work { cpu: Duration::ZERO, io_bytes }, ..Sample::default() };
     Input::Process(ProcessReport::Sampled { incarnation: no(incarnation), sample })
 }
 

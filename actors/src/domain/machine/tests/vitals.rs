@@ -114,3 +114,21 @@ fn a_token_that_we_slept_through_is_not_held_against_it() {
     s.wait(60);
     assert!(s.on(tried(1, Trial::None)).path.is_empty());
 }
+
+#[test]
+fn a_front_that_works_and_answers_late_is_not_called_unhealthy() {
+    let mut s = Script::running();
+    let mut front = Duration::ZERO;
+    for look in 0..10 {
+        s.wait(5);
+        front += Duration::from_secs(2);
+        let sample = Sample { front, ..Sample::default() };
+        s.on(Input::Process(ProcessReport::Sampled { incarnation: no(1), sample }));
+        assert!(look == 0 || s.on(unhealthy(1)).is_nothing(), "{look}");
+    }
+    let refused = s.on(super::script::unauthorised(1));
+    assert_eq!(refused.events.len(), 1, "{refused:?}");
+    s.on(healthy(1));
+    s.wait(20);
+    assert_eq!(s.on(unhealthy(1)).events.len(), 1, "it does nothing any more");
+}

@@ -16,9 +16,10 @@ use crate::domain::input::{Effect, Timer};
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::restart::{Occasion, Verdict};
 
-/// How long what a launch has written is waited for. A log of 1 GB takes 1.5 s to read, and is cut far
-/// below that.
-const DIAGNOSED_WITHIN: Duration = Duration::from_secs(1);
+/// How long what a launch has written is waited for: far longer than it takes to read (milliseconds; a log
+/// as long as is read, some 2 s), for without it a failure that is permanent is taken for one that is not.
+/// A disk that hangs must not keep a service down.
+const DIAGNOSED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Turn<'_> {
     /// The current launch has failed, for this cause by all that is known at once. `exit` is how one of

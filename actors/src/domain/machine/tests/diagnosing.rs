@@ -39,7 +39,7 @@ fn what_is_left_is_cleared_at_once_and_what_follows_is_decided_once_it_is_known_
     let end = s.turn(exited(1));
     assert_eq!(end.path, [ServiceState::Crashed]);
     assert!(end.effects.iter().any(|it| matches!(it, Effect::Clear { .. })));
-    assert_eq!(end.scheduled(Timer::Diagnosis), Some(Duration::from_secs(1)));
+    assert_eq!(end.scheduled(Timer::Diagnosis), Some(Duration::from_secs(10)));
     assert_eq!(end.scheduled(Timer::Restart), None);
     let judged = s.turn(diagnosed(1));
     assert_eq!(judged.path, []);

@@ -192,7 +192,7 @@ fn failure(to: ServiceState, cause: &Cause) -> String {
         ServiceState::Failed if cause.code != Code::RestartLimitReached => {
             let why = match cause.retry {
                 RetryClass::Permanent => "is not tried again",
-                RetryClass::AfterCleanup => "is not waited for by a start",
+                RetryClass::AfterCleanup => "is in the way, and a start does not wait",
                 RetryClass::Transient => {
                     "was tried as often as lifecycle.model_load_max_retries allows"
                 }
@@ -322,7 +322,7 @@ mod tests {
              help: free space, or move state_dir, HF_HOME or VLLM_CACHE_ROOT\n    \
              log: /state/logs/vllm-2.log";
         assert_eq!(line(EventKind::IncidentRecorded { incident: Box::new(incident) }), expected);
-        let failed = "failed: VLM-024 is not waited for by a start";
+        let failed = "failed: VLM-024 is in the way, and a start does not wait";
         assert_eq!(line(enters(ServiceState::Failed, Some(cause))), failed);
         let restart = EventKind::RestartScheduled {
             attempt: 2,

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use vllm_supervisor::config::{Config, ExitPolicy, ModelReference};
 use vllm_supervisor::{
-    EventKind, EventStream, Notice, ServiceState, Snapshot, StartError, Supervisor,
+    EventKind, EventStream, Incident, Notice, ServiceState, Snapshot, StartError, Supervisor,
     SupervisorHandle, wire,
 };
 
@@ -276,6 +276,22 @@ impl Scenario {
             snapshot.state == ServiceState::Running && snapshot.incarnation.get() > incarnation
         };
         self.wait_until(is_successor).await
+    }
+
+    /// How this launch ended, which nobody asked for.
+    ///
+    /// # Panics
+    ///
+    /// If that has not been told.
+    pub fn incident(&self, incarnation: u64) -> Incident {
+        let told = self.notices().into_iter().find_map(|notice| match notice {
+            Notice::Event(event) if event.incarnation.get() == incarnation => match &event.kind {
+                EventKind::IncidentRecorded { incident } => Some((**incident).clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        told.unwrap_or_else(|| panic!("of {incarnation} nothing was told\n{}", self.story()))
     }
 
     /// Asks vLLM for a completion, and returns its text.

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use rustix::process::Signal;
 use vllm_supervisor::ServiceState::{Crashed, Running, Starting, Stopped, Stopping};
-use vllm_supervisor::{Code, CommandError, LaunchKind, ServiceState};
+use vllm_supervisor::{Code, CommandError, Exit, Incident, LaunchKind, Role, ServiceState};
 
 use crate::scenario::{Scenario, Server, Victim, are_gone};
 
@@ -43,12 +43,31 @@ pub async fn every_death_is_survived(server: Server, deaths: &[(Victim, Signal)]
         scenario.kill(*victim, *signal);
         scenario.wait_for_successor_of(before).await;
         are_gone(&segments);
+        is_explained(&scenario.incident(before), *victim, *signal);
         assert_eq!(scenario.complete().await, first_words, "after {victim:?} got {signal:?}");
     }
     let mut expected = vec![Starting, Running];
     expected.extend([Crashed, Starting, Running].repeat(deaths.len()));
     assert_eq!(scenario.states(), expected, "{}", scenario.story());
     scenario.end().await;
+}
+
+/// Who has died, and how, of a vLLM that served.
+fn is_explained(incident: &Incident, victim: Victim, signal: Signal) {
+    let said = format!("after {victim:?} got {signal:?}: {incident:#?}");
+    assert_eq!(incident.cause.code, Code::EngineDied, "{said}");
+    let first = incident.exits.first().unwrap_or_else(|| panic!("{said}"));
+    // At a SIGTERM an engine ends its workers first, and everybody ends as it likes.
+    if signal == Signal::TERM {
+        return;
+    }
+    let role = match victim {
+        Victim::ApiServer => Role::ApiServer,
+        Victim::EngineCore => Role::EngineCore,
+        Victim::Worker => Role::Worker,
+        Victim::ResourceTracker | Victim::Helper => Role::Helper,
+    };
+    assert_eq!((first.role, first.exit), (role, Exit::Signal(signal.as_raw())), "{said}");
 }
 
 /// A stop while the model loads is heeded, though vLLM swallows the first SIGTERM.

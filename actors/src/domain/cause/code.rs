@@ -164,7 +164,7 @@ const TABLE: [(Code, &str, &str, RetryClass); 28] = [
     (
         Code::EngineDied,
         "vLLM's engine, a worker or its server died",
-        "if it recurs, the last lines of its log tell why",
+        "its log tells why; if not, it was ended from outside (`dmesg` tells if by the kernel)",
         Transient,
     ),
     (

@@ -21,6 +21,9 @@ const MARK: &str = r"(?x)
 /// What is said by the way, though nobody says how loudly.
 const NOISE: &str = r"^\[W\d|UserWarning:|FutureWarning:|DeprecationWarning:|retrying \d+ of \d+|thrown while requesting|^Retrying in \d|Failed to load plugin";
 
+/// What is said as a warning, though it is an end (vLLM 0.32, `v1/engine/core_client.py`).
+pub(super) const UNDERSTATED: &str = "[shutdown] MPClient: engine core exited unexpectedly";
+
 /// What stands before a message, at the beginning of a line; several may, one behind the other.
 const PREFIX: &str = r"(?x)^(?:
     # vLLM's processes (0.10 to 0.33: `(EngineCore_0 pid=12)`; 0.8: `(VllmWorker rank=0 pid=12)`).
@@ -109,6 +112,8 @@ impl Reader {
         }
         if self.noise.is_match(&shown[start..]) {
             loudness = Loudness::Quiet;
+        } else if shown[start..].starts_with(UNDERSTATED.as_bytes()) {
+            loudness = Loudness::Loud;
         }
         let message = match shown {
             Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[start..]),

@@ -3,7 +3,7 @@
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use thiserror::Error;
 
-use super::line::{Line, Loudness, Reader};
+use super::line::{Line, Loudness, Reader, UNDERSTATED};
 use super::rule::Rule;
 use super::rules;
 
@@ -99,8 +99,10 @@ impl Rulebook {
             set,
             rules,
             reader: Reader::new()?,
-            course: plain(&any_of([ANSWERED].into_iter().chain(COURSE.map(|(words, _)| words))))?,
-            turn: plain(&any_of(turns()))?,
+            course: plain(&any_of(
+                [ANSWERED, UNDERSTATED].into_iter().chain(COURSE.map(|(words, _)| words)),
+            ))?,
+            turn: plain(&any_of([UNDERSTATED].into_iter().chain(turns())))?,
             exception: plain(EXCEPTION)?,
             complaint: plain(COMPLAINT)?,
             vllm: plain(VLLM)?,
@@ -120,7 +122,7 @@ impl Rulebook {
         matched.reduce(|best, rule| if rule.weight > best.weight { rule } else { best })
     }
 
-    /// Whether a line may say that another stage than this begins.
+    /// Whether a line may say that another stage than this begins, or that it has ended.
     pub(super) fn may_turn(&self, stage: Stage, raw: &[u8]) -> bool {
         if stage == Stage::Starting { &self.course } else { &self.turn }.is_match(raw)
     }

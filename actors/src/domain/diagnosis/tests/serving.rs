@@ -50,6 +50,22 @@ fn an_engine_that_dies_of_an_unknown_exception_while_it_serves_has_died() {
     );
 }
 
+/// Where it is killed before it can say more.
+#[test]
+fn an_end_that_is_told_as_a_warning_is_one_and_a_fault_in_native_code_explains_it() {
+    let ends = "(APIServer pid=1) WARNING 11-28 00:04:57 [core_client.py:817] [shutdown] MPClient: engine core exited unexpectedly; starting cleanup\n";
+    let fault = "!!!!!!! Segfault encountered !!!!!!!\n  File \"<unknown>\", line 0, in ffi_call\n";
+    let told = |said: &str| read(&book(), format!("{BEGIN}{said}"));
+    for log in [format!("{SERVES}{ends}"), format!("{SERVES}{fault}{ends}"), fault.to_owned()] {
+        assert_eq!(told(&log).unwrap().code, Code::EngineDied, "{log}");
+    }
+    let line = told(&format!("{SERVES}{fault}{ends}")).unwrap().line;
+    assert_eq!(line, "!!!!!!! Segfault encountered !!!!!!!");
+    assert_eq!(told(&format!("{SERVES}{fault}")), None, "a helper has made it");
+    let stopping = "(APIServer pid=1) INFO:     Shutting down FastAPI HTTP server.\n";
+    assert_eq!(told(&format!("{SERVES}{stopping}{ends}")), None, "it was stopped");
+}
+
 /// As of the head size that the CPU does not have (vLLM 0.32).
 #[test]
 fn the_first_exception_of_an_engine_shortly_before_the_end_of_what_served_is_what_it_died_of() {

@@ -5,21 +5,22 @@
 //! may as well start from [`Config::with_defaults`] and change fields.
 
 mod argument;
+mod bounds;
 mod draft;
-mod field_reader;
 mod file;
 mod model_reference;
+mod options;
 mod problem;
 mod reserved;
 mod resolve;
 mod schema;
 mod secret;
-mod section;
 mod sources;
 mod suggest;
 mod telltale;
 mod trust;
 mod validate;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -30,21 +31,20 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::json;
 use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 pub(crate) use argument::Argument;
 pub(crate) use draft::Draft;
 pub(crate) use model_reference::NamesOfProcess;
 pub use model_reference::{ModelReference, ModelReferenceError};
+use options::OPTIONS;
 pub use problem::{ConfigError, Problem};
 pub use reserved::reserved_flags;
 pub use resolve::{Origin, Resolved, Setting};
 pub use schema::schema;
 pub use secret::{Secret, Secrets};
 pub(crate) use validate::invalid_model;
+use values::in_words;
 
 pub use sources::{FileSearch, Overrides, Sources};
 pub use vllm_supervisor_actors::domain::spec::{ExitPolicy, LaunchPolicy, LifecycleMode};
@@ -124,46 +124,16 @@ impl Config {
 
     /// Every setting in words, in the order of the file, secrets masked.
     fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { lifecycle, gpu, logs, .. } = self;
-        let in_words = |duration| humantime::format_duration(duration).to_string();
-        let unset = || "unset".to_owned();
-        let cache_dir = self.cache_dir.as_ref().map_or_else(unset, |it| it.display().to_string());
-        let named = |(xid, action): (&u32, &GpuAction)| (xid.to_string(), action.as_str());
-        let xid_actions: BTreeMap<_, _> = gpu.xid_actions.iter().map(named).collect();
-        let binary = self.vllm_binary.as_ref().map_or_else(unset, |words| json!(words).to_string());
-        vec![
-            ("model", self.model.to_string()),
-            ("host", self.host.to_string()),
-            ("port", self.port.to_string()),
-            ("vllm_binary", binary),
-            ("extra_args", json!(self.extra_args).to_string()),
-            ("env", json!(self.env).to_string()),
-            ("lifecycle.mode", lifecycle.mode.as_str().to_owned()),
-            ("lifecycle.launch", lifecycle.launch.as_str().to_owned()),
-            ("lifecycle.start_timeout", in_words(lifecycle.start_timeout)),
-            ("lifecycle.model_load_timeout", in_words(lifecycle.model_load_timeout)),
-            ("lifecycle.health_check_interval", in_words(lifecycle.health_check_interval)),
-            ("lifecycle.max_consecutive_failures", lifecycle.max_consecutive_failures.to_string()),
-            ("lifecycle.max_restarts_per_minute", lifecycle.max_restarts_per_minute.to_string()),
-            ("lifecycle.restart_backoff", in_words(lifecycle.restart_backoff)),
-            ("lifecycle.stable_after", in_words(lifecycle.stable_after)),
-            ("lifecycle.stop_on_exit", (lifecycle.stop_on_exit == ExitPolicy::Stop).to_string()),
-            ("lifecycle.shutdown_grace_period", in_words(lifecycle.shutdown_grace_period)),
-            ("lifecycle.model_load_max_retries", lifecycle.model_load_max_retries.to_string()),
-            ("gpu.memory_utilization", gpu.memory_utilization.to_string()),
-            ("gpu.tensor_parallel_size", gpu.tensor_parallel_size.to_string()),
-            ("gpu.pipeline_parallel_size", gpu.pipeline_parallel_size.to_string()),
-            ("gpu.monitor", gpu.monitor.name().to_owned()),
-            ("gpu.sample_interval", in_words(gpu.sample_interval)),
-            ("gpu.library", gpu.library.as_ref().map_or_else(unset, |it| it.display().to_string())),
-            ("gpu.xid_actions", json!(xid_actions).to_string()),
-            ("logs.max_bytes", logs.max_bytes.to_string()),
-            ("logs.keep", logs.keep.to_string()),
+        let mut settings: Vec<_> =
+            OPTIONS.iter().map(|entry| (entry.key, in_words(&(entry.json)(self)))).collect();
+        let cache_dir = self.cache_dir.as_ref().map_or("unset".into(), |it| it.to_string_lossy());
+        settings.extend([
             ("state_dir", self.state_dir.display().to_string()),
-            ("cache_dir", cache_dir),
+            ("cache_dir", cache_dir.into_owned()),
             ("hf_token", secret::masked(self.secrets.hf_token.as_ref())),
             ("vllm_api_key", secret::masked(self.secrets.vllm_api_key.as_ref())),
-        ]
+        ]);
+        settings
     }
 }
 
@@ -272,8 +242,7 @@ impl Default for Logs {
 }
 
 /// What GPUs are read with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GpuMonitor {
     /// With whatever is found; without GPUs this is fine.
@@ -284,15 +253,4 @@ pub enum GpuMonitor {
     Amd,
     /// Not at all.
     Off,
-}
-
-impl GpuMonitor {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Nvml => "nvml",
-            Self::Amd => "amd",
-            Self::Off => "off",
-        }
-    }
 }

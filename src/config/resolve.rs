@@ -1,20 +1,24 @@
 //! Settles a configuration from flags, environment, file and defaults, and says where each
 //! setting came from.
+//!
+//! A value that cannot be read is a problem and settles nothing, so its default stands in for it
+//! and the other settings are judged in the same run. A value that a stronger source replaces is
+//! not judged.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde_json::Value;
-use vllm_supervisor_actors::domain::gpu::GpuAction;
+use serde_json::{Map, Value};
 
-use super::field_reader::{FieldReader, Place};
-use super::file::{self, Misplaced, ParsedFile};
-use super::problem::{ConfigError, Problem};
+use super::file::{self, Lines, Misplaced, ParsedFile};
+use super::options::{Entry, OPTIONS, SECTIONS, summary};
+use super::problem::{ConfigError, Problem, SECTION};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
-use super::section::{Field, GpuSection, LifecycleSection, LogsSection, Text, VllmSection};
 use super::sources::Sources;
-use super::{Config, ExitPolicy, GpuConfig, Lifecycle, Logs, ModelReference, validate};
+use super::telltale::{is_named_like_a_secret, where_a_secret_belongs};
+use super::values::{Fault, in_words};
+use super::{Config, ModelReference, suggest};
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,122 +65,206 @@ impl Resolved {
     /// With every problem of every source, when there is any.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let (file, parsed) = file::load(sources);
-        let (parsed, file_problem) = match parsed {
+        let (parsed, unread) = match parsed {
             Ok(parsed) => (parsed, None),
             Err(problem) => (ParsedFile::default(), Some(problem)),
         };
-        let mut fields = FieldReader::new(file.clone(), parsed.lines);
-        let section = fields.read::<VllmSection>("", Field::read(parsed.section));
-        let misplaced = parsed.misplaced;
-        let mut resolver = Resolver { sources, fields, file_problem, misplaced };
-        let config = resolver.config(section.unwrap_or_default());
-        resolver.fields.problems.extend(resolver.file_problem);
-
-        let problems = resolver.fields.all_problems(&config);
+        let ParsedFile { section, lines, misplaced } = parsed;
+        let (places, problems) = (BTreeMap::new(), Vec::new());
+        let file_path = file.clone();
+        let mut resolver = Resolver { sources, file: file_path, lines, places, problems };
+        if unread.is_none() {
+            resolver.expect_model(&section, misplaced.as_ref());
+        }
+        resolver.problems.extend(unread);
+        let config = resolver.config(section);
+        let problems = resolver.all_problems(&config);
         if !problems.is_empty() {
             return Err(ConfigError { problems, file });
         }
         let origins = config.settings().into_iter().map(|(key, value)| {
-            let value = config.secrets.redact(&value);
-            Setting { key, value, origin: resolver.fields.origin(key) }
+            let place = resolver.places.get(key);
+            let origin = place.map_or(Origin::Default, |place| place.origin.clone());
+            Setting { key, value: config.secrets.redact(&value), origin }
         });
         let origins = origins.collect();
         Ok(Self { config, origins, file })
     }
 }
 
-/// Knows which sources each setting has.
+/// Where a value was found: what an operator would change.
+#[derive(Clone)]
+struct Place {
+    /// The key in the words of the source: a path in the file, a flag or a variable.
+    key: String,
+    line: Option<u64>,
+    origin: Origin,
+}
+
+impl Place {
+    fn flag(name: &'static str) -> Self {
+        Self { key: name.to_owned(), line: None, origin: Origin::Flag(name) }
+    }
+
+    fn variable(name: &str) -> Self {
+        Self { key: name.to_owned(), line: None, origin: Origin::Environment(name.to_owned()) }
+    }
+}
+
+/// Settles one setting after the other.
 struct Resolver<'a> {
     sources: &'a Sources,
-    fields: FieldReader,
-    file_problem: Option<Problem>,
-    misplaced: Option<Misplaced>,
+    file: Option<PathBuf>,
+    lines: Lines,
+    /// Of the settings found so far, by their keys below the section.
+    places: BTreeMap<String, Place>,
+    problems: Vec<Problem>,
 }
 
 impl Resolver<'_> {
-    fn config(&mut self, section: VllmSection) -> Config {
+    fn config(&mut self, section: Value) -> Config {
         // The stand-in is used only together with a reported problem, so it never gets out.
-        let model = self.model(section.model);
-        let model = model.unwrap_or_else(|| ModelReference::Hub("stand/in".to_owned()));
+        let model = ModelReference::Hub("stand/in".to_owned());
         let mut config = Config::with_defaults(model, self.state_dir());
         config.cache_dir = self.cache_dir();
-        let sources = self.sources;
-        config.secrets = self.secrets();
-        config.port = self.port(section.port).map_or(config.port, NonZeroU16::get);
-
-        let fields = &mut self.fields;
-        fields.report_unknown("", &section.unknown);
-        config.host = fields.read("host", section.host).unwrap_or(config.host);
-        let binary = fields.read("vllm_binary", section.vllm_binary);
-        config.vllm_binary = binary.map(|command| with_whole_path(command.into(), sources));
-        let extra_args = fields.read("extra_args", section.extra_args).unwrap_or_default();
-        config.extra_args = extra_args.into_iter().map(String::from).collect();
-        let env = fields.read("env", section.env).unwrap_or_default();
-        config.env = env.into_iter().map(|(name, value)| (name, value.into())).collect();
-        let lifecycle = fields.read("lifecycle", section.lifecycle).unwrap_or_default();
-        config.lifecycle = resolve_lifecycle(fields, lifecycle);
-        let gpu = fields.read("gpu", section.gpu).unwrap_or_default();
-        config.gpu = resolve_gpu(fields, gpu);
-        let logs = fields.read("logs", section.logs).unwrap_or_default();
-        config.logs = resolve_logs(fields, logs);
+        config.secrets = Secrets {
+            hf_token: self.secret("hf_token", HF_TOKEN),
+            vllm_api_key: self.secret("vllm_api_key", VLLM_API_KEY),
+        };
+        let maps = self.maps(section);
+        for entry in OPTIONS {
+            let (map, word) = entry.key.split_once('.').unwrap_or(("", entry.key));
+            let given = maps.get(map).and_then(|map| self.given(entry, map, word));
+            let given = self.stronger(entry).or(given);
+            if let Some((value, place)) = given {
+                self.settle(entry, &mut config, &value, place);
+            }
+        }
         config
     }
 
-    fn model(&mut self, in_file: Field<String>) -> Option<ModelReference> {
-        let sources = self.sources;
-        let by_flag = sources.overrides.model.as_deref().map(|text| (text, Place::flag("--model")));
-        let by_variable = || Some((sources.variable("VLLM_MODEL")?, Place::variable("VLLM_MODEL")));
-        let text = match by_flag.or_else(by_variable) {
-            Some((text, place)) => {
-                self.fields.found("model", place);
-                text.to_owned()
-            }
-            None => self.model_in_file(in_file)?,
-        };
-        let parsed = ModelReference::parse(&text, &sources.working_directory, sources.home());
-        let report = |error| self.fields.report(validate::invalid_model(error).with_value(text));
-        parsed.map_err(report).ok()
-    }
-
-    /// The last source of a model. That a file which cannot be read gives none is no news.
-    fn model_in_file(&mut self, in_file: Field<String>) -> Option<String> {
-        if matches!(in_file, Field::Absent) && self.file_problem.is_none() {
-            let problem = Problem::no_model();
-            self.fields.problems.push(match &self.misplaced {
-                Some(Misplaced { what, line }) => {
-                    let message = format!("{}: {what}", problem.message);
-                    Problem { message, ..problem }.at_line(Some(*line))
+    /// The maps of the section, by their keys; what is none is a problem, as is a key that nobody knows.
+    fn maps(&mut self, section: Value) -> BTreeMap<&'static str, Map<String, Value>> {
+        let mut maps = BTreeMap::new();
+        let mut rest = Map::from_iter([(String::new(), section)]);
+        for known in SECTIONS {
+            let map = match rest.remove(known.key) {
+                None | Some(Value::Null) => continue,
+                Some(Value::Object(map)) => map,
+                Some(found) => {
+                    let Place { key, line, .. } = self.place_in_file(known.key);
+                    let problem =
+                        Problem::new(key, "expected a map of settings", summary(known.help));
+                    self.problems.push(problem.with_value(in_words(&found)).at_line(line));
+                    continue;
                 }
-                None => problem,
-            });
+            };
+            if known.key.is_empty() {
+                rest.clone_from(&map);
+            }
+            let dot = if known.key.is_empty() { "" } else { "." };
+            for word in map.keys() {
+                self.expect_known(format!("{}{dot}{word}", known.key), word);
+            }
+            maps.insert(known.key, map);
         }
-        self.fields.read("model", in_file)
+        maps
     }
 
-    fn port(&mut self, in_file: Field<NonZeroU16>) -> Option<NonZeroU16> {
-        let by_flag =
-            self.sources.overrides.port.map(|port| (Value::from(port), Place::flag("--port")));
-        let by_variable = || {
-            let text = self.sources.variable("VLLM_PORT")?;
-            let value = text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from);
-            Some((value, Place::variable("VLLM_PORT")))
+    fn expect_known(&mut self, key: String, word: &str) {
+        if keys().any(|known| known == key) {
+            return;
+        }
+        let problem = if is_named_like_a_secret(word) {
+            let message = "a secret does not belong in the file";
+            Problem::of_setting(&key, message, where_a_secret_belongs(word))
+        } else {
+            Problem::of_setting(&key, "unknown key", help_for_unknown(&key))
         };
-        match by_flag.or_else(by_variable) {
-            // Kubernetes sets such variables for every service it finds, `vllm` among them.
-            Some((Value::String(text), place)) if text.contains("://") => {
-                let message = "a service address that Kubernetes sets, not a port";
-                let help = "set `enableServiceLinks: false` in the pod, or rename the service";
-                self.fields.problems.push(Problem::new(place.key, message, help).with_value(text));
-                None
+        let problem = self.located(problem);
+        self.problems.push(problem);
+    }
+
+    /// That a file which cannot be read gives no model is no news.
+    fn expect_model(&mut self, section: &Value, misplaced: Option<&Misplaced>) {
+        let entry = &OPTIONS[0];
+        if !section["model"].is_null() || self.stronger(entry).is_some() {
+            return;
+        }
+        let problem = Problem::no_model();
+        self.problems.push(match misplaced {
+            Some(Misplaced { what, line }) => {
+                let message = format!("{}: {what}", problem.message);
+                Problem { message, ..problem }.at_line(Some(*line))
             }
-            Some((value, place)) => self.fields.read_at("port", Field::read(value), place),
-            None => self.fields.read("port", in_file),
+            None => problem,
+        });
+    }
+
+    /// What a flag or the environment gives.
+    fn stronger(&self, entry: &Entry) -> Option<(Value, Place)> {
+        let (flag, variable) = (entry.flag?, entry.variable?);
+        if let Some(value) = self.sources.overrides.of(flag) {
+            return Some((value, Place::flag(flag)));
+        }
+        let text = self.sources.variable(variable)?;
+        let number = text.parse::<u64>().ok().filter(|_| (entry.schema)()["type"] == "integer");
+        Some((number.map_or_else(|| text.into(), Value::from), Place::variable(variable)))
+    }
+
+    /// What the file gives, under the option's own key or in seconds.
+    fn given(
+        &mut self,
+        entry: &Entry,
+        map: &Map<String, Value>,
+        word: &str,
+    ) -> Option<(Value, Place)> {
+        let found = |word: &str| map.get(word).filter(|value| !value.is_null()).cloned();
+        let own = found(word).map(|value| (value, self.place_in_file(entry.key)));
+        if !entry.has_seconds {
+            return own;
+        }
+        let twin = format!("{word}_seconds");
+        let Some(seconds) = found(&twin) else { return own };
+        let place = self.place_in_file(&format!("{}_seconds", entry.key));
+        let duration = seconds.as_f64().and_then(|it| Duration::try_from_secs_f64(it).ok());
+        let (message, help) = match (own, duration) {
+            (None, Some(duration)) => {
+                return Some((humantime::format_duration(duration).to_string().into(), place));
+            }
+            (None, None) => {
+                ("expected a number of seconds from 0".to_owned(), format!("`{word}` in seconds"))
+            }
+            (Some(_), _) => {
+                let message = format!("given as well as `{SECTION}.{}`", entry.key);
+                let problem = Problem::new(place.key, message, "remove one of the two keys");
+                self.problems.push(problem.at_line(place.line));
+                return None;
+            }
+        };
+        let problem = Problem::new(place.key, message, help);
+        self.problems.push(problem.with_value(in_words(&seconds)).at_line(place.line));
+        None
+    }
+
+    fn settle(&mut self, entry: &Entry, config: &mut Config, value: &Value, place: Place) {
+        match (entry.read)(config, value, self.sources) {
+            Ok(()) => drop(self.places.insert(entry.key.to_owned(), place)),
+            Err(faults) => {
+                for fault in faults {
+                    let line = match fault.part.as_str() {
+                        "" => place.line,
+                        part => self.lines.get(&format!("{}{part}", entry.key)).copied(),
+                    };
+                    self.problems.push(of_fault(entry, fault, &place.key).at_line(line));
+                }
+            }
         }
     }
 
     fn state_dir(&mut self) -> PathBuf {
         if let Some(path) = &self.sources.overrides.state_dir {
-            self.fields.found("state_dir", Place::flag("--state-dir"));
+            self.places.insert("state_dir".to_owned(), Place::flag("--state-dir"));
             return self.sources.working_directory.join(path);
         }
         let directory = self.sources.state_directory();
@@ -195,14 +283,7 @@ impl Resolver<'_> {
     fn note_directory(&mut self, setting: &str, directory: Option<&Path>, variable: &str) {
         let named = self.sources.variable(variable).map(Path::new);
         if named.is_some() && named == directory.and_then(Path::parent) {
-            self.fields.found(setting, Place::variable(variable));
-        }
-    }
-
-    fn secrets(&mut self) -> Secrets {
-        Secrets {
-            hf_token: self.secret("hf_token", HF_TOKEN),
-            vllm_api_key: self.secret("vllm_api_key", VLLM_API_KEY),
+            self.places.insert(setting.to_owned(), Place::variable(variable));
         }
     }
 
@@ -211,138 +292,70 @@ impl Resolver<'_> {
         match secret::from_environment(variable, environment, working_directory) {
             Ok(found) => {
                 let (secret, variable) = found?;
-                self.fields.found(setting, Place::variable(&variable));
+                self.places.insert(setting.to_owned(), Place::variable(&variable));
                 Some(secret)
             }
             Err(problem) => {
-                self.fields.problems.push(problem);
+                self.problems.push(problem);
                 None
             }
         }
     }
-}
 
-fn resolve_lifecycle(fields: &mut FieldReader, s: LifecycleSection) -> Lifecycle {
-    let d = Lifecycle::default();
-    fields.report_unknown("lifecycle.", &s.unknown);
-    Lifecycle {
-        mode: fields.read("lifecycle.mode", s.mode).map_or(d.mode, Into::into),
-        launch: fields.read("lifecycle.launch", s.launch).map_or(d.launch, Into::into),
-        start_timeout: fields
-            .duration("lifecycle.start_timeout", s.start_timeout, s.start_timeout_seconds)
-            .unwrap_or(d.start_timeout),
-        model_load_timeout: fields
-            .duration(
-                "lifecycle.model_load_timeout",
-                s.model_load_timeout,
-                s.model_load_timeout_seconds,
-            )
-            .unwrap_or(d.model_load_timeout),
-        health_check_interval: fields
-            .duration(
-                "lifecycle.health_check_interval",
-                s.health_check_interval,
-                s.health_check_interval_seconds,
-            )
-            .unwrap_or(d.health_check_interval),
-        max_consecutive_failures: fields
-            .read("lifecycle.max_consecutive_failures", s.max_consecutive_failures)
-            .unwrap_or(d.max_consecutive_failures),
-        max_restarts_per_minute: fields
-            .read("lifecycle.max_restarts_per_minute", s.max_restarts_per_minute)
-            .unwrap_or(d.max_restarts_per_minute),
-        restart_backoff: fields
-            .duration("lifecycle.restart_backoff", s.restart_backoff, s.restart_backoff_seconds)
-            .unwrap_or(d.restart_backoff),
-        stable_after: fields
-            .duration("lifecycle.stable_after", s.stable_after, s.stable_after_seconds)
-            .unwrap_or(d.stable_after),
-        stop_on_exit: fields.read("lifecycle.stop_on_exit", s.stop_on_exit).map_or(
-            d.stop_on_exit,
-            |stop| if stop { ExitPolicy::Stop } else { ExitPolicy::Detach },
-        ),
-        shutdown_grace_period: fields
-            .duration(
-                "lifecycle.shutdown_grace_period",
-                s.shutdown_grace_period,
-                s.shutdown_grace_period_seconds,
-            )
-            .unwrap_or(d.shutdown_grace_period),
-        model_load_max_retries: fields
-            .read("lifecycle.model_load_max_retries", s.model_load_max_retries)
-            .unwrap_or(d.model_load_max_retries),
+    /// Every problem, those of `config` included; sorted, and without the secrets of `config`.
+    fn all_problems(&self, config: &Config) -> Vec<Problem> {
+        let of_config = config.problems().into_iter().map(|problem| self.located(problem));
+        let mut problems: Vec<Problem> = self.problems.iter().cloned().chain(of_config).collect();
+        for problem in &mut problems {
+            problem.value = problem.value.as_deref().map(|value| config.secrets.redact(value));
+            problem.message = config.secrets.redact(&problem.message);
+        }
+        problems.sort();
+        problems
     }
-}
 
-fn resolve_gpu(fields: &mut FieldReader, s: GpuSection) -> GpuConfig {
-    let d = GpuConfig::default();
-    fields.report_unknown("gpu.", &s.unknown);
-    GpuConfig {
-        memory_utilization: fields
-            .read("gpu.memory_utilization", s.memory_utilization)
-            .unwrap_or(d.memory_utilization),
-        tensor_parallel_size: fields
-            .read("gpu.tensor_parallel_size", s.tensor_parallel_size)
-            .unwrap_or(d.tensor_parallel_size),
-        pipeline_parallel_size: fields
-            .read("gpu.pipeline_parallel_size", s.pipeline_parallel_size)
-            .unwrap_or(d.pipeline_parallel_size),
-        monitor: fields.read("gpu.monitor", s.monitor).unwrap_or(d.monitor),
-        sample_interval: fields
-            .duration("gpu.sample_interval", s.sample_interval, s.sample_interval_seconds)
-            .unwrap_or(d.sample_interval),
-        library: fields.read("gpu.library", s.library).map(PathBuf::from),
-        xid_actions: resolve_xid_actions(fields, s.xid_actions),
-    }
-}
-
-fn resolve_xid_actions(
-    fields: &mut FieldReader,
-    given: Field<BTreeMap<String, Text>>,
-) -> BTreeMap<u32, GpuAction> {
-    let given = fields.read("gpu.xid_actions", given).unwrap_or_default();
-    let mut actions = BTreeMap::new();
-    for (number, action) in given {
-        let action = String::from(action);
-        let known = GpuAction::ALL.into_iter().find(|known| known.as_str() == action);
-        match (number.parse(), known) {
-            (Ok(xid), Some(action)) => drop(actions.insert(xid, action)),
-            (Err(_), _) => {
-                let help = "name it by its number in NVIDIA's catalogue, such as 79";
-                let problem = Problem::of_setting("gpu.xid_actions", "not an Xid error", help);
-                fields.report(problem.with_value(number));
-            }
-            (Ok(_), None) => {
-                let names: Vec<_> = GpuAction::ALL.iter().map(|known| known.as_str()).collect();
-                let help = format!("use one of {}", names.join(", "));
-                let key = format!("gpu.xid_actions.{number}");
-                let problem = Problem::of_setting(&key, "not what can be done about it", help);
-                fields.report(problem.with_value(action));
+    /// A problem of a setting in the words of the place that its value came from.
+    fn located(&self, mut problem: Problem) -> Problem {
+        let setting = problem.key.strip_prefix(SECTION).and_then(|key| key.strip_prefix('.'));
+        if let Some(setting) = setting {
+            problem.line = self.lines.get(setting).copied();
+            if let Some(place) = self.places.get(setting) {
+                problem.line = place.line;
+                problem.key.clone_from(&place.key);
             }
         }
+        problem
     }
-    actions
+
+    fn place_in_file(&self, setting: &str) -> Place {
+        Place {
+            key: format!("{SECTION}.{setting}").trim_end_matches('.').to_owned(),
+            line: self.lines.get(setting).copied(),
+            origin: self.file.clone().map_or(Origin::Default, Origin::File),
+        }
+    }
 }
 
-fn resolve_logs(fields: &mut FieldReader, s: LogsSection) -> Logs {
-    let d = Logs::default();
-    fields.report_unknown("logs.", &s.unknown);
-    Logs {
-        max_bytes: fields.read("logs.max_bytes", s.max_bytes).unwrap_or(d.max_bytes),
-        keep: fields.read("logs.keep", s.keep).unwrap_or(d.keep),
-    }
+/// A fault in the value of an option, in the words of the place that it came from.
+pub(super) fn of_fault(entry: &Entry, fault: Fault, place: &str) -> Problem {
+    let Fault { part, message, help, value, code } = fault;
+    let help = if help.is_empty() { entry.summary().to_owned() } else { help };
+    Problem::new(format!("{place}{part}"), message, help).with_value(value).with_code(code)
 }
 
-/// The command with a program given as a path made absolute, as vLLM may be launched from
-/// another directory; a bare name is left to PATH.
-fn with_whole_path(mut command: Vec<String>, sources: &Sources) -> Vec<String> {
-    if let Some(program) = command.first_mut() {
-        let whole = match (program.strip_prefix("~/"), sources.home()) {
-            (Some(rest), Some(home)) => home.join(rest),
-            _ if program.contains('/') => sources.working_directory.join(&program),
-            _ => return command,
-        };
-        *program = whole.to_string_lossy().into_owned();
+/// Every key that the file may have below the section.
+fn keys() -> impl Iterator<Item = String> {
+    let sections = SECTIONS.iter().map(|it| it.key.to_owned());
+    sections.chain(OPTIONS.iter().flat_map(|entry| {
+        let twin = entry.has_seconds.then(|| format!("{}_seconds", entry.key));
+        [Some(entry.key.to_owned()), twin].into_iter().flatten()
+    }))
+}
+
+fn help_for_unknown(key: &str) -> String {
+    let known: Vec<String> = keys().collect();
+    match suggest::nearest(key, known.iter().map(String::as_str)) {
+        Some(nearest) => format!("did you mean `{SECTION}.{nearest}`?"),
+        None => "remove it, or see `vllmd config schema` for the keys there are".to_owned(),
     }
-    command
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
+use serde_json::Value;
+
 /// What the command line said. Values are as given; judging them is part of loading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,6 +16,17 @@ pub struct Overrides {
     pub port: Option<u32>,
     /// `--state-dir`; needed where neither `XDG_STATE_HOME` nor HOME says where state is kept.
     pub state_dir: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// What an option's flag gives.
+    pub(super) fn of(&self, flag: &str) -> Option<Value> {
+        match flag {
+            "--model" => self.model.clone().map(Value::from),
+            "--port" => self.port.map(Value::from),
+            _ => None,
+        }
+    }
 }
 
 /// Whether to look for a configuration file that nobody named.

@@ -21,6 +21,19 @@ pub(super) fn looks_like_a_secret(text: &str) -> bool {
     ["hf_", "sk-"].iter().any(|prefix| text.split(prefix).skip(1).any(is_long_word))
 }
 
+/// What to do with a secret found in the file, by the name it was given there.
+pub(super) fn where_a_secret_belongs(name: &str) -> String {
+    let name = name.to_ascii_uppercase();
+    let variable = if name == "TOKEN" || name.contains("HF") || name.contains("HUGGING") {
+        "HF_TOKEN"
+    } else if name == "API_KEY" || name.contains("VLLM") {
+        "VLLM_API_KEY"
+    } else {
+        return format!("set {name} in the environment of vllmd instead; vLLM inherits it");
+    };
+    format!("set {variable} in the environment, or {variable}_FILE to the path of a file with it")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,33 +1,16 @@
 //! The rules that a configuration must keep, whoever made it.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
 
 use vllm_supervisor_actors::domain::cause::Code;
 
-use super::field_reader::where_a_secret_belongs;
 use super::model_reference::ModelReferenceError;
-use super::problem::Problem;
-use super::telltale::{is_named_like_a_secret, looks_like_a_secret};
-use super::{Config, LifecycleMode, Logs, Secrets, reserved};
-
-/// Added to any instant of this machine, a month cannot overflow; nobody means to wait longer.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// Below it, a restart would run into what the crash before has left behind.
-const SHORTEST_BACKOFF: Duration = Duration::from_secs(2);
-
-/// What the doubling of the backoff stops at, so its start cannot be above.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
-
-/// Below it, beginning and end of a log say too little; above it, nothing is bounded.
-const LOG_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
-
-/// Each is looked at once a second.
-const MOST_LOGS: NonZeroU32 = NonZeroU32::new(1000).expect("a thousand is not zero");
+use super::options::OPTIONS;
+use super::problem::{Problem, SECTION};
+use super::resolve::of_fault;
+use super::telltale::{is_named_like_a_secret, looks_like_a_secret, where_a_secret_belongs};
+use super::{Config, LifecycleMode, Secrets, reserved};
 
 /// Everything wrong with a configuration, in no particular order.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -56,27 +39,12 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems.extend(arguments(&config.extra_args));
     let judge = |(name, value): (&String, &String)| variable(name, value, config.host);
     problems.extend(config.env.iter().filter_map(judge));
-    problems.extend(durations(config));
     problems.extend(library(config.gpu.library.as_deref()));
-    problems.extend(memory_utilization(config.gpu.memory_utilization));
-    problems.extend(logs(&config.logs));
+    problems.extend(OPTIONS.iter().filter_map(|entry| {
+        let fault = (entry.judge)(config)?;
+        Some(of_fault(entry, fault, &format!("{SECTION}.{}", entry.key)))
+    }));
     problems
-}
-
-fn logs(logs: &Logs) -> impl Iterator<Item = Problem> {
-    let problem = |setting, message, help, value: String| {
-        Problem::of_setting(setting, message, help).with_value(value)
-    };
-    let is_off = !LOG_BYTES.contains(&logs.max_bytes);
-    let max_bytes = is_off.then(|| {
-        let help = "use a number of bytes from 1048576 (1 MiB) to 1099511627776 (1 TiB)";
-        problem("logs.max_bytes", "out of bounds", help, logs.max_bytes.to_string())
-    });
-    let keep = (logs.keep > MOST_LOGS).then(|| {
-        let help = "use a number from 1 to 1000";
-        problem("logs.keep", "too many", help, logs.keep.to_string())
-    });
-    max_bytes.into_iter().chain(keep)
 }
 
 /// The problem of a model that names none.
@@ -130,53 +98,9 @@ fn variable(name: &str, value: &str, host: IpAddr) -> Option<Problem> {
     None
 }
 
-fn durations(config: &Config) -> impl Iterator<Item = Problem> {
-    const ABOVE_ZERO: Duration = Duration::from_nanos(1);
-    let lifecycle = &config.lifecycle;
-    [
-        ("lifecycle.start_timeout", lifecycle.start_timeout, ABOVE_ZERO..=LONGEST),
-        ("lifecycle.model_load_timeout", lifecycle.model_load_timeout, ABOVE_ZERO..=LONGEST),
-        ("lifecycle.health_check_interval", lifecycle.health_check_interval, ABOVE_ZERO..=LONGEST),
-        (
-            "lifecycle.restart_backoff",
-            lifecycle.restart_backoff,
-            SHORTEST_BACKOFF..=LONGEST_BACKOFF,
-        ),
-        ("lifecycle.stable_after", lifecycle.stable_after, Duration::ZERO..=LONGEST),
-        (
-            "lifecycle.shutdown_grace_period",
-            lifecycle.shutdown_grace_period,
-            Duration::ZERO..=LONGEST,
-        ),
-        ("gpu.sample_interval", config.gpu.sample_interval, ABOVE_ZERO..=LONGEST),
-    ]
-    .into_iter()
-    .filter(|(_, duration, allowed)| !allowed.contains(duration))
-    .map(|(setting, duration, allowed)| {
-        let lowest = match *allowed.start() {
-            ABOVE_ZERO => "above 0s".to_owned(),
-            start => format!("at least {}", humantime::format_duration(start)),
-        };
-        let highest = humantime::format_duration(*allowed.end());
-        let help = format!("use a duration {lowest} and at most {highest}");
-        Problem::of_setting(setting, "out of range", help)
-            .with_value(humantime::format_duration(duration).to_string())
-    })
-}
-
 fn library(path: Option<&Path>) -> Option<Problem> {
     let path = path.filter(|path| !path.is_absolute())?;
     let help = "use an absolute path, such as /usr/lib/wsl/lib/libnvidia-ml.so.1";
     let problem = Problem::of_setting("gpu.library", "not an absolute path", help);
     Some(problem.with_value(path.display().to_string()))
-}
-
-fn memory_utilization(share: f64) -> Option<Problem> {
-    // The comparison is written so that NaN does not pass.
-    let is_share = share > 0.0 && share <= 1.0;
-    (!is_share).then(|| {
-        let help = "use a number above 0 and at most 1, such as 0.9";
-        Problem::of_setting("gpu.memory_utilization", "not a share of the GPU's memory", help)
-            .with_value(share.to_string())
-    })
 }

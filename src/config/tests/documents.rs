@@ -1,24 +1,13 @@
 //! The files we ship say what the code does: defaults, schema, examples.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::{file, schema as schema_module};
 use super::*;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The keys of a section with the keys inside them, without the contents of `env`.
-fn keys_of(section: &Value, prefix: &str, keys: &mut BTreeSet<String>) {
-    for (name, value) in section.as_object().into_iter().flatten() {
-        let key = format!("{prefix}{name}");
-        keys_of(value, &format!("{key}."), keys);
-        keys.insert(key);
-    }
 }
 
 #[test]
@@ -29,50 +18,54 @@ fn the_default_file_says_exactly_the_defaults() {
     assert_eq!(config, of_defaults(&config));
 }
 
-#[test]
-fn the_default_file_has_every_key_of_the_schema_and_no_other() {
-    let mut written = BTreeSet::new();
-    keys_of(&file::parse(DEFAULT_YAML).unwrap().section, "", &mut written);
-    let known: BTreeSet<String> = schema_module::settings()
-        .into_iter()
-        .map(|(key, _)| key)
-        .filter(|key| !key.ends_with("_seconds"))
-        .collect();
-    assert_eq!(written, known);
-}
-
-#[test]
-fn every_key_of_the_schema_is_a_setting_that_check_shows() {
-    let resolved = Place::with_model().load().unwrap();
-    let shown: BTreeSet<&str> = resolved.origins.iter().map(|setting| setting.key).collect();
-    for (key, schema) in schema_module::settings() {
-        let is_section = schema.get("properties").is_some();
-        let is_shown = shown.contains(key.trim_end_matches("_seconds"));
-        assert!(is_section || is_shown, "{key}");
-        assert!(schema["description"].is_string(), "{key}");
+/// A file that we ship is what is made of the options.
+fn is_up_to_date(path: &str, made: &str) {
+    let path = repository(path);
+    if std::env::var_os("UPDATE_CONFIG").is_some() {
+        fs::write(&path, made).unwrap();
     }
-}
-
-#[test]
-fn every_duration_has_its_twin_in_seconds() {
-    let settings = schema_module::settings();
-    let keys: BTreeSet<&str> = settings.iter().map(|(key, _)| key.as_str()).collect();
-    for setting in Place::with_model().load().unwrap().origins {
-        let is_duration = setting.key.contains('.') && setting.value.ends_with(['s', 'm', 'h']);
-        let has_twin = keys.contains(format!("{}_seconds", setting.key).as_str());
-        assert_eq!(is_duration, has_twin, "{}", setting.key);
-    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == made, "run this test again with UPDATE_CONFIG=1");
 }
 
 #[test]
 fn the_committed_schema_is_the_generated_one() {
-    let path = repository("config/schema.json");
-    let generated = format!("{:#}\n", schema());
-    if std::env::var_os("UPDATE_SCHEMA").is_some() {
-        fs::write(&path, &generated).unwrap();
+    is_up_to_date("config/schema.json", &format!("{:#}\n", schema()));
+}
+
+/// A text as comments of this depth.
+fn comment(text: &str, depth: usize) -> String {
+    let indent = " ".repeat(depth);
+    let lines = textwrap::wrap(text, 98 - depth);
+    lines.iter().map(|line| format!("{indent}# {line}\n")).collect()
+}
+
+#[test]
+fn the_committed_default_file_is_the_generated_one() {
+    let (introduction, _) = DEFAULT_YAML.split_once("\nproviders:\n").unwrap();
+    let mut made = format!("{introduction}\nproviders:\n  vllm:\n");
+    let defaults = Config::with_defaults(ModelReference::Hub(String::new()), "");
+    for section in &options::SECTIONS {
+        let depth = if section.key.is_empty() { 4 } else { 6 };
+        if !section.key.is_empty() {
+            made += &format!("\n{}    {}:\n", comment(section.help, 4), section.key);
+        }
+        let below = OPTIONS.iter().filter_map(|entry| {
+            let (map, word) = entry.key.split_once('.').unwrap_or(("", entry.key));
+            (map == section.key).then_some((word, entry))
+        });
+        let options = below.map(|(word, entry)| {
+            let default = match (entry.json)(&defaults) {
+                Value::String(text) if text.is_empty() => "null".to_owned(),
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            let indent = " ".repeat(depth);
+            format!("{}{indent}{word}: {default}\n", comment(entry.help, depth))
+        });
+        made += &options.collect::<Vec<_>>().join("\n");
     }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == generated, "run this test again with UPDATE_SCHEMA=1");
+    is_up_to_date("config/default.yaml", &made);
 }
 
 #[test]

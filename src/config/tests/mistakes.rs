@@ -12,7 +12,7 @@ fn mistake(settings: &str) -> Problem {
     problems.into_iter().next().unwrap()
 }
 
-/// A setting, the key to report, the value found, and a part of the help.
+/// A setting, the key to report, the value found, and a part of what is told of it.
 const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("port: 0", "port", "0", "1 to 65535"),
     ("port: 70000", "port", "70000", "1 to 65535"),
@@ -92,7 +92,8 @@ fn a_wrong_setting_is_reported_with_its_key_its_value_and_what_would_be_right() 
         let problem = mistake(settings);
         assert_eq!(problem.key, format!("providers.vllm.{key}"), "{settings}");
         assert_eq!(problem.value.as_deref().unwrap_or_default(), *value, "{settings}");
-        assert!(problem.help.contains(help), "{settings}: {}", problem.help);
+        let told = format!("{}; {}", problem.message, problem.help);
+        assert!(told.contains(help), "{settings}: {told}");
         assert_eq!(problem.line, Some(4), "{settings}");
         assert_eq!(problem.code, Code::InvalidConfiguration, "{settings}");
     }

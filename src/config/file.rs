@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use super::problem::{Problem, SECTION};
 use super::sources::Sources;
@@ -17,12 +17,16 @@ use super::trust;
 /// The file's lines, from 1, by key below the section: `gpu.monitor`, `extra_args[0]`.
 pub(super) type Lines = BTreeMap<String, u64>;
 
+/// Numbers as they are written, by key: `010` and `1.10` are others to YAML.
+pub(super) type Written = BTreeMap<String, String>;
+
 /// A file, as far as it is ours.
 #[derive(Debug, Default)]
 pub(super) struct ParsedFile {
     /// What stands below `providers.vllm`; `null` without such a section.
     pub(super) section: Value,
     pub(super) lines: Lines,
+    pub(super) written: Written,
     /// What belongs into our section and stands elsewhere, where there is no such section.
     pub(super) misplaced: Option<Misplaced>,
 }
@@ -48,9 +52,11 @@ impl Misplaced {
 
     /// What other programs have in the file need not be readable to us.
     fn find(text: &str) -> Option<Self> {
-        let document: Option<Yaml> = serde_saphyr::from_str_with_options(text, options()).ok()?;
-        let mut lines = Lines::new();
-        document?.flatten("", &mut lines);
+        let document: Option<Spanned<Yaml>> =
+            serde_saphyr::from_str_with_options(text, options()).ok()?;
+        let mut outline = Outline::of(text);
+        outline.flatten(document?, "");
+        let lines = outline.lines;
         let mut found = Self::PLACES.iter().map(|(key, what)| (lines.get(*key), *what));
         found.find_map(|(line, what)| Some(Self { what, line: *line? }))
     }
@@ -138,11 +144,12 @@ pub(super) fn parse(text: &str) -> Result<ParsedFile, ParseYamlError> {
             line: error.location().map(|at| at.line()),
             message: error.render_with_formatter(&serde_saphyr::UserMessageFormatter),
         })?;
-    let mut lines = Lines::new();
+    let mut outline = Outline::of(text);
     let section = document.and_then(|document| document.providers?.vllm);
     let misplaced = if section.is_none() { Misplaced::find(text) } else { None };
-    let section = section.map_or(Value::Null, |section| section.value.flatten("", &mut lines));
-    Ok(ParsedFile { section, lines, misplaced })
+    let section = section.map_or(Value::Null, |section| outline.flatten(section, ""));
+    let Outline { lines, written, .. } = outline;
+    Ok(ParsedFile { section, lines, written, misplaced })
 }
 
 fn options() -> serde_saphyr::Options {
@@ -171,25 +178,47 @@ enum Yaml {
     Map(Vec<(Spanned<String>, Spanned<Yaml>)>),
 }
 
-impl Yaml {
-    /// The plain value; the lines of its parts are added under their paths below `path`.
-    fn flatten(self, path: &str, lines: &mut Lines) -> Value {
-        match self {
-            Self::Scalar(value) => value,
-            Self::List(items) => {
+/// What stands where, and how.
+struct Outline<'a> {
+    text: &'a str,
+    lines: Lines,
+    written: Written,
+}
+
+impl<'a> Outline<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, lines: Lines::new(), written: Written::new() }
+    }
+
+    fn written(&self, at: Location) -> Option<&'a str> {
+        let start = usize::try_from(at.span().byte_offset()?).ok()?;
+        let length = usize::try_from(at.span().byte_len()?).ok()?;
+        self.text.get(start..start.checked_add(length)?).map(str::trim)
+    }
+
+    /// The plain value; what is to be known of its parts is added under their paths below `path`.
+    fn flatten(&mut self, yaml: Spanned<Yaml>, path: &str) -> Value {
+        match yaml.value {
+            Yaml::Scalar(value) => {
+                if let Some(written) = self.written(yaml.defined).filter(|_| value.is_number()) {
+                    self.written.insert(path.to_owned(), written.to_owned());
+                }
+                value
+            }
+            Yaml::List(items) => {
                 let items = items.into_iter().enumerate().map(|(index, item)| {
                     let path = format!("{path}[{index}]");
-                    lines.insert(path.clone(), item.referenced.line());
-                    item.value.flatten(&path, lines)
+                    self.lines.insert(path.clone(), item.referenced.line());
+                    self.flatten(item, &path)
                 });
                 Value::Array(items.collect())
             }
-            Self::Map(entries) => {
+            Yaml::Map(entries) => {
                 let entries = entries.into_iter().map(|(key, value)| {
                     let dot = if path.is_empty() { "" } else { "." };
                     let path = format!("{path}{dot}{}", key.value);
-                    lines.insert(path.clone(), key.referenced.line());
-                    (key.value, value.value.flatten(&path, lines))
+                    self.lines.insert(path.clone(), key.referenced.line());
+                    (key.value, self.flatten(value, &path))
                 });
                 Value::Object(entries.collect())
             }

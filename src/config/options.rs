@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) variable: Option<&'static str>,
     /// Whether `<key>_seconds` may be given instead.
     pub(super) has_seconds: bool,
+    /// Whether it is made of texts, for which numbers may stand as they are written.
+    pub(super) takes_texts: bool,
     pub(super) read: fn(&mut Config, &Value, &Sources) -> Result<(), Vec<Fault>>,
     pub(super) json: fn(&Config) -> Value,
     pub(super) judge: fn(&Config) -> Option<Fault>,
@@ -76,6 +78,7 @@ macro_rules! option {
             flag: None,
             variable: None,
             has_seconds: <$type>::HAS_SECONDS,
+            takes_texts: <$type>::TAKES_TEXTS,
             read: |config, value, sources| {
                 config.$($field).+ = <$type>::read(value, sources)?;
                 Ok(())

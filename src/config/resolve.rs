@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::file::{self, Lines, Misplaced, ParsedFile};
+use super::file::{self, Lines, Misplaced, ParsedFile, Written};
 use super::options::{Entry, OPTIONS, SECTIONS, summary};
 use super::problem::{ConfigError, Problem, SECTION};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
@@ -69,10 +69,9 @@ impl Resolved {
             Ok(parsed) => (parsed, None),
             Err(problem) => (ParsedFile::default(), Some(problem)),
         };
-        let ParsedFile { section, lines, misplaced } = parsed;
-        let (places, problems) = (BTreeMap::new(), Vec::new());
-        let file_path = file.clone();
-        let mut resolver = Resolver { sources, file: file_path, lines, places, problems };
+        let ParsedFile { section, lines, written, misplaced } = parsed;
+        let (places, problems, file_read) = (BTreeMap::new(), Vec::new(), file.clone());
+        let mut resolver = Resolver { sources, file: file_read, lines, written, places, problems };
         if unread.is_none() {
             resolver.expect_model(&section, misplaced.as_ref());
         }
@@ -116,6 +115,7 @@ struct Resolver<'a> {
     sources: &'a Sources,
     file: Option<PathBuf>,
     lines: Lines,
+    written: Written,
     /// Of the settings found so far, by their keys below the section.
     places: BTreeMap<String, Place>,
     problems: Vec<Problem>,
@@ -220,7 +220,12 @@ impl Resolver<'_> {
         word: &str,
     ) -> Option<(Value, Place)> {
         let found = |word: &str| map.get(word).filter(|value| !value.is_null()).cloned();
-        let own = found(word).map(|value| (value, self.place_in_file(entry.key)));
+        let own = found(word).map(|mut value| {
+            if entry.takes_texts {
+                self.write_out(&mut value, entry.key);
+            }
+            (value, self.place_in_file(entry.key))
+        });
         if !entry.has_seconds {
             return own;
         }
@@ -245,6 +250,28 @@ impl Resolver<'_> {
         let problem = Problem::new(place.key, message, help);
         self.problems.push(problem.with_value(in_words(&seconds)).at_line(place.line));
         None
+    }
+
+    /// Gives numbers in a list or a map of texts as they are written.
+    fn write_out(&self, value: &mut Value, key: &str) {
+        match value {
+            Value::Number(_) => {
+                if let Some(written) = self.written.get(key) {
+                    *value = written.as_str().into();
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.write_out(item, &format!("{key}[{index}]"));
+                }
+            }
+            Value::Object(entries) => {
+                for (name, item) in entries {
+                    self.write_out(item, &format!("{key}.{name}"));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
+        }
     }
 
     fn settle(&mut self, entry: &Entry, config: &mut Config, value: &Value, place: Place) {

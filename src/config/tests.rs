@@ -225,6 +225,18 @@ fn every_setting_of_a_file_arrives() {
 }
 
 #[test]
+fn numbers_among_texts_are_passed_on_as_they_are_written() {
+    let place = Place::with_settings(
+        "model: a/b\nvllm_binary: [/bin/x, 1.10]\nenv: {A: 010, B: 0x1F, C: &c 1e3, D: *c}\nextra_args:\n  - 1.10\n  - 007\n  - +1\n  - 1000000000000000000000",
+    );
+    let config = place.config();
+    assert_eq!(config.extra_args, ["1.10", "007", "+1", "1000000000000000000000"]);
+    assert_eq!(config.vllm_binary.unwrap()[1], "1.10");
+    let values: Vec<_> = config.env.values().map(String::as_str).collect();
+    assert_eq!(values, ["010", "0x1F", "1e3", "1e3"]);
+}
+
+#[test]
 fn a_command_is_found_from_where_it_was_written() {
     for (written, program) in [
         ("vllm", "vllm".to_owned()),

@@ -49,6 +49,9 @@ pub(super) trait OptionValue: Sized {
     /// Whether a second key may give it as a number of seconds.
     const HAS_SECONDS: bool = false;
 
+    /// Whether it is made of texts, for which numbers may stand as they are written.
+    const TAKES_TEXTS: bool = false;
+
     /// Reads what a source gives.
     fn read(value: &Value, sources: &Sources) -> Result<Self, Vec<Fault>>;
 
@@ -205,6 +208,7 @@ fn texts_by_name(value: &Value) -> Option<BTreeMap<String, String>> {
 /// Arguments.
 impl OptionValue for Vec<String> {
     const EXPECTED: &'static str = "a list of texts (put quotes around `true` and `false`)";
+    const TAKES_TEXTS: bool = true;
 
     fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
         texts(value).ok_or_else(|| Fault::shape::<Self>(value))
@@ -223,6 +227,7 @@ impl OptionValue for Vec<String> {
 impl OptionValue for BTreeMap<String, String> {
     const EXPECTED: &'static str =
         "a map from names to texts (put quotes around `true` and `false`)";
+    const TAKES_TEXTS: bool = true;
 
     fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
         texts_by_name(value).ok_or_else(|| Fault::shape::<Self>(value))
@@ -240,6 +245,7 @@ impl OptionValue for BTreeMap<String, String> {
 /// A program and its arguments: a line, split at white space, or a list of words.
 impl OptionValue for Option<Vec<String>> {
     const EXPECTED: &'static str = "a command line, or a list of texts";
+    const TAKES_TEXTS: bool = true;
 
     /// A program given as a path is made absolute, as vLLM may be launched from another directory; a
     /// bare name is left to PATH.

@@ -4,9 +4,9 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use vllm_supervisor_actors::adapters::launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 
@@ -14,6 +14,7 @@ use crate::config::{Argument, Config, Secret};
 
 mod devices;
 mod inherited;
+mod program;
 
 pub(crate) use devices::{devices, fills_its_share};
 
@@ -70,7 +71,13 @@ fn find_vllm_on(path: &OsStr, config: &Config) -> Result<Vec<String>, Cause> {
         return configured(words, &directories);
     }
     if let Some(vllm) = find_program("vllm", &directories) {
-        return Ok(vec![vllm]);
+        return match program::fault(Path::new(&vllm)) {
+            None => Ok(vec![vllm]),
+            Some(program::Fault { said, help }) => {
+                let cause = Cause::new(Code::VllmNotFound, format!("`{vllm}` {said}"));
+                Err(help.into_iter().fold(cause, Cause::with_remedy))
+            }
+        };
     }
     let python = programs("python3", &directories).find(|python| has_vllm(Path::new(python)));
     match python {
@@ -84,27 +91,29 @@ fn find_vllm_on(path: &OsStr, config: &Config) -> Result<Vec<String>, Cause> {
 }
 
 fn configured(words: &[String], directories: &[PathBuf]) -> Result<Vec<String>, Cause> {
-    let missing = |program: &str| {
-        Cause::new(
-            Code::VllmNotFound,
-            format!("vllm_binary names `{program}`, and there is no such executable"),
-        )
+    let unusable = |what: String| Cause::new(Code::VllmNotFound, format!("vllm_binary {what}"));
+    let Some((program, rest)) = words.split_first() else {
+        return Err(unusable("names no program".to_owned()));
     };
-    let Some((program, rest)) = words.split_first() else { return Err(missing("")) };
     let found = if program.contains('/') {
-        is_executable(Path::new(program)).then(|| program.clone())
+        program.clone()
     } else {
-        find_program(program, directories)
+        let missing = || unusable(format!("names `{program}`, and none such is on the PATH"));
+        find_program(program, directories).ok_or_else(missing)?
     };
-    let mut words = vec![found.ok_or_else(|| missing(program))?];
-    words.extend_from_slice(rest);
-    Ok(words)
+    if let Some(program::Fault { said, help }) = program::fault(Path::new(&found)) {
+        let cause = unusable(format!("names `{found}`, and that {said}"));
+        return Err(help.into_iter().fold(cause, Cause::with_remedy));
+    }
+    Ok([found].into_iter().chain(rest.iter().cloned()).collect())
 }
 
 fn before_model(vllm: Vec<String>) -> Vec<String> {
     let is_module = |pair: &[String]| pair[0] == "-m" && pair[1].starts_with("vllm.");
     let verb = if vllm.windows(2).any(is_module) { "--model" } else { "serve" };
-    vllm.into_iter().chain([verb.to_owned()]).collect()
+    // As in the documentation of vLLM: `vllm serve`.
+    let is_there = vllm.len() > 1 && vllm.last().is_some_and(|last| last == verb);
+    vllm.into_iter().chain((!is_there).then(|| verb.to_owned())).collect()
 }
 
 fn after_model(config: &Config) -> Vec<String> {
@@ -142,7 +151,8 @@ fn programs(name: &str, directories: &[PathBuf]) -> impl Iterator<Item = String>
 }
 
 fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    let may_be = accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
+    may_be && fs::metadata(path).is_ok_and(|data| data.is_file())
 }
 
 /// Whether the environment of this Python holds vLLM. Asking Python would import it, which takes

@@ -17,9 +17,6 @@ pub(super) trait Bounded: OptionValue + PartialOrd {
     fn is_all_but_nothing(&self) -> bool {
         false
     }
-
-    /// What nothing is called.
-    const NOTHING: &'static str = "0";
 }
 
 impl Bounded for u64 {}
@@ -32,13 +29,7 @@ impl Bounded for f64 {
     }
 }
 
-impl Bounded for Duration {
-    fn is_all_but_nothing(&self) -> bool {
-        *self == Self::from_nanos(1)
-    }
-
-    const NOTHING: &'static str = "0s";
-}
+impl Bounded for Duration {}
 
 impl<T: Bounded> Between<T> {
     /// What is wrong with a value that lies elsewhere.
@@ -48,7 +39,7 @@ impl<T: Bounded> Between<T> {
         (!is_within).then(|| {
             let [least, most, found] = [&self.0, &self.1, value].map(|it| in_words(&it.json()));
             let least = if self.0.is_all_but_nothing() {
-                format!("above {}", T::NOTHING)
+                "above 0".to_owned()
             } else {
                 format!("at least {least}")
             };

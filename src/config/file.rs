@@ -31,22 +31,37 @@ pub(super) struct ParsedFile {
     pub(super) misplaced: Option<Misplaced>,
 }
 
-/// A key of ours at the wrong level.
+/// A key of ours at the wrong level, or with a slip in its name.
 #[derive(Debug)]
 pub(super) struct Misplaced {
     /// What is to be told: the key, where it stands, where it belongs.
-    pub(super) what: &'static str,
+    pub(super) what: String,
     pub(super) line: u64,
+    pub(super) owner: Owner,
+}
+
+/// Whose a misplaced key may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Ours: the file is not what its author means.
+    We,
+    /// Another program's, perhaps.
+    Anybody,
 }
 
 impl Misplaced {
     /// By the keys of the whole file.
-    const PLACES: [(&'static str, &'static str); 3] = [
-        ("vllm", "`vllm` stands at the top of the file, and belongs below `providers:`"),
-        ("model", "`model` stands at the top of the file, and belongs below `providers:`, `vllm:`"),
+    const PLACES: [(&'static str, &'static str, Owner); 3] = [
+        ("vllm", "`vllm` stands at the top of the file, and belongs below `providers:`", Owner::We),
+        (
+            "model",
+            "`model` stands at the top of the file, and belongs below `providers:`, `vllm:`",
+            Owner::Anybody,
+        ),
         (
             "providers.model",
             "`model` stands right below `providers`, and belongs below `providers:`, `vllm:`",
+            Owner::Anybody,
         ),
     ];
 
@@ -57,9 +72,28 @@ impl Misplaced {
         let mut outline = Outline::of(text);
         outline.flatten(document?, "");
         let lines = outline.lines;
-        let mut found = Self::PLACES.iter().map(|(key, what)| (lines.get(*key), *what));
-        found.find_map(|(line, what)| Some(Self { what, line: *line? }))
+        let slip = lines.iter().find(|(key, _)| is_slip(key)).map(|(key, line)| {
+            let what = format!("`{key}` is nobody's, and `{SECTION}` is missing");
+            Self { what, line: *line, owner: Owner::We }
+        });
+        let place = |(key, what, owner): &(&str, &str, Owner)| {
+            Some(Self { what: (*what).to_owned(), line: *lines.get(*key)?, owner: *owner })
+        };
+        slip.or_else(|| Self::PLACES.iter().find_map(place))
     }
+}
+
+/// Whether a key is that of our section, but for a letter.
+fn is_slip(key: &str) -> bool {
+    let is_near = |word: &str, meant: &str| {
+        word == meant
+            || strsim::osa_distance(&word.to_lowercase(), meant) == 1
+            || word.eq_ignore_ascii_case(meant)
+    };
+    let parts = key.split_once('.');
+    key != SECTION
+        && parts
+            .is_some_and(|(first, second)| is_near(first, "providers") && is_near(second, "vllm"))
 }
 
 /// Reads the configuration file, if there is one: the one named, else the first that exists.

@@ -93,12 +93,13 @@ macro_rules! option {
     };
 }
 
-const ABOVE_ZERO: Duration = Duration::from_nanos(1);
+/// Below it, waiting is no waiting, and looking is all that is done.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// Added to any instant of this machine, a month cannot overflow; nobody means to wait longer.
 const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-const SOME_TIME: Between<Duration> = Between(ABOVE_ZERO, MONTH);
+const SOME_TIME: Between<Duration> = Between(SHORTEST, MONTH);
 const ANY_TIME: Between<Duration> = Between(Duration::ZERO, MONTH);
 
 /// Below it, a restart would run into what the crash before has left behind; and the doubling stops at

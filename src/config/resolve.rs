@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::file::{self, Lines, Misplaced, ParsedFile, Written};
+use super::file::{self, Lines, Misplaced, Owner, ParsedFile, Written};
 use super::options::{Entry, OPTIONS, SECTIONS, summary};
 use super::problem::{ConfigError, Problem, SECTION};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
@@ -73,7 +73,7 @@ impl Resolved {
         let (places, problems, file_read) = (BTreeMap::new(), Vec::new(), file.clone());
         let mut resolver = Resolver { sources, file: file_read, lines, written, places, problems };
         if unread.is_none() {
-            resolver.expect_model(&section, misplaced.as_ref());
+            resolver.expect_model(&section, misplaced);
         }
         resolver.problems.extend(unread);
         let config = resolver.config(section);
@@ -98,15 +98,18 @@ struct Place {
     key: String,
     line: Option<u64>,
     origin: Origin,
+    /// What stands there, where it may be shown.
+    value: Option<String>,
 }
 
 impl Place {
     fn flag(name: &'static str) -> Self {
-        Self { key: name.to_owned(), line: None, origin: Origin::Flag(name) }
+        Self { key: name.to_owned(), line: None, origin: Origin::Flag(name), value: None }
     }
 
     fn variable(name: &str) -> Self {
-        Self { key: name.to_owned(), line: None, origin: Origin::Environment(name.to_owned()) }
+        let origin = Origin::Environment(name.to_owned());
+        Self { key: name.to_owned(), line: None, origin, value: None }
     }
 }
 
@@ -137,6 +140,8 @@ impl Resolver<'_> {
             let given = maps.get(map).and_then(|map| self.given(entry, map, word));
             let given = self.stronger(entry).or(given);
             if let Some((value, place)) = given {
+                let written = place.value.clone().unwrap_or_else(|| in_words(&value));
+                let place = Place { value: Some(written), ..place };
                 self.settle(entry, &mut config, &value, place);
             }
         }
@@ -186,19 +191,22 @@ impl Resolver<'_> {
     }
 
     /// That a file which cannot be read gives no model is no news.
-    fn expect_model(&mut self, section: &Value, misplaced: Option<&Misplaced>) {
-        let entry = &OPTIONS[0];
-        if !section["model"].is_null() || self.stronger(entry).is_some() {
-            return;
-        }
+    fn expect_model(&mut self, section: &Value, misplaced: Option<Misplaced>) {
+        let is_given = !section["model"].is_null() || self.stronger(&OPTIONS[0]).is_some();
         let problem = Problem::no_model();
-        self.problems.push(match misplaced {
-            Some(Misplaced { what, line }) => {
-                let message = format!("{}: {what}", problem.message);
-                Problem { message, ..problem }.at_line(Some(*line))
+        match misplaced {
+            // What it says would be heeded by nobody.
+            Some(Misplaced { what, line, owner: Owner::We }) if is_given => {
+                let help = "correct the file: what it has there would be heeded by nobody";
+                self.problems.push(Problem::new(SECTION, what, help).at_line(Some(line)));
             }
-            None => problem,
-        });
+            _ if is_given => {}
+            Some(Misplaced { what, line, .. }) => {
+                let message = format!("{}: {what}", problem.message);
+                self.problems.push(Problem { message, ..problem }.at_line(Some(line)));
+            }
+            None => self.problems.push(problem),
+        }
     }
 
     /// What a flag or the environment gives.
@@ -235,6 +243,7 @@ impl Resolver<'_> {
         let duration = seconds.as_f64().and_then(|it| Duration::try_from_secs_f64(it).ok());
         let (message, help) = match (own, duration) {
             (None, Some(duration)) => {
+                let place = Place { value: Some(in_words(&seconds)), ..place };
                 return Some((humantime::format_duration(duration).to_string().into(), place));
             }
             (None, None) => {
@@ -349,6 +358,10 @@ impl Resolver<'_> {
             if let Some(place) = self.places.get(setting) {
                 problem.line = place.line;
                 problem.key.clone_from(&place.key);
+                // As written: what it was read as may look different.
+                if let Some(written) = &place.value {
+                    problem = problem.with_value(written);
+                }
             }
         }
         problem
@@ -359,6 +372,7 @@ impl Resolver<'_> {
             key: format!("{SECTION}.{setting}").trim_end_matches('.').to_owned(),
             line: self.lines.get(setting).copied(),
             origin: self.file.clone().map_or(Origin::Default, Origin::File),
+            value: None,
         }
     }
 }

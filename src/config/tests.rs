@@ -243,8 +243,10 @@ fn a_command_is_found_from_where_it_was_written() {
         ("~/venv/bin/vllm", "{root}/home/venv/bin/vllm".to_owned()),
         ("/opt/vllm --verbose", "/opt/vllm".to_owned()),
         ("['my programs/vllm']", "{root}/my programs/vllm".to_owned()),
+        ("there is/one", "{root}/there is/one".to_owned()),
     ] {
         let place = Place::with_settings(&format!("model: a/b\nvllm_binary: {written}"));
+        place.write("there is/one", "");
         let root = place.directory.path().display().to_string();
         let command = place.config().vllm_binary.unwrap();
         assert_eq!(command[0], program.replace("{root}", &root), "{written}");

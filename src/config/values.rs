@@ -138,6 +138,19 @@ impl OptionValue for Duration {
     const HAS_SECONDS: bool = true;
 
     fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
+        // Of `5M` nobody means five months.
+        let is_of_months = |text: &str| {
+            let units = text.split(|c: char| !c.is_ascii_alphabetic());
+            units.into_iter().any(|unit| unit == "M" || unit.starts_with("month"))
+        };
+        if value.as_str().is_some_and(is_of_months) {
+            let help = "write minutes as `5m`, a long time in days as `30d`";
+            return Err(vec![Fault::new(
+                "`M` is a month, the longest time 30 days",
+                help,
+                in_words(value),
+            )]);
+        }
         humantime_serde::deserialize(value).map_err(|_| Fault::shape::<Self>(value))
     }
 
@@ -250,18 +263,24 @@ impl OptionValue for Option<Vec<String>> {
     /// A program given as a path is made absolute, as vLLM may be launched from another directory; a
     /// bare name is left to PATH.
     fn read(value: &Value, sources: &Sources) -> Result<Self, Vec<Fault>> {
-        let line = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        let whole = |program: &str| match (program.strip_prefix("~/"), sources.home()) {
+            (Some(rest), Some(home)) => Some(home.join(rest)),
+            _ if program.contains('/') => Some(sources.working_directory.join(program)),
+            _ => None,
+        };
+        let line = |line: &str| {
+            // A path with blanks in it is a path.
+            if whole(line.trim()).is_some_and(|path| path.exists()) {
+                return vec![line.trim().to_owned()];
+            }
+            line.split_whitespace().map(str::to_owned).collect()
+        };
         let words: Option<Vec<String>> = value.as_str().map(line).or_else(|| texts(value));
         let mut words = words.ok_or_else(|| Fault::shape::<Self>(value))?;
-        if let Some(program) = words.first_mut() {
-            let whole = match (program.strip_prefix("~/"), sources.home()) {
-                (Some(rest), Some(home)) => Some(home.join(rest)),
-                _ if program.contains('/') => Some(sources.working_directory.join(&program)),
-                _ => None,
-            };
-            if let Some(whole) = whole {
-                *program = whole.to_string_lossy().into_owned();
-            }
+        if let Some(program) = words.first_mut()
+            && let Some(whole) = whole(program)
+        {
+            *program = whole.to_string_lossy().into_owned();
         }
         Ok(Some(words))
     }

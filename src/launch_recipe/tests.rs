@@ -1,6 +1,6 @@
 //! What is found in directories made for the purpose, and the command lines that come of it.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use tempfile::TempDir;
 use vllm_supervisor_actors::domain::cause::RetryClass;
@@ -206,6 +206,27 @@ fn the_module_takes_the_model_as_a_flag() {
          --port 8000 --tensor-parallel-size 1 --pipeline-parallel-size 1 \
          --gpu-memory-utilization 0.9"
     );
+}
+
+#[test]
+fn a_command_line_with_the_word_that_serves_has_it_once() {
+    for words in [&["/bin/vllm", "serve"][..], &["uv", "run", "vllm", "serve"]] {
+        let line = argv(words, &config());
+        assert!(line.starts_with(&format!("{} org/model --host", words.join(" "))), "{line}");
+    }
+    assert!(argv(&["serve"], &config()).starts_with("serve serve org/model"));
+}
+
+#[test]
+fn a_vllm_that_has_lost_its_python_is_told_so_wherever_it_was_found() {
+    let machine = Machine::new().program("bin/vllm");
+    fs::write(machine.path("bin/vllm"), "#!/opt/gone/bin/python3\n").unwrap();
+    for config in [config(), with_binary(&[&machine.text("bin/vllm")]), with_binary(&["vllm"])] {
+        let cause = machine.find(&config, &["bin"]).unwrap_err();
+        assert_eq!(cause.code, Code::VllmNotFound);
+        assert!(cause.summary.contains("is a script for /opt/gone/bin/python3"), "{cause}");
+        assert!(cause.remedy().contains("install vLLM anew"), "{cause}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::gpu::XidPolicy;
 use crate::domain::restart::RestartPolicy;
 
-/// A model, named as vLLM is told it: a Hugging Face id or a local directory.
+/// A model, named as vLLM is told it: a Hugging Face id, a path, or an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelId(String);
 
@@ -86,11 +86,20 @@ pub enum ModelReferenceError {
     #[error("`~` is used, but there is no home directory")]
     NoHome,
     /// The path does not exist.
-    #[error("no such directory")]
+    #[error("there is no such path")]
     NoSuchDirectory,
     /// The path is a file or something else.
-    #[error("not a directory")]
+    #[error("neither a directory nor a `.gguf` file")]
     NotADirectory,
+    /// The path is a symbolic link to what is not there.
+    #[error("a symbolic link that leads nowhere")]
+    DanglingLink,
+    /// Something stood in the way of looking at the path.
+    #[error("cannot be looked at by this user")]
+    OutOfReach,
+    /// An address that vLLM does not load from (0.32, `transformers_utils/runai_utils.py`).
+    #[error("not an address that vLLM loads models from")]
+    UnknownAddress,
 }
 
 impl ModelReferenceError {
@@ -102,13 +111,20 @@ impl ModelReferenceError {
             | Self::ForbiddenCharacter
             | Self::MisplacedPunctuation
             | Self::TooLong => {
-                "use a Hub id such as `Qwen/Qwen3-0.6B`, or a directory starting with `/`, `./`, `../` or `~/`"
+                "use a Hub id such as `Qwen/Qwen3-0.6B`, or a path starting with `/`, `./`, `../` or `~/`"
             }
             Self::NoHome => "write the whole path, or set HOME",
             Self::NoSuchDirectory => {
                 "check the path; a relative one is taken from the working directory"
             }
-            Self::NotADirectory => "name the directory that holds the model's `config.json`",
+            Self::NotADirectory => {
+                "name the directory that holds the model's `config.json`, or a `.gguf` file"
+            }
+            Self::DanglingLink => "see with `ls -l` where it leads, and mend or replace it",
+            Self::OutOfReach => "see with `namei -l` who may enter each directory on the way",
+            Self::UnknownAddress => {
+                "use `s3://`, `gs://`, `az://` or `hf://`; of a page on the Hub the id alone, such as `Qwen/Qwen3-0.6B`"
+            }
         }
     }
 }

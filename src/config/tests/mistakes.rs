@@ -44,7 +44,15 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("lifecycle: {launch: hot}", "lifecycle.launch", "hot", "`warm`"),
     ("lifecycle: {start_timeout: 30}", "lifecycle.start_timeout", "30", "30s"),
     ("lifecycle: {start_timeout: soon}", "lifecycle.start_timeout", "soon", "30s"),
-    ("lifecycle: {start_timeout: 0s}", "lifecycle.start_timeout", "0s", "above 0s"),
+    ("lifecycle: {start_timeout: 0s}", "lifecycle.start_timeout", "0s", "at least 10ms"),
+    ("lifecycle: {start_timeout: 5M}", "lifecycle.start_timeout", "5M", "`5m`"),
+    ("lifecycle: {start_timeout: 1 month}", "lifecycle.start_timeout", "1 month", "`30d`"),
+    (
+        "lifecycle: {health_check_interval: 1ns}",
+        "lifecycle.health_check_interval",
+        "1ns",
+        "at least 10ms",
+    ),
     ("lifecycle: {start_timeout_seconds: -1}", "lifecycle.start_timeout_seconds", "-1", "seconds"),
     (
         "lifecycle: {stable_after_seconds: .inf}",
@@ -52,12 +60,12 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
         ".inf",
         "seconds",
     ),
-    ("lifecycle: {stable_after: 2y}", "lifecycle.stable_after", "2years", "at most 30days"),
+    ("lifecycle: {stable_after: 2y}", "lifecycle.stable_after", "2y", "at most 30days"),
     ("lifecycle: {restart_backoff: 1s}", "lifecycle.restart_backoff", "1s", "at least 2s"),
     (
         "lifecycle: {restart_backoff_seconds: 61}",
         "lifecycle.restart_backoff_seconds",
-        "1m 1s",
+        "61",
         "at most 1m",
     ),
     (
@@ -288,6 +296,29 @@ fn no_model_at_all_is_reported_with_the_three_ways_to_give_one() {
     assert_eq!((problems[0].key.as_str(), problems[0].line), ("providers.vllm.model", None));
     for way in ["--model", "VLLM_MODEL", "providers.vllm.model"] {
         assert!(problems[0].help.contains(way));
+    }
+}
+
+#[test]
+fn a_section_that_is_ours_but_for_a_slip_is_told_though_a_flag_names_the_model() {
+    for (text, line, said) in [
+        ("vllm:\n  port: 1\n", 1, "`vllm` stands at the top of the file"),
+        ("providers:\n  vlm:\n    port: 1\n", 2, "`providers.vlm` is nobody's"),
+        ("providers: {VLLM: {port: 1}}\n", 1, "`providers.VLLM` is nobody's"),
+        ("provider:\n\n  vllm: {port: 1}\n", 3, "`provider.vllm` is nobody's"),
+    ] {
+        let mut place = Place::with_file(text);
+        place.sources.overrides.model = Some("a/b".to_owned());
+        let problems = place.problems();
+        assert_eq!((problems.len(), problems[0].line), (1, Some(line)), "{problems:#?}");
+        assert!(problems[0].message.contains(said), "{problems:#?}");
+        place.sources.overrides.model = None;
+        assert_eq!(place.problems().len(), 1);
+    }
+    for text in ["providers: {ollama: {port: 1}}", "model: theirs", "vllm_x: 1"] {
+        let mut place = Place::with_file(text);
+        place.sources.overrides.model = Some("a/b".to_owned());
+        assert_eq!(place.config().port, 8000, "{text}");
     }
 }
 

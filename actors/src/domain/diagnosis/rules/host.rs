@@ -1,6 +1,6 @@
 //! What the machine lacks, or others have: ports, compilers, names, time.
 
-use crate::domain::cause::Code::{HostIncomplete, LoadTimedOut, PortInUse};
+use crate::domain::cause::Code::{HostIncomplete, LoadTimedOut, PortInUse, VllmNotFound};
 use crate::domain::diagnosis::rule::Rule;
 
 pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
@@ -39,6 +39,12 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::root(HostIncomplete, r"\[Errno 24\] Too many open files")
         .saying("the limit of open files is reached")
         .curing("raise it (`ulimit -n`, LimitNOFILE= of systemd)"),
+    // Python's `runpy`, and a shell.
+    Rule::root(VllmNotFound, r"No module named (?:'vllm'|vllm)(?:\)|$)|No module named '?vllm\.entrypoints")
+        .saying("the Python that was started has no vLLM")
+        .curing("install it there (`pip install vllm`), or set vllm_binary to the `vllm` executable"),
+    Rule::root(VllmNotFound, r"(?:^|[ :/])(?P<program>vllm|python[\d.]*): (?:command )?not found$")
+        .saying("{program} was not found"),
     Rule::consequence(HostIncomplete, r"^ModuleNotFoundError: No module named '(?P<module>[^']+)'")
         .saying("the Python package {module} is missing")
         .curing("install {module} into vLLM's environment"),

@@ -46,7 +46,7 @@ pub use secret::{Secret, Secrets};
 pub(crate) use validate::invalid_model;
 use values::in_words;
 
-pub use sources::{FileSearch, Overrides, Sources};
+pub use sources::{Content, FileSearch, Overrides, Sources};
 pub use vllm_supervisor_actors::domain::spec::{ExitPolicy, LaunchPolicy, LifecycleMode};
 
 /// The configuration file with every key at its default and explained.
@@ -115,9 +115,11 @@ impl Config {
         Draft::of_model(model, &process)?.unedited()
     }
 
-    /// Everything wrong with this configuration, sorted by key; empty when it can be used.
+    /// Everything wrong with this configuration, sorted by key (`lifecycle.start_timeout`); empty when it
+    /// can be used.
     pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = validate::problems(self);
+        let mut problems: Vec<_> =
+            validate::problems(self).into_iter().map(Problem::in_code).collect();
         problems.sort();
         problems
     }

@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::{FileSearch, ModelReference, Secret};
+use crate::config::{ModelReference, Secret};
 
 /// A process with this environment alone.
 fn process(environment: &[(&str, &str)]) -> Sources {
     let variable = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
     Sources {
-        overrides: Overrides::default(),
         environment: environment.iter().map(variable).collect::<BTreeMap<_, _>>(),
-        file: None,
-        search: FileSearch::Nowhere,
         working_directory: "/".into(),
-        system_file: "/nowhere".into(),
+        ..Sources::from_value(serde_json::Value::Null)
     }
 }
 

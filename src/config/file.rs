@@ -5,12 +5,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Number, Value};
 use serde_saphyr::{Location, Spanned};
 
 use super::problem::{Problem, SECTION};
-use super::sources::Sources;
+use super::sources::{Content, Sources};
 use super::telltale::looks_like_a_secret;
 use super::trust;
 
@@ -100,6 +102,16 @@ fn is_slip(key: &str) -> bool {
 ///
 /// The path comes apart from the outcome, as it is known of a broken file too.
 pub(super) fn load(sources: &Sources) -> (Option<PathBuf>, Result<ParsedFile, Problem>) {
+    let parse_at =
+        |path: &Path, text: &str| parse_named(&path.display().to_string(), text, sources);
+    match &sources.content {
+        Some(Content::Text(text)) => return (None, parse_named(&sources.section, text, sources)),
+        Some(Content::Value(section)) => {
+            let section = section.clone();
+            return (None, Ok(ParsedFile { section, ..ParsedFile::default() }));
+        }
+        None => {}
+    }
     if let Some((path, named_by)) = sources.named_file() {
         let parsed = match fs::read_to_string(&path) {
             Ok(text) => parse_at(&path, &text),
@@ -151,15 +163,15 @@ fn unreadable(key: &str, path: &Path, error: &io::Error) -> Problem {
     Problem::new(key, message, "name a readable YAML file").with_value(path.display().to_string())
 }
 
-fn parse_at(path: &Path, text: &str) -> Result<ParsedFile, Problem> {
-    parse(text).map_err(|error| {
+fn parse_named(name: &str, text: &str, sources: &Sources) -> Result<ParsedFile, Problem> {
+    parse(text, &sources.section).map_err(|error| {
         let help = "correct the YAML there; `vllmd config schema` prints the schema of the file";
         // The parser may quote the text it stumbled over.
         let message = match error.to_string() {
             message if looks_like_a_secret(&message) => "not a usable YAML file".to_owned(),
             message => message,
         };
-        Problem::new(path.display().to_string(), message, help).at_line(error.line)
+        Problem::new(name, message, help).at_line(error.line)
     })
 }
 
@@ -172,15 +184,20 @@ pub(super) struct ParseYamlError {
 }
 
 /// Reads our section out of a YAML text, in the types of YAML 1.2: `no` and `off` are texts.
-pub(super) fn parse(text: &str) -> Result<ParsedFile, ParseYamlError> {
-    let document: Option<Document> =
-        serde_saphyr::from_str_with_options(text, options()).map_err(|error| ParseYamlError {
-            line: error.location().map(|at| at.line()),
-            message: error.render_with_formatter(&serde_saphyr::UserMessageFormatter),
-        })?;
+fn parse(text: &str, section: &str) -> Result<ParsedFile, ParseYamlError> {
+    let words: Vec<&str> = section.split('.').collect();
+    let found =
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |document| {
+            Below(&words).deserialize(document)
+        });
+    let found = found.map_err(|error| ParseYamlError {
+        line: error.location().map(|at| at.line()),
+        message: error.render_with_formatter(&serde_saphyr::UserMessageFormatter),
+    })?;
     let mut outline = Outline::of(text);
-    let section = document.and_then(|document| document.providers?.vllm);
-    let misplaced = if section.is_none() { Misplaced::find(text) } else { None };
+    let is_lost = found.is_none() && section == SECTION;
+    let misplaced = if is_lost { Misplaced::find(text) } else { None };
+    let section = found;
     let section = section.map_or(Value::Null, |section| outline.flatten(section, ""));
     let Outline { lines, written, .. } = outline;
     Ok(ParsedFile { section, lines, written, misplaced })
@@ -195,14 +212,64 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Document {
-    providers: Option<Providers>,
+/// Finds what stands below these keys; all else may be what it will.
+struct Below<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for Below<'_> {
+    type Value = Option<Spanned<Yaml>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.0.is_empty() {
+            Option::deserialize(deserializer)
+        } else {
+            deserializer.deserialize_option(self)
+        }
+    }
 }
 
-#[derive(serde::Deserialize)]
-struct Providers {
-    vllm: Option<Spanned<Yaml>>,
+impl<'de> Visitor<'de> for Below<'_> {
+    type Value = Option<Spanned<Yaml>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a map with `{}`", self.0.join("."))
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = entries.next_key::<Key>()? {
+            match self.0.split_first() {
+                Some((first, rest)) if key.0.as_deref() == Some(*first) => {
+                    found = entries.next_value_seed(Below(rest))?;
+                }
+                _ => drop(entries.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A key of somebody's, which need not be a text.
+struct Key(Option<String>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Yaml::deserialize(deserializer)? {
+            Yaml::Scalar(Value::String(text)) => Self(Some(text)),
+            _ => Self(None),
+        })
+    }
 }
 
 /// A YAML value whose parts know their lines.

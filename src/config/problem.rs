@@ -67,6 +67,22 @@ impl Problem {
         self
     }
 
+    /// The same in the words of a file whose section has this name.
+    pub(super) fn in_section(mut self, section: &str) -> Self {
+        for text in [&mut self.key, &mut self.message, &mut self.help] {
+            *text = text.replace(SECTION, section);
+        }
+        self
+    }
+
+    /// The same in the words of a program, which has fields and no file.
+    pub(super) fn in_code(mut self) -> Self {
+        for text in [&mut self.key, &mut self.message, &mut self.help] {
+            *text = text.replace(&format!("{SECTION}."), "");
+        }
+        self
+    }
+
     pub(super) fn at_line(mut self, line: Option<u64>) -> Self {
         self.line = line;
         self

@@ -18,7 +18,7 @@ use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
 use super::sources::Sources;
 use super::telltale::{is_named_like_a_secret, where_a_secret_belongs};
 use super::values::{Fault, in_words};
-use super::{Config, ModelReference, suggest};
+use super::{Config, ModelReference, suggest, validate};
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -340,9 +340,10 @@ impl Resolver<'_> {
 
     /// Every problem, those of `config` included; sorted, and without the secrets of `config`.
     fn all_problems(&self, config: &Config) -> Vec<Problem> {
-        let of_config = config.problems().into_iter().map(|problem| self.located(problem));
+        let of_config = validate::problems(config).into_iter().map(|problem| self.located(problem));
         let mut problems: Vec<Problem> = self.problems.iter().cloned().chain(of_config).collect();
         for problem in &mut problems {
+            *problem = problem.clone().in_section(&self.sources.section);
             problem.value = problem.value.as_deref().map(|value| config.secrets.redact(value));
             problem.message = config.secrets.redact(&problem.message);
         }

@@ -6,6 +6,8 @@ use std::{env, fmt};
 
 use serde_json::Value;
 
+use super::problem::SECTION;
+
 /// What the command line said. Values are as given; judging them is part of loading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,8 +41,18 @@ pub enum FileSearch {
     Nowhere,
 }
 
+/// What a program gives instead of a file.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Content {
+    /// A YAML text, of which our section is read.
+    Text(String),
+    /// The section itself.
+    Value(Value),
+}
+
 /// Everything that loading a configuration depends on, besides the files that it names.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Sources {
     /// The command line.
@@ -49,6 +61,11 @@ pub struct Sources {
     pub environment: BTreeMap<String, String>,
     /// `--config`: the file to read, which then must exist.
     pub file: Option<PathBuf>,
+    /// What is read instead of any file.
+    pub content: Option<Content>,
+    /// Where the settings stand in a file or a text, such as `providers.vllm`; problems name keys below
+    /// it.
+    pub section: String,
     /// Whether to look for a file when none is named.
     pub search: FileSearch,
     /// What relative paths are taken from, in the file as well.
@@ -64,6 +81,8 @@ impl fmt::Debug for Sources {
             .field("overrides", &self.overrides)
             .field("environment", &format_args!("{} variables", self.environment.len()))
             .field("file", &self.file)
+            .field("content", &self.content.is_some())
+            .field("section", &self.section)
             .field("search", &self.search)
             .field("working_directory", &self.working_directory)
             .field("system_file", &self.system_file)
@@ -78,10 +97,28 @@ impl Sources {
         let environment = env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        Self { overrides, environment, file, ..Self::alone() }
+    }
+
+    /// A YAML text, and nothing else: neither a file nor the environment is looked at. Set `section` if
+    /// the settings do not stand below `providers.vllm`, and `environment` for what may override them.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self { content: Some(Content::Text(text.into())), ..Self::alone() }
+    }
+
+    /// The settings themselves, as they would stand below `providers.vllm`, and nothing else: neither a
+    /// file nor the environment is looked at. Problems name keys below `section`.
+    pub fn from_value(settings: Value) -> Self {
+        Self { content: Some(Content::Value(settings)), ..Self::alone() }
+    }
+
+    fn alone() -> Self {
         Self {
-            overrides,
-            environment,
-            file,
+            overrides: Overrides::default(),
+            environment: BTreeMap::new(),
+            file: None,
+            content: None,
+            section: SECTION.to_owned(),
             search: FileSearch::UsualPlaces,
             // It cannot be told only when it was removed; relative paths then fail on their own.
             working_directory: env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),

@@ -31,12 +31,11 @@ impl Place {
                 "HOME".to_owned(),
                 root.join("home").display().to_string(),
             )]),
-            search: FileSearch::UsualPlaces,
-            file: None,
             working_directory: root.to_owned(),
             system_file: root.join("etc/vllmd/config.yaml"),
+            ..Sources::from_value(serde_json::Value::Null)
         };
-        Self { directory, sources }
+        Self { directory, sources: Sources { content: None, ..sources } }
     }
 
     fn with_model() -> Self {
@@ -281,6 +280,42 @@ fn a_secret_is_in_no_output_but_its_presence_is() {
     let token = origin_of(&resolved, "hf_token");
     assert_eq!(token.value, "********");
     assert_eq!(token.origin, Origin::Environment("HF_TOKEN".to_owned()));
+}
+
+/// A program that has a configuration of its own, with ours somewhere in it.
+#[test]
+fn a_text_and_a_value_are_read_without_a_file_and_without_the_environment() {
+    let text = "app: [1]\ninference:\n  local:\n    model: a/b\n    port: 1001\n  1: {x: y}\n";
+    let of_text = Sources { section: "inference.local".to_owned(), ..Sources::from_text(text) };
+    let value = serde_json::json!({"model": "a/b", "port": 1001});
+    for mut sources in [of_text, Sources::from_value(value)] {
+        sources.overrides.state_dir = Some("/state".into());
+        let resolved = Resolved::load(&sources).unwrap();
+        let config = &resolved.config;
+        assert_eq!((config.model.to_string().as_str(), config.port), ("a/b", 1001));
+        assert_eq!((config.secrets.clone(), resolved.file), (Secrets::default(), None));
+        sources.environment.insert("VLLM_PORT".to_owned(), "1002".to_owned());
+        assert_eq!(Resolved::load(&sources).unwrap().config.port, 1002);
+    }
+}
+
+#[test]
+fn problems_of_a_section_of_another_name_name_its_keys() {
+    let text = "llm:\n  model: a/b\n  prot: 1\n  extra_args: [--port=1]\n";
+    let mut sources = Sources { section: "llm".to_owned(), ..Sources::from_text(text) };
+    sources.overrides.state_dir = Some("/state".into());
+    let error = Resolved::load(&sources).unwrap_err();
+    let told: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
+    assert!(
+        told[0].starts_with("llm.extra_args[0]: `--port` is set by the supervisor"),
+        "{told:?}"
+    );
+    assert!(told[0].ends_with("set `llm.port` instead"), "{told:?}");
+    assert_eq!(told[1], "llm.prot: unknown key; did you mean `llm.port`?");
+    assert_eq!(error.problems[1].line, Some(3));
+    sources.content = Some(Content::Text("llm: [".to_owned()));
+    let error = Resolved::load(&sources).unwrap_err();
+    assert_eq!((error.problems[0].key.as_str(), error.problems[0].line), ("llm", Some(1)));
 }
 
 #[test]

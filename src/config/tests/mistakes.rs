@@ -428,5 +428,8 @@ fn a_configuration_made_by_hand_is_judged_by_the_same_rules() {
     let problems = config.problems();
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     let [backoff, model, port] = ["lifecycle.restart_backoff", "model", "port"];
-    assert_eq!(keys, [backoff, model, port].map(|key| format!("providers.vllm.{key}")));
+    assert_eq!(keys, [backoff, model, port]);
+    config.extra_args = vec!["--port".to_owned(), "1".to_owned()];
+    let problems = config.problems();
+    assert!(problems[0].to_string().contains("set `port` instead"), "{problems:#?}");
 }

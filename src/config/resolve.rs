@@ -76,6 +76,7 @@ impl Resolved {
             resolver.expect_model(&section, misplaced);
         }
         resolver.problems.extend(unread);
+        resolver.problems.extend(sources.problems());
         let config = resolver.config(section);
         let problems = resolver.all_problems(&config);
         if !problems.is_empty() {

@@ -1,12 +1,12 @@
 //! Where settings come from, gathered before anything is read: loading looks at nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
 use serde_json::Value;
 
-use super::problem::SECTION;
+use super::problem::{Problem, SECTION};
 
 /// What the command line said. Values are as given; judging them is part of loading.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Sources {
     pub overrides: Overrides,
     /// The environment: `VLLM_MODEL`, `VLLM_PORT`, the secrets, and where files lie.
     pub environment: BTreeMap<String, String>,
+    /// Variables whose values are no text in UTF-8.
+    pub unreadable: BTreeSet<String>,
     /// `--config`: the file to read, which then must exist.
     pub file: Option<PathBuf>,
     /// What is read instead of any file.
@@ -80,6 +82,7 @@ impl fmt::Debug for Sources {
         f.debug_struct("Sources")
             .field("overrides", &self.overrides)
             .field("environment", &format_args!("{} variables", self.environment.len()))
+            .field("unreadable", &self.unreadable)
             .field("file", &self.file)
             .field("content", &self.content.is_some())
             .field("section", &self.section)
@@ -91,13 +94,19 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// The sources of this process. This is the only place that looks at its environment;
-    /// variables that are not UTF-8 are left out.
+    /// The sources of this process. This is the only place that looks at its environment.
     pub fn from_process(overrides: Overrides, file: Option<PathBuf>) -> Self {
-        let environment = env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self { overrides, environment, file, ..Self::alone() }
+        let (mut environment, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
+        // A name that is not UTF-8 is none of ours.
+        for (name, value) in
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        {
+            match value.into_string() {
+                Ok(value) => drop(environment.insert(name, value)),
+                Err(_) => drop(unreadable.insert(name)),
+            }
+        }
+        Self { overrides, environment, unreadable, file, ..Self::alone() }
     }
 
     /// A YAML text, and nothing else: neither a file nor the environment is looked at. Set `section` if
@@ -116,6 +125,7 @@ impl Sources {
         Self {
             overrides: Overrides::default(),
             environment: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             file: None,
             content: None,
             section: SECTION.to_owned(),
@@ -129,6 +139,26 @@ impl Sources {
     /// An environment variable; an empty one counts as unset.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// What cannot be read of the variables that we read.
+    pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
+        const OURS: [&str; 11] = [
+            "VLLM_MODEL",
+            "VLLM_PORT",
+            "VLLMD_CONFIG",
+            "HF_TOKEN",
+            "HF_TOKEN_FILE",
+            "VLLM_API_KEY",
+            "VLLM_API_KEY_FILE",
+            "HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_STATE_HOME",
+            "XDG_CACHE_HOME",
+        ];
+        OURS.into_iter().filter(|name| self.unreadable.contains(*name)).map(|name| {
+            Problem::new(name, "its value is no text in UTF-8", "set it to one, or unset it")
+        })
     }
 
     pub(super) fn home(&self) -> Option<&Path> {

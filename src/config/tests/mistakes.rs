@@ -401,6 +401,15 @@ fn all_problems_of_all_sources_are_reported_at_once_in_order() {
 }
 
 #[test]
+fn a_variable_that_is_no_text_is_told_and_not_ignored() {
+    let mut place = Place::with_model();
+    place.sources.unreadable = ["VLLM_PORT", "SOMEBODYS"].map(str::to_owned).into();
+    let problems = place.problems();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!(problems[0].key, "VLLM_PORT");
+}
+
+#[test]
 fn a_secret_is_masked_where_a_problem_would_repeat_it() {
     let place =
         Place::empty().variable("HF_TOKEN", "pass-word").variable("VLLM_MODEL", "pass-word");

@@ -14,6 +14,7 @@ use crate::config::{Argument, Config, Secret};
 
 mod devices;
 mod inherited;
+mod preflight;
 mod program;
 
 pub(crate) use devices::{devices, fills_its_share};
@@ -38,6 +39,7 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         path: inherited::path(vllm.first(), env::var_os("PATH")),
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         kernels: inherited::kernels(|name| env::var_os(name)),
+        preflight: preflight::preflight(config, vllm.first(), |name| env::var_os(name)),
         launch: config.lifecycle.launch,
         lessons: config.cache_dir.as_ref().map(|directory| directory.join("warm")),
         marker_prefix,
@@ -79,7 +81,8 @@ fn find_vllm_on(path: &OsStr, config: &Config) -> Result<Vec<String>, Cause> {
             }
         };
     }
-    let python = programs("python3", &directories).find(|python| has_vllm(Path::new(python)));
+    let python = programs("python3", &directories)
+        .find(|python| preflight::packages(Path::new(python)).is_some());
     match python {
         // `-P`: no module called so in the working directory is run instead (Python 3.11).
         Some(python) => Ok([&*python, "-P", "-m", MODULE].map(str::to_owned).into()),
@@ -153,24 +156,6 @@ fn programs(name: &str, directories: &[PathBuf]) -> impl Iterator<Item = String>
 fn is_executable(path: &Path) -> bool {
     let may_be = accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
     may_be && fs::metadata(path).is_ok_and(|data| data.is_file())
-}
-
-/// Whether the environment of this Python holds vLLM. Asking Python would import it, which takes
-/// seconds.
-fn has_vllm(python: &Path) -> bool {
-    let real = fs::canonicalize(python).ok();
-    [Some(python.to_owned()), real].into_iter().flatten().any(|python| {
-        let Some(libraries) = python.parent().and_then(Path::parent).map(|root| root.join("lib"))
-        else {
-            return false;
-        };
-        let versions = fs::read_dir(libraries).into_iter().flatten().flatten();
-        versions.map(|version| version.path()).any(|version| {
-            ["site-packages", "dist-packages"]
-                .iter()
-                .any(|packages| version.join(packages).join("vllm/__init__.py").is_file())
-        })
-    })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod loading;
 pub mod machine;
 pub mod moment;
 pub mod phases;
+pub mod preflight;
 pub mod report;
 pub mod restart;
 pub mod secret;

@@ -4,7 +4,7 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -63,14 +63,23 @@ fn of_file(path: &Path, found: &Metadata) -> Option<Fault> {
     })
 }
 
-/// A script is started by what its first line names (execve(2)).
-fn of_first_line(path: &Path) -> Option<Fault> {
+/// What a script is started by, as its first line names it.
+pub(super) fn interpreter(path: &Path) -> Option<PathBuf> {
+    first_line(path)?.split_ascii_whitespace().next().map(PathBuf::from)
+}
+
+/// The first line of a script, without the mark of one (execve(2)).
+fn first_line(path: &Path) -> Option<String> {
     let mut start = Vec::new();
     // What may be executed and not read is no script.
     let file = File::open(path).ok()?;
     file.take(FIRST_LINE_BYTES as u64).read_to_end(&mut start).ok()?;
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line);
+    Some(String::from_utf8_lossy(line).into_owned())
+}
+
+fn of_first_line(path: &Path) -> Option<Fault> {
+    let line = first_line(path)?;
     if line.ends_with('\r') {
         let said = "has line ends as on Windows (CRLF), so that its interpreter is not found";
         return Some(Fault::new(said).with_help("convert it (`dos2unix`, or `sed -i 's/\\r$//'`)"));

@@ -267,7 +267,10 @@ impl Launcher for ProcessLauncher {
         let launch = self.launch(&record, tree, traces, way);
         self.read_ahead.begin(model.as_str());
         match self.furnish(&launch, record, &scratch, model, method) {
-            Ok(()) => Ok(Arc::new(LaunchClaim::armed(launch, self.room.clone()))),
+            Ok(()) => {
+                let preflight = (self.recipe.preflight.clone(), model.clone());
+                Ok(Arc::new(LaunchClaim::armed(launch, preflight, self.room.clone())))
+            }
             Err(cause) => {
                 launch.traces.remove();
                 Err(cause)

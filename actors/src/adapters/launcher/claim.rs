@@ -16,6 +16,7 @@ use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::memory_kills::MemoryKills;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::pause::pause;
+use crate::adapters::preflight::Preflight;
 use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
 use crate::adapters::process_tree::ProcessTree;
 use crate::adapters::scratch;
@@ -26,6 +27,7 @@ use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::report::Sample;
 use crate::domain::secret::{Secret, redact};
+use crate::domain::spec::ModelId;
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
 
@@ -210,19 +212,27 @@ pub(super) struct LaunchClaim {
     launch: Arc<Launch>,
     /// Whether dropping it leaves nobody without an owner.
     is_disarmed: AtomicBool,
+    /// What is looked at first, and for which model.
+    preflight: Option<(Preflight, ModelId)>,
     /// Waits for room on the GPUs.
     room: Option<GpuRoom>,
 }
 
 impl LaunchClaim {
     /// A claim that sweeps when it is dropped.
-    pub(super) fn armed(launch: Arc<Launch>, room: Option<GpuRoom>) -> Self {
-        Self { launch, is_disarmed: AtomicBool::new(false), room }
+    pub(super) fn armed(
+        launch: Arc<Launch>,
+        preflight: (Preflight, ModelId),
+        room: Option<GpuRoom>,
+    ) -> Self {
+        let preflight = Some(preflight);
+        Self { launch, is_disarmed: AtomicBool::new(false), preflight, room }
     }
 
     /// A claim to what somebody else started.
     pub(super) fn found(launch: Arc<Launch>) -> Self {
-        Self { launch, is_disarmed: AtomicBool::new(true), room: None }
+        let (preflight, room) = (None, None);
+        Self { launch, is_disarmed: AtomicBool::new(true), preflight, room }
     }
 
     pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
@@ -234,7 +244,11 @@ impl LaunchClaim {
 impl Claim for LaunchClaim {
     fn start(&self) -> Pending<'static, Result<Arc<dyn Head>, Cause>> {
         let (launch, room) = (Arc::clone(&self.launch), self.room.clone());
+        let preflight = self.preflight.clone();
         Box::pin(async move {
+            if let Some((preflight, model)) = preflight {
+                preflight.refuse(model).await?;
+            }
             if let Some(room) = room {
                 room.wait().await?;
             }

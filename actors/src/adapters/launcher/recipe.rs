@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::adapters::preflight::Preflight;
 use crate::domain::secret::Secret;
 use crate::domain::spec::{ExitPolicy, LaunchPolicy};
 
@@ -31,6 +32,8 @@ pub struct LaunchRecipe {
     /// Where torch's inductor keeps the kernels that it has compiled, wherever the temporary files of a
     /// launch are; `None` to leave it to it.
     pub kernels: Option<PathBuf>,
+    /// What is looked at before it is started.
+    pub preflight: Preflight,
     /// What all launches of this supervisor have in common in their marker.
     pub marker_prefix: String,
     /// How it is started.

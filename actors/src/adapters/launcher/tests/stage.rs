@@ -1,6 +1,7 @@
 //! Where launches are tried: a state directory of its own, and scripts in place of vLLM.
 
 use super::*;
+use crate::adapters::preflight::Preflight;
 use crate::domain::spec::LaunchPolicy;
 use crate::domain::trust::LaunchMethod;
 
@@ -29,6 +30,7 @@ impl Stage {
             scratch: vec![directory.path().join("scratch")],
             launch: LaunchPolicy::Cold,
             kernels: None,
+            preflight: Preflight::default(),
             lessons: None,
             marker_prefix: fresh_marker_prefix().unwrap(),
             on_exit: ExitPolicy::Stop,

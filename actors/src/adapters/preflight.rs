@@ -1,0 +1,113 @@
+//! Looks at what a launch would meet, and has it judged.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::model_files;
+use super::ownership::on_own_thread;
+use crate::domain::cause::Cause;
+use crate::domain::preflight::{
+    Cached, ConfigFile, Finding, Installed, ModelFacts, Network, Plan, Subject, Verdict, judge,
+    judge_cached,
+};
+use crate::domain::spec::ModelId;
+
+mod hub_cache;
+
+/// How long is looked. Some milliseconds are usual; a disk that hangs must not keep a launch from failing,
+/// or succeeding, by itself.
+const LOOKED_WITHIN: Duration = Duration::from_millis(500);
+
+/// What is to be looked at before a launch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preflight {
+    /// What is asked of vLLM.
+    pub plan: Plan,
+    /// Where the Python packages of vLLM's environment are; nothing is looked at where that is not known.
+    pub packages: Option<PathBuf>,
+    /// Where the local cache of the Hugging Face Hub is (`HF_HUB_CACHE`), if that is known.
+    pub hub_cache: Option<PathBuf>,
+    /// Whether vLLM may ask the Hub.
+    pub network: Network,
+    /// The branch, tag or commit of the model (`--revision`).
+    pub revision: Option<String>,
+}
+
+impl Preflight {
+    /// Everything that is known of a launch of this model before it; of an address, of a single file and
+    /// of a quantisation of GGUF nothing.
+    pub fn look(&self, model: &ModelId) -> Vec<Finding> {
+        // Of what is started in its place, such as a container, nobody knows what it finds where.
+        if self.packages.is_none() {
+            let why = "it is not known where vLLM is installed".to_owned();
+            return vec![Finding::new(Subject::Model, Verdict::Unknown(why))];
+        }
+        let name = model.as_str();
+        let path = Path::new(name);
+        if path.is_absolute() {
+            // That it exists is judged with its name.
+            return if path.is_dir() {
+                let facts = model_files::look(path);
+                let installed = self.installed(&facts);
+                judge(&facts, &self.plan, &installed)
+            } else {
+                Vec::new()
+            };
+        }
+        if name.contains(':') {
+            return Vec::new();
+        }
+        let Some(cache) = &self.hub_cache else { return Vec::new() };
+        let (cached, installed) = self.cached(cache, name);
+        let shown = cache.display().to_string();
+        judge_cached(name, &cached, &shown, self.network, &self.plan, &installed)
+    }
+
+    /// Looks, and says why a launch of this model would come to nothing; where that takes long, nothing
+    /// is known.
+    ///
+    /// # Errors
+    ///
+    /// The first cause that is sure.
+    pub async fn refuse(self, model: ModelId) -> Result<(), Cause> {
+        let looked = on_own_thread("vllm-preflight", move || self.look(&model));
+        match timeout(LOOKED_WITHIN, looked).await {
+            Ok(Ok(findings)) => {
+                findings.iter().find_map(Finding::fatal).cloned().map_or(Ok(()), Err)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what a launch would meet could not be looked at");
+                Ok(())
+            }
+            Err(_) => {
+                tracing::warn!("what a launch would meet is not known after {LOOKED_WITHIN:?}");
+                Ok(())
+            }
+        }
+    }
+
+    fn cached(&self, cache: &Path, id: &str) -> (Cached, Installed) {
+        let revision = self.revision.as_deref().unwrap_or("main");
+        match hub_cache::snapshot(cache, id, revision) {
+            Ok(directory) => {
+                let facts = model_files::look(&directory);
+                let installed = self.installed(&facts);
+                (Cached::Snapshot(facts), installed)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (Cached::Nothing, Installed::default())
+            }
+            Err(error) => (Cached::Unread(error.to_string()), Installed::default()),
+        }
+    }
+
+    fn installed(&self, facts: &ModelFacts) -> Installed {
+        match &facts.config {
+            ConfigFile::Read(config) => model_files::installed(self.packages.as_deref(), config),
+            _ => Installed::default(),
+        }
+    }
+}

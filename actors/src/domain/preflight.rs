@@ -1,0 +1,99 @@
+//! What can be known of a launch before it: judged in milliseconds, where vLLM takes a quarter of a
+//! minute or more to say the same.
+//!
+//! What is *fatal* is refused before anything starts, or before the model that is served is touched.
+//! It is called so only where vLLM itself would end of it, by the source named at each rule; what may
+//! turn out well after all is a warning, and what could not be looked at is neither.
+
+use std::fmt;
+
+use crate::domain::cause::Cause;
+
+mod hub;
+mod model;
+
+pub use hub::{Cached, Network, judge_cached};
+pub use model::{
+    ConfigFile, Installed, ModelConfig, ModelFacts, Plan, Tokenizer, WeightFault, WeightFile,
+    Weights, judge,
+};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What was looked at.
+    pub subject: Subject,
+    /// What was found.
+    pub verdict: Verdict,
+}
+
+impl Finding {
+    /// What was found of something.
+    pub fn new(subject: Subject, verdict: Verdict) -> Self {
+        Self { subject, verdict }
+    }
+
+    /// Why nothing can be started, if so.
+    pub fn fatal(&self) -> Option<&Cause> {
+        match &self.verdict {
+            Verdict::Fatal(cause) => Some(cause),
+            Verdict::Fine(_) | Verdict::Warning(_) | Verdict::Unknown(_) => None,
+        }
+    }
+}
+
+/// What is looked at before a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Subject {
+    /// Whether the model can be had.
+    Model,
+    /// The model's `config.json`, and whether vLLM knows such a model.
+    Config,
+    /// The files that its weights are in.
+    Weights,
+    /// The files that its tokenizer is in.
+    Tokenizer,
+    /// The parallel sizes against its heads.
+    Parallelism,
+    /// The context length that is asked for against its own.
+    Context,
+    /// The quantisation that is asked for against its own.
+    Quantisation,
+}
+
+impl Subject {
+    /// The subject in lower case, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Config => "config",
+            Self::Weights => "weights",
+            Self::Tokenizer => "tokenizer",
+            Self::Parallelism => "parallelism",
+            Self::Context => "context",
+            Self::Quantisation => "quantisation",
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Nothing speaks against a launch; what was seen, in words.
+    Fine(String),
+    /// It may fail, or not; what was seen, in words.
+    Warning(String),
+    /// It would fail for this cause.
+    Fatal(Cause),
+    /// It could not be looked at; why, in words.
+    Unknown(String),
+}

@@ -1,0 +1,203 @@
+//! What is to be looked at before a launch, by what is asked of vLLM and where it is installed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vllm_supervisor_actors::adapters::preflight::Preflight;
+use vllm_supervisor_actors::domain::preflight::{Network, Plan};
+
+use super::value_of;
+use crate::config::{Argument, Config};
+
+/// What is to be looked at for vLLM of this configuration, whose program is this; `inherited` tells
+/// variables of our environment.
+pub(super) fn preflight(
+    config: &Config,
+    program: Option<&String>,
+    inherited: impl Fn(&str) -> Option<OsString>,
+) -> Preflight {
+    let variable = |name: &str| {
+        let own = config.env.get(name).cloned();
+        own.or_else(|| inherited(name)?.into_string().ok()).filter(|it| !it.is_empty())
+    };
+    Preflight {
+        plan: plan(config, &variable),
+        packages: program.and_then(|program| packages(Path::new(program))),
+        hub_cache: hub_cache(config, &variable),
+        network: network(&variable),
+        revision: given(config, "--revision").map(str::to_owned),
+    }
+}
+
+fn given<'a>(config: &'a Config, flag: &str) -> Option<&'a str> {
+    value_of(&config.extra_args, |argument: &Argument<'_>| argument.may_be(flag))
+}
+
+fn has(config: &Config, flag: &str) -> bool {
+    let arguments = config.extra_args.iter().filter_map(|word| Argument::read(word));
+    arguments.into_iter().any(|argument| argument.may_be(flag))
+}
+
+fn plan(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Plan {
+    let has_any = |flags: &[&str]| flags.iter().any(|flag| has(config, flag));
+    Plan {
+        tensor_parallel: config.gpu.tensor_parallel_size.get().into(),
+        context: given(config, "--max-model-len").and_then(tokens),
+        may_exceed: variable("VLLM_ALLOW_LONG_MAX_MODEL_LEN").is_some_and(|it| it.trim() != "0"),
+        quantisation: given(config, "--quantization")
+            .or_else(|| given(config, "-q"))
+            .map(str::to_owned),
+        loads_otherwise: has(config, "--load-format"),
+        tokenizes_otherwise: has_any(&["--tokenizer", "--skip-tokenizer-init", "--tokenizer-mode"]),
+        configures_otherwise: has_any(&[
+            "--hf-config-path",
+            "--hf-overrides",
+            "--config-format",
+            "--model-impl",
+            "--runner",
+            "--convert",
+            "--task",
+        ]),
+        trusts_code: has(config, "--trust-remote-code"),
+    }
+}
+
+/// A number of tokens as vLLM reads it (0.32, `engine/arg_utils.py`, `human_readable_int`): `8192`,
+/// `8k` of thousands, `8K` of 1024s. What it works out by itself is none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of tokens, above 0"
+)]
+fn tokens(text: &str) -> Option<u64> {
+    let (number, factor) = match text.char_indices().next_back()? {
+        (at, 'k') => (&text[..at], 1e3),
+        (at, 'K') => (&text[..at], 1024.0),
+        (at, 'm') => (&text[..at], 1e6),
+        (at, 'M') => (&text[..at], 1024.0 * 1024.0),
+        _ => return text.parse().ok(),
+    };
+    let number: f64 = number.parse().ok().filter(|it: &f64| *it > 0.0 && *it < 1e9)?;
+    Some((number * factor) as u64)
+}
+
+/// As `huggingface_hub` finds it (1.0, `constants.py`), unless vLLM is told another place, or asks
+/// another hub.
+fn hub_cache(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    if variable("VLLM_USE_MODELSCOPE").is_some_and(|it| is_true(&it)) {
+        return None;
+    }
+    let path = |name: &str| variable(name).map(PathBuf::from);
+    let home = || {
+        let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
+        path("HF_HOME").or_else(|| Some(cache?.join("huggingface")))
+    };
+    given(config, "--download-dir")
+        .map(PathBuf::from)
+        .or_else(|| path("HF_HUB_CACHE"))
+        .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| Some(home()?.join("hub")))
+}
+
+fn network(variable: &impl Fn(&str) -> Option<String>) -> Network {
+    let is_off = |name: &str| variable(name).is_some_and(|it| is_true(&it));
+    if is_off("HF_HUB_OFFLINE") || is_off("TRANSFORMERS_OFFLINE") {
+        Network::Offline
+    } else {
+        Network::Online
+    }
+}
+
+/// `huggingface_hub` 1.0, `constants.py`, `ENV_VARS_TRUE_VALUES`.
+fn is_true(value: &str) -> bool {
+    ["1", "ON", "YES", "TRUE"].contains(&value.trim().to_ascii_uppercase().as_str())
+}
+
+/// The packages of the environment that this program is of, with vLLM among them. Asking Python would
+/// import it, which takes seconds.
+pub(super) fn packages(program: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(program).ok();
+    // `vllm` is a script, wherever it was put.
+    let interpreter = super::program::interpreter(program);
+    let candidates = [Some(program.to_owned()), real, interpreter];
+    candidates.into_iter().flatten().find_map(|program| {
+        let libraries = program.parent().and_then(Path::parent)?.join("lib");
+        let versions = fs::read_dir(libraries).into_iter().flatten().flatten();
+        let places = versions.flat_map(|version| {
+            ["site-packages", "dist-packages"].map(|packages| version.path().join(packages))
+        });
+        places.into_iter().find(|packages| packages.join("vllm/__init__.py").is_file())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ModelReference;
+
+    fn config(arguments: &[&str], variables: &[(&str, &str)]) -> Config {
+        let mut config = Config::with_defaults(ModelReference::Hub("a/b".to_owned()), "/state");
+        config.extra_args = arguments.iter().map(|&it| it.to_owned()).collect();
+        config.env = variables.iter().map(|&(name, it)| (name.to_owned(), it.to_owned())).collect();
+        config
+    }
+
+    fn of(arguments: &[&str], variables: &[(&str, &str)]) -> Preflight {
+        let home = |name: &str| (name == "HOME").then(|| OsString::from("/home/a"));
+        preflight(&config(arguments, variables), None, home)
+    }
+
+    #[test]
+    fn a_context_is_read_as_vllm_reads_it() {
+        for (text, tokens) in [
+            ("8192", Some(8192)),
+            ("8k", Some(8000)),
+            ("8K", Some(8192)),
+            ("1.5k", Some(1500)),
+            ("1M", Some(1_048_576)),
+            ("auto", None),
+            ("-1", None),
+        ] {
+            assert_eq!(of(&["--max-model-len", text], &[]).plan.context, tokens, "{text}");
+        }
+        assert_eq!(of(&["--max_model_len=4096"], &[]).plan.context, Some(4096));
+    }
+
+    #[test]
+    fn the_cache_is_looked_for_as_the_hub_does() {
+        for (arguments, variables, cache) in [
+            (&[][..], &[][..], "/home/a/.cache/huggingface/hub"),
+            (&[], &[("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+            (&[], &[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/x")], "/hf/hub"),
+            (&[], &[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/hf")], "/c"),
+            (&["--download-dir", "/d"], &[("HF_HUB_CACHE", "/c")], "/d"),
+        ] {
+            assert_eq!(of(arguments, variables).hub_cache, Some(cache.into()), "{variables:?}");
+        }
+        assert_eq!(of(&[], &[("VLLM_USE_MODELSCOPE", "true")]).hub_cache, None);
+    }
+
+    #[test]
+    fn a_network_is_off_where_the_hub_takes_it_for_off() {
+        for (name, value, network) in [
+            ("HF_HUB_OFFLINE", "1", Network::Offline),
+            ("TRANSFORMERS_OFFLINE", "yes", Network::Offline),
+            ("HF_HUB_OFFLINE", "0", Network::Online),
+            ("HF_HUB_OFFLINE", "", Network::Online),
+        ] {
+            assert_eq!(of(&[], &[(name, value)]).network, network, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_from_elsewhere_is_not_looked_for_here() {
+        let plan = |arguments: &[&str]| of(arguments, &[]).plan;
+        assert!(plan(&["--load-format", "dummy"]).loads_otherwise);
+        assert!(plan(&["--tokenizer=x/y"]).tokenizes_otherwise);
+        assert!(plan(&["--hf-overrides", "{}"]).configures_otherwise);
+        assert!(plan(&["--trust-remote-code"]).trusts_code);
+        assert_eq!(plan(&["-q", "awq"]).quantisation.as_deref(), Some("awq"));
+        assert_eq!(plan(&[]), Plan { tensor_parallel: 1, ..Plan::default() });
+    }
+}

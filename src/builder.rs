@@ -17,12 +17,15 @@ use vllm_supervisor_actors::adapters::launcher::{
 };
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
+use vllm_supervisor_actors::adapters::preflight::Preflight;
+use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::gpu::{Devices, GpuFinding, GpuRules, XidPolicy};
 use vllm_supervisor_actors::domain::machine::Resume;
+use vllm_supervisor_actors::domain::preflight::Finding;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use vllm_supervisor_actors::domain::state::ServiceState;
-use vllm_supervisor_actors::ports::GpuSource;
+use vllm_supervisor_actors::ports::{GpuSource, ModelCheck, Pending};
 use vllm_supervisor_actors::root::{Adapters, Link, RootArgs, RootSupervisor, Snapshot};
 
 // What the command readings at without a supervisor.
@@ -52,6 +55,13 @@ const EVENT_BACKLOG: usize = 1024;
 pub struct Supervisor;
 
 impl Supervisor {
+    /// What is known of a launch of this configuration before it, in milliseconds: nothing is started, and
+    /// nothing is changed. What is fatal ([`Finding::fatal`](crate::preflight::Finding::fatal)) is what a
+    /// start and a switch are refused for.
+    pub fn check(config: &Config) -> Vec<Finding> {
+        launch_recipe::preflight(config)
+    }
+
     /// A supervisor to be configured.
     pub fn builder() -> SupervisorBuilder {
         SupervisorBuilder::default()
@@ -210,6 +220,7 @@ impl SupervisorBuilder {
         let address = recipe.address;
         let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
         let gpus = gpu_source(&config, Arc::clone(&state));
+        let models = ModelsOfProcess { preflight: recipe.preflight.clone() };
         let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
         let devices = if launcher.is_for_gpus() {
             launch_recipe::devices(&config)
@@ -235,7 +246,7 @@ impl SupervisorBuilder {
             output: Arc::new(log_files(&config, state)?),
             probe: Arc::new(probe),
             journal: Arc::new(journal),
-            models: Arc::new(NamesOfProcess),
+            models: Arc::new(models),
         };
         connect(&config, adapters, (rules, gpu_findings), resume, base_url, parent).await
     }
@@ -252,6 +263,22 @@ impl SupervisorBuilder {
             draft.edit(edit);
         }
         draft.settle()
+    }
+}
+
+/// Models as they are named in a configuration, with what is known of them before they are loaded.
+#[derive(Debug)]
+struct ModelsOfProcess {
+    preflight: Preflight,
+}
+
+impl ModelCheck for ModelsOfProcess {
+    fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError> {
+        NamesOfProcess::model(model.as_str())
+    }
+
+    fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>> {
+        Box::pin(self.preflight.clone().refuse(model.clone()))
     }
 }
 

@@ -144,7 +144,7 @@ impl SupervisorHandle {
     ///
     /// # Errors
     ///
-    /// [`CommandError::InvalidModel`] before anything is done; [`CommandError::SwitchFailed`] when
+    /// [`CommandError::InvalidModel`] and [`CommandError::Refused`] before anything is done; [`CommandError::SwitchFailed`] when
     /// the old model is being brought back.
     pub async fn load_model(&self, model: &str) -> Result<(), CommandError> {
         let model = parse(model)?;

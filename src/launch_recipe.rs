@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use vllm_supervisor_actors::adapters::launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
+use vllm_supervisor_actors::domain::preflight::{Finding, Subject, Verdict};
+use vllm_supervisor_actors::domain::spec::ModelId;
 
 use crate::config::{Argument, Config, Secret};
 
@@ -45,6 +47,19 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         marker_prefix,
         on_exit: config.lifecycle.stop_on_exit,
     })
+}
+
+/// What is known of a launch before it.
+pub(crate) fn preflight(config: &Config) -> Vec<Finding> {
+    let vllm = match find_vllm(config) {
+        Ok(vllm) => vllm,
+        Err(cause) => return vec![Finding::new(Subject::Vllm, Verdict::Fatal(cause))],
+    };
+    let preflight = preflight::preflight(config, vllm.first(), |name| env::var_os(name));
+    // That it is no model's name is told of the configuration.
+    let findings = ModelId::new(config.model.to_string()).map(|model| preflight.look(&model));
+    let found = Finding::new(Subject::Vllm, Verdict::Fine(vllm.join(" ")));
+    [vec![found], findings.unwrap_or_default()].concat()
 }
 
 /// The name under which vLLM lists the model, if it is not the model's own.

@@ -57,6 +57,11 @@ pub mod wire;
 
 mod launch_recipe;
 
+/// What is looked at before a launch: [`Supervisor::check`].
+pub mod preflight {
+    pub use vllm_supervisor_actors::domain::preflight::{Finding, Subject, Verdict};
+}
+
 /// The version of ractor that [`SupervisorHandle::actor_ref`] belongs to: 0.16, from 0.16.5. With
 /// 0.15 or 0.17 of its own, a program has other types of the same names. Its features are free.
 pub use ractor;

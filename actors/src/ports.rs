@@ -62,14 +62,21 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     fn rest(&self);
 }
 
-/// Judges the names of models before anything is done about them.
-pub trait ModelNames: fmt::Debug + Send + Sync + 'static {
+/// Judges models before anything is done about them.
+pub trait ModelCheck: fmt::Debug + Send + Sync + 'static {
     /// The model that is meant, named as vLLM is told it. At most one path is looked at.
     ///
     /// # Errors
     ///
     /// Why vLLM could not be asked for it.
     fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError>;
+
+    /// Whether such a model could be loaded, as far as that is known within half a second.
+    ///
+    /// # Errors
+    ///
+    /// Why it surely could not.
+    fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>>;
 }
 
 /// What an earlier supervisor left.

@@ -19,7 +19,7 @@ use crate::domain::machine::Resume;
 use crate::domain::report::{GpuReport, HealthNews};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::ticket::CommandError;
-use crate::ports::{GpuSource, Journal, Launcher, ModelNames, Output, Probe, Quarantine};
+use crate::ports::{GpuSource, Journal, Launcher, ModelCheck, Output, Probe, Quarantine};
 use crate::root::children::{Children, Loss, Role};
 use crate::root::publish::Publisher;
 use crate::root::service::Service;
@@ -57,7 +57,7 @@ pub struct Adapters {
     /// Keeps what happened.
     pub journal: Arc<dyn Journal>,
     /// Judges the models that are asked for.
-    pub models: Arc<dyn ModelNames>,
+    pub models: Arc<dyn ModelCheck>,
 }
 
 /// What a [`RootSupervisor`] is given.
@@ -89,7 +89,7 @@ pub struct RootState {
     /// The child actors.
     children: Children,
     /// Judges the models that are asked for.
-    models: Arc<dyn ModelNames>,
+    models: Arc<dyn ModelCheck>,
     /// Why it ends, once it is to: what was said first.
     reason: Option<EndReason>,
 }
@@ -128,7 +128,7 @@ impl RootSupervisor {
         state: &mut RootState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RootMessage::Command(command) => state.command(&myself, command),
+            RootMessage::Command(command) => state.command(&myself, command).await,
             RootMessage::Process(news) => {
                 if state.children.hears(&news) {
                     state.take(&myself, Input::Process(news.report));
@@ -173,7 +173,7 @@ impl RootSupervisor {
 }
 
 impl RootState {
-    fn command(&mut self, myself: &ActorRef<RootMessage>, command: Command) {
+    async fn command(&mut self, myself: &ActorRef<RootMessage>, command: Command) {
         let asker = Asker::Program;
         let (request, reply) = match command {
             Command::Start { reply } => (Request::Start, reply),
@@ -190,7 +190,7 @@ impl RootState {
             Command::Subscribe { subscriber } => return self.service.subscribe(subscriber),
             Command::Shutdown => return self.shut_down(myself, EndReason::ShutDown),
         };
-        let request = match self.judged(request) {
+        let request = match self.judged(request).await {
             Ok(request) => request,
             // A caller that gave up waiting needs no answer.
             Err(refusal) => return drop(reply.send(Err(refusal))),
@@ -199,16 +199,19 @@ impl RootState {
         self.take(myself, Input::Request(ticket, request));
     }
 
-    /// A request for a model that there may be.
-    fn judged(&self, request: Request) -> Result<Request, CommandError> {
-        match request {
-            Request::Load { model, asker } => match self.models.judge(&model) {
-                Ok(model) => Ok(Request::Load { model, asker }),
-                Err(reason) => {
-                    Err(CommandError::InvalidModel { text: model.as_str().to_owned(), reason })
-                }
-            },
-            Request::Start | Request::Ensure | Request::Stop(_) | Request::Restart => Ok(request),
+    /// A request for a model that there may be, and that may be loaded. What comes meanwhile waits its
+    /// turn: requests are taken in the order in which they are made.
+    async fn judged(&self, request: Request) -> Result<Request, CommandError> {
+        let Request::Load { model, asker } = request else { return Ok(request) };
+        let text = model.as_str().to_owned();
+        let judged = self.models.judge(&model);
+        let model = judged.map_err(|reason| CommandError::InvalidModel { text, reason })?;
+        if self.service.wants(&model) {
+            return Ok(Request::Load { model, asker });
+        }
+        match self.models.check(&model).await {
+            Ok(()) => Ok(Request::Load { model, asker }),
+            Err(cause) => Err(CommandError::Refused { wanted: model, cause }),
         }
     }
 

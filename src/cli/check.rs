@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::complaint::{Complaint, ComplaintBody};
 use super::exit::Exit;
 use super::{Output, config, plain, render, screen};
-use crate::StateDirectoryError;
 use crate::builder::{Holder, StateDirectory, address_problem, can_be_listened_at, left_running};
 use crate::config::{Resolved, Sources};
-use crate::launch_recipe::find_vllm;
+use crate::preflight::{Finding, Verdict};
+use crate::{StateDirectoryError, Supervisor};
 
 /// Something that was looked at.
 #[derive(Debug)]
@@ -51,13 +51,26 @@ pub(super) fn check(sources: &Sources, output: Output) -> Exit {
 
 fn look_at(resolved: &Resolved) -> Vec<Check> {
     let config = &resolved.config;
-    let vllm = find_vllm(config).map(|words| words.join(" "));
     let holder = StateDirectory::holder(&config.state_dir);
-    vec![
-        Check { name: "vllm", outcome: vllm.map_err(|cause| Complaint::from(&cause)) },
+    let mut checks: Vec<Check> = Supervisor::check(config).iter().map(Check::of).collect();
+    checks.extend([
         Check { name: "port", outcome: look_at_port(resolved, holder.as_ref().ok()) },
         Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir, holder) },
-    ]
+    ]);
+    checks
+}
+
+impl Check {
+    fn of(finding: &Finding) -> Self {
+        let outcome = match &finding.verdict {
+            Verdict::Fatal(cause) => Err(Complaint::from(cause)),
+            Verdict::Fine(said) => Ok(said.clone()),
+            Verdict::Warning(said) => Ok(format!("warning: {said}")),
+            Verdict::Unknown(why) => Ok(format!("not known: {why}")),
+            _ => Ok(String::new()),
+        };
+        Self { name: finding.subject.as_str(), outcome }
+    }
 }
 
 fn look_at_port(resolved: &Resolved, holder: Option<&Option<Holder>>) -> Result<String, Complaint> {
@@ -116,8 +129,8 @@ fn something_can_be_made_below(path: &Path) -> io::Result<()> {
 
 fn in_words(resolved: &Resolved, checks: &[Check]) -> String {
     let line = |Check { name, outcome }: &Check| match outcome {
-        Ok(found) => format!("\n{name:9}  ok      {}", plain::unbroken(found)),
-        Err(_) => format!("\n{name:9}  failed"),
+        Ok(found) => format!("\n{name:12}  ok      {}", plain::unbroken(found)),
+        Err(_) => format!("\n{name:12}  failed"),
     };
     let checks: Vec<String> = checks.iter().map(line).collect();
     format!("{}\n{}", render::settings(&resolved.origins), checks.concat())

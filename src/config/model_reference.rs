@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use vllm_supervisor_actors::domain::spec::ModelId;
-use vllm_supervisor_actors::ports::ModelNames;
 
 pub use vllm_supervisor_actors::domain::spec::ModelReferenceError;
 
@@ -130,12 +129,6 @@ impl NamesOfProcess {
     pub(crate) fn model(text: &str) -> Result<ModelId, ModelReferenceError> {
         let reference = ModelReference::parse_here(text)?;
         ModelId::new(reference.to_string()).map_err(|_| ModelReferenceError::ForbiddenCharacter)
-    }
-}
-
-impl ModelNames for NamesOfProcess {
-    fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError> {
-        Self::model(model.as_str())
     }
 }
 

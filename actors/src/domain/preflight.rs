@@ -47,6 +47,8 @@ impl Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Subject {
+    /// The program that starts vLLM.
+    Vllm,
     /// Whether the model can be had.
     Model,
     /// The model's `config.json`, and whether vLLM knows such a model.
@@ -67,6 +69,7 @@ impl Subject {
     /// The subject in lower case, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Vllm => "vllm",
             Self::Model => "model",
             Self::Config => "config",
             Self::Weights => "weights",

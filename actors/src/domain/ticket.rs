@@ -66,6 +66,14 @@ pub enum CommandError {
         /// Why the switch failed.
         cause: Cause,
     },
+    /// The model could not be loaded, as is known beforehand. Nothing was done.
+    #[error("{wanted} could not be loaded: {cause}")]
+    Refused {
+        /// The model that was asked for.
+        wanted: ModelId,
+        /// Why it could not.
+        cause: Cause,
+    },
     /// Something of vLLM outlives SIGKILL, or cannot be looked for. It is still being tried, and what
     /// was asked for happens once it is gone.
     #[error("what is left of an earlier launch stands in the way: {0}")]
@@ -87,9 +95,10 @@ impl CommandError {
     /// Why the service failed, where it did.
     pub fn cause(&self) -> Option<&Cause> {
         match self {
-            Self::Failed(cause) | Self::SwitchFailed { cause, .. } | Self::StillAlive(cause) => {
-                Some(cause)
-            }
+            Self::Failed(cause)
+            | Self::SwitchFailed { cause, .. }
+            | Self::Refused { cause, .. }
+            | Self::StillAlive(cause) => Some(cause),
             Self::Stopped
             | Self::Superseded { .. }
             | Self::InvalidModel { .. }
@@ -103,6 +112,7 @@ impl CommandError {
             Self::InvalidModel { .. } => Some(Code::InvalidModelId),
             Self::Failed(_)
             | Self::SwitchFailed { .. }
+            | Self::Refused { .. }
             | Self::StillAlive(_)
             | Self::Stopped
             | Self::Superseded { .. }

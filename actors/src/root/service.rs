@@ -17,7 +17,7 @@ use crate::domain::machine::{Machine, Resume};
 use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
 use crate::domain::restart::RESTART_WINDOW;
-use crate::domain::spec::{LifecycleMode, ServiceSpec};
+use crate::domain::spec::{LifecycleMode, ModelId, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::Ticket;
 use crate::root::message::Answer;
@@ -191,6 +191,11 @@ impl Service {
 
     fn last_gpus(&self) -> Vec<Gpu> {
         self.gpus.gpus().to_vec()
+    }
+
+    /// Whether this is what is served, or to be.
+    pub(super) fn wants(&self, model: &ModelId) -> bool {
+        self.machine.model() == model
     }
 
     pub(super) fn answer_snapshot(&self, reply: RpcReplyPort<Snapshot>) {

@@ -2,25 +2,41 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::domain::cause::Cause;
 use crate::domain::spec::{ModelId, ModelReferenceError};
-use crate::ports::ModelNames;
+use crate::ports::{ModelCheck, Pending};
 
-/// Takes every name but those that the test forbids.
+/// Takes every model but those that the test forbids.
 #[derive(Debug, Default)]
-pub struct ScriptedModels(Mutex<Vec<ModelId>>);
+pub struct ScriptedModels {
+    forbidden: Mutex<Vec<ModelId>>,
+    broken: Mutex<Vec<(ModelId, Cause)>>,
+}
 
 impl ScriptedModels {
     /// There is no such directory.
     pub fn forbid(&self, model: ModelId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(model);
+        self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).push(model);
+    }
+
+    /// It could not be loaded, and that is known beforehand.
+    pub fn refuse(&self, model: ModelId, cause: Cause) {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).push((model, cause));
     }
 }
 
-impl ModelNames for ScriptedModels {
+impl ModelCheck for ScriptedModels {
     fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError> {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(model) {
+        if self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).contains(model) {
             return Err(ModelReferenceError::NoSuchDirectory);
         }
         Ok(model.clone())
+    }
+
+    fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let cause =
+            broken.iter().find(|(broken, _)| broken == model).map(|(_, cause)| cause.clone());
+        Box::pin(async move { cause.map_or(Ok(()), Err) })
     }
 }

@@ -17,15 +17,13 @@ use vllm_supervisor_actors::adapters::launcher::{
 };
 use vllm_supervisor_actors::adapters::listener::ProcListeners;
 use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
-use vllm_supervisor_actors::adapters::preflight::Preflight;
-use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::gpu::{Devices, GpuFinding, GpuRules, XidPolicy};
 use vllm_supervisor_actors::domain::machine::Resume;
 use vllm_supervisor_actors::domain::preflight::Finding;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use vllm_supervisor_actors::domain::state::ServiceState;
-use vllm_supervisor_actors::ports::{GpuSource, ModelCheck, Pending};
+use vllm_supervisor_actors::ports::GpuSource;
 use vllm_supervisor_actors::root::{Adapters, Link, RootArgs, RootSupervisor, Snapshot};
 
 // What the command readings at without a supervisor.
@@ -39,13 +37,17 @@ pub(crate) use vllm_supervisor_actors::adapters::launcher::{can_be_listened_at, 
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
 use crate::config::{
-    Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, NamesOfProcess, Overrides,
-    Problem, Sources, invalid_model,
+    Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, Overrides, Problem, Sources,
+    invalid_model,
 };
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
 use crate::launch_recipe;
 use crate::wire::JsonLines;
+
+mod models;
+
+use models::ModelsOfProcess;
 
 /// Events that a subscriber may fall behind before it is told of a gap.
 const EVENT_BACKLOG: usize = 1024;
@@ -263,22 +265,6 @@ impl SupervisorBuilder {
             draft.edit(edit);
         }
         draft.settle()
-    }
-}
-
-/// Models as they are named in a configuration, with what is known of them before they are loaded.
-#[derive(Debug)]
-struct ModelsOfProcess {
-    preflight: Preflight,
-}
-
-impl ModelCheck for ModelsOfProcess {
-    fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError> {
-        NamesOfProcess::model(model.as_str())
-    }
-
-    fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>> {
-        Box::pin(self.preflight.clone().refuse(model.clone()))
     }
 }
 

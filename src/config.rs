@@ -52,6 +52,9 @@ pub use vllm_supervisor_actors::domain::spec::{ExitPolicy, LaunchPolicy, Lifecyc
 /// The configuration file with every key at its default and explained.
 pub const DEFAULT_YAML: &str = include_str!("../config/default.yaml");
 
+/// The variables that take the network from vLLM (`huggingface_hub` 1.0, transformers 5).
+pub(crate) const OFFLINE: [&str; 2] = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+
 /// Everything that is decided before a service starts.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -68,6 +71,8 @@ pub struct Config {
     pub extra_args: Vec<String>,
     /// Environment variables vLLM gets on top of ours; no secrets.
     pub env: BTreeMap<String, String>,
+    /// Whether vLLM may ask the Hugging Face Hub.
+    pub network: Network,
     /// When to start, to give up waiting, to restart and to stop.
     pub lifecycle: Lifecycle,
     /// How vLLM uses the GPUs, and how they are watched.
@@ -93,6 +98,7 @@ impl Config {
             vllm_binary: None,
             extra_args: Vec::new(),
             env: BTreeMap::new(),
+            network: Network::Online,
             lifecycle: Lifecycle::default(),
             gpu: GpuConfig::default(),
             logs: Logs::default(),
@@ -147,6 +153,10 @@ pub struct Lifecycle {
     pub mode: LifecycleMode,
     /// How vLLM is started.
     pub launch: LaunchPolicy,
+    /// When vLLM is started by the command.
+    pub lazy: StartPolicy,
+    /// What the command does when the service has given up.
+    pub on_give_up: GiveUpPolicy,
     /// The longest silence between launch and the server's first sign of life; above 0.
     pub start_timeout: Duration,
     /// The longest time without progress while a model loads; above 0.
@@ -175,6 +185,8 @@ impl Default for Lifecycle {
         Self {
             mode: LifecycleMode::Managed,
             launch: LaunchPolicy::Auto,
+            lazy: StartPolicy::AtOnce,
+            on_give_up: GiveUpPolicy::Exit,
             start_timeout: Duration::from_secs(30),
             model_load_timeout: Duration::from_secs(300),
             health_check_interval: Duration::from_secs(60),
@@ -241,6 +253,40 @@ impl Default for Logs {
         const TEN: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
         Self { max_bytes: 256 * 1024 * 1024, keep: TEN }
     }
+}
+
+/// Whether vLLM may ask the Hugging Face Hub.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Network {
+    /// It may, and downloads what it lacks.
+    #[default]
+    Online,
+    /// It may not: it gets `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE`, and a model that is not whole in the
+    /// local cache is refused before a launch.
+    Airgapped,
+}
+
+/// When the command starts vLLM. A program starts it by the handle, when it will.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartPolicy {
+    /// As soon as it runs itself.
+    #[default]
+    AtOnce,
+    /// When it is needed first.
+    OnDemand,
+}
+
+/// What the command does when the service has given up. A program decides for itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveUpPolicy {
+    /// It ends, with the exit code 3.
+    #[default]
+    Exit,
+    /// It stays, and the service stays failed until somebody starts it.
+    Stay,
 }
 
 /// What GPUs are read with.

@@ -1,5 +1,6 @@
 //! From a configuration to the command line that starts vLLM.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -9,10 +10,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use vllm_supervisor_actors::adapters::launcher::LaunchRecipe;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
-use vllm_supervisor_actors::domain::preflight::{Finding, Subject, Verdict};
+use vllm_supervisor_actors::domain::preflight::{Assessment, Finding, Subject};
 use vllm_supervisor_actors::domain::spec::ModelId;
 
-use crate::config::{Argument, Config, Secret};
+use crate::config::{Argument, Config, Network, OFFLINE, Secret};
 
 mod devices;
 mod inherited;
@@ -32,7 +33,7 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         before_model: before_model(vllm.clone()),
         after_model: after_model(config),
         address: SocketAddr::new(config.host, config.port),
-        environment: config.env.clone().into_iter().collect(),
+        environment: environment(config),
         secrets: secrets(config),
         withheld: inherited::withheld(
             env::vars_os().map(|(name, _)| name),
@@ -53,12 +54,12 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
 pub(crate) fn preflight(config: &Config) -> Vec<Finding> {
     let vllm = match find_vllm(config) {
         Ok(vllm) => vllm,
-        Err(cause) => return vec![Finding::new(Subject::Vllm, Verdict::Fatal(cause))],
+        Err(cause) => return vec![Finding::new(Subject::Vllm, Assessment::Fatal(cause))],
     };
     let preflight = preflight::preflight(config, vllm.first(), |name| env::var_os(name));
     // That it is no model's name is told of the configuration.
     let findings = ModelId::new(config.model.to_string()).map(|model| preflight.look(&model));
-    let found = Finding::new(Subject::Vllm, Verdict::Fine(vllm.join(" ")));
+    let found = Finding::new(Subject::Vllm, Assessment::Fine(vllm.join(" ")));
     [vec![found], findings.unwrap_or_default()].concat()
 }
 
@@ -145,6 +146,14 @@ fn after_model(config: &Config) -> Vec<String> {
     ];
     let words = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
     words.chain(config.extra_args.iter().cloned()).collect()
+}
+
+/// The variables that it gets on top of ours.
+fn environment(config: &Config) -> Vec<(String, String)> {
+    let offline = OFFLINE.iter().filter(|_| config.network == Network::Airgapped);
+    let offline = offline.map(|name| ((*name).to_owned(), "1".to_owned()));
+    let all: BTreeMap<String, String> = offline.chain(config.env.clone()).collect();
+    all.into_iter().collect()
 }
 
 fn secrets(config: &Config) -> Vec<(String, Secret)> {

@@ -59,7 +59,7 @@ mod launch_recipe;
 
 /// What is looked at before a launch: [`Supervisor::check`].
 pub mod preflight {
-    pub use vllm_supervisor_actors::domain::preflight::{Finding, Subject, Verdict};
+    pub use vllm_supervisor_actors::domain::preflight::{Assessment, Finding, Subject};
 }
 
 /// The version of ractor that [`SupervisorHandle::actor_ref`] belongs to: 0.16, from 0.16.5. With

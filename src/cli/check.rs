@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::{Output, config, plain, render, screen};
 use crate::builder::{Holder, StateDirectory, address_problem, can_be_listened_at, left_running};
 use crate::config::{Resolved, Sources};
-use crate::preflight::{Finding, Verdict};
+use crate::preflight::{Assessment, Finding};
 use crate::{StateDirectoryError, Supervisor};
 
 /// Something that was looked at.
@@ -62,11 +62,11 @@ fn look_at(resolved: &Resolved) -> Vec<Check> {
 
 impl Check {
     fn of(finding: &Finding) -> Self {
-        let outcome = match &finding.verdict {
-            Verdict::Fatal(cause) => Err(Complaint::from(cause)),
-            Verdict::Fine(said) => Ok(said.clone()),
-            Verdict::Warning(said) => Ok(format!("warning: {said}")),
-            Verdict::Unknown(why) => Ok(format!("not known: {why}")),
+        let outcome = match &finding.assessment {
+            Assessment::Fatal(cause) => Err(Complaint::from(cause)),
+            Assessment::Fine(said) => Ok(said.clone()),
+            Assessment::Warning(said) => Ok(format!("warning: {said}")),
+            Assessment::Unknown(why) => Ok(format!("not known: {why}")),
             _ => Ok(String::new()),
         };
         Self { name: finding.subject.as_str(), outcome }

@@ -16,7 +16,7 @@ use super::render::{self, Service};
 use super::signals::{LAST, LAST_GRACE, Listener, Signals};
 use super::stderr::Stderr;
 use super::{log, screen};
-use crate::config::{Config, ExitPolicy, Resolved, Setting, Sources};
+use crate::config::{Config, ExitPolicy, GiveUpPolicy, Resolved, Setting, Sources, StartPolicy};
 use crate::{
     Cause, EventStream, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor,
     SupervisorHandle,
@@ -122,6 +122,7 @@ struct Run {
     service: Service,
     settings: Vec<Setting>,
     on_exit: ExitPolicy,
+    policy: (StartPolicy, GiveUpPolicy),
     output: Output,
     progress: Progress,
     stderr: Stderr,
@@ -136,7 +137,8 @@ impl Run {
         stderr: Stderr,
     ) -> Self {
         let (service, on_exit) = (Service::of(config), config.lifecycle.stop_on_exit);
-        Self { service, settings, on_exit, output, progress, stderr }
+        let policy = (config.lifecycle.lazy, config.lifecycle.on_give_up);
+        Self { service, settings, on_exit, policy, output, progress, stderr }
     }
 
     async fn run_until_last_signal(self, config: Config) -> Done {
@@ -164,7 +166,7 @@ impl Run {
         let end = tokio::select! {
             biased;
             exit = signals.came(1) => End::Asked(exit),
-            end = supervise(&handle) => end,
+            end = supervise(&handle, self.policy) => end,
         };
         self.take_leave(&end, &handle);
         let last = wind_down(handle, &mut signals).await;
@@ -247,12 +249,18 @@ impl Run {
     }
 }
 
-/// Starts the service, and returns when it will not be brought up any more.
-async fn supervise(handle: &SupervisorHandle) -> End {
-    // Whatever comes of it shows in the state, as does what happens afterwards.
-    handle.start().await.ok();
+/// Starts the service, if it is to be started now, and returns when it will not be brought up any more.
+async fn supervise(
+    handle: &SupervisorHandle,
+    (start, give_up): (StartPolicy, GiveUpPolicy),
+) -> End {
+    if start == StartPolicy::AtOnce {
+        // Whatever comes of it shows in the state, as does what happens afterwards.
+        handle.start().await.ok();
+    }
     let mut snapshots = handle.watch();
-    match snapshots.wait_for(|snapshot| snapshot.state == ServiceState::Failed).await {
+    let is_over = |it: &Snapshot| it.state == ServiceState::Failed && give_up == GiveUpPolicy::Exit;
+    match snapshots.wait_for(is_over).await {
         Ok(snapshot) => snapshot.last_error.clone().map_or(End::Lost, End::GaveUp),
         Err(_) => End::Lost,
     }

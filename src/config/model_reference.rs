@@ -86,8 +86,8 @@ impl ModelReference {
     pub fn check(&self) -> Result<(), ModelReferenceError> {
         match self {
             Self::Hub(id) => check_hub_id(id),
-            Self::Directory(path) => check_path(path, |found| found.is_dir()),
-            Self::GgufFile(path) => check_path(path, |found| found.is_file()),
+            Self::Directory(path) => check_path(path, Metadata::is_dir),
+            Self::GgufFile(path) => check_path(path, Metadata::is_file),
             Self::Address(address) => {
                 let is_known = ADDRESSES.iter().any(|scheme| {
                     address.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())

@@ -13,7 +13,10 @@ use vllm_supervisor_actors::domain::gpu::GpuAction;
 use super::bounds::Between;
 use super::sources::Sources;
 use super::values::{Fault, OptionValue};
-use super::{Config, ExitPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference};
+use super::{
+    Config, ExitPolicy, GiveUpPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference,
+    Network, StartPolicy,
+};
 
 /// An option of the file.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ const ANY_TIME: Between<Duration> = Between(Duration::ZERO, MONTH);
 
 /// Below it, a restart would run into what the crash before has left behind; and the doubling stops at
 /// the other, so that its start cannot be above.
-const BACKOFF: Between<Duration> = Between(Duration::from_secs(2), Duration::from_mins(1));
+const BACKOFF: Between<Duration> = Between(Duration::from_secs(2), Duration::from_secs(60));
 
 /// Below it, beginning and end of a log say too little; above it, nothing is bounded.
 const LOG_BYTES: Between<u64> = Between(1 << 20, 1 << 40);
@@ -159,6 +162,12 @@ pub(super) const OPTIONS: &[Entry] = &[
          `{CUDA_VISIBLE_DEVICES: \"0,1\"}`.\nNo secrets: these come from the supervisor's own environment."
     ),
     option!(
+        network: Network,
+        "Whether vLLM may ask the Hugging Face Hub: `online`, or `airgapped`.\nAirgapped it gets \
+         `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE`, and a model that is not whole in the local cache is \
+         refused before a launch, with what is missing."
+    ),
+    option!(
         lifecycle.mode: LifecycleMode,
         "Who owns the life of vLLM: `managed` means that vllmd starts, watches, restarts and stops it."
     ),
@@ -170,6 +179,15 @@ pub(super) const OPTIONS: &[Entry] = &[
          second after its restart began. `auto`: warm, for as long as nothing speaks against it: a launch \
          that fails, or answers otherwise, where one made from nothing does not. Proven on CPUs only; on a \
          GPU the engine and its workers start anew."
+    ),
+    option!(
+        lifecycle.lazy: StartPolicy,
+        "`true`: vLLM is started when it is needed first. `false`: at once."
+    ),
+    option!(
+        lifecycle.on_give_up: GiveUpPolicy,
+        "What vllmd does when the service has given up: `exit`, with the code 3, or `stay`, for somebody \
+         to look and to start it again."
     ),
     option!(
         lifecycle.start_timeout: Duration,
@@ -270,3 +288,12 @@ pub(super) const OPTIONS: &[Entry] = &[
         "Of how many launches the logs are kept, the present one included, 1 to 1000."
     ),
 ];
+
+/// Every key that the file may have below the section.
+pub(super) fn keys() -> impl Iterator<Item = String> {
+    let sections = SECTIONS.iter().map(|it| it.key.to_owned());
+    sections.chain(OPTIONS.iter().flat_map(|entry| {
+        let twin = entry.has_seconds.then(|| format!("{}_seconds", entry.key));
+        [Some(entry.key.to_owned()), twin].into_iter().flatten()
+    }))
+}

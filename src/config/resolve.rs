@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::file::{self, Lines, Misplaced, Owner, ParsedFile, Written};
-use super::options::{Entry, OPTIONS, SECTIONS, summary};
+use super::options::{Entry, OPTIONS, SECTIONS, keys, summary};
 use super::problem::{ConfigError, Problem, SECTION};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
 use super::sources::Sources;
@@ -170,22 +170,22 @@ impl Resolver<'_> {
             }
             let dot = if known.key.is_empty() { "" } else { "." };
             for word in map.keys() {
-                self.expect_known(format!("{}{dot}{word}", known.key), word);
+                self.expect_known(&format!("{}{dot}{word}", known.key), word);
             }
             maps.insert(known.key, map);
         }
         maps
     }
 
-    fn expect_known(&mut self, key: String, word: &str) {
+    fn expect_known(&mut self, key: &str, word: &str) {
         if keys().any(|known| known == key) {
             return;
         }
         let problem = if is_named_like_a_secret(word) {
             let message = "a secret does not belong in the file";
-            Problem::of_setting(&key, message, where_a_secret_belongs(word))
+            Problem::of_setting(key, message, where_a_secret_belongs(word))
         } else {
-            Problem::of_setting(&key, "unknown key", help_for_unknown(&key))
+            Problem::of_setting(key, "unknown key", help_for_unknown(key))
         };
         let problem = self.located(problem);
         self.problems.push(problem);
@@ -384,15 +384,6 @@ pub(super) fn of_fault(entry: &Entry, fault: Fault, place: &str) -> Problem {
     let Fault { part, message, help, value, code } = fault;
     let help = if help.is_empty() { entry.summary().to_owned() } else { help };
     Problem::new(format!("{place}{part}"), message, help).with_value(value).with_code(code)
-}
-
-/// Every key that the file may have below the section.
-fn keys() -> impl Iterator<Item = String> {
-    let sections = SECTIONS.iter().map(|it| it.key.to_owned());
-    sections.chain(OPTIONS.iter().flat_map(|entry| {
-        let twin = entry.has_seconds.then(|| format!("{}_seconds", entry.key));
-        [Some(entry.key.to_owned()), twin].into_iter().flatten()
-    }))
 }
 
 fn help_for_unknown(key: &str) -> String {

@@ -1,5 +1,6 @@
 //! Loading as a whole: what every source gives, which one wins, and what is reported.
 
+mod arguments;
 mod documents;
 mod mistakes;
 
@@ -189,6 +190,8 @@ fn every_setting_of_a_file_arrives() {
     let lifecycle = Lifecycle {
         mode: LifecycleMode::Managed,
         launch: LaunchPolicy::Warm,
+        lazy: StartPolicy::OnDemand,
+        on_give_up: GiveUpPolicy::Stay,
         start_timeout: Duration::from_secs(31),
         model_load_timeout: Duration::from_millis(1500),
         health_check_interval: Duration::from_secs(5 * 60),
@@ -216,6 +219,7 @@ fn every_setting_of_a_file_arrives() {
     assert_eq!(config.vllm_binary, Some(words(&[&program, "-m", "vllm"])));
     assert_eq!(config.extra_args, words(&["--max-model-len", "4096", "--served-model-name=no"]));
     assert_eq!(config.env.into_iter().collect::<Vec<_>>(), [("A".to_owned(), "1".to_owned())]);
+    assert_eq!(config.network, Network::Airgapped);
     assert_eq!(config.lifecycle, lifecycle);
     assert_eq!(config.gpu, gpu);
     let keep = NonZeroU32::new(3).unwrap();

@@ -10,7 +10,7 @@ use super::options::OPTIONS;
 use super::problem::{Problem, SECTION};
 use super::resolve::of_fault;
 use super::telltale::{is_named_like_a_secret, looks_like_a_secret, where_a_secret_belongs};
-use super::{Config, LifecycleMode, Secrets, reserved};
+use super::{Config, LifecycleMode, Network, OFFLINE, Secrets, reserved};
 
 /// Everything wrong with a configuration, in no particular order.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -39,6 +39,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems.extend(arguments(&config.extra_args));
     let judge = |(name, value): (&String, &String)| variable(name, value, config.host);
     problems.extend(config.env.iter().filter_map(judge));
+    problems.extend(contradictions(config));
     problems.extend(library(config.gpu.library.as_deref()));
     problems.extend(OPTIONS.iter().filter_map(|entry| {
         let fault = (entry.judge)(config)?;
@@ -96,6 +97,19 @@ fn variable(name: &str, value: &str, host: IpAddr) -> Option<Problem> {
         return Some(Problem::of_setting(&setting, message, help));
     }
     None
+}
+
+/// Variables that say otherwise than the network's setting.
+fn contradictions(config: &Config) -> impl Iterator<Item = Problem> {
+    let is_on =
+        |value: &str| ["0", "off", "no", "false"].contains(&value.trim().to_lowercase().as_str());
+    let airgapped = config.network == Network::Airgapped;
+    OFFLINE.into_iter().filter_map(move |name| {
+        let value = config.env.get(name).filter(|value| airgapped && is_on(value))?;
+        let message = "says otherwise than `network: airgapped`";
+        let problem = Problem::of_setting(&format!("env.{name}"), message, "remove one of the two");
+        Some(problem.with_value(value))
+    })
 }
 
 fn library(path: Option<&Path>) -> Option<Problem> {

@@ -12,7 +12,10 @@ use vllm_supervisor_actors::domain::cause::Code;
 use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 use super::sources::Sources;
-use super::{ExitPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference};
+use super::{
+    ExitPolicy, GiveUpPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference, Network,
+    StartPolicy,
+};
 
 /// What is wrong with a value, or with a part of it.
 #[derive(Debug)]
@@ -368,4 +371,7 @@ choice! {
     GpuMonitor, "`auto`, `nvml`, `amd` or `off`",
         "auto" => Self::Auto, "nvml" => Self::Nvml, "amd" => Self::Amd, "off" => Self::Off;
     ExitPolicy, "`true` or `false`", true => Self::Stop, false => Self::Detach;
+    StartPolicy, "`true` or `false`", true => Self::OnDemand, false => Self::AtOnce;
+    GiveUpPolicy, "`exit` or `stay`", "exit" => Self::Exit, "stay" => Self::Stay;
+    Network, "`online` or `airgapped`", "online" => Self::Online, "airgapped" => Self::Airgapped;
 }

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vllm_supervisor_actors::adapters::preflight::Preflight;
-use vllm_supervisor_actors::domain::preflight::{Network, Plan};
+use vllm_supervisor_actors::domain::preflight::{Network, Part, Plan};
 
 use super::value_of;
-use crate::config::{Argument, Config};
+use crate::config::{self, Argument, Config, OFFLINE};
 
 /// What is to be looked at for vLLM of this configuration, whose program is this; `inherited` tells
 /// variables of our environment.
@@ -25,7 +25,7 @@ pub(super) fn preflight(
         plan: plan(config, &variable),
         packages: program.and_then(|program| packages(Path::new(program))),
         hub_cache: hub_cache(config, &variable),
-        network: network(&variable),
+        network: network(config, &variable),
         revision: given(config, "--revision").map(str::to_owned),
     }
 }
@@ -40,7 +40,24 @@ fn has(config: &Config, flag: &str) -> bool {
 }
 
 fn plan(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Plan {
-    let has_any = |flags: &[&str]| flags.iter().any(|flag| has(config, flag));
+    let flags: [(&[&str], Part); 3] = [
+        (&["--load-format"], Part::Weights),
+        (&["--tokenizer", "--skip-tokenizer-init", "--tokenizer-mode"], Part::Tokenizer),
+        (
+            &[
+                "--hf-config-path",
+                "--hf-overrides",
+                "--config-format",
+                "--model-impl",
+                "--runner",
+                "--convert",
+                "--task",
+            ],
+            Part::Config,
+        ),
+    ];
+    let elsewhere =
+        flags.map(|(flags, part)| flags.iter().any(|flag| has(config, flag)).then_some(part));
     Plan {
         tensor_parallel: config.gpu.tensor_parallel_size.get().into(),
         context: given(config, "--max-model-len").and_then(tokens),
@@ -48,17 +65,7 @@ fn plan(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Plan {
         quantisation: given(config, "--quantization")
             .or_else(|| given(config, "-q"))
             .map(str::to_owned),
-        loads_otherwise: has(config, "--load-format"),
-        tokenizes_otherwise: has_any(&["--tokenizer", "--skip-tokenizer-init", "--tokenizer-mode"]),
-        configures_otherwise: has_any(&[
-            "--hf-config-path",
-            "--hf-overrides",
-            "--config-format",
-            "--model-impl",
-            "--runner",
-            "--convert",
-            "--task",
-        ]),
+        elsewhere: elsewhere.into_iter().flatten().collect(),
         trusts_code: has(config, "--trust-remote-code"),
     }
 }
@@ -100,9 +107,9 @@ fn hub_cache(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Opt
         .or_else(|| Some(home()?.join("hub")))
 }
 
-fn network(variable: &impl Fn(&str) -> Option<String>) -> Network {
-    let is_off = |name: &str| variable(name).is_some_and(|it| is_true(&it));
-    if is_off("HF_HUB_OFFLINE") || is_off("TRANSFORMERS_OFFLINE") {
+fn network(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Network {
+    let is_off = |name: &&str| variable(name).is_some_and(|it| is_true(&it));
+    if config.network == config::Network::Airgapped || OFFLINE.iter().any(is_off) {
         Network::Offline
     } else {
         Network::Online
@@ -191,11 +198,18 @@ mod tests {
     }
 
     #[test]
+    fn airgapped_there_is_no_network() {
+        let mut config = config(&[], &[]);
+        config.network = config::Network::Airgapped;
+        assert_eq!(preflight(&config, None, |_| None).network, Network::Offline);
+    }
+
+    #[test]
     fn what_is_taken_from_elsewhere_is_not_looked_for_here() {
         let plan = |arguments: &[&str]| of(arguments, &[]).plan;
-        assert!(plan(&["--load-format", "dummy"]).loads_otherwise);
-        assert!(plan(&["--tokenizer=x/y"]).tokenizes_otherwise);
-        assert!(plan(&["--hf-overrides", "{}"]).configures_otherwise);
+        assert_eq!(plan(&["--load-format", "dummy"]).elsewhere, [Part::Weights]);
+        assert_eq!(plan(&["--tokenizer=x/y"]).elsewhere, [Part::Tokenizer]);
+        assert_eq!(plan(&["--hf-overrides", "{}"]).elsewhere, [Part::Config]);
         assert!(plan(&["--trust-remote-code"]).trusts_code);
         assert_eq!(plan(&["-q", "awq"]).quantisation.as_deref(), Some("awq"));
         assert_eq!(plan(&[]), Plan { tensor_parallel: 1, ..Plan::default() });

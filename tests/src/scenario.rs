@@ -82,6 +82,14 @@ impl Server {
         }
     }
 
+    /// Started by another program, so that nobody knows where it is installed: nothing is looked at
+    /// before a launch, and vLLM itself has to say what is wrong.
+    #[must_use]
+    pub fn unlooked(mut self) -> Self {
+        self.command.insert(0, "/usr/bin/env".to_owned());
+        self
+    }
+
     /// With a process beside it that has a session of its own and none of its environment; the
     /// stand-in has one where its plan says so.
     #[must_use]

@@ -8,8 +8,14 @@ use crate::workspace::dependencies;
 const CHILDREN: [&str; 4] = ["process", "health", "model_loader", "gpu_monitor"];
 
 /// Files of the root package that put adapters in their place.
-const COMPOSERS: [&str; 4] =
-    ["src/builder.rs", "src/launch_recipe.rs", "src/error.rs", "src/wire/journal.rs"];
+const COMPOSERS: [&str; 6] = [
+    "src/builder.rs",
+    "src/builder/models.rs",
+    "src/launch_recipe.rs",
+    "src/launch_recipe/preflight.rs",
+    "src/error.rs",
+    "src/wire/journal.rs",
+];
 
 const LAYERS: &[Rule] = &[
     Rule {

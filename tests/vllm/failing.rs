@@ -93,7 +93,7 @@ fn copy(model: &Path, to: PathBuf) -> PathBuf {
 pub(crate) async fn a_model_that_cannot_be_loaded_is_explained(vllm: RealVllm) {
     let directory = tempfile::tempdir().expect("the copy of a model can be changed");
     let tiny = vllm.tiny_model.clone();
-    let scenario = Scenario::start(Server::real(vllm)).await;
+    let scenario = Scenario::start(Server::real(vllm).unlooked()).await;
     let first_words = scenario.complete().await;
     for Spoiled { name, spoil, code, word } in &SPOILED {
         let model = copy(&tiny, directory.path().join(name));
@@ -115,6 +115,26 @@ pub(crate) async fn a_model_that_cannot_be_loaded_is_explained(vllm: RealVllm) {
         scenario.wait_for(Running).await;
         assert_eq!(scenario.complete().await, first_words, "{name}");
     }
+    scenario.end().await;
+}
+
+/// The same, told before vLLM is touched: the old model serves on, in the same launch.
+pub(crate) async fn a_model_that_cannot_be_loaded_is_refused_beforehand(vllm: RealVllm) {
+    let directory = tempfile::tempdir().expect("the copy of a model can be changed");
+    let tiny = vllm.tiny_model.clone();
+    let scenario = Scenario::start(Server::real(vllm)).await;
+    let before = scenario.wait_for(Running).await.incarnation;
+    for Spoiled { name, spoil, code, .. } in &SPOILED {
+        let model = copy(&tiny, directory.path().join(name));
+        spoil(&model);
+        let outcome = scenario.handle().load_model(&model.display().to_string()).await;
+        let Err(CommandError::Refused { cause, .. }) = outcome else {
+            panic!("{name}: {outcome:?}\n{}", scenario.story());
+        };
+        assert_eq!(cause.code, *code, "{name}: {cause}");
+    }
+    let after = scenario.handle().watch().borrow().clone();
+    assert_eq!((after.state, after.incarnation), (Running, before));
     scenario.end().await;
 }
 
@@ -153,18 +173,23 @@ pub(crate) async fn a_model_that_the_hub_refuses_is_explained(vllm: RealVllm) {
 
 pub(crate) async fn a_model_that_is_not_in_the_cache_is_explained(vllm: RealVllm) {
     let cache = tempfile::tempdir().expect("a directory");
-    let scenario = Scenario::configure(Server::real(vllm), |config| {
-        config.env.insert("HF_HOME".to_owned(), cache.path().display().to_string());
-    })
-    .await;
-    scenario.start_service().await;
-    let outcome = scenario.handle().load_model("nowhere/model").await;
-    let Err(CommandError::SwitchFailed { cause, .. }) = outcome else {
-        panic!("{outcome:?}\n{}", scenario.story());
-    };
-    assert_eq!(cause.code, Code::NotInLocalCache, "{cause}\n{}", scenario.story());
-    scenario.wait_for(Running).await;
-    scenario.end().await;
+    for server in [Server::real(vllm.clone()), Server::real(vllm).unlooked()] {
+        let scenario = Scenario::configure(server, |config| {
+            config.env.insert("HF_HOME".to_owned(), cache.path().display().to_string());
+        })
+        .await;
+        scenario.start_service().await;
+        let outcome = scenario.handle().load_model("nowhere/model").await;
+        let cause = match outcome {
+            Err(CommandError::SwitchFailed { cause, .. } | CommandError::Refused { cause, .. }) => {
+                cause
+            }
+            other => panic!("{other:?}\n{}", scenario.story()),
+        };
+        assert_eq!(cause.code, Code::NotInLocalCache, "{cause}\n{}", scenario.story());
+        scenario.wait_for(Running).await;
+        scenario.end().await;
+    }
 }
 
 /// Arguments and a variable that a model does not bear, what that is told to be, and a word of the line
@@ -181,8 +206,11 @@ const UNFIT: [(&[&str], &str, Code, &str); 3] = [
 ];
 
 pub(crate) async fn arguments_that_do_not_fit_the_model_are_explained(vllm: RealVllm) {
-    for (arguments, variable, code, word) in UNFIT {
-        let scenario = Scenario::configure(Server::real(vllm.clone()), |config| {
+    let cells = UNFIT.iter().flat_map(|unfit| [(unfit, false), (unfit, true)]);
+    for ((arguments, variable, code, word), is_looked_at) in cells {
+        let server = Server::real(vllm.clone());
+        let server = if is_looked_at { server } else { server.unlooked() };
+        let scenario = Scenario::configure(server, |config| {
             match arguments {
                 ["--tensor-parallel-size", size] => {
                     config.gpu.tensor_parallel_size = size.parse().expect("a size");
@@ -190,7 +218,7 @@ pub(crate) async fn arguments_that_do_not_fit_the_model_are_explained(vllm: Real
                 others => config.extra_args.extend(others.iter().map(|it| (*it).to_owned())),
             }
             if !variable.is_empty() {
-                config.env.insert(variable.to_owned(), "1".to_owned());
+                config.env.insert((*variable).to_owned(), "1".to_owned());
             }
         })
         .await;
@@ -198,7 +226,7 @@ pub(crate) async fn arguments_that_do_not_fit_the_model_are_explained(vllm: Real
         let Err(CommandError::Failed(cause)) = outcome else {
             panic!("{arguments:?}: {outcome:?}\n{}", scenario.story());
         };
-        assert_eq!(cause.code, code, "{arguments:?}: {cause}\n{}", scenario.story());
+        assert_eq!(cause.code, *code, "{arguments:?}: {cause}\n{}", scenario.story());
         let told = format!("{cause} {}", cause.remedy());
         assert!(told.contains(word), "{arguments:?}: {told}");
         scenario.end().await;

@@ -81,6 +81,12 @@ async fn a_model_that_cannot_be_loaded_is_explained() {
 }
 
 #[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_refused_beforehand() {
+    let Some(vllm) = installed() else { return };
+    failing::a_model_that_cannot_be_loaded_is_refused_beforehand(vllm).await;
+}
+
+#[tokio::test]
 async fn a_model_that_the_hub_refuses_is_explained() {
     let Some(vllm) = installed() else { return };
     failing::a_model_that_the_hub_refuses_is_explained(vllm).await;

@@ -37,6 +37,7 @@ use crate::domain::trust::{LaunchMethod, Memory, Recall};
 use crate::ports::{Claim, Found, Launcher, Pending};
 
 mod address;
+mod before;
 mod child_command;
 mod claim;
 mod finding;
@@ -48,6 +49,7 @@ mod search;
 mod starting;
 
 pub use address::{AddressFault, can_be_listened_at};
+use before::Before;
 use claim::{Launch, LaunchClaim, Traces};
 use memory::LaunchMemory;
 use read_ahead::ReadAhead;
@@ -268,8 +270,9 @@ impl Launcher for ProcessLauncher {
         self.read_ahead.begin(model.as_str());
         match self.furnish(&launch, record, &scratch, model, method) {
             Ok(()) => {
-                let preflight = (self.recipe.preflight.clone(), model.clone());
-                Ok(Arc::new(LaunchClaim::armed(launch, preflight, self.room.clone())))
+                let (preflight, room) = (self.recipe.preflight.clone(), self.room.clone());
+                let before = Before { preflight, model: model.clone(), room };
+                Ok(Arc::new(LaunchClaim::armed(launch, before)))
             }
             Err(cause) => {
                 launch.traces.remove();

@@ -39,8 +39,7 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
 fn is_of_tokenizer(name: &str) -> bool {
     let begins = ["tokenizer", "vocab", "spiece", "tekken", "sentencepiece", "merges", "bpe"];
     begins.iter().any(|begin| name.starts_with(begin))
-        || name.ends_with(".tiktoken")
-        || name.ends_with(".model")
+        || Path::new(name).extension().is_some_and(|it| it == "tiktoken" || it == "model")
         || name.starts_with("tokenization")
 }
 

@@ -10,7 +10,7 @@ use super::model_files;
 use super::ownership::on_own_thread;
 use crate::domain::cause::Cause;
 use crate::domain::preflight::{
-    Cached, ConfigFile, Finding, Installed, ModelFacts, Network, Plan, Subject, Verdict, judge,
+    Assessment, Cached, ConfigFile, Finding, Installed, ModelFacts, Network, Plan, Subject, judge,
     judge_cached,
 };
 use crate::domain::spec::ModelId;
@@ -43,7 +43,7 @@ impl Preflight {
         // Of what is started in its place, such as a container, nobody knows what it finds where.
         if self.packages.is_none() {
             let why = "it is not known where vLLM is installed".to_owned();
-            return vec![Finding::new(Subject::Model, Verdict::Unknown(why))];
+            return vec![Finding::new(Subject::Model, Assessment::Unknown(why))];
         }
         let name = model.as_str();
         let path = Path::new(name);

@@ -154,10 +154,12 @@ impl Liveness {
         }
     }
 
-    /// We stood still, and it perhaps with us: what was seen before says nothing any more.
+    /// We stood still, and it perhaps with us: what was seen before says nothing any more, and that it is
+    /// late says nothing of it for a while.
     pub fn begin_anew(&mut self, now: Duration) {
-        let Self { trial, asked, slowest, .. } = *self;
-        *self = Self { slowest, trial, asked, ..Self::begin(now) };
+        let Self { trial, asked, slowest, late_since, .. } = *self;
+        let front_worked = Some(now);
+        *self = Self { slowest, front_worked, late_since, trial, asked, ..Self::begin(now) };
     }
 
     /// Whether somebody has stopped all of it: then it cannot answer, and does not hang.

@@ -14,7 +14,7 @@ mod model;
 
 pub use hub::{Cached, Network, judge_cached};
 pub use model::{
-    ConfigFile, Installed, ModelConfig, ModelFacts, Plan, Tokenizer, WeightFault, WeightFile,
+    ConfigFile, Installed, ModelConfig, ModelFacts, Part, Plan, Tokenizer, WeightFault, WeightFile,
     Weights, judge,
 };
 
@@ -25,20 +25,20 @@ pub struct Finding {
     /// What was looked at.
     pub subject: Subject,
     /// What was found.
-    pub verdict: Verdict,
+    pub assessment: Assessment,
 }
 
 impl Finding {
     /// What was found of something.
-    pub fn new(subject: Subject, verdict: Verdict) -> Self {
-        Self { subject, verdict }
+    pub fn new(subject: Subject, assessment: Assessment) -> Self {
+        Self { subject, assessment }
     }
 
     /// Why nothing can be started, if so.
     pub fn fatal(&self) -> Option<&Cause> {
-        match &self.verdict {
-            Verdict::Fatal(cause) => Some(cause),
-            Verdict::Fine(_) | Verdict::Warning(_) | Verdict::Unknown(_) => None,
+        match &self.assessment {
+            Assessment::Fatal(cause) => Some(cause),
+            Assessment::Fine(_) | Assessment::Warning(_) | Assessment::Unknown(_) => None,
         }
     }
 }
@@ -90,7 +90,7 @@ impl fmt::Display for Subject {
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum Assessment {
     /// Nothing speaks against a launch; what was seen, in words.
     Fine(String),
     /// It may fail, or not; what was seen, in words.

@@ -37,7 +37,7 @@ fn the_committed_schema_is_the_generated_one() {
 fn comment(text: &str, depth: usize) -> String {
     let indent = " ".repeat(depth);
     let lines = textwrap::wrap(text, 98 - depth);
-    lines.iter().map(|line| format!("{indent}# {line}\n")).collect()
+    lines.iter().flat_map(|line| [&indent, "# ", line, "\n"]).collect()
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn the_committed_default_file_is_the_generated_one() {
     for section in &options::SECTIONS {
         let depth = if section.key.is_empty() { 4 } else { 6 };
         if !section.key.is_empty() {
-            made += &format!("\n{}    {}:\n", comment(section.help, 4), section.key);
+            made.extend(["\n", &comment(section.help, 4), "    ", section.key, ":\n"]);
         }
         let below = OPTIONS.iter().filter_map(|entry| {
             let (map, word) = entry.key.split_once('.').unwrap_or(("", entry.key));

@@ -10,13 +10,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::adapters::directory::Directory;
-use crate::adapters::gpu::GpuRoom;
 use crate::adapters::kernel_log::KernelLog;
 use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::memory_kills::MemoryKills;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::pause::pause;
-use crate::adapters::preflight::Preflight;
 use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
 use crate::adapters::process_tree::ProcessTree;
 use crate::adapters::scratch;
@@ -27,10 +25,10 @@ use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::report::Sample;
 use crate::domain::secret::{Secret, redact};
-use crate::domain::spec::ModelId;
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
 
+use super::before::Before;
 use super::starting::{Start, warm_parent};
 
 /// How long the end of a launch waits for one that is just being forked: some ten times what that takes.
@@ -212,27 +210,19 @@ pub(super) struct LaunchClaim {
     launch: Arc<Launch>,
     /// Whether dropping it leaves nobody without an owner.
     is_disarmed: AtomicBool,
-    /// What is looked at first, and for which model.
-    preflight: Option<(Preflight, ModelId)>,
-    /// Waits for room on the GPUs.
-    room: Option<GpuRoom>,
+    /// What comes first.
+    before: Option<Before>,
 }
 
 impl LaunchClaim {
     /// A claim that sweeps when it is dropped.
-    pub(super) fn armed(
-        launch: Arc<Launch>,
-        preflight: (Preflight, ModelId),
-        room: Option<GpuRoom>,
-    ) -> Self {
-        let preflight = Some(preflight);
-        Self { launch, is_disarmed: AtomicBool::new(false), preflight, room }
+    pub(super) fn armed(launch: Arc<Launch>, before: Before) -> Self {
+        Self { launch, is_disarmed: AtomicBool::new(false), before: Some(before) }
     }
 
     /// A claim to what somebody else started.
     pub(super) fn found(launch: Arc<Launch>) -> Self {
-        let (preflight, room) = (None, None);
-        Self { launch, is_disarmed: AtomicBool::new(true), preflight, room }
+        Self { launch, is_disarmed: AtomicBool::new(true), before: None }
     }
 
     pub(super) fn head(&self) -> Option<Arc<dyn Head>> {
@@ -243,14 +233,10 @@ impl LaunchClaim {
 
 impl Claim for LaunchClaim {
     fn start(&self) -> Pending<'static, Result<Arc<dyn Head>, Cause>> {
-        let (launch, room) = (Arc::clone(&self.launch), self.room.clone());
-        let preflight = self.preflight.clone();
+        let (launch, before) = (Arc::clone(&self.launch), self.before.clone());
         Box::pin(async move {
-            if let Some((preflight, model)) = preflight {
-                preflight.refuse(model).await?;
-            }
-            if let Some(room) = room {
-                room.wait().await?;
+            if let Some(before) = before {
+                before.pass().await?;
             }
             let work = Arc::clone(&launch);
             let started = on_own_thread("vllm-start", move || work.start()).await;

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod late;
+
 /// A vLLM that is looked at every five seconds.
 struct Server {
     liveness: Liveness,
@@ -125,49 +127,6 @@ fn a_front_that_polls_an_engine_does_not_make_it_busy() {
     let mut server = Server { load: 3, ..Server::with_requests(1) };
     server.look();
     assert!(server.watch(30, Trial::None).is_some());
-}
-
-/// For how long late checks are put down to much work, of a front that answers nothing at all.
-fn is_excused_for(server: &mut Server) -> Duration {
-    let began = server.now;
-    loop {
-        server.now += VITALS_EVERY;
-        server.front += VITALS_EVERY * server.front_load / 100;
-        let sample = Sample { front: server.front, ..Sample::default() };
-        assert_eq!(server.liveness.sampled(&sample, server.now), Judgement::Alive);
-        if !server.liveness.is_only_late(server.now) {
-            return server.now.saturating_sub(began);
-        }
-    }
-}
-
-#[test]
-fn a_front_that_works_is_late_for_five_minutes_before_it_hangs() {
-    let mut server = Server { front_load: 20, ..Server::with_requests(32) };
-    server.look();
-    assert_eq!(is_excused_for(&mut server), BUSY_FOR + VITALS_EVERY);
-    server.liveness.answered();
-    assert_eq!(is_excused_for(&mut server), BUSY_FOR + VITALS_EVERY);
-    server.mark += 1;
-    server.look();
-    assert_eq!(is_excused_for(&mut server), BUSY_FOR + VITALS_EVERY, "its counters were read");
-}
-
-#[test]
-fn a_front_that_does_nothing_is_not_late_but_hangs() {
-    for front_load in [0, 3] {
-        let mut server = Server { load: 100, front_load, ..Server::with_requests(32) };
-        server.look();
-        assert_eq!(is_excused_for(&mut server), VITALS_EVERY, "{front_load} %");
-    }
-}
-
-#[test]
-fn who_may_have_been_hurt_is_not_only_late() {
-    let mut server = Server { front_load: 20, ..Server::with_requests(32) };
-    server.look();
-    assert_eq!(server.liveness.suspected(server.now), Judgement::Doubtful);
-    assert_eq!(is_excused_for(&mut server), VITALS_EVERY);
 }
 
 #[test]

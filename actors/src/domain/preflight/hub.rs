@@ -1,7 +1,7 @@
 //! A model of the Hugging Face Hub: what of it is in the local cache, and what that means.
 
 use crate::domain::cause::{Cause, Code};
-use crate::domain::preflight::{Finding, Installed, ModelFacts, Plan, Subject, Verdict, judge};
+use crate::domain::preflight::{Assessment, Finding, Installed, ModelFacts, Plan, Subject, judge};
 
 /// Whether vLLM may ask the Hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,15 +35,15 @@ pub fn judge_cached(
     plan: &Plan,
     installed: &Installed,
 ) -> Vec<Finding> {
-    let lost = |said: String| Verdict::Fatal(Cause::new(Code::NotInLocalCache, said));
-    let of_model = |verdict| vec![Finding::new(Subject::Model, verdict)];
+    let lost = |said: String| Assessment::Fatal(Cause::new(Code::NotInLocalCache, said));
+    let of_model = |assessment| vec![Finding::new(Subject::Model, assessment)];
     match (cached, network) {
-        (Cached::Unread(why), _) => of_model(Verdict::Unknown(format!("the cache: {why}"))),
+        (Cached::Unread(why), _) => of_model(Assessment::Unknown(format!("the cache: {why}"))),
         (Cached::Nothing, Network::Offline) => of_model(lost(format!(
             "{id} is not in the local cache ({cache}), and the network is off"
         ))),
         (Cached::Nothing, Network::Online) => {
-            of_model(Verdict::Fine("not in the local cache: it will be downloaded".to_owned()))
+            of_model(Assessment::Fine("not in the local cache: it will be downloaded".to_owned()))
         }
         (Cached::Snapshot(facts), Network::Offline) => {
             let mut findings = judge(facts, plan, installed);
@@ -51,7 +51,7 @@ pub fn judge_cached(
                 if let Some(cause) = finding.fatal()
                     && cause.code == Code::ModelFilesBroken
                 {
-                    finding.verdict =
+                    finding.assessment =
                         lost(format!("{id} is not whole in the local cache: {}", cause.summary));
                 }
             }

@@ -1,7 +1,7 @@
 //! A model's files against what vLLM, and what is asked of it, need.
 
 use crate::domain::cause::{Cause, Code};
-use crate::domain::preflight::{Finding, Subject, Verdict};
+use crate::domain::preflight::{Assessment, Finding, Subject};
 
 /// What is in a model's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,15 +119,23 @@ pub struct Plan {
     pub may_exceed: bool,
     /// `--quantization`.
     pub quantisation: Option<String>,
-    /// Whether weights are loaded otherwise than from the model's own files (`--load-format`).
-    pub loads_otherwise: bool,
-    /// Whether the tokenizer is another's, or none is needed (`--tokenizer`, `--skip-tokenizer-init`).
-    pub tokenizes_otherwise: bool,
-    /// Whether the configuration is another's, or changed (`--hf-config-path`, `--hf-overrides`,
-    /// `--config-format`, `--model-impl`).
-    pub configures_otherwise: bool,
+    /// What does not come from the model's own files as they are, or is not needed.
+    pub elsewhere: Vec<Part>,
     /// `--trust-remote-code`.
     pub trusts_code: bool,
+}
+
+/// A part of a model that another may stand in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// `--load-format`.
+    Weights,
+    /// `--tokenizer`, `--tokenizer-mode`, `--skip-tokenizer-init`.
+    Tokenizer,
+    /// `--hf-config-path`, `--hf-overrides`, `--config-format`, `--model-impl`, and what makes another kind
+    /// of model of it (`--runner`, `--convert`, `--task`).
+    Config,
 }
 
 /// What the installed vLLM, and transformers beside it, know.
@@ -142,15 +150,17 @@ pub struct Installed {
 /// Everything that can be said of a model before it is loaded.
 pub fn judge(facts: &ModelFacts, plan: &Plan, installed: &Installed) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut find = |subject, verdict| findings.push(Finding::new(subject, verdict));
+    let mut find = |subject, assessment| findings.push(Finding::new(subject, assessment));
     find(Subject::Config, of_config(facts, plan, installed));
-    if !plan.loads_otherwise {
+    if !plan.elsewhere.contains(&Part::Weights) {
         find(Subject::Weights, of_weights(facts));
     }
-    if !plan.tokenizes_otherwise {
+    if !plan.elsewhere.contains(&Part::Tokenizer) {
         find(Subject::Tokenizer, of_tokenizer(facts));
     }
-    if let (ConfigFile::Read(names), false) = (&facts.config, plan.configures_otherwise) {
+    if let (ConfigFile::Read(names), false) =
+        (&facts.config, plan.elsewhere.contains(&Part::Config))
+    {
         find(Subject::Parallelism, of_parallelism(names, plan));
         if let Some(asked) = plan.context {
             find(Subject::Context, of_context(names, asked, plan));
@@ -163,26 +173,26 @@ pub fn judge(facts: &ModelFacts, plan: &Plan, installed: &Installed) -> Vec<Find
 }
 
 /// vLLM 0.32, `transformers_utils/config.py` and `model_executor/models/registry.py`.
-fn of_config(facts: &ModelFacts, plan: &Plan, installed: &Installed) -> Verdict {
+fn of_config(facts: &ModelFacts, plan: &Plan, installed: &Installed) -> Assessment {
     let place = &facts.place;
-    let broken = |said: String| Verdict::Fatal(Cause::new(Code::ModelFilesBroken, said));
+    let broken = |said: String| Assessment::Fatal(Cause::new(Code::ModelFilesBroken, said));
     let names = match &facts.config {
-        _ if plan.configures_otherwise => {
-            return Verdict::Fine("its configuration comes from elsewhere".to_owned());
+        _ if plan.elsewhere.contains(&Part::Config) => {
+            return Assessment::Fine("its configuration comes from elsewhere".to_owned());
         }
         ConfigFile::Missing => return broken(format!("{place} has no config.json")),
         ConfigFile::Broken(how) => {
             return broken(format!("config.json of {place} is broken: {how}"));
         }
-        ConfigFile::Unread(why) => return Verdict::Unknown(format!("config.json: {why}")),
+        ConfigFile::Unread(why) => return Assessment::Unknown(format!("config.json: {why}")),
         ConfigFile::Read(names) => names,
     };
     if names.has_code {
         return if plan.trusts_code {
-            Verdict::Fine("it brings code of its own".to_owned())
+            Assessment::Fine("it brings code of its own".to_owned())
         } else {
             // vLLM may know the architecture itself, and not need the code.
-            Verdict::Warning(
+            Assessment::Warning(
                 "it brings code of its own, which is run only with --trust-remote-code in extra_args"
                     .to_owned(),
             )
@@ -190,7 +200,7 @@ fn of_config(facts: &ModelFacts, plan: &Plan, installed: &Installed) -> Verdict 
     }
     let unsupported = |said: String| {
         let cause = Cause::new(Code::ModelUnsupported, said);
-        Verdict::Fatal(cause.with_remedy("use a vLLM that knows it, or another model"))
+        Assessment::Fatal(cause.with_remedy("use a vLLM that knows it, or another model"))
     };
     if let (Some(model_type), Some(false)) = (&names.model_type, installed.knows_type) {
         return unsupported(format!("the installed vLLM knows no model of type `{model_type}`"));
@@ -200,18 +210,18 @@ fn of_config(facts: &ModelFacts, plan: &Plan, installed: &Installed) -> Verdict 
             "the installed vLLM knows no architecture {}",
             names.architectures.join(", ")
         )),
-        Some(known) => Verdict::Fine(known.join(", ")),
+        Some(known) => Assessment::Fine(known.join(", ")),
         None => {
-            Verdict::Unknown("which architectures vLLM knows could not be looked up".to_owned())
+            Assessment::Unknown("which architectures vLLM knows could not be looked up".to_owned())
         }
     }
 }
 
 /// vLLM 0.32, `model_executor/model_loader/default_loader.py`, and safetensors' format.
-fn of_weights(facts: &ModelFacts) -> Verdict {
-    let broken = |said: String| Verdict::Fatal(Cause::new(Code::ModelFilesBroken, said));
+fn of_weights(facts: &ModelFacts) -> Assessment {
+    let broken = |said: String| Assessment::Fatal(Cause::new(Code::ModelFilesBroken, said));
     let (present, missing) = match &facts.weights {
-        Weights::Unread(why) => return Verdict::Unknown(why.clone()),
+        Weights::Unread(why) => return Assessment::Unknown(why.clone()),
         Weights::Files { present, missing } => (present, missing),
     };
     if let Some(first) = missing.first() {
@@ -232,7 +242,7 @@ fn of_weights(facts: &ModelFacts) -> Verdict {
                     Code::ModelFilesBroken,
                     format!("{name} is a pointer that Git LFS has not fetched"),
                 );
-                return Verdict::Fatal(cause.with_remedy("run `git lfs pull` in the directory"));
+                return Assessment::Fatal(cause.with_remedy("run `git lfs pull` in the directory"));
             }
             Some(WeightFault::Truncated { expected: Some(expected) }) => {
                 format!("{name} has {bytes} of {expected} bytes")
@@ -250,18 +260,18 @@ fn of_weights(facts: &ModelFacts) -> Verdict {
     });
     let bytes: u64 = present.iter().map(|file| file.bytes).sum();
     unread.map_or_else(
-        || Verdict::Fine(format!("{} files, {bytes} bytes", present.len())),
-        Verdict::Unknown,
+        || Assessment::Fine(format!("{} files, {bytes} bytes", present.len())),
+        Assessment::Unknown,
     )
 }
 
-fn of_tokenizer(facts: &ModelFacts) -> Verdict {
+fn of_tokenizer(facts: &ModelFacts) -> Assessment {
     match facts.tokenizer {
-        Tokenizer::Present => Verdict::Fine("it is there".to_owned()),
+        Tokenizer::Present => Assessment::Fine("it is there".to_owned()),
         Tokenizer::Missing => {
             let said = format!("{} has no tokenizer", facts.place);
             let cause = Cause::new(Code::ModelFilesBroken, said);
-            Verdict::Fatal(cause.with_remedy(
+            Assessment::Fatal(cause.with_remedy(
                 "download the model anew, or name another tokenizer (--tokenizer in extra_args)",
             ))
         }
@@ -269,31 +279,33 @@ fn of_tokenizer(facts: &ModelFacts) -> Verdict {
 }
 
 /// vLLM 0.32, `config/model.py`, `verify_with_parallel_config`.
-fn of_parallelism(names: &ModelConfig, plan: &Plan) -> Verdict {
+fn of_parallelism(names: &ModelConfig, plan: &Plan) -> Assessment {
     let (Some(heads), parts) = (names.heads, plan.tensor_parallel) else {
-        return Verdict::Unknown("config.json does not say how many heads it has".to_owned());
+        return Assessment::Unknown("config.json does not say how many heads it has".to_owned());
     };
     if parts <= 1 || heads.is_multiple_of(parts) {
-        return Verdict::Fine(format!("{heads} heads over {parts}"));
+        return Assessment::Fine(format!("{heads} heads over {parts}"));
     }
     let said = format!("{heads} attention heads cannot be split over {parts} GPUs");
     let sizes = (1..=heads.min(64)).filter(|size| heads.is_multiple_of(*size));
     let sizes: Vec<String> = sizes.map(|size| size.to_string()).collect();
     let remedy = format!("set gpu.tensor_parallel_size to one of {}", sizes.join(", "));
-    Verdict::Fatal(Cause::new(Code::ParallelSizeUnfit, said).with_remedy(remedy))
+    Assessment::Fatal(Cause::new(Code::ParallelSizeUnfit, said).with_remedy(remedy))
 }
 
 /// vLLM 0.32, `config/model.py`, `_get_and_verify_max_len`.
-fn of_context(names: &ModelConfig, asked: u64, plan: &Plan) -> Verdict {
+fn of_context(names: &ModelConfig, asked: u64, plan: &Plan) -> Assessment {
     let Some(longest) = names.context else {
-        return Verdict::Unknown("config.json does not say how long a context may be".to_owned());
+        return Assessment::Unknown(
+            "config.json does not say how long a context may be".to_owned(),
+        );
     };
     if asked <= longest || plan.may_exceed {
-        return Verdict::Fine(format!("{asked} of {longest} tokens"));
+        return Assessment::Fine(format!("{asked} of {longest} tokens"));
     }
     let said = format!("--max-model-len {asked} is longer than the {longest} tokens of the model");
     let remedy = format!("set --max-model-len in extra_args to {longest} at most");
-    Verdict::Fatal(Cause::new(Code::ArgumentsRejected, said).with_remedy(remedy))
+    Assessment::Fatal(Cause::new(Code::ArgumentsRejected, said).with_remedy(remedy))
 }
 
 /// Methods that work with nothing but weights that were quantised so (vLLM 0.32,
@@ -302,18 +314,18 @@ const OF_CHECKPOINTS: [&str; 6] =
     ["awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "modelopt"];
 
 /// vLLM 0.32, `config/model.py`, `_verify_quantization`.
-fn of_quantisation(names: &ModelConfig, asked: &str) -> Verdict {
+fn of_quantisation(names: &ModelConfig, asked: &str) -> Assessment {
     match &names.quantisation {
-        Some(own) => Verdict::Fine(format!("{asked} is asked for, and its weights are {own}")),
+        Some(own) => Assessment::Fine(format!("{asked} is asked for, and its weights are {own}")),
         None if OF_CHECKPOINTS.contains(&asked) => {
             let said =
                 format!("--quantization {asked} is asked for, and the model's weights are not");
             let cause = Cause::new(Code::ModelUnsupported, said);
-            Verdict::Fatal(cause.with_remedy(
+            Assessment::Fatal(cause.with_remedy(
                 "remove --quantization from extra_args, or use a model that was quantised so",
             ))
         }
-        None => Verdict::Fine(format!("{asked} is done while it loads")),
+        None => Assessment::Fine(format!("{asked} is done while it loads")),
     }
 }
 

@@ -81,8 +81,10 @@ fn what_is_suspended_as_a_whole_is_not_held_to_answer() {
         assert!(s.on(unhealthy(1)).is_nothing());
     }
     assert_eq!(s.state(), ServiceState::Running);
-    // It goes on, and is held to it again.
+    // It goes on, has a moment for it, and is held to it again.
     look(&mut s, 5, &Halt::None, 0);
+    assert!(s.on(unhealthy(1)).is_nothing());
+    look(&mut s, 10, &Halt::None, 0);
     for _ in 0..3 {
         s.on(unhealthy(1));
     }

@@ -42,7 +42,10 @@ fn of_model(config: ModelConfig, plan: &Plan) -> Option<Cause> {
 #[test]
 fn a_whole_model_that_fits_has_nothing_against_it() {
     let findings = judge(&facts(ConfigFile::Read(config())), &plan(), &installed());
-    assert!(findings.iter().all(|it| matches!(it.verdict, Verdict::Fine(_))), "{findings:#?}");
+    assert!(
+        findings.iter().all(|it| matches!(it.assessment, Assessment::Fine(_))),
+        "{findings:#?}"
+    );
     let subjects: Vec<_> = findings.iter().map(|it| it.subject).collect();
     let expected = [Subject::Config, Subject::Weights, Subject::Tokenizer, Subject::Parallelism];
     assert_eq!(subjects, expected);
@@ -62,7 +65,7 @@ fn a_configuration_that_is_missing_or_broken_is_fatal_and_one_that_was_not_read_
     }
     let unread = facts(ConfigFile::Unread("permission denied".to_owned()));
     let first = judge(&unread, &plan(), &installed()).remove(0);
-    assert_eq!(first.verdict, Verdict::Unknown("config.json: permission denied".to_owned()));
+    assert_eq!(first.assessment, Assessment::Unknown("config.json: permission denied".to_owned()));
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn a_type_or_an_architecture_that_nobody_knows_is_fatal_where_it_could_be_looked
     let with_code = ModelConfig { has_code: true, ..config() };
     let with_code = facts(ConfigFile::Read(with_code));
     assert_eq!(fatal(&with_code, &plan(), &unknown_architecture), None, "its code may tell");
-    let elsewhere = Plan { configures_otherwise: true, ..plan() };
+    let elsewhere = Plan { elsewhere: vec![Part::Config], ..plan() };
     assert_eq!(fatal(&model, &elsewhere, &unknown_architecture), None);
 }
 
@@ -110,7 +113,7 @@ fn weights_that_are_not_whole_are_told_by_name() {
         assert_eq!(of(vec![file(Some(fault))], &[]), broken(said));
     }
     assert_eq!(of(vec![file(Some(WeightFault::Unread("busy".to_owned())))], &[]), None);
-    let otherwise = Plan { loads_otherwise: true, ..plan() };
+    let otherwise = Plan { elsewhere: vec![Part::Weights], ..plan() };
     let weights = Weights::Files { present: Vec::new(), missing: Vec::new() };
     let facts = ModelFacts { weights, ..facts(ConfigFile::Read(config())) };
     assert_eq!(fatal(&facts, &otherwise, &installed()), None);
@@ -120,7 +123,7 @@ fn weights_that_are_not_whole_are_told_by_name() {
 fn a_tokenizer_is_wanted_unless_another_one_is_named() {
     let facts = ModelFacts { tokenizer: Tokenizer::Missing, ..facts(ConfigFile::Read(config())) };
     assert_eq!(fatal(&facts, &plan(), &installed()).unwrap().code, Code::ModelFilesBroken);
-    let otherwise = Plan { tokenizes_otherwise: true, ..plan() };
+    let otherwise = Plan { elsewhere: vec![Part::Tokenizer], ..plan() };
     assert_eq!(fatal(&facts, &otherwise, &installed()), None);
 }
 

@@ -23,7 +23,9 @@ pub(super) fn preflight(
     };
     Preflight {
         plan: plan(config, &variable),
-        packages: program.and_then(|program| packages(Path::new(program))),
+        packages: program
+            .and_then(|program| packages(Path::new(program)))
+            .filter(|it| is_known(it)),
         hub_cache: hub_cache(config, &variable),
         network: network(config, &variable),
         revision: given(config, "--revision").map(str::to_owned),
@@ -119,6 +121,12 @@ fn network(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Netwo
 /// `huggingface_hub` 1.0, `constants.py`, `ENV_VARS_TRUE_VALUES`.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.trim().to_ascii_uppercase().as_str())
+}
+
+/// Whether what is called vLLM there is laid out as vLLM is (0.8 to 0.32): of another nobody knows what it
+/// wants.
+fn is_known(packages: &Path) -> bool {
+    packages.join("vllm/model_executor/models/registry.py").is_file()
 }
 
 /// The packages of the environment that this program is of, with vLLM among them. Asking Python would

@@ -93,3 +93,12 @@ fn what_code_could_be_run_by_without_a_key_is_for_this_machine_alone() {
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert_eq!(problems[0].key, "providers.vllm.env.VLLM_SERVER_DEV_MODE");
 }
+
+#[test]
+fn a_variable_that_says_otherwise_than_the_network_is_refused() {
+    let problem = mistake("network: airgapped\nenv: {HF_HUB_OFFLINE: 0, TRANSFORMERS_OFFLINE: 1}");
+    assert_eq!(problem.key, "providers.vllm.env.HF_HUB_OFFLINE");
+    assert_eq!(problem.value.as_deref(), Some("0"));
+    let online = "model: a/b\nnetwork: online\nenv: {HF_HUB_OFFLINE: 0}";
+    assert_eq!(Place::with_settings(online).config().env.len(), 1);
+}

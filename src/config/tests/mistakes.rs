@@ -42,7 +42,6 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("lifecycle: {mode: monitored}", "lifecycle.mode", "monitored", "managed"),
     ("lifecycle: {mode: own}", "lifecycle.mode", "own", "managed"),
     ("network: off", "network", "off", "`airgapped`"),
-    ("network: airgapped\nenv: {HF_HUB_OFFLINE: 0}", "env.HF_HUB_OFFLINE", "0", "remove one"),
     ("lifecycle: {lazy: maybe}", "lifecycle.lazy", "maybe", "`true`"),
     ("lifecycle: {on_give_up: restart}", "lifecycle.on_give_up", "restart", "`stay`"),
     ("lifecycle: {launch: hot}", "lifecycle.launch", "hot", "`warm`"),

@@ -89,13 +89,7 @@ fn find_vllm_on(path: &OsStr, config: &Config) -> Result<Vec<String>, Cause> {
         return configured(words, &directories);
     }
     if let Some(vllm) = find_program("vllm", &directories) {
-        return match program::fault(Path::new(&vllm)) {
-            None => Ok(vec![vllm]),
-            Some(program::Fault { said, help }) => {
-                let cause = Cause::new(Code::VllmNotFound, format!("`{vllm}` {said}"));
-                Err(help.into_iter().fold(cause, Cause::with_remedy))
-            }
-        };
+        return usable(&vllm, &format!("`{vllm}`")).map(|()| vec![vllm]);
     }
     let python = programs("python3", &directories)
         .find(|python| preflight::packages(Path::new(python)).is_some());
@@ -120,11 +114,17 @@ fn configured(words: &[String], directories: &[PathBuf]) -> Result<Vec<String>, 
         let missing = || unusable(format!("names `{program}`, and none such is on the PATH"));
         find_program(program, directories).ok_or_else(missing)?
     };
-    if let Some(program::Fault { said, help }) = program::fault(Path::new(&found)) {
-        let cause = unusable(format!("names `{found}`, and that {said}"));
-        return Err(help.into_iter().fold(cause, Cause::with_remedy));
-    }
+    usable(&found, &format!("vllm_binary names `{found}`, and that"))?;
     Ok([found].into_iter().chain(rest.iter().cloned()).collect())
+}
+
+/// Whether a program could be started; `named` begins the sentence that says why not.
+fn usable(program: &str, named: &str) -> Result<(), Cause> {
+    let Some(program::Fault { said, help }) = program::fault(Path::new(program)) else {
+        return Ok(());
+    };
+    let cause = Cause::new(Code::VllmNotFound, format!("{named} {said}"));
+    Err(help.into_iter().fold(cause, Cause::with_remedy))
 }
 
 fn before_model(vllm: Vec<String>) -> Vec<String> {

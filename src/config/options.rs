@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 use super::bounds::Between;
@@ -169,6 +169,9 @@ pub(super) const OPTIONS: &[Entry] = &[
     ),
     option!(
         lifecycle.mode: LifecycleMode,
+        |_| None,
+        // The others are told of when they are asked for, and not offered.
+        || json!({"enum": [LifecycleMode::Managed.as_str()]}),
         "Who owns the life of vLLM: `managed` means that vllmd starts, watches, restarts and stops it."
     ),
     option!(

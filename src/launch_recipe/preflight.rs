@@ -91,10 +91,11 @@ fn tokens(text: &str) -> Option<u64> {
     Some((number * factor) as u64)
 }
 
-/// As `huggingface_hub` finds it (1.0, `constants.py`), unless vLLM is told another place, or asks
-/// another hub.
+/// As `huggingface_hub` finds it (1.0, `constants.py`); `None` where vLLM asks another hub, or keeps a model
+/// in two places (`--download-dir` has its weights alone), or where a path is to be made out first (`~`).
 fn hub_cache(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    if variable("VLLM_USE_MODELSCOPE").is_some_and(|it| is_true(&it)) {
+    let is_other = variable("VLLM_USE_MODELSCOPE").is_some_and(|it| is_true(&it));
+    if is_other || has(config, "--download-dir") {
         return None;
     }
     let path = |name: &str| variable(name).map(PathBuf::from);
@@ -102,11 +103,10 @@ fn hub_cache(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Opt
         let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
         path("HF_HOME").or_else(|| Some(cache?.join("huggingface")))
     };
-    given(config, "--download-dir")
-        .map(PathBuf::from)
-        .or_else(|| path("HF_HUB_CACHE"))
+    path("HF_HUB_CACHE")
         .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| Some(home()?.join("hub")))
+        .filter(|cache| cache.is_absolute())
 }
 
 fn network(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Network {
@@ -181,16 +181,17 @@ mod tests {
 
     #[test]
     fn the_cache_is_looked_for_as_the_hub_does() {
-        for (arguments, variables, cache) in [
-            (&[][..], &[][..], "/home/a/.cache/huggingface/hub"),
-            (&[], &[("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
-            (&[], &[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/x")], "/hf/hub"),
-            (&[], &[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/hf")], "/c"),
-            (&["--download-dir", "/d"], &[("HF_HUB_CACHE", "/c")], "/d"),
+        for (variables, cache) in [
+            (&[][..], "/home/a/.cache/huggingface/hub"),
+            (&[("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+            (&[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/x")], "/hf/hub"),
+            (&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/hf")], "/c"),
         ] {
-            assert_eq!(of(arguments, variables).hub_cache, Some(cache.into()), "{variables:?}");
+            assert_eq!(of(&[], variables).hub_cache, Some(cache.into()), "{variables:?}");
         }
         assert_eq!(of(&[], &[("VLLM_USE_MODELSCOPE", "true")]).hub_cache, None);
+        assert_eq!(of(&["--download-dir", "/d"], &[("HF_HUB_CACHE", "/c")]).hub_cache, None);
+        assert_eq!(of(&[], &[("HF_HOME", "~/hf")]).hub_cache, None);
     }
 
     #[test]

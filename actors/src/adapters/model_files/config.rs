@@ -33,6 +33,11 @@ const CONTEXTS: [&str; 11] = [
     "n_ctx",
 ];
 
+/// Where a quantisation may be described instead (vLLM 0.32, `get_config_filenames` of
+/// `model_executor/layers/quantization`).
+const QUANTISATION_FILES: [&str; 3] =
+    ["quantize_config.json", "quant_config.json", "hf_quant_config.json"];
+
 pub(super) fn look(directory: &Path) -> ConfigFile {
     let bytes = match read_whole(&directory.join("config.json"), MOST_BYTES) {
         Ok(bytes) => bytes,
@@ -49,7 +54,15 @@ pub(super) fn look(directory: &Path) -> ConfigFile {
         return ConfigFile::Broken("it is a pointer that Git LFS has not fetched".to_owned());
     }
     match serde_json::from_slice::<Value>(&bytes) {
-        Ok(value) if value.is_object() => ConfigFile::Read(read(&value)),
+        Ok(value) if value.is_object() => {
+            let mut config = read(&value);
+            // What cannot be looked at may be there.
+            let is_there = |name: &&&str| directory.join(name).try_exists().unwrap_or(true);
+            let beside = || QUANTISATION_FILES.iter().find(is_there);
+            config.quantisation =
+                config.quantisation.or_else(|| Some(format!("described in {}", beside()?)));
+            ConfigFile::Read(config)
+        }
         Ok(_) => ConfigFile::Broken("it is no JSON object".to_owned()),
         Err(error) => ConfigFile::Broken(error.to_string()),
     }
@@ -70,7 +83,7 @@ fn read(config: &Value) -> ModelConfig {
         architectures: architectures.filter_map(text).collect(),
         model_type: text(&config["model_type"]),
         has_code: config["auto_map"].is_object(),
-        heads: number(&parts, &HEADS).max(),
+        heads: unanimous(number(&parts, &HEADS)),
         context: context(&parts),
         quantisation,
     }
@@ -85,6 +98,12 @@ fn parts(config: &Value) -> Vec<&Value> {
         at += 1;
     }
     parts
+}
+
+/// The number on which all agree: which of them counts, only vLLM knows.
+fn unanimous(mut numbers: impl Iterator<Item = u64>) -> Option<u64> {
+    let first = numbers.next()?;
+    numbers.all(|other| other == first).then_some(first)
 }
 
 fn number<'a>(parts: &'a [&Value], keys: &'a [&str]) -> impl Iterator<Item = u64> + 'a {

@@ -14,6 +14,10 @@ const TYPES: &str = "vllm/transformers_utils/config.py";
 /// Where transformers names all of its own (4.51 to 5).
 const AUTO: &str = "transformers/models/auto";
 
+/// What follows the family in an architecture's name.
+const KINDS: [&str; 7] =
+    ["For", "LMHead", "Chat", "Embedding", "Classification", "Reward", "Model"];
+
 /// Which of a model's names are known to what is installed among these packages.
 pub fn installed(packages: Option<&Path>, model: &ModelConfig) -> Installed {
     let Some((ours, theirs)) = packages.and_then(texts) else { return Installed::default() };
@@ -23,7 +27,14 @@ pub fn installed(packages: Option<&Path>, model: &ModelConfig) -> Installed {
         let assigned = format!(" {name}=");
         ours.contains(&quoted) || ours.contains(&assigned) || theirs.contains(&quoted)
     };
-    let architectures = model.architectures.iter().filter(|name| is_known(name)).cloned();
+    // vLLM makes one kind of a model of another that it knows (0.32, `config/model.py`,
+    // `_SUFFIX_TO_DEFAULTS`): whoever shares the name before the kind may be known.
+    let may_be = |name: &&String| {
+        let family = KINDS.iter().find_map(|kind| name.split_once(kind)).map(|(family, _)| family);
+        let begun = |text: &str| family.is_some_and(|it| text.contains(&format!("\"{it}")));
+        is_known(name) || begun(&ours) || begun(&theirs)
+    };
+    let architectures = model.architectures.iter().filter(may_be).cloned();
     Installed {
         architectures: Some(architectures.collect()),
         knows_type: model.model_type.as_deref().map(is_known),

@@ -141,6 +141,44 @@ fn shards_that_an_index_or_a_name_tells_of_are_missed() {
 }
 
 #[test]
+fn what_an_index_does_not_name_and_what_stands_beside_mistrals_own_is_not_loaded() {
+    let whole = safetensors(10);
+    let index = br#"{"weight_map": {"a": "x.safetensors"}}"#;
+    let (present, missing) = weights_of(&[
+        ("model.safetensors.index.json", index),
+        ("x.safetensors", &whole),
+        ("adapter-00001-of-00002.safetensors", b"broken off"),
+    ]);
+    assert_eq!((present, missing), (vec![("x.safetensors".to_owned(), None)], Vec::new()));
+    let (present, missing) = weights_of(&[
+        ("model.safetensors.index.json", index),
+        ("consolidated.safetensors", &whole),
+    ]);
+    assert_eq!(
+        (present, missing),
+        (vec![("consolidated.safetensors".to_owned(), None)], Vec::new())
+    );
+}
+
+#[test]
+fn heads_on_which_its_parts_do_not_agree_are_not_known() {
+    let of = |outer: u64| {
+        let text = r#"{"num_attention_heads": 12}"#;
+        read(&format!(r#"{{"num_attention_heads": {outer}, "text_config": {text}}}"#)).heads
+    };
+    assert_eq!((of(12), of(16)), (Some(12), None));
+}
+
+#[test]
+fn a_quantisation_may_be_described_beside_the_configuration() {
+    for name in ["quantize_config.json", "quant_config.json", "hf_quant_config.json"] {
+        let directory = model(&[("config.json", CONFIG.as_bytes()), (name, b"{}")]);
+        let ConfigFile::Read(config) = look(directory.path()).config else { panic!("{name}") };
+        assert!(config.quantisation.is_some_and(|it| it.ends_with(name)), "{name}");
+    }
+}
+
+#[test]
 fn a_link_whose_file_has_gone_is_a_missing_file() {
     let directory = model(&[]);
     symlink("/nowhere/blob", directory.path().join("model.safetensors")).unwrap();
@@ -184,6 +222,14 @@ fn what_is_installed_is_known_by_its_modules() {
     write("transformers/models/auto/modeling_auto.py", "(\"b\", \"B\"),\n");
     assert_eq!(look().architectures.unwrap(), ["A", "B"]);
     assert_eq!(look().knows_type, Some(false));
+    let kinds = ["AForRewardModel", "AForNothingKnown", "BModel", "ZForCausalLM"];
+    let kinds = ModelConfig { architectures: kinds.map(str::to_owned).into(), ..config.clone() };
+    let known = installed(Some(packages.path()), &kinds).architectures.unwrap();
+    assert_eq!(
+        known,
+        ["AForRewardModel", "AForNothingKnown", "BModel"],
+        "vLLM may make it of another"
+    );
     write("vllm/transformers_utils/config.py", "    chatglm=\"ChatGLMConfig\",\n");
     assert_eq!(look().knows_type, Some(true));
     write("more-1.0.dist-info/entry_points.txt", "[vllm.general_plugins]\nmore = more:register\n");

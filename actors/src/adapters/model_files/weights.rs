@@ -33,17 +33,28 @@ pub(super) fn look(directory: &Path, names: Result<&[String], &io::Error>) -> We
         };
         names.iter().filter(is_one).collect()
     };
-    // As vLLM, which takes these where there are any.
+    // As vLLM, which takes these where there are any (0.32, `default_loader.py`, `_prepare_weights`).
     let mut weights = ending(&["safetensors"]);
     if weights.is_empty() {
         weights = ending(&["bin", "pt"]);
     }
+    let is_mistrals = |name: &&&String| name.starts_with("consolidated");
+    let index = if weights.iter().any(|name| is_mistrals(&name)) {
+        weights.retain(|name| is_mistrals(&name));
+        "consolidated.safetensors.index.json"
+    } else {
+        "model.safetensors.index.json"
+    };
     let mut present = Vec::new();
-    let mut missing = match indexed(directory, names) {
-        Ok(indexed) => indexed,
+    let mut missing = match indexed(directory, names, index) {
+        // What an index does not name is not loaded.
+        Ok(Some(indexed)) => {
+            weights.retain(|name| indexed.contains(*name));
+            indexed
+        }
+        Ok(None) => weights.iter().flat_map(|name| siblings(name)).collect(),
         Err(why) => return Weights::Unread(why),
     };
-    missing.extend(weights.iter().flat_map(|name| siblings(name)));
     missing.retain(|name| !names.contains(name));
     for name in weights {
         match look_at(directory, name) {
@@ -61,18 +72,21 @@ pub(super) fn look(directory: &Path, names: Result<&[String], &io::Error>) -> We
     Weights::Files { present, missing: missing.into_iter().collect() }
 }
 
-/// The files that an index names.
-fn indexed(directory: &Path, names: &[String]) -> Result<BTreeSet<String>, String> {
-    const INDEX: &str = "model.safetensors.index.json";
-    if !names.iter().any(|name| name == INDEX) {
-        return Ok(BTreeSet::new());
+/// The files that an index of this name tells of, if there is one.
+fn indexed(
+    directory: &Path,
+    names: &[String],
+    name: &str,
+) -> Result<Option<BTreeSet<String>>, String> {
+    if !names.iter().any(|it| it == name) {
+        return Ok(None);
     }
-    let bytes = read_whole(&directory.join(INDEX), MOST_OF_INDEX);
-    let bytes = bytes.map_err(|error| format!("{INDEX}: {error}"))?;
+    let bytes = read_whole(&directory.join(name), MOST_OF_INDEX);
+    let bytes = bytes.map_err(|error| format!("{name}: {error}"))?;
     let index: Value =
-        serde_json::from_slice(&bytes).map_err(|error| format!("{INDEX}: {error}"))?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
     let files = index["weight_map"].as_object().into_iter().flatten();
-    Ok(files.filter_map(|(_, file)| file.as_str().map(str::to_owned)).collect())
+    Ok(Some(files.filter_map(|(_, file)| file.as_str().map(str::to_owned)).collect()))
 }
 
 /// All parts of what this is one of: `model-00001-of-00003.safetensors`.

@@ -47,7 +47,7 @@ pub struct ModelConfig {
     pub model_type: Option<String>,
     /// Whether it brings code of its own (`auto_map`).
     pub has_code: bool,
-    /// Attention heads of the part that makes the text.
+    /// Attention heads of the part that makes the text; `None` also where its parts say different numbers.
     pub heads: Option<u64>,
     /// The longest context, in tokens, whichever key says the most, and after scaling.
     pub context: Option<u64>,

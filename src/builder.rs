@@ -222,7 +222,7 @@ impl SupervisorBuilder {
         let address = recipe.address;
         let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
         let gpus = gpu_source(&config, Arc::clone(&state));
-        let models = ModelsOfProcess { preflight: recipe.preflight.clone() };
+        let models = ModelsOfProcess::new(recipe.preflight.clone());
         let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
         let devices = if launcher.is_for_gpus() {
             launch_recipe::devices(&config)

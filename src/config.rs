@@ -153,10 +153,6 @@ pub struct Lifecycle {
     pub mode: LifecycleMode,
     /// How vLLM is started.
     pub launch: LaunchPolicy,
-    /// When vLLM is started by the command.
-    pub lazy: StartPolicy,
-    /// What the command does when the service has given up.
-    pub on_give_up: GiveUpPolicy,
     /// The longest silence between launch and the server's first sign of life; above 0.
     pub start_timeout: Duration,
     /// The longest time without progress while a model loads; above 0.
@@ -185,8 +181,6 @@ impl Default for Lifecycle {
         Self {
             mode: LifecycleMode::Managed,
             launch: LaunchPolicy::Auto,
-            lazy: StartPolicy::AtOnce,
-            on_give_up: GiveUpPolicy::Exit,
             start_timeout: Duration::from_secs(30),
             model_load_timeout: Duration::from_secs(300),
             health_check_interval: Duration::from_secs(60),
@@ -265,28 +259,6 @@ pub enum Network {
     /// It may not: it gets `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE`, and a model that is not whole in the
     /// local cache is refused before a launch.
     Airgapped,
-}
-
-/// When the command starts vLLM. A program starts it by the handle, when it will.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StartPolicy {
-    /// As soon as it runs itself.
-    #[default]
-    AtOnce,
-    /// When it is needed first.
-    OnDemand,
-}
-
-/// What the command does when the service has given up. A program decides for itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GiveUpPolicy {
-    /// It ends, with the exit code 3.
-    #[default]
-    Exit,
-    /// It stays, and the service stays failed until somebody starts it.
-    Stay,
 }
 
 /// What GPUs are read with.

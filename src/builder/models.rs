@@ -1,5 +1,8 @@
 //! Models as a supervisor judges them.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 use vllm_supervisor_actors::adapters::preflight::Preflight;
 use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::spec::ModelId;
@@ -10,7 +13,15 @@ use crate::config::{ModelReferenceError, NamesOfProcess};
 /// Models as they are named in a configuration, with what is known of them before they are loaded.
 #[derive(Debug)]
 pub(super) struct ModelsOfProcess {
-    pub(super) preflight: Preflight,
+    preflight: Preflight,
+    /// One look at a time: on a disk that hangs none comes to an end, and nobody waits for a second.
+    looks: Arc<Semaphore>,
+}
+
+impl ModelsOfProcess {
+    pub(super) fn new(preflight: Preflight) -> Self {
+        Self { preflight, looks: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 impl ModelCheck for ModelsOfProcess {
@@ -19,6 +30,9 @@ impl ModelCheck for ModelsOfProcess {
     }
 
     fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>> {
-        Box::pin(self.preflight.clone().refuse(model.clone()))
+        let Ok(turn) = Arc::clone(&self.looks).try_acquire_owned() else {
+            return Box::pin(async { Ok(()) });
+        };
+        Box::pin(self.preflight.clone().refuse_in(model.clone(), turn))
     }
 }

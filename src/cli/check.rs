@@ -19,6 +19,8 @@ use crate::{StateDirectoryError, Supervisor};
 #[derive(Debug)]
 struct Check {
     name: &'static str,
+    /// How sure what was found is.
+    status: &'static str,
     /// What was found, or what is wrong.
     outcome: Result<String, Complaint>,
 }
@@ -54,22 +56,29 @@ fn look_at(resolved: &Resolved) -> Vec<Check> {
     let holder = StateDirectory::holder(&config.state_dir);
     let mut checks: Vec<Check> = Supervisor::check(config).iter().map(Check::of).collect();
     checks.extend([
-        Check { name: "port", outcome: look_at_port(resolved, holder.as_ref().ok()) },
-        Check { name: "state_dir", outcome: look_at_state_directory(&config.state_dir, holder) },
+        Check::sure("port", look_at_port(resolved, holder.as_ref().ok())),
+        Check::sure("state_dir", look_at_state_directory(&config.state_dir, holder)),
     ]);
     checks
 }
 
 impl Check {
+    fn sure(name: &'static str, outcome: Result<String, Complaint>) -> Self {
+        let status = if outcome.is_ok() { "ok" } else { "failed" };
+        Self { name, status, outcome }
+    }
+
     fn of(finding: &Finding) -> Self {
-        let outcome = match &finding.assessment {
-            Assessment::Fatal(cause) => Err(Complaint::from(cause)),
-            Assessment::Fine(said) => Ok(said.clone()),
-            Assessment::Warning(said) => Ok(format!("warning: {said}")),
-            Assessment::Unknown(why) => Ok(format!("not known: {why}")),
-            _ => Ok(String::new()),
-        };
-        Self { name: finding.subject.as_str(), outcome }
+        let name = finding.subject.as_str();
+        match &finding.assessment {
+            Assessment::Fatal(cause) => Self::sure(name, Err(Complaint::from(cause))),
+            Assessment::Fine(said) => Self::sure(name, Ok(said.clone())),
+            Assessment::Warning(said) => {
+                Self { name, status: "warning", outcome: Ok(said.clone()) }
+            }
+            Assessment::Unknown(why) => Self { name, status: "unknown", outcome: Ok(why.clone()) },
+            _ => Self { name, status: "unknown", outcome: Ok(String::new()) },
+        }
     }
 }
 
@@ -128,9 +137,9 @@ fn something_can_be_made_below(path: &Path) -> io::Result<()> {
 }
 
 fn in_words(resolved: &Resolved, checks: &[Check]) -> String {
-    let line = |Check { name, outcome }: &Check| match outcome {
-        Ok(found) => format!("\n{name:12}  ok      {}", plain::unbroken(found)),
-        Err(_) => format!("\n{name:12}  failed"),
+    let line = |Check { name, status, outcome }: &Check| match outcome {
+        Ok(found) => format!("\n{name:12}  {status:7}  {}", plain::unbroken(found)),
+        Err(_) => format!("\n{name:12}  {status}"),
     };
     let checks: Vec<String> = checks.iter().map(line).collect();
     format!("{}\n{}", render::settings(&resolved.origins), checks.concat())
@@ -148,6 +157,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct CheckBody<'a> {
     name: &'static str,
+    status: &'static str,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<&'a str>,
@@ -161,8 +171,9 @@ impl<'a> Report<'a> {
         checks: &'a [Check],
         complaints: &'a [Complaint],
     ) -> Self {
-        let check = |Check { name, outcome }: &'a Check| CheckBody {
+        let check = |Check { name, status, outcome }: &'a Check| CheckBody {
             name,
+            status,
             ok: outcome.is_ok(),
             found: outcome.as_deref().ok(),
             error: outcome.as_ref().err().map(Complaint::body),

@@ -1,6 +1,7 @@
 //! `vllmd run`: supervises in the foreground, until a signal or until the service gives up.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -16,7 +17,9 @@ use super::render::{self, Service};
 use super::signals::{LAST, LAST_GRACE, Listener, Signals};
 use super::stderr::Stderr;
 use super::{log, screen};
-use crate::config::{Config, ExitPolicy, GiveUpPolicy, Resolved, Setting, Sources, StartPolicy};
+use crate::builder::left_running;
+use crate::config::{Config, ExitPolicy, Resolved, Setting, Sources};
+use crate::preflight::Finding;
 use crate::{
     Cause, EventStream, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor,
     SupervisorHandle,
@@ -24,6 +27,9 @@ use crate::{
 
 /// The actors mostly wait: one thread for them, and one that is free when something blocks.
 const WORKER_THREADS: usize = 2;
+
+/// How long what a start would meet is looked at; some milliseconds are usual.
+const LOOKED_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long a look at the system that hangs may hold up the end of the process.
 const BLOCKING_GRACE: Duration = Duration::from_secs(1);
@@ -122,7 +128,6 @@ struct Run {
     service: Service,
     settings: Vec<Setting>,
     on_exit: ExitPolicy,
-    policy: (StartPolicy, GiveUpPolicy),
     output: Output,
     progress: Progress,
     stderr: Stderr,
@@ -137,8 +142,7 @@ impl Run {
         stderr: Stderr,
     ) -> Self {
         let (service, on_exit) = (Service::of(config), config.lifecycle.stop_on_exit);
-        let policy = (config.lifecycle.lazy, config.lifecycle.on_give_up);
-        Self { service, settings, on_exit, policy, output, progress, stderr }
+        Self { service, settings, on_exit, output, progress, stderr }
     }
 
     async fn run_until_last_signal(self, config: Config) -> Done {
@@ -156,6 +160,9 @@ impl Run {
     }
 
     async fn run(self, config: Config, mut signals: Signals) -> io::Result<Exit> {
+        if let Some(exit) = self.refuse(&config).await {
+            return Ok(exit);
+        }
         let _orphans = Orphans::reap(&config.state_dir)?;
         let handle = match Supervisor::builder().config(config).spawn().await {
             Ok(handle) => handle,
@@ -166,13 +173,31 @@ impl Run {
         let end = tokio::select! {
             biased;
             exit = signals.came(1) => End::Asked(exit),
-            end = supervise(&handle, self.policy) => end,
+            end = supervise(&handle) => end,
         };
         self.take_leave(&end, &handle);
         let last = wind_down(handle, &mut signals).await;
         printer.finished().await;
         self.progress.hide();
         Ok(self.report(&end, &last))
+    }
+
+    /// What `check` finds fatal is told once, and nothing is begun; but what was left running may be taken
+    /// over, whatever has become of its files.
+    async fn refuse(&self, config: &Config) -> Option<Exit> {
+        let looked = config.clone();
+        let looked = tokio::task::spawn_blocking(move || Supervisor::check(&looked));
+        // What takes long is found out by the start.
+        let findings = tokio::time::timeout(LOOKED_WITHIN, looked).await.ok()?.ok()?;
+        let causes: Vec<&Cause> = findings.iter().filter_map(Finding::fatal).collect();
+        let address = SocketAddr::new(config.host, config.port);
+        if causes.is_empty() || left_running(&config.state_dir, address).is_some() {
+            return None;
+        }
+        for cause in causes {
+            self.stderr.complain(&Complaint::from(cause));
+        }
+        Some(Exit::Misconfigured)
     }
 
     fn refused(&self, error: &StartError) -> Exit {
@@ -249,18 +274,12 @@ impl Run {
     }
 }
 
-/// Starts the service, if it is to be started now, and returns when it will not be brought up any more.
-async fn supervise(
-    handle: &SupervisorHandle,
-    (start, give_up): (StartPolicy, GiveUpPolicy),
-) -> End {
-    if start == StartPolicy::AtOnce {
-        // Whatever comes of it shows in the state, as does what happens afterwards.
-        handle.start().await.ok();
-    }
+/// Starts the service, and returns when it will not be brought up any more.
+async fn supervise(handle: &SupervisorHandle) -> End {
+    // Whatever comes of it shows in the state, as does what happens afterwards.
+    handle.start().await.ok();
     let mut snapshots = handle.watch();
-    let is_over = |it: &Snapshot| it.state == ServiceState::Failed && give_up == GiveUpPolicy::Exit;
-    match snapshots.wait_for(is_over).await {
+    match snapshots.wait_for(|snapshot| snapshot.state == ServiceState::Failed).await {
         Ok(snapshot) => snapshot.last_error.clone().map_or(End::Lost, End::GaveUp),
         Err(_) => End::Lost,
     }

@@ -75,8 +75,11 @@ impl Misplaced {
         outline.flatten(document?, "");
         let lines = outline.lines;
         let slip = lines.iter().find(|(key, _)| is_slip(key)).map(|(key, line)| {
-            let what = format!("`{key}` is nobody's, and `{SECTION}` is missing");
-            Self { what, line: *line, owner: Owner::We }
+            let what = format!("`{SECTION}` is missing, and there is `{key}`");
+            // Another program may be called so; it has no settings of ours.
+            let is_ours =
+                OURS_ALONE.iter().any(|word| lines.contains_key(&format!("{key}.{word}")));
+            Self { what, line: *line, owner: if is_ours { Owner::We } else { Owner::Anybody } }
         });
         let place = |(key, what, owner): &(&str, &str, Owner)| {
             Some(Self { what: (*what).to_owned(), line: *lines.get(*key)?, owner: *owner })
@@ -84,6 +87,9 @@ impl Misplaced {
         slip.or_else(|| Self::PLACES.iter().find_map(place))
     }
 }
+
+/// Settings that nobody else is likely to have.
+const OURS_ALONE: [&str; 4] = ["vllm_binary", "extra_args", "lifecycle", "gpu"];
 
 /// Whether a key is that of our section, but for a letter.
 fn is_slip(key: &str) -> bool {

@@ -13,10 +13,7 @@ use vllm_supervisor_actors::domain::gpu::GpuAction;
 use super::bounds::Between;
 use super::sources::Sources;
 use super::values::{Fault, OptionValue};
-use super::{
-    Config, ExitPolicy, GiveUpPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference,
-    Network, StartPolicy,
-};
+use super::{Config, ExitPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference, Network};
 
 /// An option of the file.
 #[derive(Debug)]
@@ -136,8 +133,10 @@ pub(super) const SECTIONS: [Section; 4] = [
 pub(super) const OPTIONS: &[Entry] = &[
     option!(
         model: ModelReference,
-        "The model: `namespace/name` on the Hugging Face Hub, or a directory (absolute, or starting with \
-         `./`, `../` or `~/`).\nIt has no default; vllmd does not start without one."
+        "The model: `namespace/name` on the Hugging Face Hub, a directory, a `.gguf` file, or an address \
+         (`s3://`, `gs://`, `az://`, `hf://`).\nA path is absolute, or starts with `./`, `../` or `~/`; another \
+         one that exists is taken for a path, too, as by vLLM. It has no default; vllmd does not start without \
+         one."
     )
     .or("--model", "VLLM_MODEL"),
     option!(
@@ -172,7 +171,8 @@ pub(super) const OPTIONS: &[Entry] = &[
         |_| None,
         // The others are told of when they are asked for, and not offered.
         || json!({"enum": [LifecycleMode::Managed.as_str()]}),
-        "Who owns the life of vLLM: `managed` means that vllmd starts, watches, restarts and stops it."
+        "Who owns the life of vLLM: `managed` means that vllmd starts, watches, restarts and stops it; this \
+         version has no other mode."
     ),
     option!(
         lifecycle.launch: LaunchPolicy,
@@ -182,15 +182,6 @@ pub(super) const OPTIONS: &[Entry] = &[
          second after its restart began. `auto`: warm, for as long as nothing speaks against it: a launch \
          that fails, or answers otherwise, where one made from nothing does not. Proven on CPUs only; on a \
          GPU the engine and its workers start anew."
-    ),
-    option!(
-        lifecycle.lazy: StartPolicy,
-        "`true`: vLLM is started when it is needed first. `false`: at once."
-    ),
-    option!(
-        lifecycle.on_give_up: GiveUpPolicy,
-        "What vllmd does when the service has given up: `exit`, with the code 3, or `stay`, for somebody \
-         to look and to start it again."
     ),
     option!(
         lifecycle.start_timeout: Duration,

@@ -178,7 +178,9 @@ impl Resolver<'_> {
     }
 
     fn expect_known(&mut self, key: &str, word: &str) {
-        if keys().any(|known| known == key) {
+        // A path written as one word is not read as a path.
+        let is_word = !word.is_empty() && !word.contains('.');
+        if is_word && keys().any(|known| known == key) {
             return;
         }
         let problem = if is_named_like_a_secret(word) {
@@ -360,8 +362,8 @@ impl Resolver<'_> {
             if let Some(place) = self.places.get(setting) {
                 problem.line = place.line;
                 problem.key.clone_from(&place.key);
-                // As written: what it was read as may look different.
-                if let Some(written) = &place.value {
+                // As written: what it was read as may look different. What is not shown stays so.
+                if let (Some(written), Some(_)) = (&place.value, &problem.value) {
                     problem = problem.with_value(written);
                 }
             }
@@ -389,7 +391,10 @@ pub(super) fn of_fault(entry: &Entry, fault: Fault, place: &str) -> Problem {
 fn help_for_unknown(key: &str) -> String {
     let known: Vec<String> = keys().collect();
     match suggest::nearest(key, known.iter().map(String::as_str)) {
-        Some(nearest) => format!("did you mean `{SECTION}.{nearest}`?"),
-        None => "remove it, or see `vllmd config schema` for the keys there are".to_owned(),
+        Some(nearest) if !nearest.is_empty() => format!("did you mean `{SECTION}.{nearest}`?"),
+        _ => {
+            "a flag of vLLM belongs into `extra_args`; `vllmd config schema` has the keys there are"
+                .to_owned()
+        }
     }
 }

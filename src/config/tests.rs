@@ -190,8 +190,6 @@ fn every_setting_of_a_file_arrives() {
     let lifecycle = Lifecycle {
         mode: LifecycleMode::Managed,
         launch: LaunchPolicy::Warm,
-        lazy: StartPolicy::OnDemand,
-        on_give_up: GiveUpPolicy::Stay,
         start_timeout: Duration::from_secs(31),
         model_load_timeout: Duration::from_millis(1500),
         health_check_interval: Duration::from_secs(5 * 60),

@@ -26,6 +26,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         let help = "name the program that starts vLLM, or leave the key out";
         problems.push(Problem::of_setting("vllm_binary", "names no program", help));
     }
+    problems.extend(config.vllm_binary.iter().flatten().find_map(|word| secret_word(word)));
     if config.lifecycle.mode != LifecycleMode::Managed {
         let message = "not supported: this version supports `managed` only";
         let problem = Problem::of_setting("lifecycle.mode", message, "use `managed`");
@@ -60,6 +61,15 @@ fn exposed_host(host: IpAddr, secrets: &Secrets) -> Option<Problem> {
         let message = "others could reach vLLM there, and it would not ask for a key";
         let help = "set VLLM_API_KEY in the environment, or use a loopback address (127.0.0.1)";
         Problem::of_setting("host", message, help).with_value(host.to_string())
+    })
+}
+
+/// A secret among the words that start vLLM, such as `env VLLM_API_KEY=… vllm`.
+fn secret_word(word: &str) -> Option<Problem> {
+    let name = word.split_once('=').map_or("", |(name, _)| name);
+    (is_named_like_a_secret(name) || looks_like_a_secret(word)).then(|| {
+        let message = "a secret does not belong in a command, where every user sees it";
+        Problem::of_setting("vllm_binary", message, where_a_secret_belongs(name))
     })
 }
 

@@ -1,6 +1,5 @@
 //! What an option may hold: how it is read, shown again, and described.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
@@ -9,13 +8,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vllm_supervisor_actors::domain::cause::Code;
-use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 use super::sources::Sources;
-use super::{
-    ExitPolicy, GiveUpPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference, Network,
-    StartPolicy,
-};
+use super::{ExitPolicy, GpuMonitor, LaunchPolicy, LifecycleMode, ModelReference, Network};
+
+mod texts;
 
 /// What is wrong with a value, or with a part of it.
 #[derive(Debug)]
@@ -40,7 +37,18 @@ impl Fault {
     }
 
     fn shape<T: OptionValue>(found: &Value) -> Vec<Self> {
-        vec![Self::new(format!("expected {}", T::EXPECTED), "", in_words(found))]
+        // In quotes it is a text, though it looks like what is expected.
+        let is_quoted = |text: &str| serde_json::from_str::<Value>(text).is_ok();
+        let shown = match found.as_str() {
+            Some(text) if is_quoted(text) => found.to_string(),
+            _ => in_words(found),
+        };
+        vec![Self::new(format!("expected {}", T::EXPECTED), "", shown)]
+    }
+
+    /// The same, of what may hold a secret.
+    fn kind<T: OptionValue>(found: &Value) -> Vec<Self> {
+        vec![Self::new(format!("expected {}", T::EXPECTED), "", kind(found))]
     }
 }
 
@@ -70,6 +78,19 @@ pub(super) fn in_words(value: &Value) -> String {
     match value {
         Value::Null => "unset".to_owned(),
         value => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+    }
+}
+
+/// What a value is, where what it holds may be a secret.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(true) => "true",
+        Value::Bool(false) => "false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
     }
 }
 
@@ -137,7 +158,7 @@ impl OptionValue for u16 {
 }
 
 impl OptionValue for Duration {
-    const EXPECTED: &'static str = "a duration with a unit, such as `30s` or `5m`";
+    const EXPECTED: &'static str = "a duration with a unit, such as `30s` or `5m` (a plain number goes to the same key with `_seconds` at its end)";
     const HAS_SECONDS: bool = true;
 
     fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
@@ -203,138 +224,6 @@ impl OptionValue for Option<PathBuf> {
     }
 }
 
-/// A text, which a number may stand for: `4096` in `extra_args` needs no quotes.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-fn texts(value: &Value) -> Option<Vec<String>> {
-    value.as_array()?.iter().map(text).collect()
-}
-
-fn texts_by_name(value: &Value) -> Option<BTreeMap<String, String>> {
-    let entries = value.as_object()?.iter();
-    entries.map(|(name, value)| Some((name.clone(), text(value)?))).collect()
-}
-
-/// Arguments.
-impl OptionValue for Vec<String> {
-    const EXPECTED: &'static str = "a list of texts (put quotes around `true` and `false`)";
-    const TAKES_TEXTS: bool = true;
-
-    fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
-        texts(value).ok_or_else(|| Fault::shape::<Self>(value))
-    }
-
-    fn json(&self) -> Value {
-        json!(self)
-    }
-
-    fn schema() -> Value {
-        json!({"type": "array", "items": {"type": ["string", "number"]}})
-    }
-}
-
-/// Variables.
-impl OptionValue for BTreeMap<String, String> {
-    const EXPECTED: &'static str =
-        "a map from names to texts (put quotes around `true` and `false`)";
-    const TAKES_TEXTS: bool = true;
-
-    fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
-        texts_by_name(value).ok_or_else(|| Fault::shape::<Self>(value))
-    }
-
-    fn json(&self) -> Value {
-        json!(self)
-    }
-
-    fn schema() -> Value {
-        json!({"type": "object", "additionalProperties": {"type": ["string", "number"]}})
-    }
-}
-
-/// A program and its arguments: a line, split at white space, or a list of words.
-impl OptionValue for Option<Vec<String>> {
-    const EXPECTED: &'static str = "a command line, or a list of texts";
-    const TAKES_TEXTS: bool = true;
-
-    /// A program given as a path is made absolute, as vLLM may be launched from another directory; a
-    /// bare name is left to PATH.
-    fn read(value: &Value, sources: &Sources) -> Result<Self, Vec<Fault>> {
-        let whole = |program: &str| match (program.strip_prefix("~/"), sources.home()) {
-            (Some(rest), Some(home)) => Some(home.join(rest)),
-            _ if program.contains('/') => Some(sources.working_directory.join(program)),
-            _ => None,
-        };
-        let line = |line: &str| {
-            // A path with blanks in it is a path.
-            if whole(line.trim()).is_some_and(|path| path.exists()) {
-                return vec![line.trim().to_owned()];
-            }
-            line.split_whitespace().map(str::to_owned).collect()
-        };
-        let words: Option<Vec<String>> = value.as_str().map(line).or_else(|| texts(value));
-        let mut words = words.ok_or_else(|| Fault::shape::<Self>(value))?;
-        if let Some(program) = words.first_mut()
-            && let Some(whole) = whole(program)
-        {
-            *program = whole.to_string_lossy().into_owned();
-        }
-        Ok(Some(words))
-    }
-
-    fn json(&self) -> Value {
-        json!(self)
-    }
-
-    fn schema() -> Value {
-        json!({"anyOf": [{"type": "string"}, Vec::<String>::schema()]})
-    }
-}
-
-/// What is done about Xid errors.
-impl OptionValue for BTreeMap<u32, GpuAction> {
-    const EXPECTED: &'static str =
-        "a map from the numbers of Xid errors to what is done about them";
-
-    fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
-        let given = texts_by_name(value).ok_or_else(|| Fault::shape::<Self>(value))?;
-        let (mut actions, mut faults) = (Self::new(), Vec::new());
-        for (number, action) in given {
-            let known = GpuAction::ALL.into_iter().find(|known| known.as_str() == action);
-            match (number.parse(), known) {
-                (Ok(xid), Some(action)) => drop(actions.insert(xid, action)),
-                (Err(_), _) => {
-                    let help = "name it by its number in NVIDIA's catalogue, such as 79";
-                    faults.push(Fault::new("not an Xid error", help, number));
-                }
-                (Ok(_), None) => {
-                    let names: Vec<_> = GpuAction::ALL.iter().map(|it| it.as_str()).collect();
-                    let help = format!("use one of {}", names.join(", "));
-                    let fault = Fault::new("not what can be done about it", help, action);
-                    faults.push(Fault { part: format!(".{number}"), ..fault });
-                }
-            }
-        }
-        if faults.is_empty() { Ok(actions) } else { Err(faults) }
-    }
-
-    fn json(&self) -> Value {
-        let named = self.iter().map(|(xid, action)| (xid.to_string(), action.as_str().into()));
-        Value::Object(named.collect())
-    }
-
-    fn schema() -> Value {
-        let names = GpuAction::ALL.map(GpuAction::as_str);
-        json!({"type": "object", "additionalProperties": {"enum": names}})
-    }
-}
-
 /// One of a few, by name.
 macro_rules! choice {
     ($($type:ty, $expected:literal, $($json:literal => $value:expr),+;)+) => { $(
@@ -371,7 +260,5 @@ choice! {
     GpuMonitor, "`auto`, `nvml`, `amd` or `off`",
         "auto" => Self::Auto, "nvml" => Self::Nvml, "amd" => Self::Amd, "off" => Self::Off;
     ExitPolicy, "`true` or `false`", true => Self::Stop, false => Self::Detach;
-    StartPolicy, "`true` or `false`", true => Self::OnDemand, false => Self::AtOnce;
-    GiveUpPolicy, "`exit` or `stay`", "exit" => Self::Exit, "stay" => Self::Stay;
     Network, "`online` or `airgapped`", "online" => Self::Online, "airgapped" => Self::Airgapped;
 }

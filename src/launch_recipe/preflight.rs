@@ -24,8 +24,8 @@ pub(super) fn preflight(
     Preflight {
         plan: plan(config, &variable),
         packages: program
-            .and_then(|program| packages(Path::new(program)))
-            .filter(|it| is_known(it)),
+            .filter(|_| ELSEWHERE.iter().all(|name| variable(name).is_none()))
+            .and_then(|program| own_packages(Path::new(program))),
         hub_cache: hub_cache(config, &variable),
         network: network(config, &variable),
         revision: given(config, "--revision").map(str::to_owned),
@@ -51,6 +51,8 @@ fn plan(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Plan {
                 "--hf-overrides",
                 "--config-format",
                 "--model-impl",
+                "--rope-scaling",
+                "--rope-theta",
                 "--runner",
                 "--convert",
                 "--task",
@@ -92,7 +94,7 @@ fn tokens(text: &str) -> Option<u64> {
 }
 
 /// As `huggingface_hub` finds it (1.0, `constants.py`); `None` where vLLM asks another hub, or keeps a model
-/// in two places (`--download-dir` has its weights alone), or where a path is to be made out first (`~`).
+/// in two places (`--download-dir` has its weights alone), or where a path is to be made out first (`~`, `$`).
 fn hub_cache(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let is_other = variable("VLLM_USE_MODELSCOPE").is_some_and(|it| is_true(&it));
     if is_other || has(config, "--download-dir") {
@@ -106,12 +108,13 @@ fn hub_cache(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Opt
     path("HF_HUB_CACHE")
         .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| Some(home()?.join("hub")))
-        .filter(|cache| cache.is_absolute())
+        .filter(|cache| cache.is_absolute() && !cache.to_string_lossy().contains('$'))
 }
 
 fn network(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Network {
-    let is_off = |name: &&str| variable(name).is_some_and(|it| is_true(&it));
-    if config.network == config::Network::Airgapped || OFFLINE.iter().any(is_off) {
+    // The first that is set counts (huggingface_hub 1.0, `constants.py`, `HF_HUB_OFFLINE`).
+    let given = OFFLINE.iter().find_map(|name| variable(name));
+    if config.network == config::Network::Airgapped || given.is_some_and(|it| is_true(&it)) {
         Network::Offline
     } else {
         Network::Online
@@ -121,6 +124,26 @@ fn network(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Netwo
 /// `huggingface_hub` 1.0, `constants.py`, `ENV_VARS_TRUE_VALUES`.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.trim().to_ascii_uppercase().as_str())
+}
+
+/// Variables with which it is another vLLM, or another model, that is loaded.
+const ELSEWHERE: [&str; 3] = ["PYTHONPATH", "PYTHONHOME", "VLLM_MODEL_REDIRECT_PATH"];
+
+/// The packages that a Python, or a script for one, surely takes: a program of another kind, such as
+/// `docker`, may find others anywhere.
+fn own_packages(program: &Path) -> Option<PathBuf> {
+    let is_python = |path: &Path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"))
+    };
+    let python = if is_python(program) {
+        program.to_owned()
+    } else {
+        super::program::interpreter(program).filter(|it| is_python(it))?
+    };
+    let mut all = packages_of(&python);
+    let only = all.next()?;
+    // Of those of several versions nobody knows which are meant.
+    (all.next().is_none() && is_known(&only)).then_some(only)
 }
 
 /// Whether what is called vLLM there is laid out as vLLM is (0.8 to 0.32): of another nobody knows what it
@@ -136,14 +159,17 @@ pub(super) fn packages(program: &Path) -> Option<PathBuf> {
     // `vllm` is a script, wherever it was put.
     let interpreter = super::program::interpreter(program);
     let candidates = [Some(program.to_owned()), real, interpreter];
-    candidates.into_iter().flatten().find_map(|program| {
-        let libraries = program.parent().and_then(Path::parent)?.join("lib");
-        let versions = fs::read_dir(libraries).into_iter().flatten().flatten();
-        let places = versions.flat_map(|version| {
-            ["site-packages", "dist-packages"].map(|packages| version.path().join(packages))
-        });
-        places.into_iter().find(|packages| packages.join("vllm/__init__.py").is_file())
-    })
+    candidates.into_iter().flatten().find_map(|program| packages_of(&program).next())
+}
+
+/// The same, beside the program itself.
+fn packages_of(program: &Path) -> impl Iterator<Item = PathBuf> {
+    let libraries = program.parent().and_then(Path::parent).map(|root| root.join("lib"));
+    let versions = libraries.and_then(|it| fs::read_dir(it).ok()).into_iter().flatten().flatten();
+    let places = versions.flat_map(|version| {
+        ["site-packages", "dist-packages"].map(|packages| version.path().join(packages))
+    });
+    places.filter(|packages| packages.join("vllm/__init__.py").is_file())
 }
 
 #[cfg(test)]
@@ -204,6 +230,41 @@ mod tests {
         ] {
             assert_eq!(of(&[], &[(name, value)]).network, network, "{name}={value}");
         }
+        let both = [("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")];
+        assert_eq!(of(&[], &both).network, Network::Online);
+    }
+
+    #[test]
+    fn only_the_packages_that_a_python_surely_takes_are_looked_at() {
+        let machine = tempfile::tempdir().unwrap();
+        let path = |place: &str| machine.path().join(place);
+        let write = |place: &str, text: &str| {
+            fs::create_dir_all(path(place).parent().unwrap()).unwrap();
+            fs::write(path(place), text).unwrap();
+        };
+        let install = |version: &str| {
+            for module in ["__init__.py", "model_executor/models/registry.py"] {
+                write(&format!("lib/{version}/site-packages/vllm/{module}"), "");
+            }
+        };
+        let python = path("bin/python3").display().to_string();
+        write("bin/python3", "\x7fELF");
+        write("bin/vllm", &format!("#!{python}\n"));
+        write("bin/docker", "\x7fELF");
+        write("bin/wrapper", "#!/bin/sh\n");
+        let look = |program: &str, variables: &[(&str, &str)]| {
+            let program = path(program).display().to_string();
+            preflight(&config(&[], variables), Some(&program), |_| None).packages
+        };
+        install("python3.12");
+        let packages = Some(path("lib/python3.12/site-packages"));
+        assert_eq!((look("bin/vllm", &[]), look("bin/python3", &[])), (packages.clone(), packages));
+        assert_eq!((look("bin/docker", &[]), look("bin/wrapper", &[])), (None, None));
+        for name in ELSEWHERE {
+            assert_eq!(look("bin/vllm", &[(name, "/other")]), None, "{name}");
+        }
+        install("python3.13");
+        assert_eq!(look("bin/vllm", &[]), None, "it may be either");
     }
 
     #[test]

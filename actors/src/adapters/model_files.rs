@@ -21,9 +21,9 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 pub fn look(directory: &Path) -> ModelFacts {
     let names = names(directory);
     let tokenizer = match &names {
-        Ok(names) if !names.iter().any(|name| is_of_tokenizer(name)) => Tokenizer::Missing,
-        // What could not be looked at is told of the weights.
-        Ok(_) | Err(_) => Tokenizer::Present,
+        Ok(names) if names.iter().any(|name| is_of_tokenizer(name)) => Tokenizer::Present,
+        Ok(_) => Tokenizer::Missing,
+        Err(error) => Tokenizer::Unread(error.to_string()),
     };
     let weights = weights::look(directory, names.as_deref());
     ModelFacts::new(directory.display().to_string(), config::look(directory), weights, tokenizer)
@@ -43,10 +43,19 @@ fn is_of_tokenizer(name: &str) -> bool {
         || name.starts_with("tokenization")
 }
 
+/// A regular file: to open another may take for ever.
+fn open(path: &Path) -> io::Result<File> {
+    if std::fs::metadata(path)?.is_file() {
+        File::open(path)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
+}
+
 /// A file that is no longer than this, in bytes.
 fn read_whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::other(format!("it has more than {most} bytes")));
     }

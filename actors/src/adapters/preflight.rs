@@ -73,7 +73,20 @@ impl Preflight {
     ///
     /// The first cause that is sure.
     pub async fn refuse(self, model: ModelId) -> Result<(), Cause> {
-        let looked = on_own_thread("vllm-preflight", move || self.look(&model));
+        self.refuse_in(model, ()).await
+    }
+
+    /// The same; `turn` is held until the look has ended, which may be long after the answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::refuse`].
+    pub async fn refuse_in<T: Send + 'static>(self, model: ModelId, turn: T) -> Result<(), Cause> {
+        let looked = on_own_thread("vllm-preflight", move || {
+            let findings = self.look(&model);
+            drop(turn);
+            findings
+        });
         match timeout(LOOKED_WITHIN, looked).await {
             Ok(Ok(findings)) => {
                 findings.iter().find_map(Finding::fatal).cloned().map_or(Ok(()), Err)

@@ -221,10 +221,6 @@ impl Liveness {
     /// What its counters say; `None` if it does not count.
     pub fn pulsed(&mut self, pulse: Option<Pulse>, now: Duration) -> Judgement {
         let Some(pulse) = pulse else { return Judgement::Alive };
-        // Who has no clients is not asked for its counters.
-        if pulse.connections != Some(0) {
-            self.answered();
-        }
         let is_new = self.mark.replace(pulse.mark) != Some(pulse.mark);
         let (was_idle, is_idle) = (self.requests == 0, pulse.requests == 0);
         self.requests = pulse.requests;

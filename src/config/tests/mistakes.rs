@@ -17,15 +17,18 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("port: 0", "port", "0", "1 to 65535"),
     ("port: 70000", "port", "70000", "1 to 65535"),
     ("port: abc", "port", "abc", "1 to 65535"),
-    ("port: '8000'", "port", "8000", "1 to 65535"),
+    ("port: '8000'", "port", "\"8000\"", "1 to 65535"),
+    ("lifecycle: {stop_on_exit: 'true'}", "lifecycle.stop_on_exit", "\"true\"", "`true`"),
+    ("vllm_binary: env VLLM_API_KEY=x vllm", "vllm_binary", "", "VLLM_API_KEY"),
     ("port: 80.5", "port", "80.5", "1 to 65535"),
     ("host: localhost", "host", "localhost", "loopback"),
     ("host: 0.0.0.0", "host", "0.0.0.0", "VLLM_API_KEY"),
     ("vllm_binary: ''", "vllm_binary", "", "program"),
-    ("extra_args: --x", "extra_args", "--x", "arguments"),
-    ("extra_args: [--x, true]", "extra_args", r#"["--x",true]"#, "arguments"),
+    ("extra_args: --x", "extra_args", "a text", "arguments"),
+    ("extra_args: [--x, true]", "extra_args[1]", "true", "quotes"),
     ("extra_args: [--port=1]", "extra_args[0]", "--port", "providers.vllm.port"),
-    ("env: [A=1]", "env", r#"["A=1"]"#, "variables"),
+    ("env: [A=1]", "env", "a list", "variables"),
+    ("env: {A: b, C: [d]}", "env.C", "a list", "quotes"),
     ("env: {VLLM_PORT: 1}", "env.VLLM_PORT", "", "providers.vllm.port"),
     ("env: {VLLM_RPC_BASE_PATH: /tmp}", "env.VLLM_RPC_BASE_PATH", "", "remove it"),
     ("env: {VLLM_DP_SIZE: 2}", "env.VLLM_DP_SIZE", "", "remove it"),
@@ -34,7 +37,7 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("env: {SPT_NOENV: 0}", "env.SPT_NOENV", "", "remove it"),
     ("env: {VLLMD_INSTANCE: x}", "env.VLLMD_INSTANCE", "", "remove it"),
     ("gpu: {library: libnvidia-ml.so.1}", "gpu.library", "libnvidia-ml.so.1", "absolute"),
-    ("gpu: {xid_actions: [79]}", "gpu.xid_actions", "[79]", "prescribes"),
+    ("gpu: {xid_actions: [79]}", "gpu.xid_actions", "a list", "prescribes"),
     ("gpu: {xid_actions: {all: none}}", "gpu.xid_actions", "all", "such as 79"),
     ("gpu: {xid_actions: {79: ignore}}", "gpu.xid_actions.79", "ignore", "none"),
     ("lifecycle: 3", "lifecycle", "3", "restart"),
@@ -42,10 +45,8 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("lifecycle: {mode: monitored}", "lifecycle.mode", "monitored", "managed"),
     ("lifecycle: {mode: own}", "lifecycle.mode", "own", "managed"),
     ("network: off", "network", "off", "`airgapped`"),
-    ("lifecycle: {lazy: maybe}", "lifecycle.lazy", "maybe", "`true`"),
-    ("lifecycle: {on_give_up: restart}", "lifecycle.on_give_up", "restart", "`stay`"),
     ("lifecycle: {launch: hot}", "lifecycle.launch", "hot", "`warm`"),
-    ("lifecycle: {start_timeout: 30}", "lifecycle.start_timeout", "30", "30s"),
+    ("lifecycle: {start_timeout: 30}", "lifecycle.start_timeout", "30", "`_seconds`"),
     ("lifecycle: {start_timeout: soon}", "lifecycle.start_timeout", "soon", "30s"),
     ("lifecycle: {start_timeout: 0s}", "lifecycle.start_timeout", "0s", "at least 10ms"),
     ("lifecycle: {start_timeout: 5M}", "lifecycle.start_timeout", "5M", "`5m`"),
@@ -116,7 +117,10 @@ fn an_unknown_key_is_reported_with_the_key_that_was_meant() {
         ("prot: 1", "prot", "did you mean `providers.vllm.port`?"),
         ("logs: {max_byte: 1}", "logs.max_byte", "did you mean `providers.vllm.logs.max_bytes`?"),
         ("gpu: {montior: off}", "gpu.montior", "did you mean `providers.vllm.gpu.monitor`?"),
+        ("gpu.monitor: off", "gpu.monitor", "did you mean `providers.vllm.gpu.monitor`?"),
+        ("'': 1", "", "vllmd config schema"),
         ("stop_on_exit: true", "stop_on_exit", "mean `providers.vllm.lifecycle.stop_on_exit`?"),
+        ("max_model_len: 512", "max_model_len", "belongs into `extra_args`"),
         ("colour: blue", "colour", "vllmd config schema"),
     ] {
         let problem = mistake(settings);
@@ -143,6 +147,21 @@ fn a_secret_in_the_file_is_reported_with_where_it_belongs_and_never_shown() {
         assert!(problem.message.contains("secret"), "{problem}");
         assert!(problem.help.contains(help), "{problem}");
         assert!(!format!("{problem:?} {problem}").contains(&token), "{problem}");
+    }
+}
+
+#[test]
+fn what_may_be_a_secret_is_not_shown_where_the_form_is_wrong() {
+    for settings in [
+        "env: {DB_SETTING: hunter2, DEBUG: true}",
+        "env: [DB_SETTING=hunter2]",
+        "env: DB_SETTING=hunter2",
+        "extra_args: [--secret, hunter2, true]",
+        "extra_args: --secret hunter2",
+        "vllm_binary: {a: hunter2}",
+    ] {
+        let problem = mistake(settings);
+        assert!(!format!("{problem} {problem:?}").contains("hunter2"), "{problem}");
     }
 }
 
@@ -215,9 +234,9 @@ fn no_model_at_all_is_reported_with_the_three_ways_to_give_one() {
 fn a_section_that_is_ours_but_for_a_slip_is_told_though_a_flag_names_the_model() {
     for (text, line, said) in [
         ("vllm:\n  port: 1\n", 1, "`vllm` stands at the top of the file"),
-        ("providers:\n  vlm:\n    port: 1\n", 2, "`providers.vlm` is nobody's"),
-        ("providers: {VLLM: {port: 1}}\n", 1, "`providers.VLLM` is nobody's"),
-        ("provider:\n\n  vllm: {port: 1}\n", 3, "`provider.vllm` is nobody's"),
+        ("providers:\n  vlm:\n    gpu: {}\n", 2, "there is `providers.vlm`"),
+        ("providers: {VLLM: {extra_args: []}}\n", 1, "there is `providers.VLLM`"),
+        ("provider:\n\n  vllm: {lifecycle: {}}\n", 3, "there is `provider.vllm`"),
     ] {
         let mut place = Place::with_file(text);
         place.sources.overrides.model = Some("a/b".to_owned());
@@ -227,7 +246,12 @@ fn a_section_that_is_ours_but_for_a_slip_is_told_though_a_flag_names_the_model()
         place.sources.overrides.model = None;
         assert_eq!(place.problems().len(), 1);
     }
-    for text in ["providers: {ollama: {port: 1}}", "model: theirs", "vllm_x: 1"] {
+    for text in [
+        "providers: {ollama: {port: 1}}",
+        "providers: {llm: {port: 1}}",
+        "model: theirs",
+        "vllm_x: 1",
+    ] {
         let mut place = Place::with_file(text);
         place.sources.overrides.model = Some("a/b".to_owned());
         assert_eq!(place.config().port, 8000, "{text}");

@@ -12,14 +12,16 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::MOST;
 use crate::domain::diagnosis::KernelMessage;
 
 /// How long it may take to answer; some 20 ms are usual.
 const WITHIN: Duration = Duration::from_secs(2);
 
+/// The most entries that it is asked for: others fill the kernel's log as well, such as a firewall.
+const MOST: usize = 4096;
+
 /// The most that it may answer, in bytes: [`MOST`] entries have some 1 KiB each, but a message may be long.
-const MOST_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 16 << 20;
 
 /// The facility of the kernel; what a process writes to the kernel's log has another (syslog(3)).
 const KERNEL: &str = "0";
@@ -90,6 +92,10 @@ fn read(answer: &str, moment: Duration) -> Option<Vec<KernelMessage>> {
         let at = entry["__MONOTONIC_TIMESTAMP"].as_str().and_then(|it| it.parse().ok());
         at.is_some_and(|microseconds| Duration::from_micros(microseconds) >= moment)
     };
+    // What was said first has been pushed out by others.
+    if entries.len() >= MOST && entries.first().as_ref().is_some_and(is_since) {
+        return None;
+    }
     let said = entries.iter().filter(is_since).filter(|it| it["SYSLOG_FACILITY"] == KERNEL);
     let found = said.filter_map(|it| KernelMessage::read(it["MESSAGE"].as_str()?)).collect();
     (!entries.is_empty()).then_some(found)
@@ -143,6 +149,17 @@ mod tests {
     fn a_journal_without_a_word_of_the_kernel_cannot_be_read_and_one_without_news_can() {
         assert_eq!(said(":"), None);
         assert_eq!(of_entries(&[entry(1, "0", "Linux version 6.18")]), Some(Vec::new()));
+    }
+
+    #[test]
+    fn of_a_journal_that_others_fill_nobody_knows_what_was_said_first() {
+        let flood = |first: u64| {
+            let others = (0..MOST as u64).map(|at| entry(first + at, "0", "IN=eth0 OUT="));
+            others.collect::<Vec<_>>().join("\n")
+        };
+        let read = |answer: &str| read(answer, Duration::from_millis(1)).map(|it| it.len());
+        assert_eq!(read(&flood(999)), Some(0));
+        assert_eq!(read(&flood(1000)), None);
     }
 
     #[test]

@@ -33,6 +33,9 @@ const CONTEXTS: [&str; 11] = [
     "n_ctx",
 ];
 
+/// Numbers of Python's `json` (its documentation, "Infinite and NaN Number Values").
+const NOT_JSON: [&[u8]; 2] = [b"Infinity", b"NaN"];
+
 /// Where a quantisation may be described instead (vLLM 0.32, `get_config_filenames` of
 /// `model_executor/layers/quantization`).
 const QUANTISATION_FILES: [&str; 3] =
@@ -54,8 +57,17 @@ pub(super) fn look(directory: &Path) -> ConfigFile {
         return ConfigFile::Broken("it is a pointer that Git LFS has not fetched".to_owned());
     }
     match serde_json::from_slice::<Value>(&bytes) {
+        // vLLM takes another model, which it names, in its place (0.32, `transformers_utils/config.py`,
+        // `maybe_override_with_speculators`).
+        Ok(value) if value["speculators_config"].is_object() => ConfigFile::Unread(
+            "it is a speculator's, and vLLM loads the model that it names".to_owned(),
+        ),
         Ok(value) if value.is_object() => {
             let mut config = read(&value);
+            // Then that says how long a context may be (vLLM 0.32, `config/model.py`).
+            if directory.join("sentence_bert_config.json").try_exists().unwrap_or(true) {
+                config.context = None;
+            }
             // What cannot be looked at may be there.
             let is_there = |name: &&&str| directory.join(name).try_exists().unwrap_or(true);
             let beside = || QUANTISATION_FILES.iter().find(is_there);
@@ -64,8 +76,16 @@ pub(super) fn look(directory: &Path) -> ConfigFile {
             ConfigFile::Read(config)
         }
         Ok(_) => ConfigFile::Broken("it is no JSON object".to_owned()),
+        // Python takes numbers that JSON has not, and some models have them.
+        Err(_) if NOT_JSON.iter().any(|word| contains(&bytes, word)) => {
+            ConfigFile::Unread("it has numbers that are not JSON's".to_owned())
+        }
         Err(error) => ConfigFile::Broken(error.to_string()),
     }
+}
+
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|window| window == word)
 }
 
 fn read(config: &Value) -> ModelConfig {

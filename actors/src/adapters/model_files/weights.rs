@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{LFS_POINTER, read_whole};
+use super::{LFS_POINTER, open, read_whole};
 use crate::domain::preflight::{WeightFault, WeightFile, Weights};
 
 /// An index has some hundred bytes a tensor.
@@ -26,17 +26,19 @@ pub(super) fn look(directory: &Path, names: Result<&[String], &io::Error>) -> We
         Ok(names) => names,
         Err(error) => return Weights::Unread(error.to_string()),
     };
-    let ending = |endings: &[&str]| -> Vec<&String> {
+    let ending = |ending: &str| -> Vec<&String> {
         let is_one = |name: &&String| {
-            let ending = Path::new(name).extension().and_then(|it| it.to_str());
-            ending.is_some_and(|it| endings.contains(&it)) && !NOT_WEIGHTS.contains(&name.as_str())
+            Path::new(name).extension().is_some_and(|it| it == ending)
+                && !NOT_WEIGHTS.iter().any(|other| name.ends_with(other))
         };
         names.iter().filter(is_one).collect()
     };
     // As vLLM, which takes these where there are any (0.32, `default_loader.py`, `_prepare_weights`).
-    let mut weights = ending(&["safetensors"]);
-    if weights.is_empty() {
-        weights = ending(&["bin", "pt"]);
+    let mut weights = ending("safetensors");
+    for others in ["bin", "pt"] {
+        if weights.is_empty() {
+            weights = ending(others);
+        }
     }
     let is_mistrals = |name: &&&String| name.starts_with("consolidated");
     let index = if weights.iter().any(|name| is_mistrals(&name)) {
@@ -104,7 +106,7 @@ fn siblings(name: &str) -> Vec<String> {
 }
 
 fn look_at(directory: &Path, name: &str) -> io::Result<WeightFile> {
-    let mut file = File::open(directory.join(name))?;
+    let mut file = open(&directory.join(name))?;
     let bytes = file.metadata()?.len();
     let mut start = [0; LFS_POINTER.len()];
     let length = read_up_to(&mut file, &mut start)?;

@@ -57,13 +57,19 @@ pub fn judge_cached(
             }
             findings
         }
-        // What is missing or broken is downloaded, unless it is what the cache says that it has.
+        // What is missing is downloaded, and what is there may be of another day than what the Hub has.
         (Cached::Snapshot(facts), Network::Online) => {
-            let findings = judge(facts, plan, installed).into_iter();
-            let is_sure = |finding: &Finding| {
+            let mut findings = judge(facts, plan, installed);
+            findings.retain(|finding| {
                 finding.fatal().is_none_or(|cause| cause.code != Code::ModelFilesBroken)
-            };
-            findings.filter(is_sure).collect()
+            });
+            for finding in &mut findings {
+                if let Some(cause) = finding.fatal() {
+                    let said = format!("{}, by what is in the local cache", cause.summary);
+                    finding.assessment = Assessment::Warning(said);
+                }
+            }
+            findings
         }
     }
 }
@@ -108,10 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn with_a_network_what_is_missing_is_downloaded_and_what_is_known_counts() {
+    fn with_a_network_what_is_missing_is_downloaded_and_what_is_known_is_a_warning() {
         assert_eq!(fatal(&Cached::Nothing, Network::Online, 1), None);
         assert_eq!(fatal(&cached(&["b.safetensors"]), Network::Online, 1), None);
-        let heads = fatal(&cached(&[]), Network::Online, 4).unwrap();
-        assert_eq!(heads.code, Code::ParallelSizeUnfit);
+        let plan = Plan { tensor_parallel: 4, ..Plan::default() };
+        let of = |network| {
+            let installed = Installed::default();
+            judge_cached("org/a", &cached(&[]), "/cache", network, &plan, &installed)
+        };
+        let is_warning = |it: &Finding| matches!(&it.assessment, Assessment::Warning(said) if said.contains("heads"));
+        assert!(of(Network::Online).iter().any(is_warning));
+        assert_eq!(fatal(&cached(&[]), Network::Offline, 4).unwrap().code, Code::ParallelSizeUnfit);
     }
 }

@@ -99,9 +99,11 @@ pub enum WeightFault {
 }
 
 /// The files that hold a model's tokenizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tokenizer {
+    /// They could not be looked at; why, in words.
+    Unread(String),
     /// There is at least one.
     Present,
     /// There is none of any kind.
@@ -152,6 +154,10 @@ pub fn judge(facts: &ModelFacts, plan: &Plan, installed: &Installed) -> Vec<Find
     let mut findings = Vec::new();
     let mut find = |subject, assessment| findings.push(Finding::new(subject, assessment));
     find(Subject::Config, of_config(facts, plan, installed));
+    // Whose configuration is not known may need no files of its own.
+    if matches!(facts.config, ConfigFile::Unread(_)) {
+        return findings;
+    }
     if !plan.elsewhere.contains(&Part::Weights) {
         find(Subject::Weights, of_weights(facts));
     }
@@ -227,9 +233,10 @@ fn of_weights(facts: &ModelFacts) -> Assessment {
     if let Some(first) = missing.first() {
         let others = match missing.len() {
             1 => String::new(),
+            2 => " and another".to_owned(),
             several => format!(" and {} others", several - 1),
         };
-        return broken(format!("{} lacks {first}{others}, which its index names", facts.place));
+        return broken(format!("{} lacks {first}{others}", facts.place));
     }
     if present.is_empty() {
         return broken(format!("{} has no weights (*.safetensors, *.bin, *.pt)", facts.place));
@@ -260,13 +267,18 @@ fn of_weights(facts: &ModelFacts) -> Assessment {
     });
     let bytes: u64 = present.iter().map(|file| file.bytes).sum();
     unread.map_or_else(
-        || Assessment::Fine(format!("{} files, {bytes} bytes", present.len())),
+        || Assessment::Fine(format!("{bytes} bytes in {}", counted(present.len()))),
         Assessment::Unknown,
     )
 }
 
+fn counted(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+}
+
 fn of_tokenizer(facts: &ModelFacts) -> Assessment {
-    match facts.tokenizer {
+    match &facts.tokenizer {
+        Tokenizer::Unread(why) => Assessment::Unknown(why.clone()),
         Tokenizer::Present => Assessment::Fine("it is there".to_owned()),
         Tokenizer::Missing => {
             let said = format!("{} has no tokenizer", facts.place);
@@ -316,7 +328,12 @@ const OF_CHECKPOINTS: [&str; 6] =
 /// vLLM 0.32, `config/model.py`, `_verify_quantization`.
 fn of_quantisation(names: &ModelConfig, asked: &str) -> Assessment {
     match &names.quantisation {
-        Some(own) => Assessment::Fine(format!("{asked} is asked for, and its weights are {own}")),
+        Some(own) if own.contains(asked.trim_end_matches("_marlin")) => {
+            Assessment::Fine(format!("its weights are {own}"))
+        }
+        Some(own) => {
+            Assessment::Warning(format!("{asked} is asked for, and its weights are {own}"))
+        }
         None if OF_CHECKPOINTS.contains(&asked) => {
             let said =
                 format!("--quantization {asked} is asked for, and the model's weights are not");
@@ -325,7 +342,7 @@ fn of_quantisation(names: &ModelConfig, asked: &str) -> Assessment {
                 "remove --quantization from extra_args, or use a model that was quantised so",
             ))
         }
-        None => Assessment::Fine(format!("{asked} is done while it loads")),
+        None => Assessment::Unknown(format!("whether vLLM can do {asked} while it loads")),
     }
 }
 

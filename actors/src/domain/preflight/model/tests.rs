@@ -99,7 +99,7 @@ fn weights_that_are_not_whole_are_told_by_name() {
     );
     assert_eq!(
         of(vec![file(None)], &["b.safetensors", "c.safetensors"]),
-        broken("/models/a lacks b.safetensors and 1 others, which its index names")
+        broken("/models/a lacks b.safetensors and another")
     );
     for (fault, said) in [
         (WeightFault::LfsPointer, "model.safetensors is a pointer that Git LFS has not fetched"),

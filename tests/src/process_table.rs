@@ -111,11 +111,11 @@ pub fn resident_kib(pid: Pid) -> u64 {
 }
 
 /// The memory in RAM that is a process's own (`RssAnon` of `proc(5)`), and not mapped of a file, which comes
-/// and goes as the kernel likes; 0 when there is no such process.
-pub fn own_kib(pid: Pid) -> u64 {
-    let status = fs::read_to_string(proc_path(pid, "status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+/// and goes as the kernel likes.
+pub fn own_kib(pid: Pid) -> Option<u64> {
+    let status = fs::read_to_string(proc_path(pid, "status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// Everything that runs now, zombies included.

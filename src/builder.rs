@@ -1,30 +1,19 @@
-//! Puts a supervisor together: configuration and adapters in, a running root actor out. The only
-//! place where adapters are named.
+//! Puts a supervisor together: configuration and adapters in, a running root actor out.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorStatus};
 use tokio::sync::{broadcast, watch};
-use vllm_supervisor_actors::adapters::gpu::{GpuRoom, GpuSampler, NoGpus, QuarantineFile};
-use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
-use vllm_supervisor_actors::adapters::journal::FileJournal;
-use vllm_supervisor_actors::adapters::launcher::{
-    AddressFault, ProcessLauncher, fresh_marker_prefix,
-};
-use vllm_supervisor_actors::adapters::listener::ProcListeners;
-use vllm_supervisor_actors::adapters::log_tail::{LogBounds, LogFiles};
-use vllm_supervisor_actors::domain::gpu::{Devices, GpuFinding, GpuRules, XidPolicy};
-use vllm_supervisor_actors::domain::machine::Resume;
+use vllm_supervisor_actors::adapters::launcher::AddressFault;
+use vllm_supervisor_actors::domain::gpu::XidPolicy;
 use vllm_supervisor_actors::domain::preflight::Finding;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use vllm_supervisor_actors::domain::state::ServiceState;
-use vllm_supervisor_actors::ports::GpuSource;
-use vllm_supervisor_actors::root::{Adapters, Link, RootArgs, RootSupervisor, Snapshot};
+use vllm_supervisor_actors::root::{Link, RootArgs, RootSupervisor, Snapshot};
 
 // What the command readings at without a supervisor.
 #[cfg(feature = "cli")]
@@ -37,17 +26,17 @@ pub(crate) use vllm_supervisor_actors::adapters::launcher::{can_be_listened_at, 
 pub(crate) use vllm_supervisor_actors::adapters::state_directory::StateDirectory;
 
 use crate::config::{
-    Config, ConfigError, Draft, GpuMonitor, ModelReferenceError, Overrides, Problem, Sources,
+    Config, ConfigError, Draft, LifecycleMode, ModelReferenceError, Overrides, Problem, Sources,
     invalid_model,
 };
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
 use crate::launch_recipe;
-use crate::wire::JsonLines;
 
 mod models;
+mod parts;
 
-use models::ModelsOfProcess;
+use parts::Parts;
 
 /// Events that a subscriber may fall behind before it is told of a gap.
 const EVENT_BACKLOG: usize = 1024;
@@ -61,7 +50,11 @@ impl Supervisor {
     /// nothing is changed. What is fatal ([`Finding::fatal`](crate::preflight::Finding::fatal)) is what a
     /// start and a switch are refused for.
     pub fn check(config: &Config) -> Vec<Finding> {
-        launch_recipe::preflight(config)
+        match config.lifecycle.mode {
+            LifecycleMode::Managed => launch_recipe::preflight(config),
+            // Nothing is launched.
+            LifecycleMode::Monitored | LifecycleMode::External => Vec::new(),
+        }
     }
 
     /// A supervisor to be configured.
@@ -204,61 +197,16 @@ impl SupervisorBuilder {
             return Err(StartError::ParentEnded);
         }
         let config = self.resolve(&Sources::from_process(Overrides::default(), None))?;
-        let address = SocketAddr::new(config.host, config.port);
-        if let Err(fault) = can_be_listened_at(address)
-            && let Some(problem) = address_problem(&config, &fault)
-            // A vLLM that has the address can be adopted, though nobody else may have it any more.
-            && left_running(&config.state_dir, address).is_none()
-        {
-            return Err(ConfigError::of(problem).into());
-        }
-        let recipe =
-            launch_recipe::recipe(&config, marker_prefix()?).map_err(StartError::VllmNotFound)?;
-        let base_url = format!("http://{}", recipe.address);
-        let api_key = config.secrets.vllm_api_key.clone().filter(|key| !key.is_blank());
-        let probe = HttpProbe::new(&base_url, api_key, launch_recipe::served_name(&config))?;
-        let state = Arc::new(StateDirectory::open(&config.state_dir)?);
-        let (journal, resume) = FileJournal::open(state.present(), Box::new(JsonLines))?;
-        let address = recipe.address;
-        let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
-        let gpus = gpu_source(&config, Arc::clone(&state));
-        let models = ModelsOfProcess::new(recipe.preflight.clone());
-        let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
-        let devices = if launcher.is_for_gpus() {
-            launch_recipe::devices(&config)
-        } else {
-            // Which it uses, if any, is known by its processes alone.
-            Devices::Unknown
-        };
-        let filled = if launch_recipe::fills_its_share(&config) {
-            devices.clone()
-        } else {
-            Devices::Unknown
-        };
-        let room = GpuRoom::new(Arc::clone(&gpus), filled, config.gpu.memory_utilization);
-        let rules = GpuRules::new(XidPolicy::with(config.gpu.xid_actions.clone()), devices);
-        let gpu_findings = quarantine.examine(&*gpus, &rules).await;
-        let launcher = launcher.waiting_for(room);
-        let listeners = ProcListeners::new(address, launcher.members());
-        let probe = probe.asking_only_members(Arc::new(listeners));
-        let adapters = Adapters {
-            gpus,
-            quarantine: Arc::new(quarantine),
-            launcher: Arc::new(launcher),
-            output: Arc::new(log_files(&config, state)?),
-            probe: Arc::new(probe),
-            journal: Arc::new(journal),
-            models: Arc::new(models),
-        };
-        connect(&config, adapters, (rules, gpu_findings), resume, base_url, parent).await
+        let parts = Parts::of(&config).await?;
+        connect(&config, parts, parent).await
     }
 
     /// What is given here is not looked for in the process's environment.
     fn resolve(self, process: &Sources) -> Result<Config, ConfigError> {
         let mut draft = match (self.config, self.model) {
-            (Some(config), Some(model)) => Draft::from(config).with_model(&model, process)?,
+            (Some(config), Some(model)) => Draft::from(config).with_model(&model, process),
             (Some(config), None) => Draft::from(config),
-            (None, Some(model)) => Draft::of_model(&model, process)?,
+            (None, Some(model)) => Draft::of_model(&model, process),
             (None, None) => return Err(ConfigError::no_model()),
         };
         for edit in self.edits {
@@ -270,15 +218,14 @@ impl SupervisorBuilder {
 
 async fn connect(
     config: &Config,
-    adapters: Adapters,
-    (gpus, gpu_findings): (GpuRules, Vec<GpuFinding>),
-    resume: Resume,
-    base_url: String,
+    parts: Parts,
     parent: Option<ActorCell>,
 ) -> Result<SupervisorHandle, StartError> {
+    let Parts { adapters, gpus, gpu_findings, resume, base_url } = parts;
     let spec = spec(config)?;
-    let cap = spec.restart.max_restarts.get();
-    let (snapshots, mut snapshot) = watch::channel(Snapshot::initial(spec.model.clone(), cap));
+    let mut first = Snapshot::initial(spec.model.clone(), spec.restart.max_restarts.get());
+    first.mode = spec.mode;
+    let (snapshots, mut snapshot) = watch::channel(first);
     let events = broadcast::Sender::new(EVENT_BACKLOG);
     let journal = Arc::clone(&adapters.journal);
     let args = RootArgs {
@@ -310,8 +257,10 @@ async fn connect(
     }
     let handle = SupervisorHandle::new(connection);
     // Until the first look around, nobody could say what is alive; if it fails, that is said.
-    let has_looked =
-        |present: &Snapshot| present.state != ServiceState::Unknown || present.blocked.is_some();
+    let has_looked = |present: &Snapshot| {
+        let is_told = present.blocked.is_some() || present.last_error.is_some();
+        present.state != ServiceState::Unknown || is_told
+    };
     let known = snapshot.wait_for(has_looked).await.is_ok();
     if !known {
         let source = "they ended at once".into();
@@ -325,6 +274,8 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
     let model = ModelId::new(config.model.to_string())
         .map_err(|_| ConfigError::of(invalid_model(ModelReferenceError::ForbiddenCharacter)))?;
     Ok(ServiceSpec {
+        mode: lifecycle.mode,
+        unit: lifecycle.monitored_unit.clone(),
         model,
         launch: lifecycle.launch,
         restart: RestartPolicy {
@@ -341,12 +292,6 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
         on_exit: lifecycle.stop_on_exit,
         xids: XidPolicy::with(config.gpu.xid_actions.clone()),
     })
-}
-
-fn log_files(config: &Config, state: Arc<StateDirectory>) -> Result<LogFiles, StartError> {
-    let keep = usize::try_from(config.logs.keep.get()).unwrap_or(usize::MAX);
-    LogFiles::new(state, LogBounds { max_bytes: config.logs.max_bytes, keep })
-        .map_err(|error| StartError::System { what: "a thread", source: Box::new(error) })
 }
 
 /// The problem of an address at which vLLM can never listen.
@@ -367,23 +312,6 @@ pub(crate) fn address_problem(config: &Config, fault: &AddressFault) -> Option<P
         }
         // It may be free by the time that vLLM needs it; what else there is, only a launch can tell.
         AddressFault::InUse { .. } | AddressFault::Other { .. } => None,
-    }
-}
-
-fn marker_prefix() -> Result<String, StartError> {
-    fresh_marker_prefix()
-        .map_err(|error| StartError::System { what: "a random number", source: Box::new(error) })
-}
-
-fn gpu_source(config: &Config, state: Arc<StateDirectory>) -> Arc<dyn GpuSource> {
-    let interval = config.gpu.sample_interval;
-    let ours = Arc::new(move |pid| state.has_launched(pid));
-    let library = config.gpu.library.clone();
-    match config.gpu.monitor {
-        GpuMonitor::Off => Arc::new(NoGpus { reason: "gpu.monitor is off".to_owned() }),
-        GpuMonitor::Auto => Arc::new(GpuSampler::any(interval, library, ours)),
-        GpuMonitor::Nvml => Arc::new(GpuSampler::nvidia(interval, library, ours)),
-        GpuMonitor::Amd => Arc::new(GpuSampler::amd(interval, PathBuf::from("/"), ours)),
     }
 }
 

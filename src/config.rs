@@ -43,6 +43,7 @@ pub use reserved::reserved_flags;
 pub use resolve::{Origin, Resolved, Setting};
 pub use schema::schema;
 pub use secret::{Secret, Secrets};
+pub(crate) use telltale::is_named_like_a_secret;
 pub(crate) use validate::invalid_model;
 use values::in_words;
 
@@ -118,7 +119,7 @@ impl Config {
     /// With every problem, when the model cannot be used, or a secret that the environment names.
     pub fn for_model(model: &str) -> Result<Self, ConfigError> {
         let process = Sources::from_process(Overrides::default(), None);
-        Draft::of_model(model, &process)?.unedited()
+        Draft::of_model(model, &process).unedited()
     }
 
     /// Everything wrong with this configuration, sorted by key (`lifecycle.start_timeout`); empty when it
@@ -151,6 +152,8 @@ impl Config {
 pub struct Lifecycle {
     /// Who owns the life of vLLM.
     pub mode: LifecycleMode,
+    /// The unit that systemd runs vLLM as, if it is to be asked; of [`LifecycleMode::Monitored`] alone.
+    pub monitored_unit: Option<String>,
     /// How vLLM is started.
     pub launch: LaunchPolicy,
     /// The longest silence between launch and the server's first sign of life; above 0.
@@ -180,6 +183,7 @@ impl Default for Lifecycle {
         const THREE: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
         Self {
             mode: LifecycleMode::Managed,
+            monitored_unit: None,
             launch: LaunchPolicy::Auto,
             start_timeout: Duration::from_secs(30),
             model_load_timeout: Duration::from_secs(300),

@@ -11,7 +11,7 @@ use vllm_supervisor_actors::domain::event::Event;
 use vllm_supervisor_actors::domain::id::Sequence;
 use vllm_supervisor_actors::domain::incident::Incident;
 use vllm_supervisor_actors::domain::input::StopMode;
-use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId, ModelReferenceError};
 use vllm_supervisor_actors::domain::state::ServiceState;
 use vllm_supervisor_actors::domain::ticket::Outcome;
 use vllm_supervisor_actors::ports::Journal;
@@ -81,9 +81,11 @@ impl SupervisorHandle {
     ///
     /// # Errors
     ///
-    /// [`CommandError::Failed`] with the cause when the service has given up or does so.
+    /// [`CommandError::Failed`] with the cause when the service has given up or does so. Of a vLLM that is
+    /// not ours (`lifecycle.mode`): with what a check has just found, or [`CommandError::NotManaged`] where
+    /// it would have to be started, or switched, for that.
     pub async fn ensure_healthy(&self, model: Option<&str>) -> Result<(), CommandError> {
-        let model = model.map(parse).transpose()?;
+        let model = model.map(|text| self.parse(text)).transpose()?;
         if self.serves(model.as_ref()) {
             return Ok(());
         }
@@ -106,7 +108,8 @@ impl SupervisorHandle {
     ///
     /// # Errors
     ///
-    /// [`CommandError`] when it gives up, or is stopped meanwhile.
+    /// [`CommandError`] when it gives up, or is stopped meanwhile; [`CommandError::NotManaged`] of a vLLM
+    /// that is not ours, as of every other command that would do something about it.
     pub async fn start(&self) -> Result<(), CommandError> {
         self.ask(|reply| Command::Start { reply }).await
     }
@@ -147,7 +150,7 @@ impl SupervisorHandle {
     /// [`CommandError::InvalidModel`] and [`CommandError::Refused`] before anything is done; [`CommandError::SwitchFailed`] when
     /// the old model is being brought back.
     pub async fn load_model(&self, model: &str) -> Result<(), CommandError> {
-        let model = parse(model)?;
+        let model = self.parse(model)?;
         self.ask(|reply| Command::Load { model, reply }).await
     }
 
@@ -157,7 +160,7 @@ impl SupervisorHandle {
     /// Until the stream has ended it holds the supervisor as a handle does.
     pub fn load_model_stream(&self, model: &str) -> LoadStream {
         let events = self.subscribe();
-        let model = parse(model);
+        let model = self.parse(model);
         let asked =
             model.clone().and_then(|model| self.put(|reply| Command::Load { model, reply }));
         let handle = self.clone();
@@ -169,7 +172,8 @@ impl SupervisorHandle {
         LoadStream::new(events, model.ok(), outcome)
     }
 
-    /// The models that vLLM listed at the last health check; none unless running.
+    /// The models that vLLM listed at the last health check, by the names that requests have for them
+    /// (`--served-model-name`, else the model's own; adapters after it); none unless running.
     pub fn loaded_models(&self) -> Vec<String> {
         self.shared.snapshot.borrow().listed_models.clone()
     }
@@ -272,6 +276,17 @@ impl SupervisorHandle {
         Ok(outcome)
     }
 
+    fn parse(&self, text: &str) -> Result<ModelId, CommandError> {
+        let invalid = |reason| CommandError::InvalidModel { text: text.to_owned(), reason };
+        match self.shared.snapshot.borrow().mode {
+            LifecycleMode::Managed => NamesOfProcess::model(text).map_err(invalid),
+            // It is whatever name the server lists.
+            LifecycleMode::Monitored | LifecycleMode::External => {
+                ModelId::new(text).map_err(|_| invalid(ModelReferenceError::ForbiddenCharacter))
+            }
+        }
+    }
+
     fn send(&self, command: Command) -> Result<(), CommandError> {
         self.shared.root.send_message(command.into()).map_err(|_| CommandError::SupervisorEnded)
     }
@@ -279,11 +294,6 @@ impl SupervisorHandle {
 
 async fn answer(outcome: oneshot::Receiver<Outcome>) -> Result<(), CommandError> {
     outcome.await.unwrap_or(Err(CommandError::SupervisorEnded))
-}
-
-fn parse(text: &str) -> Result<ModelId, CommandError> {
-    let invalid = |reason| CommandError::InvalidModel { text: text.to_owned(), reason };
-    NamesOfProcess::model(text).map_err(invalid)
 }
 
 #[cfg(test)]

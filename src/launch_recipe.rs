@@ -16,6 +16,7 @@ use vllm_supervisor_actors::domain::spec::ModelId;
 use crate::config::{Argument, Config, Network, OFFLINE, Secret};
 
 mod devices;
+mod hidden;
 mod inherited;
 mod preflight;
 mod program;
@@ -35,6 +36,7 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         address: SocketAddr::new(config.host, config.port),
         environment: environment(config),
         secrets: secrets(config),
+        inherited_secrets: hidden::secrets(config, env::vars_os()),
         withheld: inherited::withheld(
             env::vars_os().map(|(name, _)| name),
             config.secrets.hf_token.as_ref(),

@@ -89,6 +89,7 @@ pub use vllm_supervisor_actors::domain::report::Role;
 pub use vllm_supervisor_actors::domain::spec::{LifecycleMode, ModelId};
 pub use vllm_supervisor_actors::domain::state::ServiceState;
 pub use vllm_supervisor_actors::domain::trust::LaunchMethod;
+pub use vllm_supervisor_actors::domain::unit::{Activity, UnitStatus};
 pub use vllm_supervisor_actors::root::{
     Answer, Command, GpuView, HealthNote, LaunchKind, RestartCount, Snapshot, SupervisorKilled,
 };

@@ -19,11 +19,13 @@ mod causes;
 mod gpus;
 mod journal;
 mod phases;
+mod units;
 
 use causes::{CauseBody, ErrorBody, HistoryBody, IncidentBody, IncidentLine, RecoveryLine};
 use gpus::{FindingBody, GpuBody};
 pub(crate) use journal::JsonLines;
 use phases::{PhaseBody, phases};
+use units::UnitBody;
 
 /// What a subscriber is told, as one JSON object.
 pub fn notice(notice: &Notice) -> Value {
@@ -293,6 +295,8 @@ struct StatusBody<'a> {
     state: &'static str,
     mode: &'static str,
     model: &'a str,
+    /// By which requests ask for it: `null` unless running.
+    served_model_name: Option<&'a str>,
     pid: Option<u32>,
     incarnation: u64,
     uptime_seconds: Option<u64>,
@@ -306,6 +310,8 @@ struct StatusBody<'a> {
     last_error: Option<ErrorBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked: Option<ErrorBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<UnitBody<'a>>,
 }
 
 impl<'a> StatusBody<'a> {
@@ -316,6 +322,7 @@ impl<'a> StatusBody<'a> {
             state: snapshot.state.as_str(),
             mode: snapshot.mode.as_str(),
             model: snapshot.model.as_str(),
+            served_model_name: snapshot.listed_models.first().map(String::as_str),
             pid: snapshot.pid,
             incarnation: snapshot.incarnation.get(),
             uptime_seconds: snapshot.running_since.map(uptime),
@@ -339,6 +346,7 @@ impl<'a> StatusBody<'a> {
             gpu_findings: snapshot.gpu_findings.iter().map(FindingBody::from).collect(),
             last_error: snapshot.last_error.as_ref().map(ErrorBody::from),
             blocked: snapshot.blocked.as_ref().map(ErrorBody::from),
+            unit: snapshot.unit.as_ref().map(UnitBody::from),
         }
     }
 }

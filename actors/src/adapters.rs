@@ -25,6 +25,8 @@ mod process_tree;
 mod scratch;
 pub mod state_directory;
 mod system_error;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 mod warm;
 
 #[cfg(test)]

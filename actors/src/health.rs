@@ -155,9 +155,10 @@ impl HealthState {
         let Some(target) = self.current(incarnation) else { return };
         target.cadence = Cadence::Steady;
         target.since = Instant::now();
-        target.failures = 0;
-        // The check that proved it healthy has just been reported.
-        target.reported = Some(target.since);
+        // The check that proved it healthy has just been reported; the next after one that failed is news.
+        if target.failures == 0 {
+            target.reported = Some(target.since);
+        }
         target.schedule(myself, interval);
     }
 

@@ -32,6 +32,7 @@ pub mod process;
 pub mod root;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
+pub mod unit;
 
 mod message;
 mod tell;

@@ -22,6 +22,7 @@ use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::report::{Role, Sample};
 use crate::domain::spec::{ModelId, ModelReferenceError};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
+use crate::domain::unit::UnitReading;
 
 pub use crate::domain::event::OrphanOutcome;
 
@@ -233,6 +234,19 @@ pub trait Probe: fmt::Debug + Send + Sync + 'static {
     ///
     /// Why it could not be asked this time. It may have requests in hand.
     fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>>;
+}
+
+/// Asks a service manager about the unit that it runs vLLM as.
+pub trait UnitSource: fmt::Debug + Send + Sync + 'static {
+    /// What it says of the unit, from now on.
+    fn follow(&self) -> Box<dyn UnitReadings>;
+}
+
+/// What a service manager says of a unit, in its order.
+pub trait UnitReadings: Send {
+    /// How the unit is, at first; then how it has become, each time that it changes, and that nobody can
+    /// say, when that is so.
+    fn next_reading(&mut self) -> Pending<'_, UnitReading>;
 }
 
 /// Looks at the GPUs on a thread of its own, which may hang without hurting anyone.

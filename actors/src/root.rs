@@ -19,7 +19,10 @@ use crate::domain::machine::Resume;
 use crate::domain::report::{GpuReport, HealthNews};
 use crate::domain::spec::ServiceSpec;
 use crate::domain::ticket::CommandError;
-use crate::ports::{GpuSource, Journal, Launcher, ModelCheck, Output, Probe, Quarantine};
+use crate::domain::unit::UnitReading;
+use crate::ports::{
+    GpuSource, Journal, Launcher, ModelCheck, Output, Probe, Quarantine, UnitSource,
+};
 use crate::root::children::{Children, Loss, Role};
 use crate::root::publish::Publisher;
 use crate::root::service::Service;
@@ -44,10 +47,8 @@ pub struct RootSupervisor;
 /// The world, as the supervisor meets it.
 #[derive(Clone, Debug)]
 pub struct Adapters {
-    /// Starts and finds vLLM.
-    pub launcher: Arc<dyn Launcher>,
-    /// What vLLM writes.
-    pub output: Arc<dyn Output>,
+    /// Whose life it has, by whom.
+    pub owner: Owner,
     /// Asks vLLM how it is.
     pub probe: Arc<dyn Probe>,
     /// Looks at the GPUs.
@@ -56,6 +57,24 @@ pub struct Adapters {
     pub quarantine: Arc<dyn Quarantine>,
     /// Keeps what happened.
     pub journal: Arc<dyn Journal>,
+}
+
+/// Who has the life of vLLM in hand, and what is needed for that.
+#[derive(Clone, Debug)]
+pub enum Owner {
+    /// We have.
+    Us(Means),
+    /// Somebody else has; the service manager that is asked, if there is one.
+    Other(Option<Arc<dyn UnitSource>>),
+}
+
+/// What it takes to run vLLM.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Starts and finds vLLM.
+    pub launcher: Arc<dyn Launcher>,
+    /// What vLLM writes.
+    pub output: Arc<dyn Output>,
     /// Judges the models that are asked for.
     pub models: Arc<dyn ModelCheck>,
 }
@@ -88,8 +107,8 @@ pub struct RootState {
     service: Service,
     /// The child actors.
     children: Children,
-    /// Judges the models that are asked for.
-    models: Arc<dyn ModelCheck>,
+    /// Judges the models that are asked for, if it is ours to load them.
+    models: Option<Arc<dyn ModelCheck>>,
     /// Why it ends, once it is to: what was said first.
     reason: Option<EndReason>,
 }
@@ -106,7 +125,10 @@ impl RootSupervisor {
             Publisher::new(journal, args.events.clone(), snapshots, args.resume.sequence);
         let publisher = Arc::new(publisher);
         let children = Children::start(&myself, &args, publisher.clone()).await?;
-        let models = Arc::clone(&args.adapters.models);
+        let models = match &args.adapters.owner {
+            Owner::Us(means) => Some(Arc::clone(&means.models)),
+            Owner::Other(_) => None,
+        };
         let service = Service::new(args.spec, args.resume, publisher, args.gpu_findings);
         Ok(RootState { service, children, models, reason: None })
     }
@@ -138,6 +160,7 @@ impl RootSupervisor {
             RootMessage::Loader(report) => state.take(&myself, Input::Loader(report)),
             RootMessage::Gpu(GpuReport::Found(news)) => state.take(&myself, Input::Found(news)),
             RootMessage::Gpu(report) => state.service.note_gpus(report),
+            RootMessage::Unit(reading) => state.hear_of_unit(&myself, reading),
             RootMessage::Due { timer, incarnation } => {
                 state.take(&myself, Input::Due(timer, incarnation));
             }
@@ -203,13 +226,14 @@ impl RootState {
     /// turn: requests are taken in the order in which they are made.
     async fn judged(&self, request: Request) -> Result<Request, CommandError> {
         let Request::Load { model, asker } = request else { return Ok(request) };
+        let Some(models) = &self.models else { return Ok(Request::Load { model, asker }) };
         let text = model.as_str().to_owned();
-        let judged = self.models.judge(&model);
+        let judged = models.judge(&model);
         let model = judged.map_err(|reason| CommandError::InvalidModel { text, reason })?;
         if self.service.wants(&model) {
             return Ok(Request::Load { model, asker });
         }
-        match self.models.check(&model).await {
+        match models.check(&model).await {
             Ok(()) => Ok(Request::Load { model, asker }),
             Err(cause) => Err(CommandError::Refused { wanted: model, cause }),
         }
@@ -232,6 +256,11 @@ impl RootState {
                 self.take(myself, Input::Completed(incarnation, text));
             }
         }
+    }
+
+    fn hear_of_unit(&mut self, myself: &ActorRef<RootMessage>, reading: UnitReading) {
+        let effects = self.service.hear(reading);
+        self.run(myself, effects);
     }
 
     fn take(&mut self, myself: &ActorRef<RootMessage>, input: Input) {
@@ -265,7 +294,7 @@ impl RootState {
         failure: &str,
     ) -> Result<(), ActorProcessingErr> {
         let now = self.service.now();
-        let findings = self.service.machine().gpu_findings().to_vec();
+        let findings = self.service.rules().gpu_findings().to_vec();
         match self.children.replace(myself, child, &findings, now).await? {
             Loss::None => {}
             Loss::Replaced(role) => {
@@ -273,7 +302,8 @@ impl RootState {
                 match role {
                     Role::Process => self.take(myself, Input::ProcessActorLost),
                     Role::Loader | Role::Health => self.children.resume(&self.service),
-                    Role::Gpu => {}
+                    // It tells anew how the unit is.
+                    Role::Gpu | Role::Unit => {}
                 }
             }
             Loss::TooMany(role) => {
@@ -282,7 +312,7 @@ impl RootState {
                 match role {
                     // Its guard has stopped or kept vLLM already.
                     Role::Process => tell(myself, RootMessage::WindDown { reason }),
-                    Role::Loader | Role::Health => self.shut_down(myself, reason),
+                    Role::Loader | Role::Health | Role::Unit => self.shut_down(myself, reason),
                     // Nobody depends on it.
                     Role::Gpu => {
                         let reason = format!("the GPU monitor died too often: {failure}");

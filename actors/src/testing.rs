@@ -13,5 +13,7 @@ pub mod output;
 pub mod probe;
 pub mod process;
 mod rounds;
+pub mod unit;
+pub mod world;
 
 pub use rounds::rounds;

@@ -13,7 +13,7 @@ use super::{Output, config, plain, render, screen};
 use crate::builder::{Holder, StateDirectory, address_problem, can_be_listened_at, left_running};
 use crate::config::{Resolved, Sources};
 use crate::preflight::{Assessment, Finding};
-use crate::{StateDirectoryError, Supervisor};
+use crate::{LifecycleMode, StateDirectoryError, Supervisor};
 
 /// Something that was looked at.
 #[derive(Debug)]
@@ -55,10 +55,10 @@ fn look_at(resolved: &Resolved) -> Vec<Check> {
     let config = &resolved.config;
     let holder = StateDirectory::holder(&config.state_dir);
     let mut checks: Vec<Check> = Supervisor::check(config).iter().map(Check::of).collect();
-    checks.extend([
-        Check::sure("port", look_at_port(resolved, holder.as_ref().ok())),
-        Check::sure("state_dir", look_at_state_directory(&config.state_dir, holder)),
-    ]);
+    if config.lifecycle.mode == LifecycleMode::Managed {
+        checks.push(Check::sure("port", look_at_port(resolved, holder.as_ref().ok())));
+    }
+    checks.push(Check::sure("state_dir", look_at_state_directory(&config.state_dir, holder)));
     checks
 }
 

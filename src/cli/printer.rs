@@ -59,7 +59,7 @@ pub(super) enum Form {
     /// One JSON object a line.
     Json,
     /// One line an event, and a bar where there is a terminal.
-    Text(TextForm),
+    Text(Box<TextForm>),
 }
 
 impl Form {

@@ -11,10 +11,11 @@ use indicatif::HumanBytes;
 use super::look::Tone;
 use super::plain;
 use crate::config::{Config, Origin, Setting};
+use crate::launch_recipe::served_name;
 use crate::{
     Cause, Code, Event, EventKind, GpuAction, Incarnation, Incident, LaunchMethod, LaunchPhase,
-    LoadStatus, ModelLoadProgress, Notice, OrphanOutcome, ProcessExit, Recovery, RetryClass,
-    ServiceState,
+    LifecycleMode, LoadStatus, ModelLoadProgress, Notice, OrphanOutcome, ProcessExit, Recovery,
+    RetryClass, ServiceState, Snapshot,
 };
 
 /// What lines about a service mention besides what happened.
@@ -27,6 +28,11 @@ pub(super) struct Service {
     /// Where the logs of vLLM are.
     state_dir: PathBuf,
     restarts_a_minute: NonZeroU32,
+    /// What requests call the model, if not by its own name.
+    served_name: Option<String>,
+    mode: LifecycleMode,
+    /// What its manager calls it, if that is asked.
+    unit: Option<String>,
 }
 
 impl Service {
@@ -37,7 +43,14 @@ impl Service {
             base_url: format!("http://{}", SocketAddr::new(config.host, config.port)),
             state_dir: config.state_dir.clone(),
             restarts_a_minute: config.lifecycle.max_restarts_per_minute,
+            served_name: served_name(config),
+            mode: config.lifecycle.mode,
+            unit: config.lifecycle.monitored_unit.clone(),
         }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.mode == LifecycleMode::Managed
     }
 
     fn log_of(&self, incarnation: Incarnation) -> PathBuf {
@@ -104,7 +117,10 @@ fn ended(exits: &[ProcessExit]) -> Option<String> {
 
 fn what(event: &Event, service: &Service) -> String {
     match &event.kind {
-        EventKind::StateChanged { to, cause: Some(cause), .. } => failure(*to, cause),
+        EventKind::StateChanged { to, cause: Some(cause), .. } if service.is_ours() => {
+            failure(*to, cause)
+        }
+        EventKind::StateChanged { to, cause: Some(cause), .. } => failure_of_other(*to, cause),
         EventKind::StateChanged { to, cause: None, .. } => {
             state_changed(*to, event.incarnation, service)
         }
@@ -129,13 +145,12 @@ fn what(event: &Event, service: &Service) -> String {
         }
         EventKind::ServiceRecovered { recovery } => recovered(recovery),
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
-            let delay = humantime::format_duration(*delay);
-            let cap = service.restarts_a_minute;
-            format!("restart {attempt} in {delay} ({restarts_in_window} of {cap} within a minute)")
+            restart_scheduled(*attempt, *delay, *restarts_in_window, service)
         }
         EventKind::HealthChanged { healthy: true, latency, .. } => {
-            let latency = latency.unwrap_or_default().as_secs_f64() * 1e3;
-            format!("healthy, answered in {latency:.1} ms")
+            let answered =
+                latency.map(|it| format!(", answered in {:.1} ms", it.as_secs_f64() * 1e3));
+            format!("healthy{}", answered.unwrap_or_default())
         }
         EventKind::HealthChanged { healthy: false, consecutive_failures, .. } => {
             format!("unhealthy, {consecutive_failures} failed checks in a row")
@@ -160,6 +175,15 @@ fn what(event: &Event, service: &Service) -> String {
     }
 }
 
+fn restart_scheduled(attempt: u32, delay: Duration, in_window: u32, service: &Service) -> String {
+    let delay = humantime::format_duration(delay);
+    if !service.is_ours() {
+        return format!("systemd restarts it in {delay} (restart {attempt})");
+    }
+    let cap = service.restarts_a_minute;
+    format!("restart {attempt} in {delay} ({in_window} of {cap} within a minute)")
+}
+
 fn recovered(recovery: &Recovery) -> String {
     let crashes = match recovery.incidents {
         1 => "a crash".to_owned(),
@@ -171,11 +195,18 @@ fn recovered(recovery: &Recovery) -> String {
 fn state_changed(to: ServiceState, incarnation: Incarnation, service: &Service) -> String {
     let Service { model, base_url, .. } = service;
     match to {
+        ServiceState::Starting if !service.is_ours() => {
+            format!("starting: {model} is not served at {base_url} yet")
+        }
         ServiceState::Starting => {
             let log = service.log_of(incarnation);
             format!("starting {model}, launch {incarnation}; vLLM's log: {}", log.display())
         }
-        ServiceState::Running => format!("running: {model} is served at {base_url}"),
+        ServiceState::Running => {
+            let name = service.served_name.as_ref();
+            let name = name.map(|name| format!(" as `{name}`")).unwrap_or_default();
+            format!("running: {model} is served{name} at {base_url}")
+        }
         ServiceState::Stopped
         | ServiceState::Stopping
         | ServiceState::Crashed
@@ -201,6 +232,20 @@ fn failure(to: ServiceState, cause: &Cause) -> String {
         }
         ServiceState::Failed
         | ServiceState::Stopped
+        | ServiceState::Starting
+        | ServiceState::Running
+        | ServiceState::Stopping
+        | ServiceState::Unknown => format!("{to}: {cause}; {}", cause.remedy()),
+    }
+}
+
+/// Of one that somebody else has in hand.
+fn failure_of_other(to: ServiceState, cause: &Cause) -> String {
+    match to {
+        // Both were told with the incident.
+        ServiceState::Crashed => format!("{to}: {}", cause.summary),
+        ServiceState::Failed => format!("{to}: its manager does not start it again; {cause}"),
+        ServiceState::Stopped
         | ServiceState::Starting
         | ServiceState::Running
         | ServiceState::Stopping
@@ -266,6 +311,20 @@ pub(super) fn lives_on(service: &Service, pid: u32) -> String {
          ends; or `kill {pid}`",
         service.base_url
     )
+}
+
+/// What is said of one that somebody else has in hand, before anything of it is told.
+pub(super) fn watching(snapshot: &Snapshot, service: &Service) -> String {
+    let Service { base_url, mode, unit, .. } = service;
+    let whom =
+        unit.as_ref().map_or_else(|| base_url.clone(), |unit| format!("{unit} at {base_url}"));
+    let state = match (&snapshot.last_error, snapshot.state) {
+        (Some(cause), ServiceState::Unknown) => {
+            format!("{}: {cause}\n  help: {}", snapshot.state, cause.remedy())
+        }
+        (_, state) => state.to_string(),
+    };
+    format!("watching {whom} in mode `{}`, and doing nothing about it: {state}", mode.as_str())
 }
 
 /// What is said when a running vLLM was taken over.

@@ -21,8 +21,8 @@ use crate::builder::left_running;
 use crate::config::{Config, ExitPolicy, Resolved, Setting, Sources};
 use crate::preflight::Finding;
 use crate::{
-    Cause, EventStream, LaunchKind, ServiceState, Snapshot, StartError, StopMode, Supervisor,
-    SupervisorHandle,
+    Cause, EventStream, LaunchKind, LifecycleMode, ServiceState, Snapshot, StartError, StopMode,
+    Supervisor, SupervisorHandle,
 };
 
 /// The actors mostly wait: one thread for them, and one that is free when something blocks.
@@ -127,6 +127,7 @@ enum End {
 struct Run {
     service: Service,
     settings: Vec<Setting>,
+    mode: LifecycleMode,
     on_exit: ExitPolicy,
     output: Output,
     progress: Progress,
@@ -141,8 +142,9 @@ impl Run {
         progress: Progress,
         stderr: Stderr,
     ) -> Self {
-        let (service, on_exit) = (Service::of(config), config.lifecycle.stop_on_exit);
-        Self { service, settings, on_exit, output, progress, stderr }
+        let (service, lifecycle) = (Service::of(config), &config.lifecycle);
+        let (mode, on_exit) = (lifecycle.mode, lifecycle.stop_on_exit);
+        Self { service, settings, mode, on_exit, output, progress, stderr }
     }
 
     async fn run_until_last_signal(self, config: Config) -> Done {
@@ -173,7 +175,7 @@ impl Run {
         let end = tokio::select! {
             biased;
             exit = signals.came(1) => End::Asked(exit),
-            end = supervise(&handle) => end,
+            end = self.supervise(&handle) => end,
         };
         self.take_leave(&end, &handle);
         let last = wind_down(handle, &mut signals).await;
@@ -216,7 +218,10 @@ impl Run {
     fn form(&self) -> Form {
         match self.output {
             Output::Json => Form::Json,
-            Output::Text => Form::Text(TextForm::new(self.service.clone(), self.progress.clone())),
+            Output::Text => {
+                let form = TextForm::new(self.service.clone(), self.progress.clone());
+                Form::Text(Box::new(form))
+            }
         }
     }
 
@@ -234,6 +239,9 @@ impl Run {
     }
 
     fn greet(&self, snapshot: &Snapshot) {
+        if self.mode != LifecycleMode::Managed {
+            self.tell(render::watching(snapshot, &self.service));
+        }
         if let (Some(LaunchKind::Adopted), Some(pid)) = (snapshot.launch, snapshot.pid) {
             self.tell(render::adopted(pid));
         }
@@ -246,9 +254,18 @@ impl Run {
         }
     }
 
+    async fn supervise(&self, handle: &SupervisorHandle) -> End {
+        match self.mode {
+            LifecycleMode::Managed => supervise(handle).await,
+            LifecycleMode::Monitored | LifecycleMode::External => watch_on(handle).await,
+        }
+    }
+
     /// Tells how it ended.
     fn report(&self, end: &End, last: &Last) -> Exit {
         match end {
+            // What is not ours is neither stopped nor left.
+            End::Asked(exit) if self.mode != LifecycleMode::Managed => *exit,
             End::Asked(exit) => match (self.on_exit, last.lives_on, &last.blocked) {
                 (ExitPolicy::Detach, Some(pid), _) => {
                     self.tell(render::lives_on(&self.service, pid));
@@ -283,6 +300,13 @@ async fn supervise(handle: &SupervisorHandle) -> End {
         Ok(snapshot) => snapshot.last_error.clone().map_or(End::Lost, End::GaveUp),
         Err(_) => End::Lost,
     }
+}
+
+/// Somebody else starts it, and starts it again: there is no end to that.
+async fn watch_on(handle: &SupervisorHandle) -> End {
+    let mut snapshots = handle.watch();
+    while snapshots.changed().await.is_ok() {}
+    End::Lost
 }
 
 /// What was known of vLLM when its supervisor ended.

@@ -29,6 +29,8 @@ pub enum ModelReference {
     GgufFile(PathBuf),
     /// `s3://`, `gs://`, `az://` or `hf://`: vLLM knows what is there, and we cannot check it.
     Address(String),
+    /// Whatever a server that is not ours calls it (`lifecycle.mode` other than `managed`).
+    Listed(String),
 }
 
 impl ModelReference {
@@ -94,6 +96,10 @@ impl ModelReference {
                 });
                 is_known.then_some(()).ok_or(ModelReferenceError::UnknownAddress)
             }
+            Self::Listed(name) if name.is_empty() => Err(ModelReferenceError::Empty),
+            Self::Listed(name) => {
+                ModelId::new(name).map(drop).map_err(|_| ModelReferenceError::ForbiddenCharacter)
+            }
         }
     }
 }
@@ -135,7 +141,7 @@ impl NamesOfProcess {
 impl fmt::Display for ModelReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub(text) | Self::Address(text) => f.write_str(text),
+            Self::Hub(text) | Self::Address(text) | Self::Listed(text) => f.write_str(text),
             Self::Directory(path) | Self::GgufFile(path) => path.display().fmt(f),
         }
     }

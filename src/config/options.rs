@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use vllm_supervisor_actors::domain::gpu::GpuAction;
 
 use super::bounds::Between;
@@ -130,15 +130,34 @@ pub(super) const SECTIONS: [Section; 4] = [
     },
 ];
 
+const MODEL: Entry = option!(
+    model: ModelReference,
+    "The model: `namespace/name` on the Hugging Face Hub, a directory, a `.gguf` file, or an address \
+     (`s3://`, `gs://`, `az://`, `hf://`).\nA path is absolute, or starts with `./`, `../` or `~/`; another \
+     one that exists is taken for a path, too, as by vLLM. It has no default; vllmd does not start without \
+     one."
+)
+.or("--model", "VLLM_MODEL");
+
+/// Of a server that is not ours it is whatever name that lists.
+fn read_model(config: &mut Config, value: &Value, sources: &Sources) -> Result<(), Vec<Fault>> {
+    let is_ours = config.lifecycle.mode == LifecycleMode::Managed;
+    config.model = match value.as_str().filter(|_| !is_ours) {
+        Some(name) => ModelReference::Listed(name.to_owned()),
+        None => ModelReference::read(value, sources)?,
+    };
+    Ok(())
+}
+
+/// What the meaning of others depends on is read before them.
+pub(super) fn in_order_of_reading() -> impl Iterator<Item = &'static Entry> {
+    let (first, others): (Vec<_>, Vec<_>) =
+        OPTIONS.iter().partition(|entry| entry.key == "lifecycle.mode");
+    first.into_iter().chain(others)
+}
+
 pub(super) const OPTIONS: &[Entry] = &[
-    option!(
-        model: ModelReference,
-        "The model: `namespace/name` on the Hugging Face Hub, a directory, a `.gguf` file, or an address \
-         (`s3://`, `gs://`, `az://`, `hf://`).\nA path is absolute, or starts with `./`, `../` or `~/`; another \
-         one that exists is taken for a path, too, as by vLLM. It has no default; vllmd does not start without \
-         one."
-    )
-    .or("--model", "VLLM_MODEL"),
+    Entry { read: read_model, ..MODEL },
     option!(
         host: IpAddr,
         "The address vLLM listens on. Other than loopback needs `VLLM_API_KEY` in the environment."
@@ -168,11 +187,16 @@ pub(super) const OPTIONS: &[Entry] = &[
     ),
     option!(
         lifecycle.mode: LifecycleMode,
-        |_| None,
-        // The others are told of when they are asked for, and not offered.
-        || json!({"enum": [LifecycleMode::Managed.as_str()]}),
-        "Who owns the life of vLLM: `managed` means that vllmd starts, watches, restarts and stops it; this \
-         version has no other mode."
+        "Who owns the life of vLLM: `managed` (vllmd), `monitored` (another manager, such as systemd), or \
+         `external` (nobody we know).\nOf the last two vllmd starts, stops and restarts nothing: it asks the \
+         server at `host` and `port` how it is, and tells. `model` is then the name that `/v1/models` lists, \
+         and what says how vLLM is launched means nothing."
+    ),
+    option!(
+        lifecycle.monitored_unit: Option<String>,
+        "The unit that systemd runs vLLM as, such as `vllm.service`, in mode `monitored`.\nIt is asked over \
+         the system's D-Bus what the unit is doing, and only a process of the unit is taken for vLLM. Unset: \
+         checks of health alone decide."
     ),
     option!(
         lifecycle.launch: LaunchPolicy,

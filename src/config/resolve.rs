@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::file::{self, Lines, Misplaced, Owner, ParsedFile, Written};
-use super::options::{Entry, OPTIONS, SECTIONS, keys, summary};
+use super::options::{Entry, OPTIONS, SECTIONS, in_order_of_reading, keys, summary};
 use super::problem::{ConfigError, Problem, SECTION};
 use super::secret::{self, HF_TOKEN, Secret, Secrets, VLLM_API_KEY};
 use super::sources::Sources;
@@ -136,7 +136,7 @@ impl Resolver<'_> {
             vllm_api_key: self.secret("vllm_api_key", VLLM_API_KEY),
         };
         let maps = self.maps(section);
-        for entry in OPTIONS {
+        for entry in in_order_of_reading() {
             let (map, word) = entry.key.split_once('.').unwrap_or(("", entry.key));
             let given = maps.get(map).and_then(|map| self.given(entry, map, word));
             let given = self.stronger(entry).or(given);

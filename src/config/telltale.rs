@@ -2,7 +2,7 @@
 
 /// Whether a key or an environment variable is named as secrets are: `HF_TOKEN`, `api-key`,
 /// `AWS_SECRET_ACCESS_KEY`; but not `TOKENIZERS_PARALLELISM` or `HF_TOKEN_PATH`.
-pub(super) fn is_named_like_a_secret(name: &str) -> bool {
+pub(crate) fn is_named_like_a_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase().replace('-', "_");
     let last = name.rsplit('_').next().unwrap_or_default();
     matches!(last, "TOKEN" | "SECRET" | "PASSWORD" | "PASSWD" | "APIKEY")

@@ -3,6 +3,7 @@
 mod arguments;
 mod documents;
 mod mistakes;
+mod modes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -189,6 +190,7 @@ fn every_setting_of_a_file_arrives() {
     let config = place.config();
     let lifecycle = Lifecycle {
         mode: LifecycleMode::Managed,
+        monitored_unit: None,
         launch: LaunchPolicy::Warm,
         start_timeout: Duration::from_secs(31),
         model_load_timeout: Duration::from_millis(1500),

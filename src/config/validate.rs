@@ -10,14 +10,24 @@ use super::options::OPTIONS;
 use super::problem::{Problem, SECTION};
 use super::resolve::of_fault;
 use super::telltale::{is_named_like_a_secret, looks_like_a_secret, where_a_secret_belongs};
-use super::{Config, LifecycleMode, Network, OFFLINE, Secrets, reserved};
+use super::{
+    Config, ExitPolicy, LifecycleMode, ModelReference, Network, OFFLINE, Secrets, reserved,
+};
 
 /// Everything wrong with a configuration, in no particular order.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
-    let model = config.model.check().err();
+    let model = match &config.model {
+        // It was named for a server that is not ours.
+        ModelReference::Listed(name) if config.lifecycle.mode == LifecycleMode::Managed => {
+            ModelReference::parse_here(name).err()
+        }
+        model => model.check().err(),
+    };
     let model = model.map(|error| invalid_model(error).with_value(config.model.to_string()));
     let mut problems: Vec<Problem> = model.into_iter().collect();
-    problems.extend(exposed_host(config.host, &config.secrets));
+    if config.lifecycle.mode == LifecycleMode::Managed {
+        problems.extend(exposed_host(config.host, &config.secrets));
+    }
     if config.port == 0 {
         let help = "use a port from 1 to 65535; vLLM cannot be found at one the kernel picks";
         problems.push(Problem::of_setting("port", "not a usable port", help).with_value("0"));
@@ -27,11 +37,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         problems.push(Problem::of_setting("vllm_binary", "names no program", help));
     }
     problems.extend(config.vllm_binary.iter().flatten().find_map(|word| secret_word(word)));
-    if config.lifecycle.mode != LifecycleMode::Managed {
-        let message = "not supported: this version supports `managed` only";
-        let problem = Problem::of_setting("lifecycle.mode", message, "use `managed`");
-        problems.push(problem.with_value(config.lifecycle.mode.as_str()));
-    }
+    problems.extend(owner(config));
     if config.state_dir.as_os_str().is_empty() {
         let message = "nobody names a state directory, and there is no home directory for one";
         let help = "give `--state-dir` (in a program, `state_dir`), or set XDG_STATE_HOME or HOME";
@@ -52,6 +58,48 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
 /// The problem of a model that names none.
 pub(crate) fn invalid_model(error: ModelReferenceError) -> Problem {
     Problem::of_setting("model", error.to_string(), error.help()).with_code(Code::InvalidModelId)
+}
+
+/// What cannot be had of a vLLM that somebody else owns, and what only of such a one.
+fn owner(config: &Config) -> Vec<Problem> {
+    let lifecycle = &config.lifecycle;
+    let mode = lifecycle.mode.as_str();
+    let mut problems = Vec::new();
+    if lifecycle.mode != LifecycleMode::Managed && lifecycle.stop_on_exit == ExitPolicy::Stop {
+        let message = format!("in mode `{mode}` vLLM is not ours to stop");
+        let help = "remove it, or set `lifecycle.mode: managed`";
+        problems
+            .push(Problem::of_setting("lifecycle.stop_on_exit", message, help).with_value("true"));
+    }
+    let Some(unit) = &lifecycle.monitored_unit else { return problems };
+    let fault = if lifecycle.mode != LifecycleMode::Monitored {
+        let message = format!("means nothing in mode `{mode}`");
+        Some((message, "set `lifecycle.mode: monitored`, or remove it".to_owned()))
+    } else if !cfg!(feature = "systemd") {
+        let help = "remove it: checks of health alone decide then";
+        Some(("this build cannot ask systemd".to_owned(), help.to_owned()))
+    } else {
+        unit_fault(unit)
+    };
+    problems.extend(fault.map(|(message, help)| {
+        Problem::of_setting("lifecycle.monitored_unit", message, help).with_value(unit)
+    }));
+    problems
+}
+
+/// systemd 257, `src/basic/unit-name.c`, `unit_name_is_valid`.
+fn unit_fault(unit: &str) -> Option<(String, String)> {
+    let may_be = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let Some(name) = unit.strip_suffix(".service") else {
+        let message = "not the whole name of a service".to_owned();
+        return Some((message, format!("write `{}.service`", unit.trim_end_matches('.'))));
+    };
+    let is_name = !name.is_empty() && name.chars().all(may_be) && unit.len() < 256;
+    if is_name && !name.ends_with('@') {
+        return None;
+    }
+    let help = "use a name that `systemctl list-units --all` shows, such as `vllm.service`";
+    Some(("not the name of a unit".to_owned(), help.to_owned()))
 }
 
 fn exposed_host(host: IpAddr, secrets: &Secrets) -> Option<Problem> {

@@ -224,6 +224,23 @@ impl OptionValue for Option<PathBuf> {
     }
 }
 
+/// A name.
+impl OptionValue for Option<String> {
+    const EXPECTED: &'static str = "a text";
+
+    fn read(value: &Value, _: &Sources) -> Result<Self, Vec<Fault>> {
+        typed::<String, Self>(value).map(Some)
+    }
+
+    fn json(&self) -> Value {
+        json!(self)
+    }
+
+    fn schema() -> Value {
+        json!({"type": "string"})
+    }
+}
+
 /// One of a few, by name.
 macro_rules! choice {
     ($($type:ty, $expected:literal, $($json:literal => $value:expr),+;)+) => { $(
@@ -253,7 +270,7 @@ macro_rules! choice {
 }
 
 choice! {
-    LifecycleMode, "`managed`",
+    LifecycleMode, "`managed`, `monitored` or `external`",
         "managed" => Self::Managed, "monitored" => Self::Monitored, "external" => Self::External;
     LaunchPolicy, "`auto`, `cold` or `warm`",
         "auto" => Self::Auto, "cold" => Self::Cold, "warm" => Self::Warm;

@@ -7,6 +7,7 @@ mod killed;
 mod listening;
 mod mistakes;
 mod running;
+mod secrets;
 mod signals;
 mod soak;
-mod workplace;
+pub(crate) mod workplace;

@@ -12,6 +12,7 @@ mod serving;
 mod starting;
 mod stopping;
 mod warm;
+mod watching;
 
 /// The stand-in.
 const FAKE: &str = env!("CARGO_BIN_EXE_fake_vllm");

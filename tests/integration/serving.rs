@@ -38,3 +38,8 @@ async fn a_successor_adopts_what_is_left_running() {
 async fn another_model_can_be_loaded() {
     trials::another_model_can_be_loaded(Server::fake(FAKE, &fake_vllm())).await;
 }
+
+#[tokio::test]
+async fn one_that_is_not_ours_is_watched() {
+    trials::one_that_is_not_ours_is_watched(Server::fake(FAKE, &fake_vllm())).await;
+}

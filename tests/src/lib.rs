@@ -4,6 +4,7 @@
 pub mod census;
 pub mod chaos;
 pub mod deaths;
+pub mod fake_systemd;
 pub mod fake_venv;
 pub mod fake_vllm;
 pub mod hangup;

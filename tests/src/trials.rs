@@ -2,10 +2,15 @@
 //! a real one.
 
 use std::io::Write;
+use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::timeout;
 use vllm_supervisor::ServiceState::{Crashed, Running, Starting, Stopped, Stopping};
-use vllm_supervisor::{Code, CommandError, Exit, Incident, LaunchKind, Role, ServiceState};
+use vllm_supervisor::config::{Config, GpuMonitor, ModelReference};
+use vllm_supervisor::{
+    Code, CommandError, Exit, Incident, LaunchKind, LifecycleMode, Role, ServiceState, Supervisor,
+};
 
 use crate::scenario::{Scenario, Server, Victim, are_gone};
 
@@ -213,5 +218,41 @@ pub async fn a_warm_launch_comes_back(server: Server) {
     }
     scenario.handle().stop().await.expect("a stop");
     scenario.nothing_is_left().await;
+    scenario.end().await;
+}
+
+/// A second supervisor watches a vLLM that is not its own: it tells when that serves and when it is gone,
+/// refuses to do anything about it, and leaves it alone at its end.
+pub async fn one_that_is_not_ours_is_watched(server: Server) {
+    let patience = server.patience();
+    let scenario = Scenario::start(server).await;
+    let place = tempfile::tempdir().expect("a directory");
+    let name = scenario.handle().loaded_models().swap_remove(0);
+    let port = scenario.handle().base_url().rsplit(':').next().and_then(|it| it.parse().ok());
+    let mut config = Config::with_defaults(ModelReference::Listed(name), place.path());
+    config.port = port.expect("a port");
+    config.lifecycle.mode = LifecycleMode::External;
+    config.lifecycle.health_check_interval = Duration::from_millis(200);
+    config.gpu.monitor = GpuMonitor::Off;
+    let watcher = Supervisor::builder().config(config).spawn().await.expect("a watcher");
+    let mut seen = watcher.watch();
+    let mut sees = async |states: &[ServiceState]| {
+        let seen = timeout(patience, seen.wait_for(|now| states.contains(&now.state))).await;
+        seen.unwrap_or_else(|_| panic!("{states:?} is not seen\n{}", scenario.story()))
+            .expect("it lives");
+    };
+    sees(&[Running]).await;
+    assert_eq!(watcher.ensure_healthy(None).await, Ok(()));
+    for refused in [watcher.stop().await, watcher.restart().await] {
+        assert!(matches!(refused, Err(CommandError::NotManaged { .. })), "{refused:?}");
+    }
+    scenario.handle().stop().await.expect("a stop");
+    // On its way down it may say that its engine is dead.
+    sees(&[ServiceState::Unknown, Crashed]).await;
+    assert!(watcher.ensure_healthy(None).await.is_err());
+    scenario.start_service().await;
+    sees(&[Running]).await;
+    watcher.shutdown().await;
+    assert!(!scenario.complete().await.is_empty());
     scenario.end().await;
 }

@@ -8,8 +8,9 @@ use crate::workspace::dependencies;
 const CHILDREN: [&str; 4] = ["process", "health", "model_loader", "gpu_monitor"];
 
 /// Files of the root package that put adapters in their place.
-const COMPOSERS: [&str; 6] = [
+const COMPOSERS: [&str; 7] = [
     "src/builder.rs",
+    "src/builder/parts.rs",
     "src/builder/models.rs",
     "src/launch_recipe.rs",
     "src/launch_recipe/preflight.rs",

@@ -63,6 +63,12 @@ async fn another_model_can_be_loaded() {
 }
 
 #[tokio::test]
+async fn one_that_is_not_ours_is_watched() {
+    let Some(server) = real_vllm() else { return };
+    trials::one_that_is_not_ours_is_watched(server).await;
+}
+
+#[tokio::test]
 async fn a_request_that_runs_is_answered_before_a_stop() {
     let Some(server) = real_vllm() else { return };
     trials::a_request_that_runs_is_answered_before_a_stop(server).await;

@@ -167,7 +167,7 @@ impl ProcessLauncher {
             log: LaunchLog::of(&self.state, record.incarnation),
             memory_kills: MemoryKills::from_now(),
             kernel_log: KernelLog::from_now(),
-            secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
+            secrets: self.recipe.hidden(),
             traces,
         });
         *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&launch);

@@ -20,17 +20,20 @@ use super::directory::Directory;
 use super::state_directory::{HeldDirectory, LOGS, StateDirectory, log_name};
 use crate::domain::diagnosis::{Diagnosis, Rulebook, Scanner};
 use crate::domain::id::Incarnation;
+use crate::domain::secret::Secret;
 use crate::ports::{LineSource, Output, Pending};
 
 mod cutting;
 mod framer;
 mod keeper;
+mod masking;
 mod scanning;
 mod writing;
 
 use framer::Framer;
 use keeper::Keeper;
 pub use keeper::LogBounds;
+use masking::Masker;
 use scanning::scan;
 
 /// How often a file that has not grown is looked at again, for as long as a launch loads: what it writes
@@ -63,14 +66,19 @@ pub struct LogFiles {
 }
 
 impl LogFiles {
-    /// The logs in this directory.
+    /// The logs in this directory; these texts are masked in those of the launches to come.
     ///
     /// # Errors
     ///
     /// When the thread that keeps them within bounds cannot be started.
-    pub fn new(state: Arc<StateDirectory>, bounds: LogBounds) -> io::Result<Self> {
+    pub fn new(
+        state: Arc<StateDirectory>,
+        bounds: LogBounds,
+        secrets: &[Secret],
+    ) -> io::Result<Self> {
         let present = Arc::default();
-        let keeper = Keeper::start(state.present().clone(), bounds, Arc::clone(&present))?;
+        let masker = Masker::of(secrets);
+        let keeper = Keeper::start(state.present().clone(), bounds, Arc::clone(&present), masker)?;
         Ok(Self { state, present, _keeper: keeper })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::domain::cause::Cause;
-use crate::domain::gpu::GpuFinding;
+use crate::domain::gpu::{FindingNews, GpuFinding};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::incident::{Incident, Recovery};
 use crate::domain::loading::ModelLoadProgress;
@@ -166,6 +166,15 @@ pub enum EndReason {
     ActorsDied,
     /// It was killed, with its runtime or by a bug.
     Killed,
+}
+
+impl From<FindingNews> for EventKind {
+    fn from(news: FindingNews) -> Self {
+        match news {
+            FindingNews::Raised(finding) => Self::GpuFindingRaised { finding: Box::new(finding) },
+            FindingNews::Cleared(finding) => Self::GpuFindingCleared { finding: Box::new(finding) },
+        }
+    }
 }
 
 impl EndReason {

@@ -204,6 +204,11 @@ impl Liveness {
         }
     }
 
+    /// Its processes cannot be looked at: they may be at work.
+    pub fn unsampled(&mut self, now: Duration) {
+        self.worked = now;
+    }
+
     /// A check of health was answered.
     pub fn answered(&mut self) {
         self.late_since = None;

@@ -14,6 +14,7 @@ use crate::domain::gpu::GpuFinding;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::input::{Effect, Input, Reaction};
 use crate::domain::moment::Moment;
+use crate::domain::outage::Outage;
 use crate::domain::phases::Stopwatch;
 use crate::domain::report::{LaunchKind, Work};
 use crate::domain::restart::RestartLedger;
@@ -42,7 +43,6 @@ mod vitals;
 
 use ending::Ending;
 use exits::Exits;
-use outage::Outage;
 
 /// Where numbering goes on from, after an earlier supervisor with the same journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -243,6 +243,12 @@ impl RestartLedger {
         self.intensity.postpone(now);
     }
 
+    /// Somebody else has restarted it.
+    pub fn observed(&mut self, now: Moment) {
+        self.intensity.admit(u32::MAX, RESTART_WINDOW, now);
+        self.total += 1;
+    }
+
     /// Forgets everything but the total: an operator has taken the matter in hand.
     pub fn clear(&mut self) {
         *self = Self { total: self.total, ..Self::default() };

@@ -129,7 +129,7 @@ impl ModelReferenceError {
     }
 }
 
-/// Who owns the life of the vLLM process. This version supports [`LifecycleMode::Managed`] alone.
+/// Who owns the life of the vLLM process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LifecycleMode {
     /// We do: start, restart and stop are ours.
@@ -192,6 +192,10 @@ pub enum ExitPolicy {
 /// The figures that the rules decide by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
+    /// Who owns the life of the process.
+    pub mode: LifecycleMode,
+    /// The unit that its manager runs it as, if that is to be asked; of [`LifecycleMode::Monitored`] alone.
+    pub unit: Option<String>,
     /// The model to serve at first.
     pub model: ModelId,
     /// How to launch it.

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::domain::cause::{Cause, Code, RetryClass};
-use crate::domain::spec::{ModelId, ModelReferenceError};
+use crate::domain::spec::{LifecycleMode, ModelId, ModelReferenceError};
 
 /// Names a request that waits for its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +86,18 @@ pub enum CommandError {
         /// What is wrong with it.
         reason: ModelReferenceError,
     },
+    /// vLLM's life is not ours: whoever has it in hand starts, stops, restarts and switches it. Nothing was
+    /// done.
+    #[error(
+        "vLLM is not started, stopped, restarted or switched by us in mode `{}`{}", mode.as_str(),
+        unit.as_ref().map(|unit| format!("; ask its manager: `systemctl … {unit}`")).unwrap_or_default()
+    )]
+    NotManaged {
+        /// Who owns it.
+        mode: LifecycleMode,
+        /// The unit that its manager runs it as, if that is known.
+        unit: Option<String>,
+    },
     /// The supervisor has ended, or is ending.
     #[error("the supervisor has ended")]
     SupervisorEnded,
@@ -102,6 +114,7 @@ impl CommandError {
             Self::Stopped
             | Self::Superseded { .. }
             | Self::InvalidModel { .. }
+            | Self::NotManaged { .. }
             | Self::SupervisorEnded => None,
         }
     }
@@ -116,6 +129,7 @@ impl CommandError {
             | Self::StillAlive(_)
             | Self::Stopped
             | Self::Superseded { .. }
+            | Self::NotManaged { .. }
             | Self::SupervisorEnded => self.cause().map(|cause| cause.code),
         }
     }

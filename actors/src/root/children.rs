@@ -1,7 +1,8 @@
-//! The four child actors: how they are started, told, replaced and ended.
+//! The child actors: how they are started, told, replaced and ended.
 //!
-//! Start order is process, loader, health, GPU monitor. A child that dies takes those started after
-//! it along (rest-for-one), but for the GPU monitor, which nobody depends on. More than three
+//! Start order is process, loader, health, GPU monitor; where vLLM is not ours, its unit stands in for
+//! process and loader. A child that dies takes those started after it along (rest-for-one), but for unit
+//! and GPU monitor, which nobody depends on. More than three
 //! deaths within a minute are too many: then the supervisor ends. A GPU monitor that dies as often
 //! stays dead, and the service goes on without it.
 
@@ -10,27 +11,32 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef};
+use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef};
 use tracing::warn;
 
 use crate::domain::diagnosis::Phase;
 use crate::domain::event::EndReason;
-use crate::domain::gpu::{GpuFinding, GpuRules};
+use crate::domain::gpu::GpuFinding;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::moment::Moment;
 use crate::domain::restart::Intensity;
+use crate::domain::rules::Rules;
 use crate::domain::spec::{ExitPolicy, ModelId};
 use crate::domain::state::{Stage, State, Stopping};
-use crate::gpu_monitor::{GpuMonitorActor, GpuMonitorArgs, GpuMonitorMessage};
-use crate::health::{HealthActor, HealthArgs, HealthMessage};
-use crate::model_loader::{ModelLoaderActor, ModelLoaderArgs, ModelLoaderMessage};
+use crate::gpu_monitor::GpuMonitorMessage;
+use crate::health::HealthMessage;
+use crate::model_loader::ModelLoaderMessage;
 use crate::ports::{OrphanLog, OrphanOutcome};
-use crate::process::{Epoch, ProcessActor, ProcessArgs, ProcessMessage, ProcessNews};
+use crate::process::{ProcessMessage, ProcessNews};
 use crate::root::message::RootMessage;
 use crate::root::service::Service;
-use crate::root::{Adapters, RootArgs};
+use crate::root::{Owner, RootArgs};
 use crate::tell::{OwnedTask, tell, tell_after};
+
+mod recipe;
+
+use recipe::{Recipe, Source};
 
 /// Deaths of child actors allowed within [`DEATH_WINDOW`].
 const MAX_DEATHS: u32 = 3;
@@ -43,10 +49,7 @@ const END_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Children {
     recipe: Recipe,
-    process: ActorRef<ProcessMessage>,
-    /// Which process actor that is.
-    epoch: Epoch,
-    loader: ActorRef<ModelLoaderMessage>,
+    source: Source,
     health: ActorRef<HealthMessage>,
     gpus: ActorRef<GpuMonitorMessage>,
     deaths: Intensity,
@@ -63,6 +66,7 @@ pub(super) struct Children {
 pub(super) enum Role {
     Process,
     Loader,
+    Unit,
     Health,
     Gpu,
 }
@@ -72,6 +76,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Process => "ProcessActor",
             Self::Loader => "ModelLoaderActor",
+            Self::Unit => "UnitActor",
             Self::Health => "HealthActor",
             Self::Gpu => "GpuMonitorActor",
         })
@@ -87,71 +92,6 @@ pub(super) enum Loss {
     Replaced(Role),
     /// It was one death too many, and was not replaced.
     TooMany(Role),
-}
-
-/// How to start each child.
-#[derive(Debug)]
-struct Recipe {
-    adapters: Adapters,
-    health_interval: Duration,
-    gpu_rules: GpuRules,
-    outcome: OrphanOutcome,
-    /// Hears what becomes of a launch whose owner ends.
-    orphans: Arc<dyn OrphanLog>,
-}
-
-impl Recipe {
-    async fn process(
-        &self,
-        root: &ActorRef<RootMessage>,
-        epoch: Epoch,
-    ) -> Result<ActorRef<ProcessMessage>, ActorProcessingErr> {
-        let args = ProcessArgs {
-            launcher: self.adapters.launcher.clone(),
-            orphans: self.orphans.clone(),
-            outcome: self.outcome,
-            epoch,
-            root: root.get_derived(),
-        };
-        Ok(Actor::spawn_linked(None, ProcessActor, args, root.get_cell()).await?.0)
-    }
-
-    async fn loader(
-        &self,
-        root: &ActorRef<RootMessage>,
-    ) -> Result<ActorRef<ModelLoaderMessage>, ActorProcessingErr> {
-        let args =
-            ModelLoaderArgs { output: self.adapters.output.clone(), root: root.get_derived() };
-        Ok(Actor::spawn_linked(None, ModelLoaderActor, args, root.get_cell()).await?.0)
-    }
-
-    async fn health(
-        &self,
-        root: &ActorRef<RootMessage>,
-    ) -> Result<ActorRef<HealthMessage>, ActorProcessingErr> {
-        let args = HealthArgs {
-            probe: self.adapters.probe.clone(),
-            interval: self.health_interval,
-            root: root.get_derived(),
-        };
-        Ok(Actor::spawn_linked(None, HealthActor, args, root.get_cell()).await?.0)
-    }
-
-    /// `findings` are those that the machine knows of.
-    async fn gpus(
-        &self,
-        root: &ActorRef<RootMessage>,
-        findings: Vec<GpuFinding>,
-    ) -> Result<ActorRef<GpuMonitorMessage>, ActorProcessingErr> {
-        let args = GpuMonitorArgs {
-            source: self.adapters.gpus.clone(),
-            quarantine: self.adapters.quarantine.clone(),
-            rules: self.gpu_rules.clone(),
-            findings,
-            root: root.get_derived(),
-        };
-        Ok(Actor::spawn_linked(None, GpuMonitorActor, args, root.get_cell()).await?.0)
-    }
 }
 
 impl Children {
@@ -172,9 +112,7 @@ impl Children {
             orphans,
         };
         Ok(Self {
-            process: recipe.process(root, Epoch::default()).await?,
-            epoch: Epoch::default(),
-            loader: recipe.loader(root).await?,
+            source: recipe.source(root).await?,
             health: recipe.health(root).await?,
             gpus: recipe.gpus(root, args.gpu_findings.clone()).await?,
             recipe,
@@ -187,12 +125,12 @@ impl Children {
 
     /// Whether these are the words of the present process actor.
     pub(super) fn hears(&self, news: &ProcessNews) -> bool {
-        news.epoch == self.epoch
+        matches!(&self.source, Source::Ours { epoch, .. } if news.epoch == *epoch)
     }
 
     /// Does what the machine asks for.
     pub(super) fn run(&mut self, root: &ActorRef<RootMessage>, effect: Effect, service: &Service) {
-        let model = service.machine().model();
+        let model = service.rules().model();
         match effect {
             Effect::Adopt => self.tell_process(ProcessMessage::Adopt { model: model.clone() }),
             Effect::Launch { incarnation, model, method } => {
@@ -201,7 +139,7 @@ impl Children {
             }
             Effect::Watch { incarnation } => self.watch(incarnation, model),
             Effect::FinishLoading { incarnation } => {
-                tell(&self.loader, ModelLoaderMessage::Cease);
+                self.tell_loader(ModelLoaderMessage::Cease);
                 self.tell_health(HealthMessage::ProbeSteadily { incarnation });
                 self.tell_process(ProcessMessage::Served { incarnation });
             }
@@ -213,7 +151,7 @@ impl Children {
                 self.tell_process(ProcessMessage::Remember { model, memory });
             }
             Effect::Disregard => {
-                tell(&self.loader, ModelLoaderMessage::Cease);
+                self.tell_loader(ModelLoaderMessage::Cease);
                 self.tell_health(HealthMessage::Cease);
             }
             Effect::Drain { incarnation } => {
@@ -253,7 +191,15 @@ impl Children {
     }
 
     fn tell_process(&self, message: ProcessMessage) {
-        tell(&self.process, message);
+        if let Source::Ours { process, .. } = &self.source {
+            tell(process, message);
+        }
+    }
+
+    fn tell_loader(&self, message: ModelLoaderMessage) {
+        if let Source::Ours { loader, .. } = &self.source {
+            tell(loader, message);
+        }
     }
 
     fn tell_health(&self, message: HealthMessage) {
@@ -261,13 +207,25 @@ impl Children {
     }
 
     fn watch(&self, incarnation: Incarnation, model: &ModelId) {
-        tell(&self.loader, ModelLoaderMessage::Follow { incarnation, model: model.clone() });
+        self.tell_loader(ModelLoaderMessage::Follow { incarnation, model: model.clone() });
         tell(&self.health, HealthMessage::Watch { incarnation, model: model.clone() });
     }
 
     /// Tells fresh loader and health actors where the service stands.
     pub(super) fn resume(&self, service: &Service) {
-        let machine = service.machine();
+        let machine = match service.rules() {
+            Rules::Managed(machine) => machine,
+            Rules::Watched(watch) if watch.is_asked() => {
+                let incarnation = watch.incarnation();
+                self.watch(incarnation, watch.model());
+                // Of one that does not serve the first check that passes is news.
+                if watch.running_since().is_some() {
+                    tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
+                }
+                return;
+            }
+            Rules::Watched(_) => return,
+        };
         match machine.state() {
             State::Starting(starting) => self.watch(starting.incarnation, &starting.model),
             State::Running(running) => {
@@ -299,7 +257,7 @@ impl Children {
             return Ok(Loss::None);
         };
         let deaths = match role {
-            Role::Process | Role::Loader | Role::Health => &mut self.deaths,
+            Role::Process | Role::Loader | Role::Unit | Role::Health => &mut self.deaths,
             Role::Gpu => &mut self.gpu_deaths,
         };
         if !deaths.admit(MAX_DEATHS, DEATH_WINDOW, now) {
@@ -307,8 +265,7 @@ impl Children {
         }
         match role {
             Role::Process => {
-                self.epoch = self.epoch.next();
-                self.process = self.recipe.process(root, self.epoch).await?;
+                self.replace_process(root).await?;
                 self.replace_loader(root).await?;
                 self.replace_health(root).await?;
             }
@@ -316,18 +273,36 @@ impl Children {
                 self.replace_loader(root).await?;
                 self.replace_health(root).await?;
             }
+            Role::Unit => self.source = self.recipe.source(root).await?,
             Role::Health => self.replace_health(root).await?,
             Role::Gpu => self.gpus = self.recipe.gpus(root, findings.to_vec()).await?,
         }
         Ok(Loss::Replaced(role))
     }
 
+    async fn replace_process(
+        &mut self,
+        root: &ActorRef<RootMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let (Source::Ours { process, epoch, .. }, Owner::Us(means)) =
+            (&mut self.source, &self.recipe.adapters.owner)
+        {
+            *epoch = epoch.next();
+            *process = self.recipe.process(root, means, *epoch).await?;
+        }
+        Ok(())
+    }
+
     async fn replace_loader(
         &mut self,
         root: &ActorRef<RootMessage>,
     ) -> Result<(), ActorProcessingErr> {
-        let fresh = self.recipe.loader(root).await?;
-        std::mem::replace(&mut self.loader, fresh).kill();
+        if let (Source::Ours { loader, .. }, Owner::Us(means)) =
+            (&mut self.source, &self.recipe.adapters.owner)
+        {
+            let fresh = Recipe::loader(root, means).await?;
+            std::mem::replace(loader, fresh).kill();
+        }
         Ok(())
     }
 
@@ -341,14 +316,21 @@ impl Children {
     }
 
     fn role_of(&self, child: ActorId) -> Option<Role> {
-        [
-            (self.process.get_id(), Role::Process),
-            (self.loader.get_id(), Role::Loader),
-            (self.health.get_id(), Role::Health),
-            (self.gpus.get_id(), Role::Gpu),
-        ]
-        .into_iter()
-        .find_map(|(id, role)| (id == child).then_some(role))
+        let all = self.in_start_order();
+        all.into_iter().find_map(|(cell, role)| (cell.get_id() == child).then_some(role))
+    }
+
+    fn in_start_order(&self) -> Vec<(ActorCell, Role)> {
+        let mut all = match &self.source {
+            Source::Ours { process, loader, .. } => {
+                vec![(process.get_cell(), Role::Process), (loader.get_cell(), Role::Loader)]
+            }
+            Source::Unit(unit) => vec![(unit.get_cell(), Role::Unit)],
+            Source::None => Vec::new(),
+        };
+        all.push((self.health.get_cell(), Role::Health));
+        all.push((self.gpus.get_cell(), Role::Gpu));
+        all
     }
 
     /// Ends the children in reverse start order, then says so. ractor would kill them all at once
@@ -358,15 +340,10 @@ impl Children {
             return;
         }
         self.timers.clear();
-        let children = [
-            self.gpus.get_cell(),
-            self.health.get_cell(),
-            self.loader.get_cell(),
-            self.process.get_cell(),
-        ];
+        let children = self.in_start_order();
         let listener = root.clone();
         self.wind_down = Some(OwnedTask::begin(root.get_cell(), async move {
-            for child in children {
+            for (child, _) in children.into_iter().rev() {
                 end(&child).await;
             }
             tell(&listener, RootMessage::WoundDown { reason });

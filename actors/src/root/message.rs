@@ -11,6 +11,7 @@ use crate::domain::input::{StopMode, Timer};
 use crate::domain::report::{GpuReport, HealthNews, LoaderReport};
 use crate::domain::spec::ModelId;
 use crate::domain::ticket::Outcome;
+use crate::domain::unit::UnitReading;
 use crate::message::messages;
 use crate::process::ProcessNews;
 use crate::root::snapshot::Snapshot;
@@ -83,6 +84,8 @@ pub enum RootMessage {
     Loader(LoaderReport),
     /// News of the GPUs.
     Gpu(GpuReport),
+    /// News of the unit that a service manager runs vLLM as.
+    Unit(UnitReading),
     /// A timer ran out (from itself).
     Due {
         /// What it was for.
@@ -128,5 +131,6 @@ carries!(
     ProcessNews as Process,
     HealthNews as Health,
     LoaderReport as Loader,
-    GpuReport as Gpu
+    GpuReport as Gpu,
+    UnitReading as Unit
 );

@@ -13,13 +13,15 @@ use crate::domain::gpu::{Gpu, GpuFinding};
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::incident::Record;
 use crate::domain::input::{Effect, Input, Reaction};
-use crate::domain::machine::{Machine, Resume};
+use crate::domain::machine::Resume;
 use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
 use crate::domain::restart::RESTART_WINDOW;
-use crate::domain::spec::{LifecycleMode, ModelId, ServiceSpec};
-use crate::domain::state::{ServiceState, State};
+use crate::domain::rules::Rules;
+use crate::domain::spec::{ModelId, ServiceSpec};
+use crate::domain::state::ServiceState;
 use crate::domain::ticket::Ticket;
+use crate::domain::unit::UnitReading;
 use crate::root::message::Answer;
 use crate::root::publish::Publisher;
 use crate::root::snapshot::{GpuView, HealthNote, RestartCount, Snapshot};
@@ -27,7 +29,7 @@ use crate::root::snapshot::{GpuView, HealthNote, RestartCount, Snapshot};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Service {
-    machine: Machine,
+    rules: Rules,
     publisher: Arc<Publisher>,
     /// The origin of the monotonic clock.
     origin: Instant,
@@ -52,7 +54,7 @@ impl Service {
         gpu_findings: Vec<GpuFinding>,
     ) -> Self {
         Self {
-            machine: Machine::new(spec, resume).with_gpu_findings(gpu_findings),
+            rules: Rules::new(spec, resume, gpu_findings),
             publisher,
             origin: Instant::now(),
             waiting: HashMap::new(),
@@ -65,8 +67,8 @@ impl Service {
         }
     }
 
-    pub(super) fn machine(&self) -> &Machine {
-        &self.machine
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -74,12 +76,23 @@ impl Service {
     }
 
     pub(super) fn begin(&mut self) -> Vec<Effect> {
-        self.machine.begin().effects
+        self.rules.begin().effects
     }
 
     /// Takes an input; publishes what happened, answers who waited, and returns what to do.
     pub(super) fn take(&mut self, input: Input) -> Vec<Effect> {
-        let Reaction { effects, mut events, answers } = self.machine.on(input, self.now());
+        let reaction = self.rules.on(input, self.now());
+        self.publish(reaction)
+    }
+
+    /// Takes what a service manager said.
+    pub(super) fn hear(&mut self, reading: UnitReading) -> Vec<Effect> {
+        let reaction = self.rules.hear(reading, self.now());
+        self.publish(reaction)
+    }
+
+    fn publish(&mut self, reaction: Reaction) -> Vec<Effect> {
+        let Reaction { effects, mut events, answers } = reaction;
         for event in &mut events {
             if let EventKind::StateChanged { to: ServiceState::Crashed, .. } = event.kind {
                 self.gpus_at_crash = self.gpus.gpus().to_vec();
@@ -119,10 +132,10 @@ impl Service {
     /// Callers that gave up are forgotten by the next one, so that there are never more of them than
     /// of those who wait.
     fn forget_those_who_left(&mut self) {
-        let machine = &mut self.machine;
+        let rules = &mut self.rules;
         self.waiting.retain(|ticket, reply| {
             if reply.is_closed() {
-                machine.forget(*ticket);
+                rules.forget(*ticket);
             }
             !reply.is_closed()
         });
@@ -136,7 +149,7 @@ impl Service {
         }
         self.ended = true;
         let now = self.now();
-        let last = self.machine.end(reason, now);
+        let last = self.rules.end(reason, now);
         self.publisher.conclude(last, |sequence| self.last_snapshot(reason, sequence));
     }
 
@@ -159,7 +172,7 @@ impl Service {
     }
 
     pub(super) fn note_health(&mut self, report: &HealthReport) {
-        if self.machine.state().incarnation() != Some(report.incarnation) {
+        if self.rules.present_incarnation() != Some(report.incarnation) {
             return;
         }
         let at = SystemTime::now();
@@ -195,7 +208,7 @@ impl Service {
 
     /// Whether this is what is served, or to be.
     pub(super) fn wants(&self, model: &ModelId) -> bool {
-        self.machine.model() == model
+        self.rules.model() == model
     }
 
     pub(super) fn answer_snapshot(&self, reply: RpcReplyPort<Snapshot>) {
@@ -207,43 +220,36 @@ impl Service {
     }
 
     fn snapshot(&self, sequence: Sequence) -> Snapshot {
-        let (machine, now) = (&self.machine, self.now());
-        let state = machine.state();
-        let (running, progress) = match state {
-            State::Running(running) => (Some(running), None),
-            State::Starting(starting) => (None, starting.progress.clone()),
-            State::Unknown(_)
-            | State::Stopped
-            | State::Stopping(_)
-            | State::Crashed(_)
-            | State::Failed { .. } => (None, None),
-        };
-        let running_since = running.map(|running| running.since.wall);
-        let health = self.health.as_ref().filter(|(of, _)| Some(*of) == state.incarnation());
+        let (rules, now) = (&self.rules, self.now());
+        let present = rules.present();
+        let running_since = present.running_since.map(|since| since.wall);
+        let asked = rules.present_incarnation();
+        let health = self.health.as_ref().filter(|(of, _)| Some(*of) == asked);
         Snapshot {
-            state: state.tag(),
-            mode: LifecycleMode::Managed,
-            model: machine.model().clone(),
-            pid: state.pid(),
-            incarnation: machine.incarnation(),
+            state: present.state,
+            mode: rules.spec().mode,
+            model: rules.model().clone(),
+            pid: present.pid,
+            incarnation: present.incarnation,
             running_since,
-            launch: machine.launch(),
-            phases: running.and_then(|running| running.phases.clone()),
+            launch: present.launch,
+            phases: present.phases,
             last_health_check: health.map(|(_, note)| note.clone()),
             listed_models: running_since.map_or_else(Vec::new, |_| self.listed_models.clone()),
             restarts: self.restarts(now),
-            progress,
+            progress: present.progress,
             gpus: self.gpus.clone(),
-            gpu_findings: machine.gpu_findings().to_vec(),
-            last_error: machine.last_error().cloned(),
-            blocked: machine.blocked().cloned(),
+            gpu_findings: rules.gpu_findings().to_vec(),
+            last_error: present.last_error,
+            blocked: present.blocked,
+            unit: present.unit,
             ended: None,
             sequence,
         }
     }
 
     fn restarts(&self, now: Moment) -> RestartCount {
-        let (ledger, policy) = (self.machine.ledger(), &self.machine.spec().restart);
+        let (ledger, policy) = (self.rules.ledger(), &self.rules.spec().restart);
         RestartCount {
             in_window: ledger.in_window(now),
             cap: policy.max_restarts.get(),
@@ -282,7 +288,7 @@ mod tests {
             let (reply, answer) = oneshot::channel();
             let ticket = service.expect_answer(reply.into());
             assert!(service.take(Input::Request(ticket, Request::Ensure)).is_empty());
-            (answer, service.waiting.len(), service.machine().tickets().goals().count())
+            (answer, service.waiting.len(), service.rules().tickets().goals().count())
         };
         let (_waits, ..) = ask();
         for _ in 0..10 {

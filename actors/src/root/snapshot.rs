@@ -12,6 +12,7 @@ use crate::domain::report::LaunchKind;
 use crate::domain::restart::RESTART_WINDOW;
 use crate::domain::spec::{LifecycleMode, ModelId};
 use crate::domain::state::ServiceState;
+use crate::domain::unit::UnitStatus;
 
 /// The present of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub struct Snapshot {
     /// Why nothing is launched though it should be: something of an earlier launch outlives SIGKILL,
     /// or cannot be proven gone. It goes on being tried.
     pub blocked: Option<Cause>,
+    /// What the service manager says of the unit that it runs vLLM as, where it is asked
+    /// (`lifecycle.monitored_unit`).
+    pub unit: Option<UnitStatus>,
     /// Why the supervisor has ended, once it has: then this is the last value.
     pub ended: Option<EndReason>,
     /// The number of the last event that this value includes.
@@ -77,6 +81,7 @@ impl Snapshot {
             gpu_findings: Vec::new(),
             last_error: None,
             blocked: None,
+            unit: None,
             ended: None,
             sequence: Sequence::NONE,
         }

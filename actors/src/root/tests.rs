@@ -28,6 +28,7 @@ mod draining;
 mod ending;
 mod linking;
 mod telling;
+mod watching;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const SECOND: Incarnation = Incarnation::new(2);

@@ -15,18 +15,12 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::gpu::{Devices, GpuRules, XidPolicy};
 use crate::domain::machine::Resume;
 use crate::domain::restart::RestartPolicy;
-use crate::domain::spec::{ExitPolicy, LaunchPolicy, ModelId, ServiceSpec};
+use crate::domain::spec::{ExitPolicy, LaunchPolicy, LifecycleMode, ModelId, ServiceSpec};
 use crate::domain::state::ServiceState;
 use crate::domain::ticket;
-use crate::root::{
-    Adapters, Answer, Command, Link, RootArgs, RootMessage, RootSupervisor, Snapshot,
-};
-use crate::testing::gpu::{MemoryQuarantine, ScriptedGpus};
-use crate::testing::journal::MemoryJournal;
-use crate::testing::launcher::ScriptedLauncher;
-use crate::testing::models::ScriptedModels;
-use crate::testing::output::ScriptedOutput;
-use crate::testing::probe::ScriptedProbe;
+use crate::root::{Answer, Command, Link, RootArgs, RootMessage, RootSupervisor, Snapshot};
+
+pub use crate::testing::world::World;
 
 /// Longer than anything takes that is going to happen. Paused time runs as fast as everybody
 /// waits, so this is no wait but a verdict.
@@ -37,50 +31,6 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// Events that a subscriber may be behind.
 const EVENTS: usize = 1024;
-
-/// Everything that the supervisor meets, each part steered by the test.
-#[derive(Clone, Debug)]
-pub struct World {
-    /// Starts and finds vLLM.
-    pub launcher: Arc<ScriptedLauncher>,
-    /// What vLLM writes.
-    pub output: Arc<ScriptedOutput>,
-    /// How vLLM is.
-    pub probe: Arc<ScriptedProbe>,
-    /// The GPUs.
-    pub gpus: Arc<ScriptedGpus>,
-    /// What was kept.
-    pub journal: Arc<MemoryJournal>,
-    /// The models that there are.
-    pub models: Arc<ScriptedModels>,
-}
-
-impl Default for World {
-    fn default() -> Self {
-        Self {
-            launcher: Arc::default(),
-            output: Arc::default(),
-            probe: Arc::default(),
-            gpus: Arc::new(ScriptedGpus::every(Duration::from_secs(1))),
-            journal: Arc::default(),
-            models: Arc::default(),
-        }
-    }
-}
-
-impl World {
-    fn adapters(&self) -> Adapters {
-        Adapters {
-            launcher: Arc::clone(&self.launcher) as _,
-            output: Arc::clone(&self.output) as _,
-            probe: Arc::clone(&self.probe) as _,
-            gpus: Arc::clone(&self.gpus) as _,
-            quarantine: Arc::new(MemoryQuarantine::default()),
-            journal: Arc::clone(&self.journal) as _,
-            models: Arc::clone(&self.models) as _,
-        }
-    }
-}
 
 /// The figures of a supervisor under test.
 #[derive(Clone, Debug)]
@@ -96,6 +46,8 @@ impl Plan {
     pub fn new(on_exit: ExitPolicy) -> Self {
         Self {
             spec: ServiceSpec {
+                mode: LifecycleMode::Managed,
+                unit: None,
                 model: model("org/first"),
                 restart: RestartPolicy::default(),
                 start_timeout: Duration::from_secs(30),
@@ -144,12 +96,13 @@ impl Harness {
             Snapshot::initial(plan.spec.model.clone(), plan.spec.restart.max_restarts.get());
         let (present, snapshots) = watch::channel(first);
         let events = broadcast::Sender::new(EVENTS);
+        let adapters = world.adapters(&plan.spec);
         let args = RootArgs {
             spec: plan.spec,
             health_interval: plan.health_interval,
             gpus: GpuRules::new(XidPolicy::default(), Devices::First(1)),
             gpu_findings: Vec::new(),
-            adapters: world.adapters(),
+            adapters,
             resume: Resume::default(),
             snapshots: present,
             events: events.clone(),

@@ -1,6 +1,7 @@
 //! The status, with everything that it can tell and with nothing.
 
 use vllm_supervisor_actors::domain::gpu::{Gpu, GpuProcess};
+use vllm_supervisor_actors::domain::unit::{Activity, UnitStatus};
 
 use super::*;
 
@@ -49,7 +50,8 @@ fn a_status_with_everything_has_every_name_of_the_contract() {
     assert_eq!(
         status(&full(), BASE_URL),
         json!({
-            "state": "running", "mode": "managed", "model": "org/model", "pid": 4242,
+            "state": "running", "mode": "managed", "model": "org/model",
+            "served_model_name": "org/model", "pid": 4242,
             "incarnation": 3, "uptime_seconds": null, "base_url": BASE_URL, "launch": "warm",
             "phases": [
                 { "phase": "preparing", "duration_ms": 1 },
@@ -98,11 +100,30 @@ fn a_status_with_everything_has_every_name_of_the_contract() {
 }
 
 #[test]
+fn a_unit_is_told_of_in_the_words_of_its_manager() {
+    let mut snapshot = full();
+    let mut unit = UnitStatus::inactive("vllm.service");
+    unit.active = Activity::Active;
+    unit.sub = "running".to_owned();
+    unit.main_pid = Some(4242);
+    unit.restarts = 2;
+    snapshot.unit = Some(unit);
+    assert_eq!(
+        status(&snapshot, BASE_URL)["unit"],
+        json!({
+            "name": "vllm.service", "active_state": "active", "sub_state": "running",
+            "result": "success", "main_pid": 4242, "restarts": 2,
+        })
+    );
+}
+
+#[test]
 fn a_status_with_nothing_keeps_every_name() {
     assert_eq!(
         status(&Snapshot::initial(model("org/model"), 3), BASE_URL),
         json!({
-            "state": "unknown", "mode": "managed", "model": "org/model", "pid": null,
+            "state": "unknown", "mode": "managed", "model": "org/model",
+            "served_model_name": null, "pid": null,
             "incarnation": 0, "uptime_seconds": null, "base_url": BASE_URL, "launch": null,
             "phases": null,
             "last_health_check": null,

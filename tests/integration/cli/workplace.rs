@@ -180,6 +180,46 @@ impl Workplace {
         command
     }
 
+    /// vLLM as somebody else would start it here.
+    pub(crate) fn serve(&self) -> Command {
+        #[expect(clippy::disallowed_methods, reason = "a service manager is stood in for")]
+        let mut command = Command::new(self.path("bin/vllm"));
+        let (name, plan) = self.plan.environment();
+        command
+            .env_clear()
+            .env("PATH", self.path("bin"))
+            .env("TMPDIR", self.directory.path())
+            .env("SPT_NOENV", "1")
+            .env(name, plan)
+            .env(self.census.variable().0, self.census.variable().1)
+            .args(["serve", MODEL, "--port", &self.port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Ends what a killed vLLM has left, as the manager of its control group would.
+    pub(crate) async fn end_engines(&self) {
+        until("its engines are gone", || {
+            let mut living = self.census.processes();
+            living.retain(|it| it.title.starts_with("VLLM::"));
+            for engine in &living {
+                // It may have ended just now.
+                kill_process(engine.pid, Signal::KILL).ok();
+            }
+            living.is_empty()
+        })
+        .await;
+    }
+
+    /// Whether this process of the place is alive.
+    pub(crate) fn is_alive(&self, pid: u32) -> bool {
+        let is_it = |pid_of: Pid| u32::try_from(pid_of.as_raw_pid()) == Ok(pid);
+        self.census.processes().iter().any(|it| is_it(it.pid) && it.state != 'Z')
+    }
+
     /// Waits until nothing of this place runs any more.
     pub(crate) async fn nothing_runs(&self) {
         self.census.wait_until_empty(DEADLINE).await.unwrap();

@@ -49,7 +49,7 @@ impl ProcessLauncher {
         let recipe = self.recipe.clone();
         Warm::begin(Kit {
             path: script.parent().unwrap_or(Path::new("/")).to_owned(),
-            secrets: self.recipe.secrets.iter().map(|(_, secret)| secret.clone()).collect(),
+            secrets: self.recipe.hidden(),
             lessons: self.recipe.lessons.clone(),
             command: Box::new(move || child_command::warm(&recipe, &python)),
         })

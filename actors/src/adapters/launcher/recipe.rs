@@ -22,6 +22,8 @@ pub struct LaunchRecipe {
     pub environment: Vec<(String, String)>,
     /// Variables that it gets as well, but that are not to be compared or written anywhere.
     pub secrets: Vec<(String, Secret)>,
+    /// Further secrets, which it inherits or finds in its variables.
+    pub inherited_secrets: Vec<Secret>,
     /// Names of variables that it does not get from our environment.
     pub withheld: Vec<OsString>,
     /// The directories in which its programs are looked for; `None` for our own.
@@ -42,6 +44,14 @@ pub struct LaunchRecipe {
     pub lessons: Option<PathBuf>,
     /// Whether vLLM is to be ended with us, however we end.
     pub on_exit: ExitPolicy,
+}
+
+impl LaunchRecipe {
+    /// Whatever is masked where vLLM says it.
+    pub fn hidden(&self) -> Vec<Secret> {
+        let given = self.secrets.iter().map(|(_, secret)| secret);
+        given.chain(&self.inherited_secrets).cloned().collect()
+    }
 }
 
 // The environment may hold what should not be seen.

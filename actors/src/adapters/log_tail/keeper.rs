@@ -1,22 +1,25 @@
-//! Keeps the logs within bounds: a thread of its own that looks at them once a second.
+//! Keeps the logs within bounds, and secrets out of them: a thread of its own that looks at them once a
+//! second.
 //!
 //! It lives as long as the supervisor, whatever vLLM is doing. A vLLM that is left running is not
 //! watched until the next supervisor comes.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::cutting::cut;
+use super::masking::Masker;
 use super::writing::take;
 use crate::adapters::directory::Directory;
-use crate::adapters::state_directory::{HeldDirectory, LOGS};
+use crate::adapters::state_directory::{HeldDirectory, LOGS, log_name};
 use crate::adapters::system_error::if_present;
+use crate::domain::id::Incarnation;
 
 /// How often the logs are looked at.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -31,11 +34,24 @@ pub struct LogBounds {
     pub keep: usize,
 }
 
-/// See the module. The thread ends when this is dropped.
+/// How long the thread's last look may hold up who drops this: a disk may hang.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// See the module. The thread looks once more and ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Keeper {
     /// Wakes the thread from its pause by being dropped.
-    _alive: Sender<()>,
+    alive: Option<Sender<()>>,
+    /// Closed by the thread when it ends.
+    done: Mutex<Receiver<()>>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        // Whatever comes of it, it is over.
+        self.done.get_mut().map(|done| done.recv_timeout(LAST_LOOK)).ok();
+    }
 }
 
 impl Keeper {
@@ -43,29 +59,36 @@ impl Keeper {
         state: HeldDirectory,
         bounds: LogBounds,
         present: Arc<AtomicU64>,
+        mut masker: Masker,
     ) -> io::Result<Self> {
         let (alive, ended) = channel();
+        let (end, done) = channel();
         let watch = move || {
-            let mut told = None;
+            let _end: Sender<()> = end;
+            let (mut told, mut is_over) = (None, false);
             loop {
                 let present = present.load(Ordering::Relaxed);
                 let logs = state.now().below(LOGS);
-                let outcome = logs.and_then(|logs| keep(&logs, bounds, present));
+                let outcome = logs.and_then(|logs| {
+                    let masked = masker.mask(&logs, log_name(Incarnation::new(present)));
+                    keep(&logs, bounds, present).and(masked)
+                });
                 let outcome = outcome.map_err(|error| error.kind());
                 if let Err(kind) = outcome
                     && told != Some(kind)
                 {
-                    tracing::error!(%kind, "vLLM's logs cannot be kept within their bounds");
+                    tracing::error!(%kind, "vLLM's logs cannot be kept within their bounds, nor secrets out of them");
                 }
                 told = outcome.err();
-                match ended.recv_timeout(PAUSE) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                if is_over {
+                    return;
                 }
+                // What was written last is looked through once more.
+                is_over = ended.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout);
             }
         };
         std::thread::Builder::new().name("logs".to_owned()).spawn(watch)?;
-        Ok(Self { _alive: alive })
+        Ok(Self { alive: Some(alive), done: Mutex::new(done) })
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn scan(file: &mut File, scanner: &mut Scanner) -> io::Result<()> {
 
 /// Where data begins from here on (lseek(2), `SEEK_DATA`); here, where the file system does not know of
 /// holes.
-fn next_data(file: &File, position: u64) -> Result<u64, Errno> {
+pub(super) fn next_data(file: &File, position: u64) -> Result<u64, Errno> {
     match seek(file, DataSeek::Data(position)) {
         Err(Errno::INVAL) => Ok(position),
         other => other,

@@ -333,8 +333,8 @@ async fn a_log_is_followed_though_its_directory_is_replaced_before_it_is_begun()
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");
     let state = Arc::new(StateDirectory::open(&path).unwrap());
-    let files =
-        LogFiles::new(Arc::clone(&state), LogBounds { max_bytes: 64 * MIB, keep: 2 }).unwrap();
+    let bounds = LogBounds { max_bytes: 64 * MIB, keep: 2 };
+    let files = LogFiles::new(Arc::clone(&state), bounds, &[]).unwrap();
     fs::remove_dir_all(&path).unwrap();
     let mut lines = files.lines(Incarnation::new(2));
 

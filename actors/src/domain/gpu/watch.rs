@@ -20,6 +20,17 @@ pub enum FindingNews {
     Cleared(GpuFinding),
 }
 
+impl FindingNews {
+    /// Brings what is known to be wrong up to date.
+    pub fn enter(&self, known: &mut Vec<GpuFinding>) {
+        let (Self::Raised(finding) | Self::Cleared(finding)) = self;
+        known.retain(|it| !it.is_of_same(finding));
+        if let Self::Raised(finding) = self {
+            known.push(finding.clone());
+        }
+    }
+}
+
 /// A GPU is vLLM's for so long after a process of it was last seen there: it may have died of the
 /// fault.
 const OURS_FOR: Duration = Duration::from_secs(60);

@@ -15,18 +15,10 @@ const FAULTS_WITHIN: Duration = Duration::from_secs(30 * 60);
 
 impl Turn<'_> {
     pub(super) fn found(&mut self, news: FindingNews) {
-        let known = &mut self.machine.gpu_findings;
-        match news {
-            FindingNews::Raised(finding) => {
-                known.retain(|it| !it.is_of_same(&finding));
-                known.push(finding.clone());
-                self.emit(EventKind::GpuFindingRaised { finding: Box::new(finding.clone()) });
-                self.suffer(&finding);
-            }
-            FindingNews::Cleared(finding) => {
-                known.retain(|it| !it.is_of_same(&finding));
-                self.emit(EventKind::GpuFindingCleared { finding: Box::new(finding) });
-            }
+        news.enter(&mut self.machine.gpu_findings);
+        self.emit(EventKind::from(news.clone()));
+        if let FindingNews::Raised(finding) = news {
+            self.suffer(&finding);
         }
     }
 

@@ -25,6 +25,7 @@ impl Stage {
             address: ([127, 0, 0, 1], 0).into(),
             environment: Vec::new(),
             secrets: Vec::new(),
+            inherited_secrets: Vec::new(),
             withheld: Vec::new(),
             path: None,
             scratch: vec![directory.path().join("scratch")],

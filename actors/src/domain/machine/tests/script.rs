@@ -19,7 +19,7 @@ use crate::domain::moment::Moment;
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport, Role, Sample, Work};
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::LaunchPolicy;
-use crate::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
+use crate::domain::spec::{ExitPolicy, LifecycleMode, ModelId, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::{Outcome as Answer, Ticket};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
@@ -169,6 +169,8 @@ pub(super) fn state_entered(event: &EventKind) -> Option<ServiceState> {
 /// Three restarts a minute, three failed checks, 40 s of silence, 400 s without progress.
 pub(super) fn spec() -> ServiceSpec {
     ServiceSpec {
+        mode: LifecycleMode::Managed,
+        unit: None,
         model: model("org/a"),
         launch: LaunchPolicy::Auto,
         restart: RestartPolicy::default(),

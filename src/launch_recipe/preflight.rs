@@ -1,14 +1,15 @@
 //! What is to be looked at before a launch, by what is asked of vLLM and where it is installed.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vllm_supervisor_actors::adapters::preflight::Preflight;
+use vllm_supervisor_actors::adapters::preflight::{Place, Preflight};
 use vllm_supervisor_actors::domain::preflight::{Network, Part, Plan};
 
 use super::value_of;
-use crate::config::{self, Argument, Config, OFFLINE};
+use crate::config::{self, Argument, Config, ModelReference, OFFLINE};
 
 /// What is to be looked at for vLLM of this configuration, whose program is this; `inherited` tells
 /// variables of our environment.
@@ -29,7 +30,36 @@ pub(super) fn preflight(
         hub_cache: hub_cache(config, &variable),
         network: network(config, &variable),
         revision: given(config, "--revision").map(str::to_owned),
+        places: places(config, &variable),
+        path: super::inherited::path(program, inherited("PATH"))
+            .map(|path| env::split_paths(&path).collect())
+            .unwrap_or_default(),
+        compiler: variable("CC"),
     }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Where much is written.
+fn places(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Vec<Place> {
+    let path = |name: &str| variable(name).map(PathBuf::from);
+    // vLLM 0.32, `envs.py`, `VLLM_CACHE_ROOT`.
+    let compiled = path("VLLM_CACHE_ROOT").or_else(|| {
+        let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
+        Some(cache?.join("vllm"))
+    });
+    let is_downloaded = matches!(config.model, ModelReference::Hub(_));
+    let hub = hub_cache(config, variable).filter(|_| is_downloaded);
+    let hub = hub.filter(|_| network(config, variable) == Network::Online);
+    let all = [
+        (Some(config.state_dir.clone()), "journal and logs", 64 * MIB),
+        (compiled, "what vLLM compiles", 1024 * MIB),
+        (hub, "models of the Hub", 1024 * MIB),
+    ];
+    let known = all.into_iter().filter_map(|(path, purpose, enough)| {
+        Some(Place { purpose, path: path.filter(|path| path.is_absolute())?, enough })
+    });
+    known.collect()
 }
 
 fn given<'a>(config: &'a Config, flag: &str) -> Option<&'a str> {
@@ -71,6 +101,9 @@ fn plan(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Plan {
             .map(str::to_owned),
         elsewhere: elsewhere.into_iter().flatten().collect(),
         trusts_code: has(config, "--trust-remote-code"),
+        workers: u64::from(config.gpu.tensor_parallel_size.get())
+            * u64::from(config.gpu.pipeline_parallel_size.get()),
+        eager: has(config, "--enforce-eager"),
     }
 }
 
@@ -282,6 +315,7 @@ mod tests {
         assert_eq!(plan(&["--hf-overrides", "{}"]).elsewhere, [Part::Config]);
         assert!(plan(&["--trust-remote-code"]).trusts_code);
         assert_eq!(plan(&["-q", "awq"]).quantisation.as_deref(), Some("awq"));
-        assert_eq!(plan(&[]), Plan { tensor_parallel: 1, ..Plan::default() });
+        assert_eq!(plan(&[]), Plan { tensor_parallel: 1, workers: 1, ..Plan::default() });
+        assert!(plan(&["--enforce-eager"]).eager);
     }
 }

@@ -11,11 +11,14 @@ use super::ownership::on_own_thread;
 use crate::domain::cause::Cause;
 use crate::domain::preflight::{
     Assessment, Cached, ConfigFile, Finding, Installed, ModelFacts, Network, Plan, Subject, judge,
-    judge_cached,
+    judge_cached, judge_host,
 };
 use crate::domain::spec::ModelId;
 
+mod host;
 mod hub_cache;
+
+pub use host::Place;
 
 /// How long is looked. Some milliseconds are usual; a disk that hangs must not keep a launch from failing,
 /// or succeeding, by itself.
@@ -34,6 +37,12 @@ pub struct Preflight {
     pub network: Network,
     /// The branch, tag or commit of the model (`--revision`).
     pub revision: Option<String>,
+    /// Where vLLM and we write.
+    pub places: Vec<Place>,
+    /// The directories in which vLLM's programs are looked for.
+    pub path: Vec<PathBuf>,
+    /// The C compiler that is named to it (`CC`).
+    pub compiler: Option<String>,
 }
 
 impl Preflight {
@@ -64,6 +73,12 @@ impl Preflight {
         let (cached, installed) = self.cached(cache, name);
         let shown = cache.display().to_string();
         judge_cached(name, &cached, &shown, self.network, &self.plan, &installed)
+    }
+
+    /// What the machine itself offers a launch.
+    pub fn look_at_host(&self) -> Vec<Finding> {
+        let facts = host::look(&self.places, &self.path, self.compiler.as_deref());
+        judge_host(&facts, &self.plan)
     }
 
     /// Looks, and says why a launch of this model would come to nothing; where that takes long, nothing

@@ -9,9 +9,11 @@ use std::fmt;
 
 use crate::domain::cause::Cause;
 
+mod host;
 mod hub;
 mod model;
 
+pub use host::{Disk, HostFacts, judge_host};
 pub use hub::{Cached, Network, judge_cached};
 pub use model::{
     ConfigFile, Installed, ModelConfig, ModelFacts, Part, Plan, Tokenizer, WeightFault, WeightFile,
@@ -63,6 +65,14 @@ pub enum Subject {
     Context,
     /// The quantisation that is asked for against its own.
     Quantisation,
+    /// The shared memory (`/dev/shm`).
+    SharedMemory,
+    /// How many files vLLM may have open.
+    OpenFiles,
+    /// The room where vLLM and we write.
+    Disk,
+    /// The C compiler.
+    Compiler,
 }
 
 impl Subject {
@@ -77,6 +87,10 @@ impl Subject {
             Self::Parallelism => "parallelism",
             Self::Context => "context",
             Self::Quantisation => "quantisation",
+            Self::SharedMemory => "shared_memory",
+            Self::OpenFiles => "open_files",
+            Self::Disk => "disk",
+            Self::Compiler => "compiler",
         }
     }
 }

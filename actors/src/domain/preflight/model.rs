@@ -125,6 +125,10 @@ pub struct Plan {
     pub elsewhere: Vec<Part>,
     /// `--trust-remote-code`.
     pub trusts_code: bool,
+    /// How many workers there are: the product of the parallel sizes.
+    pub workers: u64,
+    /// `--enforce-eager`.
+    pub eager: bool,
 }
 
 /// A part of a model that another may stand in for.

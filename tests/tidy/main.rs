@@ -3,9 +3,9 @@
 
 mod arrows;
 mod documentation;
-mod findings;
 mod growth;
 mod paths;
+mod proofs;
 mod rule;
 mod sizes;
 mod source;

@@ -4,6 +4,7 @@
 //! supervisor together.
 
 mod directory;
+pub mod downloads;
 pub mod gpu;
 mod guardian;
 pub mod http_probe;

@@ -1,4 +1,4 @@
-//! The actor that tells from vLLM's output how far the load is.
+//! The actor that tells from vLLM's output, and from what it downloads, how far the load is.
 //!
 //! It reads the output of one launch at a time, from the launch until it is served or gone. It
 //! never decides that a load has stalled: it tells the root what it reads, and every ten seconds
@@ -11,10 +11,10 @@ use ractor::{ActorProcessingErr, ActorRef, DerivedActorRef};
 use tokio::sync::Semaphore;
 
 use crate::domain::id::Incarnation;
-use crate::domain::loading::{LoadNews, LoadTracker};
+use crate::domain::loading::{Download, LoadNews, LoadTracker};
 use crate::domain::report::LoaderReport;
 use crate::domain::spec::ModelId;
-use crate::ports::Output;
+use crate::ports::{Downloads, Output};
 use crate::tell::{OwnedTask, report, tell, tell_after};
 
 mod message;
@@ -33,6 +33,8 @@ pub struct ModelLoaderActor;
 pub struct ModelLoaderArgs {
     /// What vLLM writes.
     pub output: Arc<dyn Output>,
+    /// What it downloads.
+    pub downloads: Arc<dyn Downloads>,
     /// Where reports go.
     pub root: DerivedActorRef<LoaderReport>,
 }
@@ -55,6 +57,8 @@ struct Load {
     tracker: LoadTracker,
     /// Reads the output.
     _reader: OwnedTask,
+    /// Measures what is downloaded.
+    _meter: OwnedTask,
     /// The timer of the next word on where it stands.
     standing: OwnedTask,
 }
@@ -82,6 +86,9 @@ impl ModelLoaderActor {
             ModelLoaderMessage::Read { incarnation, lines, .. } => {
                 state.read(&myself, incarnation, &lines);
             }
+            ModelLoaderMessage::Downloaded { incarnation, download } => {
+                state.downloaded(&myself, incarnation, download);
+            }
             ModelLoaderMessage::StandingDue { incarnation } => state.stand(&myself, incarnation),
             ModelLoaderMessage::Cease => state.load = None,
         }
@@ -105,10 +112,18 @@ impl ModelLoaderState {
                 tell(&actor, ModelLoaderMessage::Read { incarnation, lines, turn });
             }
         });
+        let (mut meter, actor) = (self.args.downloads.follow(&model), myself.clone());
+        let meter = OwnedTask::begin(myself.get_cell(), async move {
+            loop {
+                let download = meter.next_growth().await;
+                tell(&actor, ModelLoaderMessage::Downloaded { incarnation, download });
+            }
+        });
         self.load = Some(Load {
             incarnation,
             tracker: LoadTracker::new(model, SystemTime::now()),
             _reader: reader,
+            _meter: meter,
             standing: standing(myself, incarnation),
         });
     }
@@ -128,6 +143,20 @@ impl ModelLoaderState {
             if matches!(news, LoadNews::Progressed(_)) {
                 load.standing = standing(myself, incarnation);
             }
+            report(&root, LoaderReport { incarnation, news });
+        }
+    }
+
+    fn downloaded(
+        &mut self,
+        myself: &ActorRef<ModelLoaderMessage>,
+        incarnation: Incarnation,
+        download: Download,
+    ) {
+        let root = self.args.root.clone();
+        let Some(load) = self.current(incarnation) else { return };
+        if let Some(news) = load.tracker.downloaded(download) {
+            load.standing = standing(myself, incarnation);
             report(&root, LoaderReport { incarnation, news });
         }
     }

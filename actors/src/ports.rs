@@ -19,6 +19,7 @@ use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::incident::{Incident, Record};
 use crate::domain::listener::Listener;
 use crate::domain::liveness::{Pulse, Trial};
+use crate::domain::loading::Download;
 use crate::domain::report::{Role, Sample};
 use crate::domain::spec::{ModelId, ModelReferenceError};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
@@ -201,6 +202,19 @@ pub trait LineSource: Send {
     /// never block the writer. Nothing is read on while they are not taken, and what has grown too
     /// far ahead meanwhile is passed over. Dropping the future loses nothing.
     fn next_lines(&mut self) -> Pending<'_, Vec<String>>;
+}
+
+/// Measures what comes of models over the network.
+pub trait Downloads: fmt::Debug + Send + Sync + 'static {
+    /// What comes of this model from now on.
+    fn follow(&self, model: &ModelId) -> Box<dyn DownloadMeter>;
+}
+
+/// A download that grows.
+pub trait DownloadMeter: Send {
+    /// How much has come, once it is more than before; never of what is not downloaded, or cannot be
+    /// measured.
+    fn next_growth(&mut self) -> Pending<'_, Download>;
 }
 
 /// Finds out who listens where vLLM should, before it is spoken to.

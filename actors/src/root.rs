@@ -21,7 +21,7 @@ use crate::domain::spec::ServiceSpec;
 use crate::domain::ticket::CommandError;
 use crate::domain::unit::UnitReading;
 use crate::ports::{
-    GpuSource, Journal, Launcher, ModelCheck, Output, Probe, Quarantine, UnitSource,
+    Downloads, GpuSource, Journal, Launcher, ModelCheck, Output, Probe, Quarantine, UnitSource,
 };
 use crate::root::children::{Children, Loss, Role};
 use crate::root::publish::Publisher;
@@ -75,6 +75,8 @@ pub struct Means {
     pub launcher: Arc<dyn Launcher>,
     /// What vLLM writes.
     pub output: Arc<dyn Output>,
+    /// What it downloads.
+    pub downloads: Arc<dyn Downloads>,
     /// Judges the models that are asked for.
     pub models: Arc<dyn ModelCheck>,
 }

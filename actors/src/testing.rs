@@ -3,6 +3,7 @@
 //! They are made for paused time (`#[tokio::test(start_paused = true)]`): nothing here waits for
 //! anything real, so an hour of backoff passes at once.
 
+pub mod downloads;
 pub mod gpu;
 pub mod harness;
 pub mod journal;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use vllm_supervisor_actors::adapters::downloads::HubDownloads;
 use vllm_supervisor_actors::adapters::gpu::{GpuRoom, GpuSampler, NoGpus, QuarantineFile};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
@@ -63,6 +64,10 @@ impl Parts {
         let gpus = gpu_source(config, Arc::clone(&state));
         let models = ModelsOfProcess::new(recipe.preflight.clone());
         let hidden = recipe.hidden();
+        let downloads = HubDownloads {
+            cache: recipe.preflight.hub_cache.clone(),
+            revision: recipe.preflight.revision.clone(),
+        };
         let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
         let devices = if launcher.is_for_gpus() {
             launch_recipe::devices(config)
@@ -81,6 +86,7 @@ impl Parts {
             owner: Owner::Us(Means {
                 launcher: Arc::new(launcher),
                 output: Arc::new(log_files(config, state, &hidden)?),
+                downloads: Arc::new(downloads),
                 models: Arc::new(models),
             }),
             gpus,

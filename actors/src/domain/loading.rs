@@ -121,6 +121,18 @@ impl ModelLoadProgress {
     }
 }
 
+/// What has come of a model over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// Bytes that are there.
+    pub bytes: u64,
+    /// Bytes that there will be, if that is known.
+    pub total: Option<u64>,
+}
+
+/// Between which percentages a download runs: it comes before the weights can be read, and takes long.
+const DOWNLOAD: (u8, u8) = (20, 40);
+
 /// What a line of the log means for the load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadNews {
@@ -181,6 +193,30 @@ impl LoadTracker {
             None => {}
         }
         news
+    }
+
+    /// More of the model has come. What is beyond its download stays so.
+    pub fn downloaded(&mut self, download: Download) -> Option<LoadNews> {
+        let Download { bytes, total } = download;
+        let progress = &mut self.progress;
+        let (from, to) = DOWNLOAD;
+        let is_before = matches!(progress.status, LoadStatus::Loading | LoadStatus::Downloading)
+            && progress.percent <= to;
+        if !is_before || bytes <= progress.bytes_downloaded {
+            return None;
+        }
+        (progress.bytes_downloaded, progress.total_bytes) = (bytes, total);
+        let whole = total.filter(|total| *total > 0);
+        let share = whole.map_or(0, |total| u64::from(to - from) * bytes.min(total) / total);
+        let reached = from.saturating_add(u8::try_from(share).unwrap_or(0));
+        // What comes before the weights is small, and says nothing of how far it is.
+        let is_weights = progress.percent >= from;
+        let percent = if is_weights { reached.max(progress.percent) } else { progress.percent };
+        let is_news = percent > progress.percent || progress.status != LoadStatus::Downloading;
+        progress.percent = percent;
+        progress.status = LoadStatus::Downloading;
+        progress.is_progress_known = is_weights && total.is_some();
+        is_news.then(|| LoadNews::Progressed(progress.clone()))
     }
 
     fn advance(&mut self, percent: u8, status: LoadStatus, measure: Measure) -> Option<LoadNews> {

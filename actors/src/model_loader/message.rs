@@ -3,6 +3,7 @@
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::domain::id::Incarnation;
+use crate::domain::loading::Download;
 use crate::domain::spec::ModelId;
 use crate::message::messages;
 
@@ -26,6 +27,13 @@ pub enum ModelLoaderMessage {
         lines: Vec<String>,
         /// Dropped when they have been taken, which lets the next ones be read.
         turn: OwnedSemaphorePermit,
+    },
+    /// More of the model has come (from itself).
+    Downloaded {
+        /// Which launch.
+        incarnation: Incarnation,
+        /// How much there is.
+        download: Download,
     },
     /// Time to say where the load stands (from itself).
     StandingDue {

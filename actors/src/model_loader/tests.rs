@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::ports::{LineSource, Pending};
+use crate::testing::downloads::ScriptedDownloads;
 use crate::testing::harness::{eventually, in_time, model};
 use crate::testing::listener::Listener;
 use crate::testing::output::ScriptedOutput;
@@ -39,6 +40,17 @@ async fn the_lines_tell_how_far_the_load_is() {
     scene.output.write(FIRST, &[LISTENS]);
     assert!(second < scene.progress().await);
     assert_eq!(scene.next().await, LoadNews::Listens);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_over_the_network_is_progress() {
+    let mut scene = Scene::following(FIRST).await;
+    scene.downloads.grow_to(500, Some(1000));
+    let LoadNews::Progressed(progress) = scene.next().await else { panic!("no progress") };
+    assert_eq!((progress.bytes_downloaded, progress.total_bytes), (500, Some(1000)));
+    scene.downloads.grow_to(501, Some(1000));
+    let LoadNews::Stands(progress) = scene.next().await else { panic!("news of a byte") };
+    assert_eq!(progress.bytes_downloaded, 501);
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +150,8 @@ impl LineSource for Flood {
 #[tokio::test(start_paused = true)]
 async fn a_flood_is_read_no_faster_than_it_is_taken_and_a_cease_is_heard() {
     let (flood, mut root) = (Arc::<Flood>::default(), Listener::begin().await);
-    let args = ModelLoaderArgs { output: Arc::clone(&flood) as _, root: root.reports() };
+    let downloads = Arc::<ScriptedDownloads>::default();
+    let args = ModelLoaderArgs { output: Arc::clone(&flood) as _, downloads, root: root.reports() };
     let (actor, _) = Actor::spawn_linked(None, ModelLoaderActor, args, root.cell()).await.unwrap();
     tell(&actor, ModelLoaderMessage::Follow { incarnation: FIRST, model: model("m") });
 
@@ -156,6 +169,7 @@ async fn a_flood_is_read_no_faster_than_it_is_taken_and_a_cease_is_heard() {
 /// A model loader, what vLLM writes, and all that its root hears.
 struct Scene {
     output: Arc<ScriptedOutput>,
+    downloads: Arc<ScriptedDownloads>,
     root: Listener<LoaderReport>,
     actor: ActorRef<ModelLoaderMessage>,
 }
@@ -163,10 +177,15 @@ struct Scene {
 impl Scene {
     async fn begin() -> Self {
         let (output, root) = (Arc::<ScriptedOutput>::default(), Listener::begin().await);
-        let args = ModelLoaderArgs { output: Arc::clone(&output) as _, root: root.reports() };
+        let downloads = Arc::<ScriptedDownloads>::default();
+        let args = ModelLoaderArgs {
+            output: Arc::clone(&output) as _,
+            downloads: Arc::clone(&downloads) as _,
+            root: root.reports(),
+        };
         let (actor, _) =
             Actor::spawn_linked(None, ModelLoaderActor, args, root.cell()).await.unwrap();
-        Self { output, root, actor }
+        Self { output, downloads, root, actor }
     }
 
     async fn following(incarnation: Incarnation) -> Self {

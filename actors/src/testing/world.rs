@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::spec::{LifecycleMode, ServiceSpec};
 use crate::root::{Adapters, Means, Owner};
+use crate::testing::downloads::ScriptedDownloads;
 use crate::testing::gpu::{MemoryQuarantine, ScriptedGpus};
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
@@ -20,6 +21,8 @@ pub struct World {
     pub launcher: Arc<ScriptedLauncher>,
     /// What vLLM writes.
     pub output: Arc<ScriptedOutput>,
+    /// What it downloads.
+    pub downloads: Arc<ScriptedDownloads>,
     /// How vLLM is.
     pub probe: Arc<ScriptedProbe>,
     /// The GPUs.
@@ -37,6 +40,7 @@ impl Default for World {
         Self {
             launcher: Arc::default(),
             output: Arc::default(),
+            downloads: Arc::default(),
             probe: Arc::default(),
             gpus: Arc::new(ScriptedGpus::every(Duration::from_secs(1))),
             journal: Arc::default(),
@@ -52,6 +56,7 @@ impl World {
             LifecycleMode::Managed => Owner::Us(Means {
                 launcher: Arc::clone(&self.launcher) as _,
                 output: Arc::clone(&self.output) as _,
+                downloads: Arc::clone(&self.downloads) as _,
                 models: Arc::clone(&self.models) as _,
             }),
             LifecycleMode::Monitored | LifecycleMode::External => {

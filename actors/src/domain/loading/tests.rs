@@ -165,3 +165,38 @@ fn only_what_has_ended_has_an_end() {
     assert_eq!((complete.percent, complete.status), (100, LoadStatus::Loaded));
     assert_eq!(complete.completed_at, Some(end));
 }
+
+#[test]
+fn a_download_is_a_part_of_the_load_and_never_turns_it_back() {
+    let mut tracker = tracker();
+    tracker.read("INFO Starting to load model org/a...");
+    let mut percents = Vec::new();
+    let mut takes = |news: Option<LoadNews>| match news {
+        Some(LoadNews::Progressed(progress)) => percents.push((progress.percent, progress.status)),
+        None => {}
+        Some(other) => panic!("{other:?}"),
+    };
+    let total = Some(1000);
+    for bytes in [1, 2, 500, 400, 1000, 1001] {
+        takes(tracker.downloaded(Download { bytes, total }));
+    }
+    let status = LoadStatus::Downloading;
+    assert_eq!(percents, [(20, status), (30, status), (40, status)]);
+    assert_eq!(tracker.progress().bytes_downloaded, 1001);
+    assert!(tracker.progress().is_progress_known);
+    tracker.read("Loading safetensors checkpoint shards:  60% Completed | 3/5");
+    assert_eq!(tracker.progress().status, LoadStatus::Loading);
+    assert_eq!(tracker.progress().bytes_downloaded, 1001, "what has come has come");
+    assert_eq!(tracker.downloaded(Download { bytes: 2000, total: None }), None);
+}
+
+#[test]
+fn a_download_of_unknown_size_says_how_much_has_come() {
+    let mut tracker = tracker();
+    let news = tracker.downloaded(Download { bytes: 7, total: None });
+    let Some(LoadNews::Progressed(progress)) = news else { panic!("{news:?}") };
+    assert_eq!((progress.bytes_downloaded, progress.total_bytes), (7, None));
+    assert!(!progress.is_progress_known);
+    assert_eq!(tracker.downloaded(Download { bytes: 9, total: None }), None);
+    assert_eq!(tracker.progress().bytes_downloaded, 9);
+}

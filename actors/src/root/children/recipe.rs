@@ -86,7 +86,11 @@ impl Recipe {
         root: &ActorRef<RootMessage>,
         means: &Means,
     ) -> Result<ActorRef<ModelLoaderMessage>, ActorProcessingErr> {
-        let args = ModelLoaderArgs { output: means.output.clone(), root: root.get_derived() };
+        let args = ModelLoaderArgs {
+            output: means.output.clone(),
+            downloads: means.downloads.clone(),
+            root: root.get_derived(),
+        };
         Ok(Actor::spawn_linked(None, ModelLoaderActor, args, root.get_cell()).await?.0)
     }
 

@@ -1,9 +1,17 @@
-//! A Hugging Face Hub on loopback that refuses, each model in its own way.
+//! A Hugging Face Hub on loopback: it gives one model to everybody, and refuses all others, each in its own
+//! way.
 
-use axum::Router;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
 use axum::extract::Request;
+use axum::http::header::ETAG;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -16,12 +24,28 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
+    /// One that gives nothing.
     pub(crate) async fn open() -> Self {
+        Self::giving(Gift::default()).await
+    }
+
+    /// One that gives this as [`GIVEN`].
+    pub(crate) async fn giving(gift: Gift) -> Self {
+        let gift = Arc::new(gift);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         #[expect(clippy::disallowed_methods, reason = "no actor owns it, but this does")]
         let server = tokio::spawn(async move {
-            let served = axum::serve(listener, Router::new().fallback(refuse)).await;
+            let answer = move |request: Request| {
+                let gift = Arc::clone(&gift);
+                async move {
+                    match gift.answer(&request) {
+                        Some(answer) => answer,
+                        None => refuse(&request),
+                    }
+                }
+            };
+            let served = axum::serve(listener, Router::new().fallback(answer)).await;
             served.expect("it listens");
         });
         Self { endpoint, server }
@@ -34,9 +58,65 @@ impl Drop for Hub {
     }
 }
 
+/// The name of the model that is given.
+pub(crate) const GIVEN: &str = "open/tiny";
+
+/// The commit that it is at.
+const COMMIT: &str = "a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0";
+
+/// A model that is given: its files, by their names.
+#[derive(Debug, Default)]
+pub(crate) struct Gift(BTreeMap<String, Vec<u8>>);
+
+impl Gift {
+    /// The files of this directory.
+    pub(crate) fn of(directory: &Path) -> Self {
+        let entries = fs::read_dir(directory).expect("a model").flatten();
+        let read = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().expect("a name in UTF-8");
+            (name, fs::read(entry.path()).expect("a file"))
+        };
+        Self(entries.map(read).collect())
+    }
+
+    pub(crate) fn bytes_of(&self, extensions: &[&str]) -> u64 {
+        let is_one = |name: &str| extensions.iter().any(|it| name.ends_with(it));
+        let files = self.0.iter().filter(|(name, _)| is_one(name));
+        files.map(|(_, content)| content.len() as u64).sum()
+    }
+
+    /// What the Hub would say of it (`huggingface_hub` 2.4.0, `hf_api.py`, `file_download.py`); `None` if it
+    /// is not what is asked for.
+    fn answer(&self, request: &Request) -> Option<Response> {
+        let path = request.uri().path();
+        let etag = |name: &str| format!("{:040x}", self.0[name].len());
+        if path.starts_with(&format!("/api/models/{GIVEN}/tree/")) {
+            let file = |(name, content): (&String, &Vec<u8>)| json!({"type": "file", "path": name, "size": content.len(), "oid": etag(name)});
+            return Some(Json(self.0.iter().map(file).collect::<Value>()).into_response());
+        }
+        if path.starts_with(&format!("/api/models/{GIVEN}")) && !self.0.is_empty() {
+            let siblings: Vec<Value> =
+                self.0.keys().map(|name| json!({"rfilename": name})).collect();
+            let body = json!({
+                "id": GIVEN, "sha": COMMIT, "private": false, "gated": false, "disabled": false,
+                "tags": [], "siblings": siblings, "lastModified": "2024-01-01T00:00:00.000Z",
+            });
+            return Some(Json(body).into_response());
+        }
+        let name = path.strip_prefix(&format!("/{GIVEN}/resolve/"))?.split_once('/')?.1;
+        let commit = (HeaderName::from_static("x-repo-commit"), COMMIT.to_owned());
+        let Some(content) = self.0.get(name) else {
+            let code = (HeaderName::from_static("x-error-code"), "EntryNotFound".to_owned());
+            return Some((StatusCode::NOT_FOUND, [commit, code]).into_response());
+        };
+        let etag = (ETAG, format!("\"{}\"", etag(name)));
+        Some(([commit, etag], content.clone()).into_response())
+    }
+}
+
 /// As the Hub does it: the status, and what kind of refusal it is in a header of its own
 /// (`huggingface_hub` 1.0, `utils/_http.py`, `hf_raise_for_status`).
-async fn refuse(request: Request) -> Response {
+fn refuse(request: &Request) -> Response {
     let path = request.uri().path();
     let is_of = |owner: &str| path.split('/').any(|part| part == owner);
     let (status, kind) = if is_of("gated") {

@@ -12,6 +12,7 @@ use vllm_supervisor_tests::trials;
 
 mod failing;
 mod hub;
+mod loading;
 
 /// A server that runs the real one, or `None` after one line that says why not.
 fn real_vllm() -> Option<Server> {
@@ -60,6 +61,12 @@ async fn a_successor_adopts_what_is_left_running() {
 async fn another_model_can_be_loaded() {
     let Some(server) = real_vllm() else { return };
     trials::another_model_can_be_loaded(server).await;
+}
+
+#[tokio::test]
+async fn a_model_that_is_downloaded_tells_how_much_has_come() {
+    let Some(vllm) = installed() else { return };
+    loading::a_model_that_is_downloaded_tells_how_much_has_come(vllm).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
+use memchr::memchr;
+
 use super::line::{Line, Loudness, Speaker, is_plainly_quiet};
 use super::partial::{LONGEST_LINE, Partial};
 use super::quote::{Diagnosis, Quote};
@@ -85,7 +87,7 @@ impl Scanner {
 
     /// Reads on.
     pub fn feed(&mut self, mut bytes: &[u8]) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr(b'\n', bytes) {
             if self.partial.is_empty() && end <= LONGEST_LINE {
                 self.line(&bytes[..end]);
             } else {

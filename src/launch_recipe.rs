@@ -60,9 +60,10 @@ pub(crate) fn preflight(config: &Config) -> Vec<Finding> {
     };
     let preflight = preflight::preflight(config, vllm.first(), |name| env::var_os(name));
     // That it is no model's name is told of the configuration.
-    let findings = ModelId::new(config.model.to_string()).map(|model| preflight.look(&model));
+    let findings = ModelId::new(config.model.to_string())
+        .map(|model| [preflight.look(&model), preflight.look_at_host(&model)].concat());
     let found = Finding::new(Subject::Vllm, Assessment::Fine(vllm.join(" ")));
-    [vec![found], findings.unwrap_or_default(), preflight.look_at_host()].concat()
+    [vec![found], findings.unwrap_or_default()].concat()
 }
 
 /// The name under which vLLM lists the model, if it is not the model's own.

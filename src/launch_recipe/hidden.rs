@@ -14,20 +14,21 @@ pub(super) fn secrets(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let given = config.env.iter().map(|(name, value)| (name.clone(), value.clone()));
     let found = inherited.chain(given).flat_map(|(name, value)| {
-        let whole = is_named_like_a_secret(&name).then(|| Secret::new(value.clone()));
+        let is_secret = is_named_like_a_secret(&name) && value.trim().len() >= SHORTEST_ALONE;
+        let whole = is_secret.then(|| Secret::new(value.trim()));
         whole.into_iter().chain(of_addresses(&value)).collect::<Vec<_>>()
     });
     found.collect()
 }
 
-/// A shorter password may be a word of any text.
+/// A shorter one may be a word of any text, or say yes or no (`HF_HUB_DISABLE_IMPLICIT_TOKEN`).
 const SHORTEST_ALONE: usize = 8;
 
 /// What stands before the `@` of addresses, and the password alone (RFC 3986, 3.2.1).
 fn of_addresses(text: &str) -> Vec<Secret> {
     let after_schemes = text.split("://").skip(1);
     let users = after_schemes.filter_map(|rest| {
-        let authority = rest.split(['/', '?', '#', ' ', ',', '"', '\'']).next()?;
+        let authority = rest.split(['/', '?', '#', ' ', '"']).next()?;
         authority.rsplit_once('@').map(|(user, _)| user)
     });
     let both = |user: &str| {
@@ -55,8 +56,11 @@ mod tests {
 
     #[test]
     fn a_secret_is_known_by_the_name_of_its_variable() {
-        assert_eq!(found(&[("HUGGING_FACE_HUB_TOKEN", "hf_x"), ("HOME", "/root")]), ["hf_x"]);
-        assert_eq!(found(&[("AWS_SECRET_ACCESS_KEY", "k")]), ["k"]);
+        let token = ("HUGGING_FACE_HUB_TOKEN", "hf_xyz123\n");
+        assert_eq!(found(&[token, ("HOME", "/home/someone")]), ["hf_xyz123"]);
+        for word in [("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"), ("DB_PASSWORD", "root")] {
+            assert!(found(&[word]).is_empty(), "{word:?}");
+        }
     }
 
     #[test]
@@ -65,6 +69,8 @@ mod tests {
         assert_eq!(found(&[proxy]), ["me:pa%40ssword", "pa%40ssword"]);
         assert_eq!(found(&[("HF_ENDPOINT", "https://hf_token1@hub.example")]), ["hf_token1"]);
         assert_eq!(found(&[("HTTP_PROXY", "http://user:pass@proxy")]), ["user:pass"]);
+        let odd = ("HTTPS_PROXY", "http://me:pass,word'9@proxy");
+        assert_eq!(found(&[odd]), ["me:pass,word'9", "pass,word'9"]);
         assert!(found(&[("REMOTE", "ssh://git@host/path")]).is_empty());
         assert!(found(&[("NO_PROXY", "localhost,me@home"), ("URL", "http://host/@x")]).is_empty());
         let two = found(&[("LIST", "http://a:one@x, http://b:two@y")]);

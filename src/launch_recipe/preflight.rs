@@ -9,7 +9,7 @@ use vllm_supervisor_actors::adapters::preflight::{Place, Preflight};
 use vllm_supervisor_actors::domain::preflight::{Network, Part, Plan};
 
 use super::value_of;
-use crate::config::{self, Argument, Config, ModelReference, OFFLINE};
+use crate::config::{self, Argument, Config, OFFLINE};
 
 /// What is to be looked at for vLLM of this configuration, whose program is this; `inherited` tells
 /// variables of our environment.
@@ -30,36 +30,32 @@ pub(super) fn preflight(
         hub_cache: hub_cache(config, &variable),
         network: network(config, &variable),
         revision: given(config, "--revision").map(str::to_owned),
-        places: places(config, &variable),
-        path: super::inherited::path(program, inherited("PATH"))
-            .map(|path| env::split_paths(&path).collect())
-            .unwrap_or_default(),
+        state: place("journal and logs", config.state_dir.clone(), 64 << 20),
+        compiled: compiled(&variable).and_then(|it| place("what vLLM compiles", it, 1 << 30)),
+        path: path(config, program, inherited("PATH")),
         compiler: variable("CC"),
     }
 }
 
-const MIB: u64 = 1 << 20;
+/// Where vLLM looks for programs: what is set for it counts alone.
+fn path(config: &Config, program: Option<&String>, inherited: Option<OsString>) -> Vec<PathBuf> {
+    let own = config.env.get("PATH").map(OsString::from);
+    let path = own.or_else(|| super::inherited::path(program, inherited));
+    path.map(|path| env::split_paths(&path).collect()).unwrap_or_default()
+}
 
-/// Where much is written.
-fn places(config: &Config, variable: &impl Fn(&str) -> Option<String>) -> Vec<Place> {
+/// Where much is written, with how much is soon needed.
+fn place(purpose: &'static str, path: PathBuf, enough: u64) -> Option<Place> {
+    path.is_absolute().then_some(Place { purpose, path, enough })
+}
+
+/// vLLM 0.32, `envs.py`, `VLLM_CACHE_ROOT`.
+fn compiled(variable: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let path = |name: &str| variable(name).map(PathBuf::from);
-    // vLLM 0.32, `envs.py`, `VLLM_CACHE_ROOT`.
-    let compiled = path("VLLM_CACHE_ROOT").or_else(|| {
+    path("VLLM_CACHE_ROOT").or_else(|| {
         let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
         Some(cache?.join("vllm"))
-    });
-    let is_downloaded = matches!(config.model, ModelReference::Hub(_));
-    let hub = hub_cache(config, variable).filter(|_| is_downloaded);
-    let hub = hub.filter(|_| network(config, variable) == Network::Online);
-    let all = [
-        (Some(config.state_dir.clone()), "journal and logs", 64 * MIB),
-        (compiled, "what vLLM compiles", 1024 * MIB),
-        (hub, "models of the Hub", 1024 * MIB),
-    ];
-    let known = all.into_iter().filter_map(|(path, purpose, enough)| {
-        Some(Place { purpose, path: path.filter(|path| path.is_absolute())?, enough })
-    });
-    known.collect()
+    })
 }
 
 fn given<'a>(config: &'a Config, flag: &str) -> Option<&'a str> {

@@ -93,6 +93,8 @@ fn every_requirement_is_in_the_table() {
     let numbered = (1..=51).map(|number| format!("FR-{number:03}"));
     let numbered = numbered.chain((1..=10).map(|number| format!("B-{number}")));
     let numbered = numbered.chain((1..=6).map(|number| format!("C-{number}")));
+    let figures = [1, 3].into_iter().chain(5..=18);
+    let numbered = numbered.chain(figures.map(|number| format!("NFR-{number:03}")));
     let codes = workspace::read("actors/src/domain/cause/code.rs");
     let codes = codes.lines().filter_map(|line| line.trim().strip_prefix("/// VLM-"));
     let codes = codes.filter_map(|line| Some(format!("VLM-{}", line.get(..3)?)));

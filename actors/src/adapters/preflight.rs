@@ -11,7 +11,7 @@ use super::ownership::on_own_thread;
 use crate::domain::cause::Cause;
 use crate::domain::preflight::{
     Assessment, Cached, ConfigFile, Finding, Installed, ModelFacts, Network, Plan, Subject, judge,
-    judge_cached, judge_host,
+    judge_cached, judge_disk, judge_host,
 };
 use crate::domain::spec::ModelId;
 
@@ -37,8 +37,10 @@ pub struct Preflight {
     pub network: Network,
     /// The branch, tag or commit of the model (`--revision`).
     pub revision: Option<String>,
-    /// Where vLLM and we write.
-    pub places: Vec<Place>,
+    /// Where we write.
+    pub state: Option<Place>,
+    /// Where vLLM keeps what it compiles.
+    pub compiled: Option<Place>,
     /// The directories in which vLLM's programs are looked for.
     pub path: Vec<PathBuf>,
     /// The C compiler that is named to it (`CC`).
@@ -75,10 +77,29 @@ impl Preflight {
         judge_cached(name, &cached, &shown, self.network, &self.plan, &installed)
     }
 
-    /// What the machine itself offers a launch.
-    pub fn look_at_host(&self) -> Vec<Finding> {
-        let facts = host::look(&self.places, &self.path, self.compiler.as_deref());
+    /// What the machine itself offers a launch of this model; where vLLM runs elsewhere, such as in a
+    /// container, only what it offers us.
+    pub fn look_at_host(&self, model: &ModelId) -> Vec<Finding> {
+        let mut places: Vec<Place> = self.state.iter().cloned().collect();
+        if self.packages.is_none() {
+            let disks = host::look_at_disks(&places);
+            return disks.iter().map(judge_disk).collect();
+        }
+        places.extend(self.compiled.iter().filter(|_| !self.plan.eager).cloned());
+        places.extend(self.to_be_downloaded_to(model));
+        let facts = host::look(&places, &self.path, self.compiler.as_deref());
         judge_host(&facts, &self.plan)
+    }
+
+    /// Where the model comes to, if it has to come.
+    fn to_be_downloaded_to(&self, model: &ModelId) -> Option<Place> {
+        let cache = self.hub_cache.as_ref().filter(|_| self.network == Network::Online)?;
+        let name = model.as_str();
+        let is_id = !Path::new(name).is_absolute() && !name.contains(':');
+        let revision = self.revision.as_deref().unwrap_or("main");
+        let is_there = hub_cache::snapshot(cache, name, revision).is_ok();
+        let place = Place { purpose: "models of the Hub", path: cache.clone(), enough: 1 << 30 };
+        (is_id && !is_there).then_some(place)
     }
 
     /// Looks, and says why a launch of this model would come to nothing; where that takes long, nothing

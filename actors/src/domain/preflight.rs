@@ -13,7 +13,7 @@ mod host;
 mod hub;
 mod model;
 
-pub use host::{Disk, HostFacts, judge_host};
+pub use host::{Disk, HostFacts, judge_disk, judge_host};
 pub use hub::{Cached, Network, judge_cached};
 pub use model::{
     ConfigFile, Installed, ModelConfig, ModelFacts, Part, Plan, Tokenizer, WeightFault, WeightFile,

@@ -17,9 +17,8 @@ use super::cutting::cut;
 use super::masking::Masker;
 use super::writing::take;
 use crate::adapters::directory::Directory;
-use crate::adapters::state_directory::{HeldDirectory, LOGS, log_name};
+use crate::adapters::state_directory::{HeldDirectory, LOGS};
 use crate::adapters::system_error::if_present;
-use crate::domain::id::Incarnation;
 
 /// How often the logs are looked at.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -69,10 +68,7 @@ impl Keeper {
             loop {
                 let present = present.load(Ordering::Relaxed);
                 let logs = state.now().below(LOGS);
-                let outcome = logs.and_then(|logs| {
-                    let masked = masker.mask(&logs, log_name(Incarnation::new(present)));
-                    keep(&logs, bounds, present).and(masked)
-                });
+                let outcome = logs.and_then(|logs| keep(&logs, bounds, present, &mut masker));
                 let outcome = outcome.map_err(|error| error.kind());
                 if let Err(kind) = outcome
                     && told != Some(kind)
@@ -94,17 +90,26 @@ impl Keeper {
 
 /// Removes logs that are too old, and cuts those that are too long. One that cannot be cut does not
 /// keep the others from it. None is removed before it is known which launch is the `present` one.
-pub(super) fn keep(logs: &Directory, bounds: LogBounds, present: u64) -> io::Result<()> {
+pub(super) fn keep(
+    logs: &Directory,
+    bounds: LogBounds,
+    present: u64,
+    masker: &mut Masker,
+) -> io::Result<()> {
     let most = if present == 0 { usize::MAX } else { bounds.keep };
     let mut outcome = Ok(());
-    for (index, (_, name)) in latest_first(logs, present)?.into_iter().enumerate() {
+    let names: Vec<String> =
+        latest_first(logs, present)?.into_iter().map(|(_, name)| name).collect();
+    masker.forget_others(&names);
+    for (index, name) in names.into_iter().enumerate() {
+        let masked = masker.mask(logs, &name);
         let kept = if index < most {
             cut(logs, &name, bounds.max_bytes)
         } else {
             remove(logs, &name, bounds.max_bytes)
         };
         // It was removed by somebody else: fine.
-        outcome = outcome.and(if_present(kept, &[Errno::NOENT]).map(drop));
+        outcome = outcome.and(if_present(masked.and(kept), &[Errno::NOENT]).map(drop));
     }
     outcome
 }

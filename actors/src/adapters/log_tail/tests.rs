@@ -6,8 +6,12 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::keeper::keep;
 use super::*;
+
+/// Keeps the logs where nothing is to be masked.
+fn keep(logs: &Directory, bounds: LogBounds, present: u64) -> io::Result<()> {
+    keeper::keep(logs, bounds, present, &mut Masker::of(&[]))
+}
 
 const MIB: u64 = 1024 * 1024;
 

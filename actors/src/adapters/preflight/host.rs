@@ -23,23 +23,29 @@ const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Looks at the machine; `path` is where vLLM's programs are looked for.
 pub(super) fn look(places: &[Place], path: &[PathBuf], compiler: Option<&str>) -> HostFacts {
-    let free = |path: &Path| free_at(path).map_err(|error| error.to_string());
     let shared_memory = Path::new(SHARED_MEMORY);
     HostFacts {
         // Where there is none, vLLM does without.
         shared_memory: shared_memory.is_dir().then(|| free(shared_memory)),
         open_files: getrlimit(Resource::Nofile).maximum,
-        disks: places
-            .iter()
-            .map(|place| Disk {
-                purpose: place.purpose,
-                path: place.path.display().to_string(),
-                free: free(&place.path),
-                enough: place.enough,
-            })
-            .collect(),
+        disks: look_at_disks(places),
         compiler: find_compiler(path, compiler),
     }
+}
+
+/// Looks at the room in these places.
+pub(super) fn look_at_disks(places: &[Place]) -> Vec<Disk> {
+    let disk = |place: &Place| Disk {
+        purpose: place.purpose,
+        path: place.path.display().to_string(),
+        free: free(&place.path),
+        enough: place.enough,
+    };
+    places.iter().map(disk).collect()
+}
+
+fn free(path: &Path) -> Result<u64, String> {
+    free_at(path).map_err(|error| error.to_string())
 }
 
 /// The bytes that are free where this is, or would be made.
@@ -56,7 +62,7 @@ fn free_at(path: &Path) -> Result<u64, Errno> {
 
 /// As Triton looks for it (3.4, `runtime/build.py`): what CC names, else gcc or clang.
 fn find_compiler(path: &[PathBuf], named: Option<&str>) -> Option<String> {
-    let names = named.into_iter().chain(["gcc", "clang", "cc"]);
+    let names = named.into_iter().chain(["gcc", "clang"]);
     let places = names.flat_map(|name| {
         let whole = Path::new(name).is_absolute().then(|| PathBuf::from(name));
         whole.into_iter().chain(path.iter().map(move |directory| directory.join(name)))
@@ -97,6 +103,7 @@ mod tests {
         let path = &[root.path().to_owned()];
         assert_eq!(find_compiler(path, None), None);
         make("gcc", 0o644);
+        make("cc", 0o755);
         assert_eq!(find_compiler(path, None), None);
         let clang = make("clang", 0o755);
         assert_eq!(find_compiler(path, None), Some(clang));

@@ -42,7 +42,7 @@ pub fn judge_host(facts: &HostFacts, plan: &Plan) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(facts.shared_memory.as_ref().map(|free| shared_memory(free, plan)));
     findings.push(open_files(facts.open_files));
-    findings.extend(facts.disks.iter().map(disk));
+    findings.extend(facts.disks.iter().map(judge_disk));
     findings.push(compiler(facts.compiler.as_deref(), plan));
     findings
 }
@@ -73,7 +73,8 @@ fn open_files(limit: Option<u64>) -> Finding {
     Finding::new(Subject::OpenFiles, assessment)
 }
 
-fn disk(disk: &Disk) -> Finding {
+/// Judges the room in a place.
+pub fn judge_disk(disk: &Disk) -> Finding {
     let Disk { purpose, path, free, enough } = disk;
     let assessment = match free {
         Err(why) => Assessment::Unknown(format!("{purpose}, {path}: {why}")),
@@ -96,7 +97,7 @@ fn compiler(found: Option<&str>, plan: &Plan) -> Finding {
             Assessment::Fine("none; with --enforce-eager vLLM may do without".to_owned())
         }
         None => Assessment::Warning(
-            "there is no C compiler on the PATH (cc, gcc, clang, or CC), and vLLM compiles kernels with one; \
+            "there is no C compiler on the PATH (gcc, clang, or CC), and vLLM compiles kernels with one; \
              install one (`apt install gcc g++`), or give `--enforce-eager`, with which fewer are compiled"
                 .to_owned(),
         ),

@@ -53,6 +53,7 @@ Signals:
   lifecycle.stop_on_exit is false (then the next run takes it over)
   The second kills vLLM, the third exits at once; what of vLLM is alive then is killed, or
   left running, by lifecycle.stop_on_exit
+  A vLLM that is not ours (lifecycle.mode) is left alone by all of them
   Signals without a meaning, such as SIGUSR1, are ignored
 
 Environment:

@@ -147,6 +147,9 @@ enum KindBody<'a> {
     CleanupBlocked {
         cause: CauseBody<'a>,
     },
+    StateExplained {
+        cause: CauseBody<'a>,
+    },
     GpuFindingRaised {
         finding: FindingBody<'a>,
     },
@@ -230,6 +233,7 @@ impl<'a> KindBody<'a> {
                 Self::ModelWanted { from: from.as_str(), to: to.as_str() }
             }
             EventKind::CleanupBlocked { cause } => Self::CleanupBlocked { cause: cause.into() },
+            EventKind::StateExplained { cause } => Self::StateExplained { cause: cause.into() },
             EventKind::GpuFindingRaised { finding } => {
                 Self::GpuFindingRaised { finding: (&**finding).into() }
             }

@@ -13,6 +13,7 @@ pub mod models;
 pub mod output;
 pub mod probe;
 pub mod process;
+mod queue;
 mod rounds;
 pub mod unit;
 pub mod world;

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -14,6 +15,9 @@ use crate::builder::{Holder, StateDirectory, address_problem, can_be_listened_at
 use crate::config::{Resolved, Sources};
 use crate::preflight::{Assessment, Finding};
 use crate::{LifecycleMode, StateDirectoryError, Supervisor};
+
+/// How long a server may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Something that was looked at.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ fn look_at(resolved: &Resolved) -> Vec<Check> {
     let mut checks: Vec<Check> = Supervisor::check(config).iter().map(Check::of).collect();
     if config.lifecycle.mode == LifecycleMode::Managed {
         checks.push(Check::sure("port", look_at_port(resolved, holder.as_ref().ok())));
+    } else {
+        checks.push(look_at_server(SocketAddr::new(config.host, config.port)));
     }
     checks.push(Check::sure("state_dir", look_at_state_directory(&config.state_dir, holder)));
     checks
@@ -102,6 +108,15 @@ fn look_at_port(resolved: &Resolved, holder: Option<&Option<Holder>>) -> Result<
             None => Complaint::from(&fault.cause()),
         }),
     }
+}
+
+/// Whether there is somebody to be watched.
+fn look_at_server(address: SocketAddr) -> Check {
+    let (status, said) = match TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
+        Ok(_) => ("ok", format!("somebody listens at {address}; `run` tells who it is")),
+        Err(error) => ("warning", format!("nobody answers at {address}: {error}")),
+    };
+    Check { name: "server", status, outcome: Ok(said) }
 }
 
 fn look_at_state_directory(

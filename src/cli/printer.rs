@@ -97,6 +97,7 @@ impl TextForm {
                 | EventKind::StateChanged { .. }
                 | EventKind::LaunchTimed { .. }
                 | EventKind::LaunchDistrusted { .. }
+                | EventKind::StateExplained { .. }
                 | EventKind::GpuFindingRaised { .. }
                 | EventKind::GpuFindingCleared { .. }
                 | EventKind::IncidentRecorded { .. }

@@ -90,6 +90,7 @@ pub(super) fn tone(notice: &Notice) -> Tone {
         EventKind::HealthChanged { healthy: false, .. }
         | EventKind::RestartScheduled { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::StateExplained { .. }
         | EventKind::CleanupBlocked { .. }
         | EventKind::GpuFindingRaised { .. } => Tone::Warning,
         _ => Tone::Neutral,
@@ -147,19 +148,15 @@ fn what(event: &Event, service: &Service) -> String {
         EventKind::RestartScheduled { attempt, delay, restarts_in_window } => {
             restart_scheduled(*attempt, *delay, *restarts_in_window, service)
         }
-        EventKind::HealthChanged { healthy: true, latency, .. } => {
-            let answered =
-                latency.map(|it| format!(", answered in {:.1} ms", it.as_secs_f64() * 1e3));
-            format!("healthy{}", answered.unwrap_or_default())
-        }
-        EventKind::HealthChanged { healthy: false, consecutive_failures, .. } => {
-            format!("unhealthy, {consecutive_failures} failed checks in a row")
+        EventKind::HealthChanged { consecutive_failures, latency, .. } => {
+            health_changed(*consecutive_failures, *latency)
         }
         EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
         EventKind::ModelWanted { from, to } => format!("{to} is to be served instead of {from}"),
         EventKind::GpuFindingRaised { finding } => finding.to_string(),
         EventKind::GpuFindingCleared { finding } => format!("{finding}: no longer"),
         EventKind::CleanupBlocked { cause } => format!("cleanup blocked: {cause}"),
+        EventKind::StateExplained { cause } => format!("still so: {cause}; {}", cause.remedy()),
         EventKind::SupervisorEnded { .. } => "the supervisor has ended".to_owned(),
         EventKind::Orphaned { pid, outcome, left } => {
             let outcome = match outcome {
@@ -172,6 +169,15 @@ fn what(event: &Event, service: &Service) -> String {
         }
         // Both crates are of one version.
         other => format!("{other:?}"),
+    }
+}
+
+fn health_changed(failures: u32, latency: Option<Duration>) -> String {
+    let answered = latency.map(|it| format!(", answered in {:.1} ms", it.as_secs_f64() * 1e3));
+    match failures {
+        0 => format!("healthy{}", answered.unwrap_or_default()),
+        1 => "unhealthy, a failed check".to_owned(),
+        _ => format!("unhealthy, {failures} failed checks in a row"),
     }
 }
 

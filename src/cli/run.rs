@@ -265,7 +265,10 @@ impl Run {
     fn report(&self, end: &End, last: &Last) -> Exit {
         match end {
             // What is not ours is neither stopped nor left.
-            End::Asked(exit) if self.mode != LifecycleMode::Managed => *exit,
+            End::Asked(exit) if self.mode != LifecycleMode::Managed => {
+                self.tell("vLLM was left alone: it is not ours");
+                *exit
+            }
             End::Asked(exit) => match (self.on_exit, last.lives_on, &last.blocked) {
                 (ExitPolicy::Detach, Some(pid), _) => {
                     self.tell(render::lives_on(&self.service, pid));

@@ -126,7 +126,10 @@ pub(super) const SECTIONS: [Section; 4] = [
         key: "logs",
         help: "How much of vLLM's output is kept.\n\
             It goes to logs/vllm-<launch>.log in the state directory. With these defaults that directory \
-            takes at most 2.8 GB: ten logs of 256 MiB, 64 MiB of events, 16 MiB of restarts.",
+            takes at most 2.8 GB: ten logs of 256 MiB, 64 MiB of events, 16 MiB of restarts.\n\
+            Secrets are masked in it: HF_TOKEN, VLLM_API_KEY, and of 8 characters or more what variables named \
+            like secrets hold and the passwords of addresses. vLLM writes it itself, so that takes up to a \
+            second, and waits for the next vllmd where none is running.",
     },
 ];
 

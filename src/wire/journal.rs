@@ -101,6 +101,7 @@ enum KindRead {
     ModelSwitched { from: String, to: String },
     ModelWanted { from: String, to: String },
     CleanupBlocked { cause: CauseRead },
+    StateExplained { cause: CauseRead },
     GpuFindingRaised { finding: FindingBody<'static> },
     GpuFindingCleared { finding: FindingBody<'static> },
     SupervisorEnded { reason: String },
@@ -294,16 +295,16 @@ impl KindRead {
                 to: ModelId::new(to).ok()?,
             },
             Self::CleanupBlocked { cause } => EventKind::CleanupBlocked { cause: cause.read()? },
+            Self::StateExplained { cause } => EventKind::StateExplained { cause: cause.read()? },
             Self::SupervisorEnded { reason } => {
                 let all = [EndReason::ShutDown, EndReason::ActorsDied, EndReason::Killed];
                 let reason = all.into_iter().find(|of| of.as_str() == reason)?;
                 EventKind::SupervisorEnded { reason }
             }
             Self::Orphaned { pid, outcome, left } => {
-                let outcome = [OrphanOutcome::Killed, OrphanOutcome::Kept]
-                    .into_iter()
-                    .find(|of| outcome_name(*of) == outcome);
-                EventKind::Orphaned { pid, outcome: outcome?, left }
+                let all = [OrphanOutcome::Killed, OrphanOutcome::Kept];
+                let outcome = all.into_iter().find(|of| outcome_name(*of) == outcome)?;
+                EventKind::Orphaned { pid, outcome, left }
             }
         })
     }

@@ -320,6 +320,7 @@ fn every_event() -> Vec<Event> {
         ModelSwitched { from: model("org/old"), to: model("/models/new") },
         ModelWanted { from: model("org/old"), to: model("/models/new") },
         CleanupBlocked { cause: Cause::new(Code::Unrecognised, "process 7 outlives SIGKILL") },
+        EventKind::StateExplained { cause: Cause::new(Code::Unrecognised, "nobody answers") },
         GpuFindingRaised { finding: Box::new(finding(FindingKind::Xid(79))) },
         GpuFindingCleared { finding: Box::new(finding(FindingKind::ThermalSlowdown)) },
         ServiceRecovered { recovery: recovery() },

@@ -111,7 +111,7 @@ async fn a_unit_is_followed_through_a_crash_a_restart_and_a_stop() {
     systemd.rests().await;
     vllmd.enters("stopped").await;
     let rest = ends(vllmd).await;
-    assert!(incidents(&rest).len() <= 1, "{rest:#?}");
+    assert_eq!(incidents(&rest).len(), 1, "{rest:#?}");
     assert_eq!(place.launches(), 2, "it was started by nobody else");
 }
 

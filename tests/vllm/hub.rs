@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::header::ETAG;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// See the module. It ends when it is dropped.
@@ -21,6 +23,8 @@ pub(crate) struct Hub {
     /// Where it is, for `HF_ENDPOINT`.
     pub(crate) endpoint: String,
     server: JoinHandle<()>,
+    /// Closed when weights are given.
+    weights: Arc<Semaphore>,
 }
 
 impl Hub {
@@ -29,16 +33,22 @@ impl Hub {
         Self::giving(Gift::default()).await
     }
 
-    /// One that gives this as [`GIVEN`].
+    /// One that gives this as [`GIVEN`], the weights only once [`Hub::give_weights`] is called.
     pub(crate) async fn giving(gift: Gift) -> Self {
         let gift = Arc::new(gift);
+        let weights = Arc::new(Semaphore::new(0));
+        let gate = Arc::clone(&weights);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         #[expect(clippy::disallowed_methods, reason = "no actor owns it, but this does")]
         let server = tokio::spawn(async move {
             let answer = move |request: Request| {
-                let gift = Arc::clone(&gift);
+                let (gift, gate) = (Arc::clone(&gift), Arc::clone(&gate));
                 async move {
+                    let is_weights = request.uri().path().ends_with(".safetensors");
+                    if is_weights && request.method() == Method::GET {
+                        let _turn = gate.acquire().await;
+                    }
                     match gift.answer(&request) {
                         Some(answer) => answer,
                         None => refuse(&request),
@@ -48,7 +58,11 @@ impl Hub {
             let served = axum::serve(listener, Router::new().fallback(answer)).await;
             served.expect("it listens");
         });
-        Self { endpoint, server }
+        Self { endpoint, server, weights }
+    }
+
+    pub(crate) fn give_weights(&self) {
+        self.weights.close();
     }
 }
 
@@ -89,7 +103,11 @@ impl Gift {
     /// is not what is asked for.
     fn answer(&self, request: &Request) -> Option<Response> {
         let path = request.uri().path();
-        let etag = |name: &str| format!("{:040x}", self.0[name].len());
+        let etag = |name: &str| {
+            let mut hasher = DefaultHasher::new();
+            (name, &self.0[name]).hash(&mut hasher);
+            format!("{:040x}", hasher.finish())
+        };
         if path.starts_with(&format!("/api/models/{GIVEN}/tree/")) {
             let file = |(name, content): (&String, &Vec<u8>)| json!({"type": "file", "path": name, "size": content.len(), "oid": etag(name)});
             return Some(Json(self.0.iter().map(file).collect::<Value>()).into_response());

@@ -1,7 +1,7 @@
 //! What a real vLLM's load tells of itself.
 
 use vllm_supervisor::config::ModelReference;
-use vllm_supervisor::{EventKind, LoadStatus, ModelLoadProgress, Notice};
+use vllm_supervisor::{EventKind, LoadStatus, ModelLoadProgress, Notice, Snapshot};
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
@@ -21,7 +21,13 @@ pub(crate) async fn a_model_that_is_downloaded_tells_how_much_has_come(vllm: Rea
         config.model = ModelReference::Hub(GIVEN.to_owned());
     })
     .await;
-    scenario.start_service().await;
+    // The weights come when it has been told how much there will be.
+    let expecting = async {
+        let total = |now: &Snapshot| now.progress.as_ref().and_then(|it| it.total_bytes);
+        scenario.wait_until(|now| total(now) == Some(all)).await;
+        hub.give_weights();
+    };
+    tokio::join!(scenario.start_service(), expecting);
     let loads = loads(&scenario);
     let story = || scenario.story();
     assert!(loads.iter().any(|it| it.status == LoadStatus::Downloading), "{}", story());

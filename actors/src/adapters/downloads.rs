@@ -5,6 +5,7 @@
 //! what the length promises. How much there will be stands in `trees/<commit>.json`, where a snapshot is
 //! downloaded as a whole.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -33,14 +34,15 @@ pub struct HubDownloads {
 impl Downloads for HubDownloads {
     fn follow(&self, model: &ModelId) -> Box<dyn DownloadMeter> {
         let name = model.as_str();
-        // A path and an address have a colon, or no namespace.
         let is_id = !name.starts_with('/') && !name.contains("://");
+        // Of several quantisations one is named behind a colon.
         let id = name.split(':').next().unwrap_or_default().replace('/', "--");
         let place = self.cache.as_ref().filter(|_| is_id);
         Box::new(Meter {
             place: place.map(|cache| cache.join(format!("models--{id}"))),
             revision: self.revision.clone().unwrap_or_else(|| "main".to_owned()),
-            measured: None,
+            first: None,
+            last: None,
         })
     }
 }
@@ -49,8 +51,10 @@ struct Meter {
     /// Where the model is in the cache.
     place: Option<PathBuf>,
     revision: String,
-    /// What was there at the last look.
-    measured: Option<u64>,
+    /// What was there at the first look, of whatever revision, in bytes.
+    first: Option<u64>,
+    /// The same at the last look, and how much there was to be.
+    last: Option<(u64, Option<u64>)>,
 }
 
 impl DownloadMeter for Meter {
@@ -60,14 +64,13 @@ impl DownloadMeter for Meter {
             loop {
                 let (place, revision) = (place.clone(), self.revision.clone());
                 let look = on_own_thread("vllm-download", move || {
-                    (bytes_in(&place.join("blobs")), total_of(&place, &revision))
+                    Ok::<_, io::Error>((blobs_in(&place.join("blobs"))?, wanted(&place, &revision)))
                 });
                 // What cannot be measured now may be the next time.
-                if let Ok((Ok(bytes), total)) = look.await {
-                    let before = self.measured.replace(bytes);
-                    if before.is_some_and(|before| bytes > before) {
-                        return Download { bytes, total };
-                    }
+                if let Ok(Ok((blobs, wanted))) = look.await
+                    && let Some(download) = self.take(&blobs, wanted.as_ref())
+                {
+                    return download;
                 }
                 tokio::time::sleep(EVERY).await;
             }
@@ -75,11 +78,38 @@ impl DownloadMeter for Meter {
     }
 }
 
+impl Meter {
+    /// What has come, if it is more than at the last look, or if it is news how much there will be.
+    fn take(&mut self, blobs: &[Blob], wanted: Option<&BTreeMap<String, u64>>) -> Option<Download> {
+        let all: u64 = blobs.iter().map(|blob| blob.bytes).sum();
+        let first = *self.first.get_or_insert(all);
+        let total = wanted.map(|wanted| wanted.values().sum());
+        let (before, expected) = self.last.replace((all, total))?;
+        let bytes = match wanted {
+            Some(wanted) => {
+                let ours = blobs.iter().filter(|blob| wanted.contains_key(&blob.etag));
+                ours.map(|blob| blob.bytes).sum()
+            }
+            None => all.saturating_sub(first),
+        };
+        let is_expected = total != expected && total.is_some_and(|total| bytes < total);
+        let bytes = total.map_or(bytes, |total| bytes.min(total));
+        (all > before || is_expected).then_some(Download { bytes, total })
+    }
+}
+
+/// What is there of a file.
+#[derive(Debug)]
+struct Blob {
+    etag: String,
+    bytes: u64,
+}
+
 /// What is there of all files.
-fn bytes_in(blobs: &Path) -> io::Result<u64> {
-    let mut bytes: u64 = 0;
-    let entries = match fs::read_dir(blobs) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+fn blobs_in(directory: &Path) -> io::Result<Vec<Blob>> {
+    let mut blobs = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(blobs),
         entries => entries?,
     };
     for entry in entries {
@@ -89,17 +119,22 @@ fn bytes_in(blobs: &Path) -> io::Result<u64> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             metadata => metadata?,
         };
-        let is_partial =
-            Path::new(&entry.file_name()).extension().is_some_and(|it| it == "incomplete");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let (etag, is_partial) = match name.split_once('.') {
+            Some((etag, rest)) => (etag.to_owned(), rest.ends_with("incomplete")),
+            None => (name, false),
+        };
         // What stat(2) calls blocks is 512 bytes everywhere on Linux.
         let room = metadata.blocks().saturating_mul(512).min(metadata.len());
-        bytes = bytes.saturating_add(if is_partial { room } else { metadata.len() });
+        let bytes = if is_partial { room } else { metadata.len() };
+        blobs.push(Blob { etag, bytes });
     }
-    Ok(bytes)
+    Ok(blobs)
 }
 
-/// What there will be, if the Hub's list of files was kept.
-fn total_of(place: &Path, revision: &str) -> Option<u64> {
+/// The files that vLLM wants, by the names that they have among the blobs, with their lengths; `None` if the
+/// Hub's list of files was not kept, or does not say all lengths.
+fn wanted(place: &Path, revision: &str) -> Option<BTreeMap<String, u64>> {
     let commit = fs::read_to_string(place.join("refs").join(revision)).ok();
     let commit = commit.as_deref().map_or(revision, str::trim);
     let tree = fs::read(place.join("trees").join(format!("{commit}.json"))).ok()?;
@@ -110,11 +145,13 @@ fn total_of(place: &Path, revision: &str) -> Option<u64> {
     let has_safetensors = files.keys().any(|name| extension(name) == "safetensors");
     let wanted = files.iter().filter(|(name, _)| is_wanted(name));
     let wanted = wanted.filter(|(name, _)| !(has_safetensors && is_other(name)));
-    let sizes = wanted.map(|(_, file)| {
+    let lengths = wanted.map(|(_, file)| {
+        let text = |key: &str| file.get(key).and_then(Value::as_str).map(str::to_owned);
         let size = |key: &str| file.get(key).and_then(Value::as_u64);
-        size("lfs_size").or_else(|| size("size"))
+        let etag = text("lfs_sha256").or_else(|| text("blob_id"))?;
+        Some((etag, size("lfs_size").or_else(|| size("size"))?))
     });
-    sizes.sum()
+    lengths.collect()
 }
 
 /// Whether vLLM may download it: weights at the top, and what is small.
@@ -147,29 +184,87 @@ mod tests {
             fs::write(self.0.path().join("models--org--a").join(name), bytes).unwrap();
         }
 
+        fn blobs(&self) -> PathBuf {
+            self.0.path().join("models--org--a/blobs")
+        }
+
         fn meter(&self) -> Box<dyn DownloadMeter> {
             let cache = Some(self.0.path().to_owned());
             HubDownloads { cache, revision: None }.follow(&ModelId::new("org/a").unwrap())
         }
     }
 
+    const TREE: &str = r#"{"format_version":1,"files":{
+        "config.json":{"size":10,"blob_id":"c"},
+        "model.safetensors":{"size":130,"lfs_size":9000,"blob_id":"p","lfs_sha256":"m"},
+        "pytorch_model.bin":{"size":9000,"blob_id":"b"},
+        "original/model.safetensors":{"size":9000,"blob_id":"o"}}}"#;
+
     #[tokio::test]
-    async fn what_comes_is_measured_under_either_name_of_a_part() {
+    async fn what_comes_of_the_files_that_are_wanted_is_told() {
         let cache = Cache::new();
-        cache.write("blobs/whole", &[0; 100]);
+        cache.write("blobs/of-another-revision", &[0; 100]);
         cache.write("refs/main", b"abc\n");
-        let tree = r#"{"format_version":1,"files":{
-            "config.json":{"size":10}, "model.safetensors":{"size":130,"lfs_size":9000},
-            "pytorch_model.bin":{"size":9000}, "original/model.safetensors":{"size":9000}}}"#;
-        cache.write("trees/abc.json", tree.as_bytes());
+        cache.write("trees/abc.json", TREE.as_bytes());
         let mut meter = cache.meter();
         let growing = async {
-            tokio::time::sleep(EVERY / 2).await;
-            cache.write("blobs/part.incomplete", &[1; 5000]);
-            cache.write("blobs/part.0a1b2c3d.incomplete", &[1; 3000]);
+            let mut ticks = tokio::time::interval(EVERY / 20);
+            let mut bytes = Vec::new();
+            loop {
+                ticks.tick().await;
+                bytes.extend([1; 10]);
+                cache.write("blobs/m.0a1b2c3d.incomplete", &bytes);
+            }
         };
-        let (download, ()) = tokio::join!(meter.next_growth(), growing);
-        assert_eq!(download, Download { bytes: 8100, total: Some(9010) });
+        let download = tokio::select! {
+            download = meter.next_growth() => download,
+            () = growing => unreachable!("it grows for ever"),
+        };
+        assert!((1..9010).contains(&download.bytes), "{download:?}");
+        assert_eq!(download.total, Some(9010));
+    }
+
+    #[test]
+    fn without_a_list_of_files_it_is_what_has_come_since() {
+        let mut meter = meter();
+        assert_eq!(meter.take(&of(100), None), None);
+        assert_eq!(meter.take(&of(100), None), None);
+        let grown = Some(Download { bytes: 50, total: None });
+        assert_eq!(meter.take(&of(150), None), grown);
+        assert_eq!(meter.take(&of(120), None), None);
+    }
+
+    #[test]
+    fn how_much_there_will_be_is_told_before_it_comes() {
+        let wanted = |bytes| BTreeMap::from([("x".to_owned(), bytes)]);
+        let mut expecting = meter();
+        assert_eq!(expecting.take(&of(100), None), None);
+        let expected = Some(Download { bytes: 100, total: Some(9000) });
+        assert_eq!(expecting.take(&of(100), Some(&wanted(9000))), expected);
+        assert_eq!(expecting.take(&of(100), Some(&wanted(9000))), None);
+        let mut whole = meter();
+        assert_eq!(whole.take(&of(100), None), None);
+        assert_eq!(whole.take(&of(100), Some(&wanted(100))), None);
+    }
+
+    fn meter() -> Meter {
+        Meter { place: None, revision: "main".to_owned(), first: None, last: None }
+    }
+
+    fn of(bytes: u64) -> Vec<Blob> {
+        vec![Blob { etag: "x".to_owned(), bytes }]
+    }
+
+    #[test]
+    fn parts_are_counted_under_either_name() {
+        let cache = Cache::new();
+        cache.write("blobs/whole", &[0; 100]);
+        cache.write("blobs/part.incomplete", &[1; 5000]);
+        cache.write("blobs/part.0a1b2c3d.incomplete", &[1; 3000]);
+        let mut found = blobs_in(&cache.blobs()).unwrap();
+        found.sort_by_key(|blob| blob.bytes);
+        let found: Vec<_> = found.iter().map(|it| (it.etag.as_str(), it.bytes)).collect();
+        assert_eq!(found, [("whole", 100), ("part", 3000), ("part", 5000)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -187,25 +282,26 @@ mod tests {
     #[test]
     fn room_that_is_not_taken_yet_has_not_come() {
         let cache = Cache::new();
-        let blobs = cache.0.path().join("models--org--a/blobs");
-        let part = fs::File::create(blobs.join("x.incomplete")).unwrap();
+        let part = fs::File::create(cache.blobs().join("x.incomplete")).unwrap();
         part.set_len(1 << 30).unwrap();
-        assert_eq!(bytes_in(&blobs).unwrap(), 0);
-        assert_eq!(bytes_in(&blobs.join("gone")).unwrap(), 0);
-        fs::write(blobs.join("file"), "").unwrap();
-        assert!(bytes_in(&blobs.join("file")).is_err());
+        assert_eq!(blobs_in(&cache.blobs()).unwrap()[0].bytes, 0);
+        assert!(blobs_in(&cache.blobs().join("gone")).unwrap().is_empty());
+        fs::write(cache.blobs().join("file"), "").unwrap();
+        assert!(blobs_in(&cache.blobs().join("file")).is_err());
     }
 
     #[test]
-    fn of_a_list_that_does_not_say_all_sizes_nothing_is_known() {
+    fn of_a_list_that_does_not_say_all_nothing_is_known() {
         let cache = Cache::new();
         let place = cache.0.path().join("models--org--a");
-        assert_eq!(total_of(&place, "main"), None);
-        cache.write("trees/main.json", br#"{"files":{"a.safetensors":{}}}"#);
-        assert_eq!(total_of(&place, "main"), None);
+        let wanted = || wanted(&place, "main").map(|files| files.into_iter().collect::<Vec<_>>());
+        assert_eq!(wanted(), None);
+        cache.write("trees/main.json", br#"{"files":{"a.safetensors":{"blob_id":"a"}}}"#);
+        assert_eq!(wanted(), None);
         cache.write("trees/main.json", b"rubbish");
-        assert_eq!(total_of(&place, "main"), None);
-        cache.write("trees/main.json", br#"{"files":{"a.bin":{"size":7},"b.onnx":{"size":9}}}"#);
-        assert_eq!(total_of(&place, "main"), Some(7));
+        assert_eq!(wanted(), None);
+        let tree = br#"{"files":{"a.bin":{"size":7,"blob_id":"a"},"b.onnx":{"size":9}}}"#;
+        cache.write("trees/main.json", tree);
+        assert_eq!(wanted(), Some(vec![("a".to_owned(), 7)]));
     }
 }

@@ -70,14 +70,14 @@ impl LogFiles {
     ///
     /// # Errors
     ///
-    /// When the thread that keeps them within bounds cannot be started.
+    /// When the thread that keeps them within bounds cannot be started, or the texts cannot be looked for.
     pub fn new(
         state: Arc<StateDirectory>,
         bounds: LogBounds,
         secrets: &[Secret],
     ) -> io::Result<Self> {
         let present = Arc::default();
-        let masker = Masker::of(secrets);
+        let masker = Masker::of(secrets)?;
         let keeper = Keeper::start(state.present().clone(), bounds, Arc::clone(&present), masker)?;
         Ok(Self { state, present, _keeper: keeper })
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use zbus::message::{Sequence, Type};
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
@@ -130,6 +131,8 @@ struct Line {
     manager: Option<String>,
     /// When all was asked last.
     asked: Sequence,
+    /// When all is asked next, whoever says what until then.
+    due: Instant,
 }
 
 impl UnitReadings for Following {
@@ -157,15 +160,12 @@ impl Following {
     /// The next thing that is known, news or not.
     async fn look(&mut self) -> UnitReading {
         if let Stage::Asking(line) = &mut self.stage {
-            return match line.next(&self.unit.name).await {
-                Ok(reading) => reading,
-                Err(error) => {
-                    self.stage = Stage::Apart;
-                    UnitReading::Unseen(error)
-                }
-            };
-        }
-        if self.told.is_some() {
+            if let Ok(reading) = line.next(&self.unit.name).await {
+                return reading;
+            }
+            // A manager that reads its configuration anew may be late once.
+            self.stage = Stage::Apart;
+        } else if self.told.is_some() {
             tokio::time::sleep(PAUSE).await;
         }
         match Line::open(&self.unit.name).await {
@@ -198,7 +198,7 @@ impl Line {
             .map_err(said)?;
         let signals = in_time(MessageStream::for_match_rule(rule, &bus, None)).await?;
         let (known, manager, asked) = (Properties::default(), None, Sequence::default());
-        let mut line = Self { bus, path, signals, known, manager, asked };
+        let mut line = Self { bus, path, signals, known, manager, asked, due: Instant::now() };
         line.ask().await?;
         Ok(line)
     }
@@ -206,7 +206,7 @@ impl Line {
     /// Waits for a change, or until all is to be asked anew.
     async fn next(&mut self, name: &str) -> Result<UnitReading, String> {
         loop {
-            let signal = tokio::time::timeout(AGAIN, next_of(&mut self.signals)).await;
+            let signal = timeout_at(self.due, next_of(&mut self.signals)).await;
             match signal {
                 Ok(Some(Ok(signal))) if self.hear(&signal).await? => break,
                 Ok(Some(Ok(_))) => {}
@@ -239,9 +239,11 @@ impl Line {
         self.known.0.extend(changed);
         let quiet = invalidated.iter().map(String::as_str).filter(|name| ASKED.contains(name));
         let wanted: Vec<&str> = quiet.collect();
-        if interface == UNIT && self.known.number("MainPID").is_some_and(|pid| pid > 0) {
-            // It is said by no signal.
-            self.get(SERVICE, "ControlGroup").await?;
+        // It is said by no signal.
+        match self.known.number("MainPID") {
+            None | Some(0) => drop(self.known.0.remove("ControlGroup")),
+            Some(_) if interface == UNIT => self.get(SERVICE, "ControlGroup").await?,
+            Some(_) => {}
         }
         for name in wanted {
             self.get(interface, name).await?;
@@ -258,26 +260,20 @@ impl Line {
     }
 
     async fn ask(&mut self) -> Result<(), String> {
-        self.ask_of(SERVICE).await?;
-        self.ask_of(UNIT).await
+        self.due = Instant::now() + AGAIN;
+        // Of what is said between the two answers the first does not know.
+        self.asked = self.ask_of(SERVICE).await?;
+        self.ask_of(UNIT).await.map(drop)
     }
 
-    async fn ask_of(&mut self, interface: &str) -> Result<(), String> {
+    async fn ask_of(&mut self, interface: &str) -> Result<Sequence, String> {
         let (path, body) = (self.path.as_str(), (interface,));
         let call = self.bus.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "GetAll", &body);
-        match in_time(call).await {
-            Ok(answer) => {
-                let all: HashMap<String, OwnedVariant> =
-                    answer.body().deserialize().map_err(said)?;
-                self.known.0.extend(all);
-                self.manager = answer.header().sender().map(ToString::to_string);
-                self.asked = answer.recv_position();
-                Ok(())
-            }
-            // What is not loaded is no service.
-            Err(_) if interface == SERVICE && self.known.0.is_empty() => Ok(()),
-            Err(error) => Err(error),
-        }
+        let answer = in_time(call).await?;
+        let all: HashMap<String, OwnedVariant> = answer.body().deserialize().map_err(said)?;
+        self.known.0.extend(all);
+        self.manager = answer.header().sender().map(ToString::to_string);
+        Ok(answer.recv_position())
     }
 
     fn reading(&self, name: &str) -> UnitReading {

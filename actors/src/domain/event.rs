@@ -91,6 +91,11 @@ pub enum EventKind {
         /// Restarts within the window, this one included.
         restarts_in_window: u32,
     },
+    /// Why the state is what it is has changed, and the state has not.
+    StateExplained {
+        /// Why.
+        cause: Cause,
+    },
     /// A health check changed the verdict, or another one failed in a row.
     HealthChanged {
         /// Whether it passed.

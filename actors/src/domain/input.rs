@@ -1,11 +1,11 @@
 //! What the rules are told, and what they ask for.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::domain::diagnosis::Phase;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::gpu::FindingNews;
-use crate::domain::id::Incarnation;
+use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport};
 use crate::domain::spec::ModelId;
@@ -214,4 +214,18 @@ pub struct Reaction {
     pub events: Vec<Event>,
     /// Whose requests are answered now, and how.
     pub answers: Vec<(Ticket, Outcome)>,
+}
+
+impl Reaction {
+    /// Something has happened: an event with the next number.
+    pub(super) fn tell(
+        &mut self,
+        sequence: &mut Sequence,
+        at: SystemTime,
+        incarnation: Incarnation,
+        kind: EventKind,
+    ) {
+        *sequence = sequence.next();
+        self.events.push(Event { sequence: *sequence, at, incarnation, kind });
+    }
 }

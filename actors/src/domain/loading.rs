@@ -147,7 +147,7 @@ pub enum LoadNews {
 }
 
 /// What a percentage is told from.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Measure {
     Phase,
     Count,
@@ -200,11 +200,24 @@ impl LoadTracker {
         let Download { bytes, total } = download;
         let progress = &mut self.progress;
         let (from, to) = DOWNLOAD;
-        let is_before = matches!(progress.status, LoadStatus::Loading | LoadStatus::Downloading)
-            && progress.percent <= to;
-        if !is_before || bytes <= progress.bytes_downloaded {
+        let is_before = match progress.status {
+            LoadStatus::Downloading => true,
+            // Once shards are counted they are read.
+            LoadStatus::Loading => !progress.is_progress_known && progress.percent <= to,
+            LoadStatus::Compiling
+            | LoadStatus::Capturing
+            | LoadStatus::Warming
+            | LoadStatus::Loaded
+            | LoadStatus::Failed => false,
+        };
+        let is_more = bytes > progress.bytes_downloaded;
+        let total = total.or(progress.total_bytes);
+        let is_expected = total != progress.total_bytes;
+        if !is_before || !(is_more || is_expected) {
             return None;
         }
+        // What was counted before there was a list may not be on it.
+        let bytes = bytes.max(progress.bytes_downloaded);
         (progress.bytes_downloaded, progress.total_bytes) = (bytes, total);
         let whole = total.filter(|total| *total > 0);
         let share = whole.map_or(0, |total| u64::from(to - from) * bytes.min(total) / total);
@@ -212,7 +225,8 @@ impl LoadTracker {
         // What comes before the weights is small, and says nothing of how far it is.
         let is_weights = progress.percent >= from;
         let percent = if is_weights { reached.max(progress.percent) } else { progress.percent };
-        let is_news = percent > progress.percent || progress.status != LoadStatus::Downloading;
+        let begins = progress.status != LoadStatus::Downloading;
+        let is_news = percent > progress.percent || begins || is_expected;
         progress.percent = percent;
         progress.status = LoadStatus::Downloading;
         progress.is_progress_known = is_weights && total.is_some();
@@ -222,7 +236,13 @@ impl LoadTracker {
     fn advance(&mut self, percent: u8, status: LoadStatus, measure: Measure) -> Option<LoadNews> {
         // A phase that comes twice (one worker after another) or late must not turn the bar back.
         if percent <= self.progress.percent {
-            return None;
+            let is_read = self.progress.status == LoadStatus::Downloading
+                && (measure, status) == (Measure::Count, LoadStatus::Loading);
+            if !is_read {
+                return None;
+            }
+            self.progress.status = status;
+            return Some(LoadNews::Progressed(self.progress.clone()));
         }
         self.progress.percent = percent;
         self.progress.status = status;

@@ -249,13 +249,8 @@ impl Turn<'_> {
 
     fn emit(&mut self, kind: EventKind) {
         let machine = &mut *self.machine;
-        machine.sequence = machine.sequence.next();
-        self.reaction.events.push(Event {
-            sequence: machine.sequence,
-            at: self.now.wall,
-            incarnation: machine.state.incarnation().unwrap_or(machine.incarnation),
-            kind,
-        });
+        let incarnation = machine.state.incarnation().unwrap_or(machine.incarnation);
+        self.reaction.tell(&mut machine.sequence, self.now.wall, incarnation, kind);
     }
 
     /// The only place where the state changes.

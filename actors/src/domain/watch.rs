@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::domain::cause::Cause;
+use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::event::{EndReason, Event, EventKind};
 use crate::domain::gpu::GpuFinding;
@@ -44,6 +44,8 @@ pub struct Watch {
     tickets: OpenTickets,
     gpu_findings: Vec<GpuFinding>,
     last_error: Option<Cause>,
+    /// Why it is unknown, as was told last: the kind of the reason, and what is to be done.
+    told: Option<(Code, String)>,
     /// Why nobody can say what there is.
     obstacle: Option<Cause>,
     outage: Option<Outage>,
@@ -80,6 +82,7 @@ enum View {
     Stopped,
     /// Its manager runs it, and it has not answered yet. So many checks in a row found somebody else.
     Starting {
+        since: Moment,
         misses: u32,
     },
     Running(Box<Serving>),
@@ -159,6 +162,7 @@ impl Watch {
             tickets: OpenTickets::default(),
             gpu_findings,
             last_error: None,
+            told: None,
             obstacle: None,
             outage: None,
             ledger: RestartLedger::default(),
@@ -313,22 +317,32 @@ impl Turn<'_> {
 
     fn emit(&mut self, kind: EventKind) {
         let watch = &mut *self.watch;
-        watch.sequence = watch.sequence.next();
-        self.reaction.events.push(Event {
-            sequence: watch.sequence,
-            at: self.now.wall,
-            incarnation: watch.incarnation,
-            kind,
-        });
+        self.reaction.tell(&mut watch.sequence, self.now.wall, watch.incarnation, kind);
     }
 
     /// The only place where the state changes.
     fn enter(&mut self, next: View, cause: Option<Cause>) {
         let (from, to) = (self.watch.view.tag(), next.tag());
         self.watch.view = next;
+        if to != ServiceState::Unknown {
+            self.watch.told = None;
+        }
         if from != to {
             self.emit(EventKind::StateChanged { from, to, cause });
         }
+    }
+
+    /// Nobody can say what there is, for this reason. Another reason than before is told.
+    fn doubt(&mut self, cause: Cause) {
+        let reason = Some((cause.code, cause.remedy().to_owned()));
+        let is_news = self.watch.state() == ServiceState::Unknown && self.watch.told != reason;
+        self.watch.last_error = Some(cause.clone());
+        self.enter(View::Unknown, Some(cause.clone()));
+        self.watch.told = reason;
+        if is_news {
+            self.emit(EventKind::StateExplained { cause: cause.clone() });
+        }
+        self.disappoint(&CommandError::Failed(cause));
     }
 
     /// Answers those whose goal this has an answer for.

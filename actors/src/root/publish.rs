@@ -171,10 +171,8 @@ fn log(event: &Event) {
         EventKind::ModelWanted { from, to } => {
             info!(sequence, incarnation, %from, %to, "another model is wanted");
         }
-        EventKind::CleanupBlocked { cause } => {
-            let (code, summary, remedy) = (cause.code, &cause.summary, cause.remedy());
-            error!(sequence, incarnation, %code, summary, remedy, "cleanup blocked");
-        }
+        EventKind::StateExplained { cause } => log_cause(event, cause, "state explained"),
+        EventKind::CleanupBlocked { cause } => log_cause(event, cause, "cleanup blocked"),
         EventKind::GpuFindingRaised { finding } => log_finding(sequence, finding),
         EventKind::GpuFindingCleared { finding } => {
             info!(sequence, %finding, "GPU finding cleared");
@@ -186,6 +184,12 @@ fn log(event: &Event) {
             warn!(sequence, incarnation, pid, ?outcome, left, "the owner of vLLM ended");
         }
     }
+}
+
+fn log_cause(event: &Event, cause: &Cause, what: &str) {
+    let (sequence, incarnation) = (event.sequence.get(), event.incarnation.get());
+    let (code, summary, remedy) = (cause.code, &cause.summary, cause.remedy());
+    error!(sequence, incarnation, %code, summary, remedy, "{what}");
 }
 
 fn log_finding(sequence: u64, finding: &GpuFinding) {

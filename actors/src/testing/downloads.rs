@@ -1,50 +1,29 @@
 //! Downloads that grow as a test says.
 
-use std::sync::Arc;
-
-use tokio::sync::{Mutex, mpsc};
-
 use crate::domain::loading::Download;
 use crate::domain::spec::ModelId;
 use crate::ports::{DownloadMeter, Downloads, Pending};
+use crate::testing::queue::{Listener, Queue};
 
 /// See the module.
-#[derive(Debug)]
-pub struct ScriptedDownloads {
-    sender: mpsc::UnboundedSender<Download>,
-    receiver: Arc<Mutex<mpsc::UnboundedReceiver<Download>>>,
-}
-
-impl Default for ScriptedDownloads {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        Self { sender, receiver: Arc::new(Mutex::new(receiver)) }
-    }
-}
+#[derive(Debug, Default)]
+pub struct ScriptedDownloads(Queue<Download>);
 
 impl ScriptedDownloads {
     /// So much has come, of so much.
     pub fn grow_to(&self, bytes: u64, total: Option<u64>) {
-        // The receiver lives as long as we do.
-        self.sender.send(Download { bytes, total }).ok();
+        self.0.say(Download { bytes, total });
     }
 }
 
 impl Downloads for ScriptedDownloads {
     fn follow(&self, _: &ModelId) -> Box<dyn DownloadMeter> {
-        Box::new(Meter(Arc::clone(&self.receiver)))
+        Box::new(self.0.listener())
     }
 }
 
-struct Meter(Arc<Mutex<mpsc::UnboundedReceiver<Download>>>);
-
-impl DownloadMeter for Meter {
+impl DownloadMeter for Listener<Download> {
     fn next_growth(&mut self) -> Pending<'_, Download> {
-        Box::pin(async {
-            match self.0.lock().await.recv().await {
-                Some(download) => download,
-                None => std::future::pending().await,
-            }
-        })
+        Box::pin(self.next())
     }
 }

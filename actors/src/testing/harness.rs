@@ -223,6 +223,7 @@ impl Harness {
             EventKind::LoadProgressed { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::StateExplained { .. }
             | EventKind::ServiceRecovered { .. }
             | EventKind::GpuFindingRaised { .. }
             | EventKind::GpuFindingCleared { .. }

@@ -98,7 +98,12 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
 
 #[test]
 fn a_wrong_setting_is_reported_with_its_key_its_value_and_what_would_be_right() {
-    for (settings, key, value, help) in WRONG_SETTINGS {
+    are_reported(WRONG_SETTINGS);
+}
+
+/// Each is, by these words.
+pub(super) fn are_reported(mistakes: &[(&str, &str, &str, &str)]) {
+    for (settings, key, value, help) in mistakes {
         let problem = mistake(settings);
         assert_eq!(problem.key, format!("providers.vllm.{key}"), "{settings}");
         assert_eq!(problem.value.as_deref().unwrap_or_default(), *value, "{settings}");

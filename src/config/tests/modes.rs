@@ -1,6 +1,6 @@
 //! A vLLM that somebody else owns.
 
-use super::mistakes::mistake;
+use super::mistakes::are_reported;
 use super::*;
 
 #[test]
@@ -77,7 +77,7 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
         "vllm@.service",
         "systemctl",
     ),
-    ("lifecycle: {mode: monitored, monitored_unit: 3}", "lifecycle.monitored_unit", "3", ""),
+    ("lifecycle: {mode: monitored, monitored_unit: 3}", "lifecycle.monitored_unit", "3", "a text"),
     (
         "lifecycle: {mode: external, stop_on_exit: true}",
         "lifecycle.stop_on_exit",
@@ -88,11 +88,5 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
 
 #[test]
 fn what_does_not_go_together_is_told_with_what_to_write() {
-    for (settings, key, value, help) in WRONG_SETTINGS {
-        let problem = mistake(settings);
-        assert_eq!(problem.key, format!("providers.vllm.{key}"), "{settings}");
-        assert_eq!(problem.value.as_deref().unwrap_or_default(), *value, "{settings}");
-        let told = format!("{}; {}", problem.message, problem.help);
-        assert!(told.contains(help), "{settings}: {told}");
-    }
+    are_reported(WRONG_SETTINGS);
 }

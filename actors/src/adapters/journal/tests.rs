@@ -223,6 +223,7 @@ impl JournalCodec for Words {
             | EventKind::IncidentRecorded { .. }
             | EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::StateExplained { .. }
             | EventKind::ServiceRecovered { .. }
             | EventKind::GpuFindingRaised { .. }
             | EventKind::GpuFindingCleared { .. }

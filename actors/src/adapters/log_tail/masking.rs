@@ -12,7 +12,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::scanning::{next_data, past_middle};
+use super::scanning::next_data;
 use crate::adapters::directory::Directory;
 use crate::domain::secret::Secret;
 
@@ -21,6 +21,9 @@ const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A shorter one is a word that stands in any text.
 const SHORTEST: usize = 4;
+
+/// A longer one is a file that somebody has put into a variable, and stands in no line.
+const LONGEST: usize = 16 * 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,16 +43,21 @@ struct Seen {
 }
 
 impl Masker {
-    pub(super) fn of(secrets: &[Secret]) -> Self {
+    /// For these texts.
+    ///
+    /// # Errors
+    ///
+    /// When they are too many, or too long, to be looked for.
+    pub(super) fn of(secrets: &[Secret]) -> io::Result<Self> {
         let mut texts: Vec<&str> = secrets.iter().map(Secret::expose).collect();
-        texts.retain(|text| text.trim().len() >= SHORTEST);
+        texts.retain(|text| (SHORTEST..=LONGEST).contains(&text.trim().len()));
         // Of two that begin alike the longer one, or its remainder would show.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let longest = texts.first().map_or(0, |text| text.len());
         let any: Vec<String> = texts.into_iter().map(regex::escape).collect();
-        // One that is too long for an expression is longer than any secret.
-        let secrets = (!any.is_empty()).then(|| RegexBuilder::new(&any.join("|")).build().ok());
-        Self { secrets: secrets.flatten(), longest, logs: HashMap::new() }
+        let secrets = (!any.is_empty()).then(|| RegexBuilder::new(&any.join("|")).build());
+        let secrets = secrets.transpose().map_err(io::Error::other)?;
+        Ok(Self { secrets, longest, logs: HashMap::new() })
     }
 
     /// Masks what has come to the log of this name since the last look; that of a launch whose supervisor
@@ -82,7 +90,6 @@ impl Masker {
         let mut position = from.saturating_sub(overlap);
         let mut chunk = vec![0; CHUNK_BYTES.max(self.longest * 2)];
         while position < end {
-            position = past_middle(position, end);
             position = match next_data(file, position) {
                 Ok(data) => data.max(position),
                 Err(Errno::NXIO) => return Ok(()),
@@ -117,7 +124,7 @@ mod tests {
 
     fn masker(secrets: &[&str]) -> Masker {
         let secrets: Vec<Secret> = secrets.iter().copied().map(Secret::new).collect();
-        Masker::of(&secrets)
+        Masker::of(&secrets).unwrap()
     }
 
     #[test]

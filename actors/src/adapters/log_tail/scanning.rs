@@ -23,7 +23,9 @@ pub(super) fn scan(file: &mut File, scanner: &mut Scanner) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut position = 0;
     while position < end {
-        position = past_middle(position, end);
+        if position >= HEAD_BYTES && end - position > TAIL_BYTES {
+            position = end - TAIL_BYTES;
+        }
         position = match next_data(file, position) {
             Ok(data) => data.max(position),
             Err(error) => return if error == Errno::NXIO { Ok(()) } else { Err(error.into()) },
@@ -37,11 +39,6 @@ pub(super) fn scan(file: &mut File, scanner: &mut Scanner) -> io::Result<()> {
         position += length as u64;
     }
     Ok(())
-}
-
-/// Behind the middle of a log that is too long to be read.
-pub(super) fn past_middle(position: u64, end: u64) -> u64 {
-    if position >= HEAD_BYTES { position.max(end.saturating_sub(TAIL_BYTES)) } else { position }
 }
 
 /// Where data begins from here on (lseek(2), `SEEK_DATA`); here, where the file system does not know of

@@ -10,7 +10,7 @@ use super::*;
 
 /// Keeps the logs where nothing is to be masked.
 fn keep(logs: &Directory, bounds: LogBounds, present: u64) -> io::Result<()> {
-    keeper::keep(logs, bounds, present, &mut Masker::of(&[]))
+    keeper::keep(logs, bounds, present, &mut Masker::of(&[])?)
 }
 
 const MIB: u64 = 1024 * 1024;

@@ -62,8 +62,8 @@ fn free_at(path: &Path) -> Result<u64, Errno> {
 
 /// As Triton looks for it (3.4, `runtime/build.py`): what CC names, else gcc or clang.
 fn find_compiler(path: &[PathBuf], named: Option<&str>) -> Option<String> {
-    let names = named.into_iter().chain(["gcc", "clang"]);
-    let places = names.flat_map(|name| {
+    let names = named.map_or(vec!["gcc", "clang"], |name| vec![name]);
+    let places = names.into_iter().flat_map(|name| {
         let whole = Path::new(name).is_absolute().then(|| PathBuf::from(name));
         whole.into_iter().chain(path.iter().map(move |directory| directory.join(name)))
     });
@@ -110,5 +110,6 @@ mod tests {
         let own = make("own", 0o755);
         assert_eq!(find_compiler(path, Some("own")), Some(own.clone()));
         assert_eq!(find_compiler(path, Some(&own)), Some(own));
+        assert_eq!(find_compiler(path, Some("/gone/gcc")), None, "the named one is taken alone");
     }
 }

@@ -184,8 +184,10 @@ fn a_download_is_a_part_of_the_load_and_never_turns_it_back() {
     assert_eq!(percents, [(20, status), (30, status), (40, status)]);
     assert_eq!(tracker.progress().bytes_downloaded, 1001);
     assert!(tracker.progress().is_progress_known);
+    tracker.read("Loading safetensors checkpoint shards:  20% Completed | 1/5");
+    assert_eq!((tracker.progress().status, tracker.progress().percent), (Loading, 40));
     tracker.read("Loading safetensors checkpoint shards:  60% Completed | 3/5");
-    assert_eq!(tracker.progress().status, LoadStatus::Loading);
+    assert_eq!((tracker.progress().status, tracker.progress().percent), (Loading, 41));
     assert_eq!(tracker.progress().bytes_downloaded, 1001, "what has come has come");
     assert_eq!(tracker.downloaded(Download { bytes: 2000, total: None }), None);
 }
@@ -199,4 +201,10 @@ fn a_download_of_unknown_size_says_how_much_has_come() {
     assert!(!progress.is_progress_known);
     assert_eq!(tracker.downloaded(Download { bytes: 9, total: None }), None);
     assert_eq!(tracker.progress().bytes_downloaded, 9);
+    let news = tracker.downloaded(Download { bytes: 8, total: Some(100) });
+    let Some(LoadNews::Progressed(progress)) = news else { panic!("{news:?}") };
+    let came = (progress.bytes_downloaded, progress.total_bytes);
+    assert_eq!(came, (9, Some(100)), "how much there will be is news, and what has come has come");
+    assert_eq!(tracker.downloaded(Download { bytes: 9, total: None }), None);
+    assert_eq!(tracker.progress().total_bytes, Some(100));
 }

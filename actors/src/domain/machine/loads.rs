@@ -51,7 +51,10 @@ impl Turn<'_> {
                 starting.progress = Some(progress.clone());
                 self.emit(EventKind::LoadProgressed { progress });
             }
-            LoadNews::Stands(progress) => self.emit(EventKind::LoadProgressed { progress }),
+            LoadNews::Stands(progress) => {
+                starting.progress = Some(progress.clone());
+                self.emit(EventKind::LoadProgressed { progress });
+            }
             LoadNews::Listens => {
                 starting.announcement = Announcement::Made;
                 starting.stopwatch.enter(LaunchPhase::Answering, now.monotonic);

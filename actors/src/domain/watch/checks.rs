@@ -73,9 +73,11 @@ impl Turn<'_> {
 
     fn unhealthy(&mut self, failure: &HealthFailure) {
         let limit = self.watch.spec.max_consecutive_failures.get();
+        let (now, load_timeout) = (self.now, self.watch.spec.model_load_timeout);
         match &mut self.watch.view {
             // That is not vLLM's fault, and says nothing about it.
-            View::Running(_) if matches!(failure, HealthFailure::ListenerUnknown { .. }) => {}
+            View::Running(_) | View::Crashed(_)
+                if matches!(failure, HealthFailure::ListenerUnknown { .. }) => {}
             View::Running(serving) => {
                 serving.failures += 1;
                 let failures = serving.failures;
@@ -91,26 +93,25 @@ impl Turn<'_> {
                     self.slow_down();
                 }
             }
+            View::Starting { since, .. } if now.since(*since) >= load_timeout => {
+                self.doubt(cause_of(failure));
+                self.slow_down();
+            }
             View::Starting { misses, .. } => *misses = 0,
             View::Unknown => {
                 self.doubt(cause_of(failure));
                 self.slow_down();
             }
             View::Crashed(fallen) => {
-                // Who does not answer checks any more serves again once it does.
-                fallen.follows = Follows::Answer;
+                // One that has gone away does not hang any more: it serves once it answers again.
+                if matches!(failure, HealthFailure::Unreachable { .. }) {
+                    fallen.follows = Follows::Answer;
+                }
                 let cause = fallen.cause.clone();
                 self.disappoint(&CommandError::Failed(cause));
             }
             View::Stopped | View::Stopping | View::Failed { .. } => {}
         }
-    }
-
-    /// Nobody can say what there is, for this reason.
-    fn doubt(&mut self, cause: Cause) {
-        self.watch.last_error = Some(cause.clone());
-        self.enter(View::Unknown, Some(cause.clone()));
-        self.disappoint(&CommandError::Failed(cause));
     }
 
     /// One that served has failed too many checks.
@@ -273,7 +274,7 @@ fn cause_of(failure: &HealthFailure) -> Cause {
         HealthFailure::Refused { .. } => Cause::new(Code::EngineDied, said)
             .with_remedy("read the log of vLLM where it runs; it must be started again there"),
         HealthFailure::Unreachable { .. } => Cause::new(Code::Unrecognised, said).with_remedy(
-            "start vLLM where it runs, or set `host` and `port` to where it listens",
+            "start vLLM where it runs; if that is somewhere else, set `host` and `port`",
         ),
         HealthFailure::ListenerUnknown { .. } => Cause::new(Code::Unrecognised, said)
             .with_remedy("run vllmd as the user of the unit, or as root"),

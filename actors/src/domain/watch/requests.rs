@@ -46,6 +46,10 @@ impl Turn<'_> {
                 }
                 Follows::Undecided | Follows::Restart | Follows::Answer => None,
             },
+            // Nobody is asked, and why is known.
+            View::Unknown if !self.watch.is_asked() => {
+                self.watch.last_error.clone().map(|cause| Err(CommandError::Failed(cause)))
+            }
             View::Unknown | View::Starting { .. } | View::Stopping => None,
         }
     }

@@ -49,17 +49,15 @@ impl Turn<'_> {
         self.settle();
         self.watch.unit = None;
         self.watch.obstacle = Some(cause.clone());
-        self.watch.last_error = Some(cause.clone());
         self.cease();
-        self.enter(View::Unknown, Some(cause.clone()));
-        self.disappoint(&CommandError::Failed(cause));
+        self.doubt(cause);
     }
 
     fn seen(&mut self, status: &UnitStatus) {
         if self.watch.obstacle.take().is_some() {
             self.watch.last_error = None;
         }
-        self.watch.unit = Some(status.clone());
+        let before = self.watch.unit.replace(status.clone()).map(|before| before.phase());
         match status.phase() {
             UnitPhase::Up => self.up(status),
             UnitPhase::ComingUp => self.coming_up(status),
@@ -73,6 +71,8 @@ impl Turn<'_> {
                 self.ending(status);
                 self.decide(Follows::Restart, status.restart_after);
             }
+            // Nothing that matters has changed of one that was stopped, and has failed of that.
+            UnitPhase::GivenUp if before == Some(UnitPhase::GivenUp) => {}
             UnitPhase::GivenUp => self.given_up(status),
             UnitPhase::Down => self.down(status),
             UnitPhase::Unclear => {
@@ -80,9 +80,7 @@ impl Turn<'_> {
                 self.cease();
                 let (unit, active) = (&status.name, status.active.as_str());
                 let said = format!("systemd says of {unit}: {active} ({})", status.sub);
-                let cause = Cause::new(Code::Unrecognised, said);
-                self.watch.last_error = Some(cause.clone());
-                self.enter(View::Unknown, Some(cause));
+                self.doubt(Cause::new(Code::Unrecognised, said));
             }
         }
     }
@@ -108,7 +106,7 @@ impl Turn<'_> {
         }
         // Whichever it will be, it is another run.
         self.watch.known = None;
-        self.enter(View::Starting { misses: 0 }, None);
+        self.enter(View::Starting { since: self.now, misses: 0 }, None);
     }
 
     /// Its main process is another one than that which is asked.
@@ -130,7 +128,7 @@ impl Turn<'_> {
         self.watch.known = Some(run);
         self.watch.asked = Some(run);
         self.watch.cadence = Cadence::Eager;
-        self.enter(View::Starting { misses: 0 }, None);
+        self.enter(View::Starting { since: self.now, misses: 0 }, None);
         self.effect(Effect::Watch { incarnation: self.watch.incarnation });
     }
 

@@ -328,6 +328,7 @@ fn why_it_ended(harness: &Harness) -> Option<EndReason> {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::StateExplained { .. }
         | EventKind::ServiceRecovered { .. }
         | EventKind::GpuFindingRaised { .. }
         | EventKind::GpuFindingCleared { .. }
@@ -359,6 +360,7 @@ fn percent_of(event: Event) -> Option<u8> {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::StateExplained { .. }
         | EventKind::ServiceRecovered { .. }
         | EventKind::GpuFindingRaised { .. }
         | EventKind::GpuFindingCleared { .. }

@@ -199,6 +199,7 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
         | EventKind::IncidentRecorded { .. }
         | EventKind::LaunchTimed { .. }
         | EventKind::LaunchDistrusted { .. }
+        | EventKind::StateExplained { .. }
         | EventKind::ServiceRecovered { .. }
         | EventKind::GpuFindingRaised { .. }
         | EventKind::GpuFindingCleared { .. }

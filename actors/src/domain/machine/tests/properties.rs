@@ -270,6 +270,7 @@ impl Observer {
             }
             EventKind::LaunchTimed { .. }
             | EventKind::LaunchDistrusted { .. }
+            | EventKind::StateExplained { .. }
             | EventKind::ServiceRecovered { .. }
             | EventKind::GpuFindingRaised { .. }
             | EventKind::GpuFindingCleared { .. }

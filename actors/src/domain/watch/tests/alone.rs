@@ -85,6 +85,25 @@ fn one_that_serves_another_model_is_told_of_with_what_to_write() {
 }
 
 #[test]
+fn a_reason_that_changes_is_told_once_though_the_state_does_not() {
+    let mut s = external();
+    let told = |s: &Script| {
+        let causes = s.events.iter().filter_map(|event| match event {
+            EventKind::StateExplained { cause } => Some(cause.code),
+            _ => None,
+        });
+        causes.collect::<Vec<_>>()
+    };
+    s.fails_times(3, &nobody());
+    assert_eq!(told(&s), [Code::Unrecognised]);
+    s.fails_times(3, &other_model());
+    assert_eq!(told(&s), [Code::Unrecognised, Code::InvalidConfiguration]);
+    s.passes();
+    s.fails_times(9, &nobody());
+    assert_eq!(told(&s).len(), 2, "it is told with the state");
+}
+
+#[test]
 fn who_asks_whether_it_is_healthy_is_told_by_the_next_check() {
     let mut s = external();
     s.done();
@@ -144,6 +163,9 @@ fn one_that_hangs_behind_a_healthy_front_is_found_by_a_token() {
 fn one_that_hung_and_was_started_anew_serves_though_it_gives_no_token() {
     for goes_away in [true, false] {
         let mut s = hung();
+        s.fails(late());
+        s.passes();
+        assert_eq!(s.state, ServiceState::Crashed, "late is not gone");
         if goes_away {
             s.fails(nobody());
         } else {

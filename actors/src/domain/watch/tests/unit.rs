@@ -269,9 +269,40 @@ fn a_front_that_exits_with_status_0_while_workers_linger_has_crashed() {
 fn a_stop_that_ends_badly_is_a_stop() {
     let mut s = running();
     s.unit(status("deactivating", "stop-sigterm", 41));
-    s.unit(ended("failed", "failed", "exit-code", Exit::Code(1)));
+    let failed = ended("failed", "failed", "exit-code", Exit::Code(1));
+    let group = Some("/system.slice/vllm.service".to_owned());
+    s.unit(UnitStatus { control_group: group, ..failed.clone() });
+    s.unit(failed);
     assert_eq!((s.state, s.watch.last_error()), (ServiceState::Stopped, None));
     assert!(s.incidents().is_empty());
+}
+
+#[test]
+fn a_unit_that_runs_and_is_never_reached_is_told_of_after_the_time_of_a_load() {
+    let mut s = monitored();
+    s.unit(status("active", "running", 41));
+    let waits = s.ask(Request::Ensure);
+    let half = s.watch.spec().model_load_timeout / 2;
+    s.wait(half);
+    s.fails_times(9, &nobody());
+    assert_eq!((s.state, s.answer(waits)), (ServiceState::Starting, None));
+    s.wait(half);
+    s.fails(nobody());
+    assert_eq!(s.state, ServiceState::Unknown);
+    assert!(matches!(s.answer(waits), Some(Err(CommandError::Failed(_)))));
+    s.passes();
+    assert_eq!(s.state, ServiceState::Running);
+}
+
+#[test]
+fn who_asks_for_a_unit_of_which_nothing_is_clear_is_told_so() {
+    let mut s = running();
+    s.unit(status("maintenance", "cleaning", 0));
+    let ticket = s.ask(Request::Ensure);
+    let Some(Err(CommandError::Failed(cause))) = s.answer(ticket) else {
+        panic!("{:?}", s.answers);
+    };
+    assert!(cause.summary.contains("cleaning"), "{cause}");
 }
 
 #[test]

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tempfile::TempDir;
 use vllm_supervisor_tests::census::Census;
 use vllm_supervisor_tests::fake_vllm::FakeVllm;
 use vllm_supervisor_tests::process_table::{Process, descendants};
+pub(crate) use vllm_supervisor_tests::scenario::free_port;
 
 /// Longer than anything takes on a machine with much else to do.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -157,11 +157,6 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     assert!(tokio::time::timeout(DEADLINE, seen).await.is_ok(), "never came true: {what}");
-}
-
-/// A port of the loopback that nobody listens on at the moment.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// One connection a request, past any proxy, and no longer than a request may hang.

@@ -1,6 +1,7 @@
 //! A supervisor with a vLLM, real or not, to be put through something and to leave nothing.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -108,6 +109,11 @@ impl Server {
     /// How long to wait for anything to happen.
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// What it is told besides its model.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
     }
 
     /// The second model.
@@ -316,8 +322,10 @@ impl Scenario {
     /// What there was instead of an answer's first part.
     pub async fn open_request(&self, max_tokens: u32) -> Result<OpenRequest, String> {
         let url = format!("{}/v1/completions", self.handle().base_url());
+        let present = self.handle().watch().borrow().clone();
+        let name = present.listed_models.first().map_or(present.model.as_str(), String::as_str);
         let body = serde_json::json!({
-            "model": self.handle().watch().borrow().model.as_str(),
+            "model": name,
             "prompt": "Once upon a time",
             "max_tokens": max_tokens,
             "ignore_eos": true,
@@ -458,11 +466,13 @@ pub async fn enters(events: &mut EventStream, state: ServiceState) {
     }
 }
 
-/// A port that nobody had a moment ago. Between here and vLLM another test may take it; with
-/// the whole range of ephemeral ports that is rare, and shows as VLM-005.
+/// A port that nobody has. It is none of those that the system gives to whoever asks for any, or connects to
+/// somebody (ip(7), `ip_local_port_range`): until vLLM listens there, only a test that chose the same by
+/// chance could take it.
 pub fn free_port() -> u16 {
-    let probe = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    probe.expect("a free port").port()
+    let by_chance = || RandomState::new().build_hasher().finish();
+    let mut ports = std::iter::repeat_with(|| 15_000 + (by_chance() % 15_000) as u16);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 fn listen(handle: &SupervisorHandle, events: Arc<Mutex<Vec<Notice>>>) -> JoinHandle<()> {

@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "clippy takes only the tests themselves for tests")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,6 +21,7 @@ use vllm_supervisor_tests::fake_vllm::FakeVllm;
 use vllm_supervisor_tests::hangup::{block_terminate_and_ignore_child, heed_hangup, ignore_hangup};
 use vllm_supervisor_tests::process_table::processes;
 use vllm_supervisor_tests::sandbox::{give_up_low_ports, refuse_pidfds};
+use vllm_supervisor_tests::scenario::free_port;
 
 /// Longer than anything takes on a machine with much else to do.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ impl Workplace {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("bin")).unwrap();
         let census = Census::of(format!("CLI_TEST={}", directory.path().display()));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let plan = plan.counts_launches_in(directory.path().join("launches"));
         Self { plan, census, port, environment: Vec::new(), directory }
     }

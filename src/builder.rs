@@ -13,6 +13,7 @@ use vllm_supervisor_actors::domain::preflight::Finding;
 use vllm_supervisor_actors::domain::restart::RestartPolicy;
 use vllm_supervisor_actors::domain::spec::{ExitPolicy, ModelId, ServiceSpec};
 use vllm_supervisor_actors::domain::state::ServiceState;
+use vllm_supervisor_actors::domain::target::Target;
 use vllm_supervisor_actors::root::{Link, RootArgs, RootSupervisor, Snapshot};
 
 // What the command readings at without a supervisor.
@@ -223,7 +224,7 @@ async fn connect(
 ) -> Result<SupervisorHandle, StartError> {
     let Parts { adapters, gpus, gpu_findings, resume, base_url } = parts;
     let spec = spec(config)?;
-    let mut first = Snapshot::initial(spec.model.clone(), spec.restart.max_restarts.get());
+    let mut first = Snapshot::initial(spec.target.model.clone(), spec.restart.max_restarts.get());
     first.mode = spec.mode;
     let (snapshots, mut snapshot) = watch::channel(first);
     let events = broadcast::Sender::new(EVENT_BACKLOG);
@@ -276,7 +277,7 @@ fn spec(config: &Config) -> Result<ServiceSpec, ConfigError> {
     Ok(ServiceSpec {
         mode: lifecycle.mode,
         unit: lifecycle.monitored_unit.clone(),
-        model,
+        target: Target { model, arguments: launch_recipe::arguments(config.extra_args.clone()) },
         launch: lifecycle.launch,
         restart: RestartPolicy {
             max_restarts: lifecycle.max_restarts_per_minute,

@@ -44,7 +44,7 @@ pub use resolve::{Origin, Resolved, Setting};
 pub use schema::schema;
 pub use secret::{Secret, Secrets};
 pub(crate) use telltale::is_named_like_a_secret;
-pub(crate) use validate::invalid_model;
+pub(crate) use validate::{invalid_model, problems_of_arguments};
 use values::in_words;
 
 pub use sources::{Content, FileSearch, Overrides, Sources};

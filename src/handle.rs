@@ -19,6 +19,7 @@ use vllm_supervisor_actors::root::{Answer, Command, Link, RootMessage, Snapshot}
 
 use crate::config::NamesOfProcess;
 use crate::error::CommandError;
+use crate::model_request::ModelRequest;
 use crate::subscription::{EventStream, LoadStream};
 
 /// How long the last event may be waited for after the actors have ended: a guard's sweep takes less
@@ -145,24 +146,31 @@ impl SupervisorHandle {
     /// Serves another model, and returns when it is served. vLLM is restarted with it; if it fails
     /// to load, the model that was served before is brought back.
     ///
+    /// A model is named by its id or path, or is a [`ModelRequest`] with arguments of its own, which may
+    /// also be others for the model that is served. A switch lasts as long as this supervisor, and longer
+    /// where vLLM is left running: the next one that has the same configuration takes it over as it is. A
+    /// start from nothing serves what is configured.
+    ///
     /// # Errors
     ///
     /// [`CommandError::InvalidModel`] and [`CommandError::Refused`] before anything is done; [`CommandError::SwitchFailed`] when
     /// the old model is being brought back.
-    pub async fn load_model(&self, model: &str) -> Result<(), CommandError> {
-        let model = self.parse(model)?;
-        self.ask(|reply| Command::Load { model, reply }).await
+    pub async fn load_model(&self, model: impl Into<ModelRequest>) -> Result<(), CommandError> {
+        let ModelRequest { model, extra_args } = model.into();
+        let model = self.parse(&model)?;
+        self.ask(|reply| Command::Load { model, extra_args, reply }).await
     }
 
     /// As [`SupervisorHandle::load_model`], with progress on the way.
     ///
     /// The load begins now, whether or not the stream is ever read, and goes on when it is dropped.
     /// Until the stream has ended it holds the supervisor as a handle does.
-    pub fn load_model_stream(&self, model: &str) -> LoadStream {
+    pub fn load_model_stream(&self, model: impl Into<ModelRequest>) -> LoadStream {
         let events = self.subscribe();
-        let model = self.parse(model);
-        let asked =
-            model.clone().and_then(|model| self.put(|reply| Command::Load { model, reply }));
+        let ModelRequest { model, extra_args } = model.into();
+        let model = self.parse(&model);
+        let put = |model| self.put(move |reply| Command::Load { model, extra_args, reply });
+        let asked = model.clone().and_then(put);
         let handle = self.clone();
         let outcome = Box::pin(async move {
             let outcome = answer(asked?).await;

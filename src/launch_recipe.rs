@@ -6,12 +6,15 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
-use vllm_supervisor_actors::adapters::launcher::LaunchRecipe;
+use vllm_supervisor_actors::adapters::launcher::{Foresee, Foreseen, LaunchRecipe};
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
+use vllm_supervisor_actors::domain::gpu::Devices;
 use vllm_supervisor_actors::domain::preflight::{Assessment, Finding, Subject};
 use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::domain::target::{Arguments, Target};
 
 use crate::config::{Argument, Config, Network, OFFLINE, Secret};
 
@@ -20,8 +23,11 @@ mod hidden;
 mod inherited;
 mod preflight;
 mod program;
+mod switching;
 
-pub(crate) use devices::{devices, fills_its_share};
+pub(crate) use devices::devices;
+use devices::fills_its_share;
+pub(crate) use switching::arguments_of_a_switch;
 
 /// The module that serves, for a Python that has vLLM but no `vllm` command
 /// (vLLM 0.8 to 0.32, `entrypoints/openai/api_server.py`).
@@ -30,6 +36,11 @@ const MODULE: &str = "vllm.entrypoints.openai.api_server";
 /// The recipe for this configuration. Launches carry markers that begin with `marker_prefix`.
 pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRecipe, Cause> {
     let vllm = find_vllm(config)?;
+    let configured = Target {
+        model: ModelId::new(config.model.to_string())
+            .map_err(|error| Cause::new(Code::InvalidModelId, error.to_string()))?,
+        arguments: arguments(config.extra_args.clone()),
+    };
     Ok(LaunchRecipe {
         before_model: before_model(vllm.clone()),
         after_model: after_model(config),
@@ -44,7 +55,8 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
         path: inherited::path(vllm.first(), env::var_os("PATH")),
         scratch: inherited::places(env::var_os("TMPDIR"), env::var_os("XDG_RUNTIME_DIR")),
         kernels: inherited::kernels(|name| env::var_os(name)),
-        preflight: preflight::preflight(config, vllm.first(), |name| env::var_os(name)),
+        configured,
+        foresee: foresee(config, vllm.first().cloned()),
         launch: config.lifecycle.launch,
         lessons: config.cache_dir.as_ref().map(|directory| directory.join("warm")),
         marker_prefix,
@@ -66,10 +78,22 @@ pub(crate) fn preflight(config: &Config) -> Vec<Finding> {
     [vec![found], findings.unwrap_or_default()].concat()
 }
 
-/// The name under which vLLM lists the model, if it is not the model's own.
-pub(crate) fn served_name(config: &Config) -> Option<String> {
+/// Tells what is known of a launch of this configuration with other arguments.
+fn foresee(config: &Config, program: Option<String>) -> Foresee {
+    let config = config.clone();
+    Arc::new(move |arguments| {
+        let config = Config { extra_args: arguments.words().to_vec(), ..config.clone() };
+        let preflight = preflight::preflight(&config, program.as_ref(), |name| env::var_os(name));
+        let fills = fills_its_share(&config);
+        Foreseen { preflight, filled: if fills { devices(&config) } else { Devices::Unknown } }
+    })
+}
+
+/// What these words tell vLLM.
+pub(crate) fn arguments(words: Vec<String>) -> Arguments {
     let is_meant = |argument: &Argument<'_>| argument.may_be("--served-model-name");
-    value_of(&config.extra_args, is_meant).map(str::to_owned)
+    let served_name = value_of(&words, is_meant).map(str::to_owned);
+    Arguments::new(words, served_name)
 }
 
 /// The value of a flag; of several the last one counts.
@@ -147,8 +171,7 @@ fn after_model(config: &Config) -> Vec<String> {
         ("--pipeline-parallel-size", gpu.pipeline_parallel_size.to_string()),
         ("--gpu-memory-utilization", gpu.memory_utilization.to_string()),
     ];
-    let words = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-    words.chain(config.extra_args.iter().cloned()).collect()
+    flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
 }
 
 /// The variables that it gets on top of ours.

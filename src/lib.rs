@@ -56,6 +56,7 @@ pub mod subscription;
 pub mod wire;
 
 mod launch_recipe;
+mod model_request;
 
 /// What is looked at before a launch: [`Supervisor::check`].
 pub mod preflight {
@@ -69,6 +70,7 @@ pub use ractor;
 pub use builder::{Supervisor, SupervisorBuilder};
 pub use error::{CommandError, JournalError, StartError, StateDirectoryError};
 pub use handle::SupervisorHandle;
+pub use model_request::ModelRequest;
 pub use subscription::{EventStream, LoadStream, Notice};
 pub use vllm_supervisor_actors::domain::cause::{
     Cause, Code, Particulars, RetryClass, TellingLine,

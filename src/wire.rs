@@ -136,14 +136,8 @@ enum KindBody<'a> {
         consecutive_failures: u32,
         latency_ms: Option<f64>,
     },
-    ModelSwitched {
-        from: &'a str,
-        to: &'a str,
-    },
-    ModelWanted {
-        from: &'a str,
-        to: &'a str,
-    },
+    ModelSwitched(SwitchBody<'a>),
+    ModelWanted(SwitchBody<'a>),
     CleanupBlocked {
         cause: CauseBody<'a>,
     },
@@ -226,11 +220,13 @@ impl<'a> KindBody<'a> {
     )]
     fn of_other(kind: &'a EventKind) -> Self {
         match kind {
-            EventKind::ModelSwitched { from, to } => {
-                Self::ModelSwitched { from: from.as_str(), to: to.as_str() }
+            EventKind::ModelSwitched { from, to, extra_args } => {
+                let (from, to, extra_args) = (from.as_str(), to.as_str(), extra_args.as_deref());
+                Self::ModelSwitched(SwitchBody { from, to, extra_args })
             }
-            EventKind::ModelWanted { from, to } => {
-                Self::ModelWanted { from: from.as_str(), to: to.as_str() }
+            EventKind::ModelWanted { from, to, extra_args } => {
+                let (from, to, extra_args) = (from.as_str(), to.as_str(), extra_args.as_deref());
+                Self::ModelWanted(SwitchBody { from, to, extra_args })
             }
             EventKind::CleanupBlocked { cause } => Self::CleanupBlocked { cause: cause.into() },
             EventKind::StateExplained { cause } => Self::StateExplained { cause: cause.into() },
@@ -294,11 +290,24 @@ fn outcome_name(outcome: OrphanOutcome) -> &'static str {
     }
 }
 
+/// From what to what is switched.
+#[derive(Serialize)]
+struct SwitchBody<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// Absent where vLLM is told what is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_args: Option<&'a [String]>,
+}
+
 #[derive(Serialize)]
 struct StatusBody<'a> {
     state: &'static str,
     mode: &'static str,
     model: &'a str,
+    /// Of a switch; absent where it is as configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_args: Option<&'a [String]>,
     /// By which requests ask for it: `null` unless running.
     served_model_name: Option<&'a str>,
     pid: Option<u32>,
@@ -326,6 +335,7 @@ impl<'a> StatusBody<'a> {
             state: snapshot.state.as_str(),
             mode: snapshot.mode.as_str(),
             model: snapshot.model.as_str(),
+            extra_args: snapshot.extra_args.as_deref(),
             served_model_name: snapshot.listed_models.first().map(String::as_str),
             pid: snapshot.pid,
             incarnation: snapshot.incarnation.get(),

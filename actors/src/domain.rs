@@ -30,6 +30,7 @@ pub mod secret;
 pub mod spec;
 pub mod state;
 pub mod switch;
+pub mod target;
 pub mod ticket;
 pub mod trust;
 pub mod unit;

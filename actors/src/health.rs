@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::domain::health::{Cadence, Check, DRAIN_PAUSE};
 use crate::domain::id::Incarnation;
 use crate::domain::report::{HealthNews, HealthReport};
-use crate::domain::spec::ModelId;
 use crate::ports::Probe;
 use crate::tell::{OwnedTask, pause, report, tell, tell_after};
 
@@ -58,8 +57,8 @@ pub struct HealthState {
 struct Target {
     /// Which launch.
     incarnation: Incarnation,
-    /// What it should serve.
-    model: ModelId,
+    /// The name under which it should list its model.
+    name: String,
     /// How often it is asked.
     cadence: Cadence,
     /// Since when at this cadence.
@@ -98,8 +97,8 @@ impl HealthActor {
         state: &mut HealthState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            HealthMessage::Watch { incarnation, model } => {
-                state.watch(&myself, incarnation, model);
+            HealthMessage::Watch { incarnation, name } => {
+                state.watch(&myself, incarnation, name);
             }
             HealthMessage::ProbeSteadily { incarnation } => {
                 state.probe_steadily(&myself, incarnation);
@@ -131,15 +130,10 @@ impl HealthActor {
 }
 
 impl HealthState {
-    fn watch(
-        &mut self,
-        myself: &ActorRef<HealthMessage>,
-        incarnation: Incarnation,
-        model: ModelId,
-    ) {
+    fn watch(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation, name: String) {
         self.target = Some(Target {
             incarnation,
-            model,
+            name,
             cadence: Cadence::Eager,
             since: Instant::now(),
             failures: 0,
@@ -178,7 +172,7 @@ impl HealthState {
             return;
         }
         target.timer = None;
-        let (answer, actor) = (probe.check(&target.model), myself.clone());
+        let (answer, actor) = (probe.check(&target.name), myself.clone());
         target.question = Some(OwnedTask::begin(myself.get_cell(), async move {
             let check = answer.await;
             tell(&actor, HealthMessage::Answered { incarnation, check });
@@ -224,7 +218,7 @@ impl HealthState {
     fn compare(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
         let (probe, root) = (Arc::clone(&self.args.probe), self.args.root.clone());
         let Some(target) = self.current(incarnation) else { return };
-        let completion = probe.complete(&target.model);
+        let completion = probe.complete(&target.name);
         self.completion = Some(OwnedTask::begin(myself.get_cell(), async move {
             let text = completion.await;
             report(&root, HealthNews::Completed(incarnation, text));
@@ -245,7 +239,7 @@ impl HealthState {
     fn ask_for_token(&mut self, myself: &ActorRef<HealthMessage>, incarnation: Incarnation) {
         let (probe, root) = (Arc::clone(&self.args.probe), self.args.root.clone());
         let Some(target) = self.current(incarnation) else { return };
-        let token = probe.try_token(&target.model);
+        let token = probe.try_token(&target.name);
         self.token = Some(OwnedTask::begin(myself.get_cell(), async move {
             let trial = token.await;
             report(&root, HealthNews::Tried(incarnation, trial));

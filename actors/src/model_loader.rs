@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::domain::id::Incarnation;
 use crate::domain::loading::{Download, LoadNews, LoadTracker};
 use crate::domain::report::LoaderReport;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::ports::{Downloads, Output};
 use crate::tell::{OwnedTask, report, tell, tell_after};
 
@@ -80,8 +80,8 @@ impl ModelLoaderActor {
         state: &mut ModelLoaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ModelLoaderMessage::Follow { incarnation, model } => {
-                state.follow(&myself, incarnation, model);
+            ModelLoaderMessage::Follow { incarnation, target } => {
+                state.follow(&myself, incarnation, target);
             }
             ModelLoaderMessage::Read { incarnation, lines, .. } => {
                 state.read(&myself, incarnation, &lines);
@@ -101,7 +101,7 @@ impl ModelLoaderState {
         &mut self,
         myself: &ActorRef<ModelLoaderMessage>,
         incarnation: Incarnation,
-        model: ModelId,
+        target: Target,
     ) {
         let (mut source, actor) = (self.args.output.lines(incarnation), myself.clone());
         let reader = OwnedTask::begin(myself.get_cell(), async move {
@@ -112,7 +112,7 @@ impl ModelLoaderState {
                 tell(&actor, ModelLoaderMessage::Read { incarnation, lines, turn });
             }
         });
-        let (mut meter, actor) = (self.args.downloads.follow(&model), myself.clone());
+        let (mut meter, actor) = (self.args.downloads.follow(&target), myself.clone());
         let meter = OwnedTask::begin(myself.get_cell(), async move {
             loop {
                 let download = meter.next_growth().await;
@@ -121,7 +121,7 @@ impl ModelLoaderState {
         });
         self.load = Some(Load {
             incarnation,
-            tracker: LoadTracker::new(model, SystemTime::now()),
+            tracker: LoadTracker::new(target.model, SystemTime::now()),
             _reader: reader,
             _meter: meter,
             standing: standing(myself, incarnation),

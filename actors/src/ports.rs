@@ -22,6 +22,7 @@ use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::loading::Download;
 use crate::domain::report::{Role, Sample};
 use crate::domain::spec::{ModelId, ModelReferenceError};
+use crate::domain::target::{Arguments, Target};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 use crate::domain::unit::UnitReading;
 
@@ -41,7 +42,7 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     fn claim(
         &self,
         incarnation: Incarnation,
-        model: &ModelId,
+        target: &Target,
         method: LaunchMethod,
     ) -> Result<Arc<dyn Claim>, Cause>;
 
@@ -51,14 +52,14 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// What could not be looked at. Something may be there.
-    fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>>;
+    fn find(&self, target: &Target) -> Pending<'static, Result<Found, ScanError>>;
 
-    /// A launch of this model will be claimed as soon as what runs now has ended: does what can be done
+    /// A launch of this will be claimed as soon as what runs now has ended: does what can be done
     /// for it until then, and nobody notices.
-    fn prepare(&self, model: &ModelId, method: LaunchMethod);
+    fn prepare(&self, target: &Target, method: LaunchMethod);
 
-    /// Keeps this of launches of a model, for as long as vLLM and we are what they are.
-    fn remember(&self, model: &ModelId, memory: &Memory);
+    /// Keeps this of launches like this, for as long as vLLM and we are what they are.
+    fn remember(&self, target: &Target, memory: &Memory);
 
     /// Nothing will be launched for now: lets go of whatever is kept ready for it.
     fn rest(&self);
@@ -73,12 +74,19 @@ pub trait ModelCheck: fmt::Debug + Send + Sync + 'static {
     /// Why vLLM could not be asked for it.
     fn judge(&self, model: &ModelId) -> Result<ModelId, ModelReferenceError>;
 
-    /// Whether such a model could be loaded, as far as that is known within half a second.
+    /// What these words tell vLLM besides.
+    ///
+    /// # Errors
+    ///
+    /// VLM-008, with each word that vLLM may not be told.
+    fn arguments(&self, words: Vec<String>) -> Result<Arguments, Cause>;
+
+    /// Whether this could be loaded, as far as that is known within half a second.
     ///
     /// # Errors
     ///
     /// Why it surely could not.
-    fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>>;
+    fn check(&self, target: &Target) -> Pending<'static, Result<(), Cause>>;
 }
 
 /// What an earlier supervisor left.
@@ -90,6 +98,9 @@ pub enum Found {
     Ready {
         /// The launch it was.
         incarnation: Incarnation,
+        /// What it serves: what was asked for, or what an earlier supervisor of this configuration has
+        /// switched to.
+        target: Target,
         /// Everything of it. Whoever found it has it; dropping the claim does nothing.
         claim: Arc<dyn Claim>,
         /// Its main process.
@@ -207,7 +218,7 @@ pub trait LineSource: Send {
 /// Measures what comes of models over the network.
 pub trait Downloads: fmt::Debug + Send + Sync + 'static {
     /// What comes of this model from now on.
-    fn follow(&self, model: &ModelId) -> Box<dyn DownloadMeter>;
+    fn follow(&self, target: &Target) -> Box<dyn DownloadMeter>;
 }
 
 /// A download that grows.
@@ -229,17 +240,17 @@ pub trait Listeners: fmt::Debug + Send + Sync + 'static {
 /// Asks a vLLM how it is.
 pub trait Probe: fmt::Debug + Send + Sync + 'static {
     /// `/health`, then whether `/v1/models` lists `model`.
-    fn check(&self, model: &ModelId) -> Pending<'static, Check>;
+    fn check(&self, name: &str) -> Pending<'static, Check>;
 
     /// What it makes of a fixed prompt, greedily; `None` if that cannot be had of this model, or not in
     /// time.
-    fn complete(&self, model: &ModelId) -> Pending<'static, Option<String>>;
+    fn complete(&self, name: &str) -> Pending<'static, Option<String>>;
 
     /// What vLLM's counters say of its engine; `None` if they cannot be had, now or ever.
     fn pulse(&self) -> Pending<'static, Option<Pulse>>;
 
     /// Has it make one token.
-    fn try_token(&self, model: &ModelId) -> Pending<'static, Trial>;
+    fn try_token(&self, name: &str) -> Pending<'static, Trial>;
 
     /// What the server has in hand; `None` if that will never be told, because it does not count,
     /// or nobody listens.

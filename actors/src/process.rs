@@ -15,7 +15,7 @@ use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::domain::trust::LaunchMethod;
 use crate::ports::{Claim, Death, Found, Head, Launcher, OrphanLog, OrphanOutcome};
 use crate::tell::{OwnedTask, report, tell};
@@ -126,10 +126,10 @@ impl ProcessActor {
         state: &mut ProcessState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ProcessMessage::Adopt { model } => state.look(&myself, model),
-            ProcessMessage::Found { found, model } => state.found(&myself, found, model),
-            ProcessMessage::Launch { incarnation, model, method } => {
-                state.launch(&myself, incarnation, &model, method);
+            ProcessMessage::Adopt { target } => state.look(&myself, target),
+            ProcessMessage::Found { found } => state.found(&myself, found),
+            ProcessMessage::Launch { incarnation, target, method } => {
+                state.launch(&myself, incarnation, &target, method);
             }
             ProcessMessage::Started { incarnation, head } => {
                 state.started(&myself, incarnation, head);
@@ -138,11 +138,11 @@ impl ProcessActor {
                 state.not_started(incarnation, cause, proof);
             }
             ProcessMessage::Served { incarnation } => state.served(incarnation),
-            ProcessMessage::Remember { model, memory } => {
-                state.args.launcher.remember(&model, &memory);
+            ProcessMessage::Remember { target, memory } => {
+                state.args.launcher.remember(&target, &memory);
             }
-            ProcessMessage::Prepare { model, method } => {
-                state.args.launcher.prepare(&model, method);
+            ProcessMessage::Prepare { target, method } => {
+                state.args.launcher.prepare(&target, method);
             }
             ProcessMessage::Rest => state.args.launcher.rest(),
             ProcessMessage::KeepNoLonger { incarnation } => {
@@ -165,13 +165,13 @@ impl ProcessState {
     }
 
     /// Looks until it can be told what there is.
-    fn look(&mut self, myself: &ActorRef<ProcessMessage>, model: ModelId) {
+    fn look(&mut self, myself: &ActorRef<ProcessMessage>, target: Target) {
         let (launcher, actor) = (Arc::clone(&self.args.launcher), myself.clone());
         let report = self.args.reporter();
         let look = OwnedTask::begin(myself.get_cell(), async move {
             let mut said = None;
             let found = loop {
-                match launcher.find(&model).await {
+                match launcher.find(&target).await {
                     Ok(found) => break found,
                     Err(error) if said.as_ref() == Some(&error) => {}
                     Err(error) => {
@@ -181,21 +181,21 @@ impl ProcessState {
                 }
                 tokio::time::sleep(LOOK_AGAIN_AFTER).await;
             };
-            tell(&actor, ProcessMessage::Found { found, model });
+            tell(&actor, ProcessMessage::Found { found });
         });
         self.task = Task::Looking { _look: look, then_stop: None };
     }
 
-    fn found(&mut self, myself: &ActorRef<ProcessMessage>, found: Found, model: ModelId) {
+    fn found(&mut self, myself: &ActorRef<ProcessMessage>, found: Found) {
         let Task::Looking { then_stop, .. } = std::mem::replace(&mut self.task, Task::Idle) else {
             return;
         };
         match found {
             Found::Nothing(proof) => self.report(ProcessReport::NothingFound { proof }),
-            Found::Ready { incarnation, claim, head } => {
+            Found::Ready { incarnation, target, claim, head } => {
                 let pid = head.pid();
                 self.hold(incarnation, claim, Some(head));
-                self.report(ProcessReport::Adopted { incarnation, pid, model });
+                self.report(ProcessReport::Adopted { incarnation, pid, target });
                 self.await_deaths(myself);
             }
             Found::Remnant { incarnation, claim, head } => {
@@ -214,14 +214,14 @@ impl ProcessState {
         &mut self,
         myself: &ActorRef<ProcessMessage>,
         incarnation: Incarnation,
-        model: &ModelId,
+        target: &Target,
         method: LaunchMethod,
     ) {
         debug_assert!(self.guard.is_none(), "nothing is launched beside a living incarnation");
         // A look that is not over would find what is launched now.
         self.task = Task::Idle;
         // Between the claim and the guard there is no await at which this could be killed.
-        let claim = match self.args.launcher.claim(incarnation, model, method) {
+        let claim = match self.args.launcher.claim(incarnation, target, method) {
             Ok(claim) => claim,
             Err(cause) => return self.report(ProcessReport::LaunchFailed { incarnation, cause }),
         };

@@ -12,12 +12,14 @@ use ractor::{ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info};
 
+use crate::domain::cause::Cause;
 use crate::domain::event::{EndReason, Event};
 use crate::domain::gpu::{GpuFinding, GpuRules};
 use crate::domain::input::{Asker, Effect, Input, Request};
 use crate::domain::machine::Resume;
 use crate::domain::report::{GpuReport, HealthNews};
 use crate::domain::spec::ServiceSpec;
+use crate::domain::target::{Arguments, Wanted};
 use crate::domain::ticket::CommandError;
 use crate::domain::unit::UnitReading;
 use crate::ports::{
@@ -201,21 +203,27 @@ impl RootState {
     async fn command(&mut self, myself: &ActorRef<RootMessage>, command: Command) {
         let asker = Asker::Program;
         let (request, reply) = match command {
-            Command::Start { reply } => (Request::Start, reply),
-            Command::EnsureHealthy { model: None, reply } => (Request::Ensure, reply),
+            Command::Start { reply } => (Ok(Request::Start), reply),
+            Command::EnsureHealthy { model: None, reply } => (Ok(Request::Ensure), reply),
             Command::EnsureHealthy { model: Some(model), reply } => {
-                (Request::Load { model, asker }, reply)
+                let wanted = Wanted::from(model);
+                (self.judged(wanted).await.map(|wanted| Request::Load { wanted, asker }), reply)
             }
-            Command::Stop { mode, reply } => (Request::Stop(mode), reply),
-            Command::Restart { reply } => (Request::Restart, reply),
-            Command::Load { model, reply } => {
-                (Request::Load { model, asker: Asker::Operator }, reply)
+            Command::Stop { mode, reply } => (Ok(Request::Stop(mode)), reply),
+            Command::Restart { reply } => (Ok(Request::Restart), reply),
+            Command::Load { model, extra_args, reply } => {
+                let asker = Asker::Operator;
+                let wanted = match self.arguments(extra_args) {
+                    Ok(arguments) => self.judged(Wanted { model, arguments }).await,
+                    Err(cause) => Err(CommandError::Refused { wanted: model, cause }),
+                };
+                (wanted.map(|wanted| Request::Load { wanted, asker }), reply)
             }
             Command::Snapshot { reply } => return self.service.answer_snapshot(reply),
             Command::Subscribe { subscriber } => return self.service.subscribe(subscriber),
             Command::Shutdown => return self.shut_down(myself, EndReason::ShutDown),
         };
-        let request = match self.judged(request).await {
+        let request = match request {
             Ok(request) => request,
             // A caller that gave up waiting needs no answer.
             Err(refusal) => return drop(reply.send(Err(refusal))),
@@ -224,20 +232,31 @@ impl RootState {
         self.take(myself, Input::Request(ticket, request));
     }
 
-    /// A request for a model that there may be, and that may be loaded. What comes meanwhile waits its
-    /// turn: requests are taken in the order in which they are made.
-    async fn judged(&self, request: Request) -> Result<Request, CommandError> {
-        let Request::Load { model, asker } = request else { return Ok(request) };
-        let Some(models) = &self.models else { return Ok(Request::Load { model, asker }) };
+    /// What vLLM is to be told besides, if it may be told that. Of a vLLM that is not ours nobody knows what
+    /// it was told.
+    fn arguments(&self, words: Option<Vec<String>>) -> Result<Option<Arguments>, Cause> {
+        match (&self.models, words) {
+            (_, None) => Ok(None),
+            (Some(models), Some(words)) => models.arguments(words).map(Some),
+            (None, Some(words)) => Ok(Some(Arguments::new(words, None))),
+        }
+    }
+
+    /// What there may be, and may be loaded. What comes meanwhile waits its turn: requests are taken in the
+    /// order in which they are made.
+    async fn judged(&self, wanted: Wanted) -> Result<Wanted, CommandError> {
+        let Some(models) = &self.models else { return Ok(wanted) };
+        let Wanted { model, arguments } = wanted;
         let text = model.as_str().to_owned();
         let judged = models.judge(&model);
         let model = judged.map_err(|reason| CommandError::InvalidModel { text, reason })?;
-        if self.service.wants(&model) {
-            return Ok(Request::Load { model, asker });
+        let wanted = Wanted { model, arguments };
+        if self.service.wants(&wanted) {
+            return Ok(wanted);
         }
-        match models.check(&model).await {
-            Ok(()) => Ok(Request::Load { model, asker }),
-            Err(cause) => Err(CommandError::Refused { wanted: model, cause }),
+        match models.check(&self.service.rules().meant(&wanted)).await {
+            Ok(()) => Ok(wanted),
+            Err(cause) => Err(CommandError::Refused { wanted: wanted.model, cause }),
         }
     }
 

@@ -1,26 +1,34 @@
 //! Models as a supervisor judges them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use vllm_supervisor_actors::adapters::preflight::Preflight;
+use vllm_supervisor_actors::adapters::launcher::Foresee;
 use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::domain::target::{Arguments, Target};
 use vllm_supervisor_actors::ports::{ModelCheck, Pending};
 
 use crate::config::{ModelReferenceError, NamesOfProcess};
+use crate::launch_recipe;
 
 /// Models as they are named in a configuration, with what is known of them before they are loaded.
-#[derive(Debug)]
 pub(super) struct ModelsOfProcess {
-    preflight: Preflight,
+    foresee: Foresee,
     /// One look at a time: on a disk that hangs none comes to an end, and nobody waits for a second.
     looks: Arc<Semaphore>,
 }
 
 impl ModelsOfProcess {
-    pub(super) fn new(preflight: Preflight) -> Self {
-        Self { preflight, looks: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(foresee: Foresee) -> Self {
+        Self { foresee, looks: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl fmt::Debug for ModelsOfProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelsOfProcess").finish_non_exhaustive()
     }
 }
 
@@ -29,10 +37,15 @@ impl ModelCheck for ModelsOfProcess {
         NamesOfProcess::model(model.as_str())
     }
 
-    fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>> {
+    fn arguments(&self, words: Vec<String>) -> Result<Arguments, Cause> {
+        launch_recipe::arguments_of_a_switch(words)
+    }
+
+    fn check(&self, target: &Target) -> Pending<'static, Result<(), Cause>> {
         let Ok(turn) = Arc::clone(&self.looks).try_acquire_owned() else {
             return Box::pin(async { Ok(()) });
         };
-        Box::pin(self.preflight.clone().refuse_in(model.clone(), turn))
+        let preflight = (self.foresee)(&target.arguments).preflight;
+        Box::pin(preflight.refuse_in(target.model.clone(), turn))
     }
 }

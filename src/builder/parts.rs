@@ -62,25 +62,24 @@ impl Parts {
         let (journal, resume) = FileJournal::open(state.present(), Box::new(JsonLines))?;
         let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
         let gpus = gpu_source(config, Arc::clone(&state));
-        let models = ModelsOfProcess::new(recipe.preflight.clone());
-        let hidden = recipe.hidden();
+        let models = ModelsOfProcess::new(Arc::clone(&recipe.foresee));
+        let (hidden, foresee) = (recipe.hidden(), Arc::clone(&recipe.foresee));
         let downloads = HubDownloads {
-            cache: recipe.preflight.hub_cache.clone(),
-            revision: recipe.preflight.revision.clone(),
+            place: Arc::new(move |arguments| {
+                let preflight = foresee(arguments).preflight;
+                (preflight.hub_cache, preflight.revision)
+            }),
         };
         let launcher = ProcessLauncher::new(recipe, Arc::clone(&state));
-        let devices = if launcher.is_for_gpus() {
-            launch_recipe::devices(config)
+        let (devices, launcher) = if launcher.is_for_gpus() {
+            let room = GpuRoom::new(Arc::clone(&gpus), config.gpu.memory_utilization);
+            (launch_recipe::devices(config), launcher.waiting_for(room))
         } else {
             // Which it uses, if any, is known by its processes alone.
-            Devices::Unknown
+            (Devices::Unknown, launcher)
         };
-        let filled =
-            if launch_recipe::fills_its_share(config) { devices.clone() } else { Devices::Unknown };
-        let room = GpuRoom::new(Arc::clone(&gpus), filled, config.gpu.memory_utilization);
         let rules = GpuRules::new(XidPolicy::with(config.gpu.xid_actions.clone()), devices);
         let gpu_findings = quarantine.examine(&*gpus, &rules).await;
-        let launcher = launcher.waiting_for(room);
         let listeners = ProcListeners::new(address, launcher.members());
         let adapters = Adapters {
             owner: Owner::Us(Means {
@@ -129,8 +128,7 @@ impl Parts {
 
 fn probe(config: &Config, base_url: &str) -> Result<HttpProbe, StartError> {
     let api_key = config.secrets.vllm_api_key.clone().filter(|key| !key.is_blank());
-    let served_name = launch_recipe::served_name(config);
-    Ok(HttpProbe::new(base_url, api_key, served_name)?)
+    Ok(HttpProbe::new(base_url, api_key)?)
 }
 
 /// The unit's manager, and the processes of the unit.

@@ -90,6 +90,9 @@ impl TextForm {
         if let Notice::Event(event) = notice {
             match &event.kind {
                 EventKind::LoadProgressed { progress } if !self.is_news(progress) => return Ok(()),
+                EventKind::ModelWanted { to, extra_args, .. } => {
+                    self.service.switch_to(to, extra_args.as_deref());
+                }
                 EventKind::StateChanged { to, .. } if *to != ServiceState::Starting => {
                     self.progress.hide();
                 }
@@ -104,7 +107,6 @@ impl TextForm {
                 | EventKind::ServiceRecovered { .. }
                 | EventKind::RestartScheduled { .. }
                 | EventKind::HealthChanged { .. }
-                | EventKind::ModelWanted { .. }
                 | EventKind::CleanupBlocked { .. }
                 | EventKind::SupervisorEnded { .. }
                 | EventKind::Orphaned { .. }

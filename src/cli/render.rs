@@ -11,11 +11,11 @@ use indicatif::HumanBytes;
 use super::look::Tone;
 use super::plain;
 use crate::config::{Config, Origin, Setting};
-use crate::launch_recipe::served_name;
+use crate::launch_recipe::arguments;
 use crate::{
     Cause, Code, Event, EventKind, GpuAction, Incarnation, Incident, LaunchMethod, LaunchPhase,
-    LifecycleMode, LoadStatus, ModelLoadProgress, Notice, OrphanOutcome, ProcessExit, Recovery,
-    RetryClass, ServiceState, Snapshot,
+    LifecycleMode, LoadStatus, ModelId, ModelLoadProgress, Notice, OrphanOutcome, ProcessExit,
+    Recovery, RetryClass, ServiceState, Snapshot,
 };
 
 /// What lines about a service mention besides what happened.
@@ -30,6 +30,12 @@ pub(super) struct Service {
     restarts_a_minute: NonZeroU32,
     /// What requests call the model, if not by its own name.
     served_name: Option<String>,
+    /// Whether it is another model than is configured, or is told something else.
+    is_switched: bool,
+    /// The name of the model that is configured.
+    configured: String,
+    /// What requests call it, if not by its own name.
+    configured_name: Option<String>,
     mode: LifecycleMode,
     /// What its manager calls it, if that is asked.
     unit: Option<String>,
@@ -38,15 +44,29 @@ pub(super) struct Service {
 impl Service {
     /// The service that this configuration describes.
     pub(super) fn of(config: &Config) -> Self {
+        let served_name = served_name(&config.extra_args);
         Self {
             model: config.model.to_string(),
             base_url: format!("http://{}", SocketAddr::new(config.host, config.port)),
             state_dir: config.state_dir.clone(),
             restarts_a_minute: config.lifecycle.max_restarts_per_minute,
-            served_name: served_name(config),
+            served_name: served_name.clone(),
+            is_switched: false,
+            configured: config.model.to_string(),
+            configured_name: served_name,
             mode: config.lifecycle.mode,
             unit: config.lifecycle.monitored_unit.clone(),
         }
+    }
+
+    /// From now on it is about this model, whether or not it is another; `extra_args` are those that are not configured.
+    pub(super) fn switch_to(&mut self, model: &ModelId, extra_args: Option<&[String]>) {
+        self.is_switched = extra_args.is_some() || model.as_str() != self.configured;
+        self.model = model.to_string();
+        self.served_name = match extra_args {
+            Some(words) => served_name(words),
+            None => self.configured_name.clone(),
+        };
     }
 
     fn is_ours(&self) -> bool {
@@ -151,8 +171,12 @@ fn what(event: &Event, service: &Service) -> String {
         EventKind::HealthChanged { consecutive_failures, latency, .. } => {
             health_changed(*consecutive_failures, *latency)
         }
-        EventKind::ModelSwitched { from, to } => format!("switched from {from} to {to}"),
-        EventKind::ModelWanted { from, to } => format!("{to} is to be served instead of {from}"),
+        EventKind::ModelSwitched { from, to, extra_args } => {
+            format!("switched {}", step(from, to, extra_args.as_deref()))
+        }
+        EventKind::ModelWanted { from, to, extra_args } => {
+            format!("to be switched {}", step(from, to, extra_args.as_deref()))
+        }
         EventKind::GpuFindingRaised { finding } => finding.to_string(),
         EventKind::GpuFindingCleared { finding } => format!("{finding}: no longer"),
         EventKind::CleanupBlocked { cause } => format!("cleanup blocked: {cause}"),
@@ -196,6 +220,28 @@ fn recovered(recovery: &Recovery) -> String {
         count => format!("{count} crashes"),
     };
     format!("recovered from {crashes} after {:.1} s", recovery.downtime.as_secs_f64())
+}
+
+fn served_name(words: &[String]) -> Option<String> {
+    arguments(words.to_vec()).served_name().map(str::to_owned)
+}
+
+/// `from a to b`, or of the same model what it is told.
+fn step(from: &ModelId, to: &ModelId, extra_args: Option<&[String]>) -> String {
+    match extra_args {
+        None if from != to => format!("from {from} to {to}"),
+        Some(_) if from != to => format!("from {from} to {to} {}", told(extra_args)),
+        None | Some(_) => format!("to {to} {}", told(extra_args)),
+    }
+}
+
+/// What vLLM is told besides its model.
+fn told(extra_args: Option<&[String]>) -> String {
+    match extra_args {
+        None => "with the configured arguments".to_owned(),
+        Some([]) => "without arguments".to_owned(),
+        Some(words) => format!("with `{}`", words.join(" ")),
+    }
 }
 
 fn state_changed(to: ServiceState, incarnation: Incarnation, service: &Service) -> String {
@@ -334,8 +380,13 @@ pub(super) fn watching(snapshot: &Snapshot, service: &Service) -> String {
 }
 
 /// What is said when a running vLLM was taken over.
-pub(super) fn adopted(pid: u32) -> String {
-    format!("took over the vLLM that an earlier vllmd left running (pid {pid})")
+pub(super) fn adopted(pid: u32, service: &Service) -> String {
+    let took_over = format!("took over the vLLM that an earlier vllmd left running (pid {pid})");
+    if service.is_switched {
+        format!("{took_over}; it serves {}, to which it was switched", service.model)
+    } else {
+        took_over
+    }
 }
 
 #[cfg(test)]
@@ -345,7 +396,7 @@ mod tests {
 
     use super::*;
     use crate::config::ModelReference;
-    use crate::{Incident, ModelId, Sequence, TellingLine};
+    use crate::{Incident, Sequence, TellingLine};
 
     fn service() -> Service {
         let model = ModelReference::Hub("org/tiny".to_owned());

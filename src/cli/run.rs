@@ -161,7 +161,7 @@ impl Run {
         }
     }
 
-    async fn run(self, config: Config, mut signals: Signals) -> io::Result<Exit> {
+    async fn run(mut self, config: Config, mut signals: Signals) -> io::Result<Exit> {
         if let Some(exit) = self.refuse(&config).await {
             return Ok(exit);
         }
@@ -170,8 +170,10 @@ impl Run {
             Ok(handle) => handle,
             Err(error) => return Ok(self.refused(&error)),
         };
+        let found = handle.watch().borrow().clone();
+        self.service.switch_to(&found.model, found.extra_args.as_deref());
         let printer = Printer::start(self.events(&handle), self.form())?;
-        self.greet(&handle.watch().borrow());
+        self.greet(&found);
         let end = tokio::select! {
             biased;
             exit = signals.came(1) => End::Asked(exit),
@@ -243,7 +245,7 @@ impl Run {
             self.tell(render::watching(snapshot, &self.service));
         }
         if let (Some(LaunchKind::Adopted), Some(pid)) = (snapshot.launch, snapshot.pid) {
-            self.tell(render::adopted(pid));
+            self.tell(render::adopted(pid, &self.service));
         }
     }
 

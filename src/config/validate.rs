@@ -121,6 +121,11 @@ fn secret_word(word: &str) -> Option<Problem> {
     })
 }
 
+/// What speaks against these arguments, in the words of a program.
+pub(crate) fn problems_of_arguments(words: &[String]) -> Vec<Problem> {
+    arguments(words).map(Problem::in_code).collect()
+}
+
 fn arguments(arguments: &[String]) -> impl Iterator<Item = Problem> {
     arguments.iter().enumerate().filter_map(|(index, argument)| {
         let setting = format!("extra_args[{index}]");

@@ -16,6 +16,9 @@ const DEVICE_IDS: &str = "--device-ids";
 /// Copies of the model, each with GPUs of its own (vLLM 0.32, `engine/arg_utils.py`).
 const COPIES: [&str; 2] = ["--data-parallel-size", "-dp"];
 
+/// Flags that choose GPUs.
+pub(super) const CHOICES: [&str; 3] = [DEVICE_IDS, COPIES[0], COPIES[1]];
+
 pub(crate) fn devices(config: &Config) -> Devices {
     of(config, |name| env::var(name).ok())
 }
@@ -48,7 +51,7 @@ fn of(config: &Config, inherited: impl Fn(&str) -> Option<String>) -> Devices {
 
 /// Whether vLLM wants its whole share of the GPUs' memory to be free when it starts: not what another
 /// process holds the weights in for it (vLLM 0.32, `v1/worker/utils.py`, `request_memory`).
-pub(crate) fn fills_its_share(config: &Config) -> bool {
+pub(super) fn fills_its_share(config: &Config) -> bool {
     let is_meant = |argument: &Argument<'_>| argument.is("--load-format");
     value_of(&config.extra_args, is_meant) != Some("ipc_cache")
 }

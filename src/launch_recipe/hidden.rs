@@ -44,6 +44,11 @@ fn of_addresses(text: &str) -> Vec<String> {
     spelled.collect()
 }
 
+/// Whether the text has an address with somebody's name or password in it.
+pub(super) fn has_a_password(text: &str) -> bool {
+    !of_addresses(text).is_empty()
+}
+
 /// Without its percent-encoding (RFC 3986, 2.1); `None` if it has none that can be read.
 fn decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');

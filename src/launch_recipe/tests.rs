@@ -186,7 +186,8 @@ fn a_configured_command_line_without_words_is_not_found() {
 fn argv(vllm: &[&str], config: &Config) -> String {
     let before = before_model(owned(vllm));
     let words = before.into_iter().chain(["org/model".to_owned()]).chain(after_model(config));
-    words.collect::<Vec<_>>().join(" ")
+    let besides = arguments(config.extra_args.clone());
+    words.chain(besides.words().iter().cloned()).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -292,4 +293,8 @@ fn secrets_that_are_not_set_are_not_passed_on() {
     // What the probe would not send, vLLM must not ask for.
     config.secrets.vllm_api_key = Some(Secret::new(" \t"));
     assert_eq!(secrets(&config), Vec::new());
+}
+
+fn served_name(config: &Config) -> Option<String> {
+    arguments(config.extra_args.clone()).served_name().map(str::to_owned)
 }

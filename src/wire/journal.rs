@@ -98,8 +98,8 @@ enum KindRead {
     ServiceRecovered { first_incarnation: u64, downtime_ms: u64, incidents: u32 },
     RestartScheduled { attempt: u32, delay_ms: u64, restarts_in_window: u32 },
     HealthChanged { healthy: bool, consecutive_failures: u32, latency_ms: Option<f64> },
-    ModelSwitched { from: String, to: String },
-    ModelWanted { from: String, to: String },
+    ModelSwitched(SwitchRead),
+    ModelWanted(SwitchRead),
     CleanupBlocked { cause: CauseRead },
     StateExplained { cause: CauseRead },
     GpuFindingRaised { finding: FindingBody<'static> },
@@ -125,6 +125,13 @@ struct CauseRead {
     line: Option<String>,
     log: Option<PathBuf>,
     source: Option<Box<CauseRead>>,
+}
+
+#[derive(Deserialize)]
+struct SwitchRead {
+    from: String,
+    to: String,
+    extra_args: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -286,14 +293,14 @@ impl KindRead {
             }
             Self::GpuFindingRaised { finding } => finding.read().map(raised)?,
             Self::GpuFindingCleared { finding } => finding.read().map(cleared)?,
-            Self::ModelSwitched { from, to } => EventKind::ModelSwitched {
-                from: ModelId::new(from).ok()?,
-                to: ModelId::new(to).ok()?,
-            },
-            Self::ModelWanted { from, to } => EventKind::ModelWanted {
-                from: ModelId::new(from).ok()?,
-                to: ModelId::new(to).ok()?,
-            },
+            Self::ModelSwitched(SwitchRead { from, to, extra_args }) => {
+                let (from, to) = (ModelId::new(from).ok()?, ModelId::new(to).ok()?);
+                EventKind::ModelSwitched { from, to, extra_args }
+            }
+            Self::ModelWanted(SwitchRead { from, to, extra_args }) => {
+                let (from, to) = (ModelId::new(from).ok()?, ModelId::new(to).ok()?);
+                EventKind::ModelWanted { from, to, extra_args }
+            }
             Self::CleanupBlocked { cause } => EventKind::CleanupBlocked { cause: cause.read()? },
             Self::StateExplained { cause } => EventKind::StateExplained { cause: cause.read()? },
             Self::SupervisorEnded { reason } => {

@@ -199,8 +199,15 @@ fn a_failed_check_has_no_latency() {
 #[test]
 fn a_switch_tells_both_models() {
     assert_event(
-        ModelSwitched { from: model("org/old"), to: model("/models/new") },
+        ModelSwitched { from: model("org/old"), to: model("/models/new"), extra_args: None },
         json!({ "type": "model_switched", "from": "org/old", "to": "/models/new" }),
+    );
+    let extra_args = Some(vec!["--seed=1".to_owned()]);
+    assert_event(
+        ModelWanted { from: model("org/a"), to: model("org/a"), extra_args },
+        json!({
+            "type": "model_wanted", "from": "org/a", "to": "org/a", "extra_args": ["--seed=1"],
+        }),
     );
 }
 
@@ -317,8 +324,8 @@ fn every_event() -> Vec<Event> {
             latency: Some(Duration::from_micros(1_235)),
         },
         HealthChanged { healthy: false, consecutive_failures: 3, latency: None },
-        ModelSwitched { from: model("org/old"), to: model("/models/new") },
-        ModelWanted { from: model("org/old"), to: model("/models/new") },
+        ModelSwitched { from: model("org/old"), to: model("/models/new"), extra_args: None },
+        ModelWanted { from: model("org/a"), to: model("org/a"), extra_args: Some(Vec::new()) },
         CleanupBlocked { cause: Cause::new(Code::Unrecognised, "process 7 outlives SIGKILL") },
         EventKind::StateExplained { cause: Cause::new(Code::Unrecognised, "nobody answers") },
         GpuFindingRaised { finding: Box::new(finding(FindingKind::Xid(79))) },

@@ -135,7 +135,7 @@ async fn the_actor_refuses_what_the_handle_refuses() {
         let of_handle = scenario.handle().load_model(text).await;
         let (reply, answer) = tokio::sync::oneshot::channel();
         let model = ModelId::new(text).unwrap();
-        let message = Command::Load { model, reply: reply.into() };
+        let message = Command::Load { model, extra_args: None, reply: reply.into() };
         scenario.handle().actor_ref().send_message(message).unwrap();
         assert_eq!(answer.await.unwrap(), of_handle);
         assert!(matches!(of_handle, Err(CommandError::InvalidModel { .. })), "{of_handle:?}");

@@ -35,6 +35,11 @@ async fn a_successor_adopts_what_is_left_running() {
 }
 
 #[tokio::test]
+async fn the_same_model_can_be_told_something_else() {
+    trials::the_same_model_can_be_told_something_else(Server::fake(FAKE, &fake_vllm())).await;
+}
+
+#[tokio::test]
 async fn another_model_can_be_loaded() {
     trials::another_model_can_be_loaded(Server::fake(FAKE, &fake_vllm())).await;
 }

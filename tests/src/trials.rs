@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use vllm_supervisor::ServiceState::{Crashed, Running, Starting, Stopped, Stopping};
 use vllm_supervisor::config::{Config, GpuMonitor, ModelReference};
 use vllm_supervisor::{
-    Code, CommandError, Exit, Incident, LaunchKind, LifecycleMode, Role, ServiceState, Supervisor,
+    Code, CommandError, Exit, Incident, LaunchKind, LifecycleMode, ModelRequest, Role,
+    ServiceState, Supervisor,
 };
 
 use crate::scenario::{Scenario, Server, Victim, are_gone};
@@ -124,6 +125,36 @@ pub async fn another_model_can_be_loaded(server: Server) {
     assert_eq!(scenario.handle().loaded_models(), [other]);
     assert!(!scenario.complete().await.is_empty());
     scenario.end().await;
+}
+
+/// The model that is served is told something else. The next supervisor takes it over as it is, and goes back
+/// when it is told to; what vLLM may not be told is refused while it serves on.
+pub async fn the_same_model_can_be_told_something_else(server: Server) {
+    let configured = server.arguments().to_vec();
+    let scenario = Scenario::configure(server, |config| {
+        config.lifecycle.stop_on_exit = vllm_supervisor::config::ExitPolicy::Detach;
+    })
+    .await;
+    scenario.start_service().await;
+    let model = scenario.wait_for(Running).await.model.to_string();
+    let told = |words: &[String]| ModelRequest::new(&model).extra_args(words);
+    let renaming = ["--served-model-name", "renamed"].map(str::to_owned);
+    let renamed = [&configured[..], &renaming[..]].concat();
+    scenario.handle().load_model(told(&renamed)).await.expect("it is served otherwise");
+    let first = scenario.wait_for(Running).await;
+    assert_eq!(first.listed_models, ["renamed"]);
+    let ours = ["--port".to_owned(), "1".to_owned()];
+    let refused = scenario.handle().load_model(told(&ours)).await.expect_err("the port is ours");
+    assert_eq!(refused.code(), Some(Code::InvalidConfiguration), "{refused}");
+    let successor = scenario.succeed().await;
+    let second = successor.wait_for(Running).await;
+    assert_eq!((second.pid, second.incarnation), (first.pid, first.incarnation));
+    assert_eq!(second.extra_args, Some(renamed));
+    assert!(!successor.complete().await.is_empty());
+    successor.handle().load_model(told(&configured)).await.expect("it is served as before");
+    let third = successor.wait_for(Running).await;
+    assert_eq!((&third.listed_models, third.extra_args), (&vec![model], None));
+    successor.end().await;
 }
 
 /// A process that vLLM needs is stopped, as in a kernel that never ends: `/health` goes on to say 200.

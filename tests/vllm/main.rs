@@ -64,6 +64,12 @@ async fn another_model_can_be_loaded() {
 }
 
 #[tokio::test]
+async fn the_same_model_can_be_told_something_else() {
+    let Some(server) = real_vllm() else { return };
+    trials::the_same_model_can_be_told_something_else(server).await;
+}
+
+#[tokio::test]
 async fn a_model_that_is_downloaded_tells_how_much_has_come() {
     let Some(vllm) = installed() else { return };
     loading::a_model_that_is_downloaded_tells_how_much_has_come(vllm).await;

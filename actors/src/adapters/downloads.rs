@@ -6,41 +6,51 @@
 //! downloaded as a whole.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::ownership::on_own_thread;
 use crate::domain::loading::Download;
-use crate::domain::spec::ModelId;
+use crate::domain::target::{Arguments, Target};
 use crate::ports::{DownloadMeter, Downloads, Pending};
 
 /// How often what has come is measured.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Where what is loaded with these arguments comes to, and in which revision.
+pub type HubPlace = Arc<dyn Fn(&Arguments) -> (Option<PathBuf>, Option<String>) + Send + Sync>;
+
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HubDownloads {
-    /// The cache; `None` where it is not known.
-    pub cache: Option<PathBuf>,
-    /// The branch, tag or commit.
-    pub revision: Option<String>,
+    /// The cache, `None` where it is not known; and the branch, tag or commit.
+    pub place: HubPlace,
+}
+
+impl fmt::Debug for HubDownloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubDownloads").finish_non_exhaustive()
+    }
 }
 
 impl Downloads for HubDownloads {
-    fn follow(&self, model: &ModelId) -> Box<dyn DownloadMeter> {
-        let name = model.as_str();
+    fn follow(&self, target: &Target) -> Box<dyn DownloadMeter> {
+        let name = target.model.as_str();
         let is_id = !name.starts_with('/') && !name.contains("://");
         // Of several quantisations one is named behind a colon.
         let id = name.split(':').next().unwrap_or_default().replace('/', "--");
-        let place = self.cache.as_ref().filter(|_| is_id);
+        let (cache, revision) = (self.place)(&target.arguments);
+        let place = cache.filter(|_| is_id);
         Box::new(Meter {
             place: place.map(|cache| cache.join(format!("models--{id}"))),
-            revision: self.revision.clone().unwrap_or_else(|| "main".to_owned()),
+            revision: revision.unwrap_or_else(|| "main".to_owned()),
             first: None,
             last: None,
         })
@@ -168,6 +178,7 @@ fn extension(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::spec::ModelId;
 
     struct Cache(tempfile::TempDir);
 
@@ -188,9 +199,15 @@ mod tests {
             self.0.path().join("models--org--a/blobs")
         }
 
+        fn meter_of(&self, model: &str) -> Box<dyn DownloadMeter> {
+            let cache = self.0.path().to_owned();
+            let place: HubPlace = Arc::new(move |_| (Some(cache.clone()), None));
+            let model = ModelId::new(model).unwrap();
+            HubDownloads { place }.follow(&Target { model, arguments: Arguments::default() })
+        }
+
         fn meter(&self) -> Box<dyn DownloadMeter> {
-            let cache = Some(self.0.path().to_owned());
-            HubDownloads { cache, revision: None }.follow(&ModelId::new("org/a").unwrap())
+            self.meter_of("org/a")
         }
     }
 
@@ -274,8 +291,7 @@ mod tests {
         let mut meter = cache.meter();
         let long = Duration::from_secs(60);
         assert!(tokio::time::timeout(long, meter.next_growth()).await.is_err());
-        let local = HubDownloads { cache: Some(cache.0.path().to_owned()), revision: None };
-        let mut meter = local.follow(&ModelId::new("/models/a").unwrap());
+        let mut meter = cache.meter_of("/models/a");
         assert!(tokio::time::timeout(long, meter.next_growth()).await.is_err());
     }
 

@@ -13,7 +13,6 @@ use crate::domain::health::{Check, HealthFailure, Healthy, InHand};
 use crate::domain::listener::Listener;
 use crate::domain::liveness::{Pulse, Rest, TOKEN_WITHIN, Trial};
 use crate::domain::secret::Secret;
-use crate::domain::spec::ModelId;
 use crate::ports::{Listeners, Pending, Probe};
 
 mod counters;
@@ -65,7 +64,6 @@ pub struct HttpProbe {
     client: Client,
     base_url: String,
     api_key: Option<Secret>,
-    served_name: Option<String>,
     listeners: Option<Arc<dyn Listeners>>,
 }
 
@@ -82,8 +80,7 @@ impl fmt::Debug for HttpProbe {
 pub struct HttpProbeError(#[from] reqwest::Error);
 
 impl HttpProbe {
-    /// A probe of the server at `base_url` (`http://127.0.0.1:8000`), which lists our model under
-    /// `served_name`, or under its own name.
+    /// A probe of the server at `base_url` (`http://127.0.0.1:8000`).
     ///
     /// # Errors
     ///
@@ -91,7 +88,6 @@ impl HttpProbe {
     pub fn new(
         base_url: impl Into<String>,
         api_key: Option<Secret>,
-        served_name: Option<String>,
     ) -> Result<Self, HttpProbeError> {
         let client = Client::builder()
             // HTTP_PROXY is for the world, and vLLM is here.
@@ -101,7 +97,7 @@ impl HttpProbe {
             // A hung server keeps its connections; a fresh one tells the truth.
             .pool_max_idle_per_host(0)
             .build()?;
-        Ok(Self { client, base_url: base_url.into(), api_key, served_name, listeners: None })
+        Ok(Self { client, base_url: base_url.into(), api_key, listeners: None })
     }
 
     /// The same, asking nobody but a process of the launch.
@@ -127,7 +123,7 @@ impl HttpProbe {
         }
     }
 
-    async fn ask(self, model: ModelId) -> Check {
+    async fn ask(self, wanted: String) -> Check {
         let began = Instant::now();
         let deadline = Deadline::after(LIMIT);
         let health = format!("{}/health", self.base_url);
@@ -146,20 +142,19 @@ impl HttpProbe {
         }
         let body = self.answer(&models, request, deadline).await?;
         let listed = model_names(&body).ok_or(HealthFailure::NotVllm { url: models })?;
-        let wanted = self.served_name.unwrap_or_else(|| model.to_string());
         if !listed.contains(&wanted) {
             return Err(HealthFailure::ModelMissing { wanted, listed });
         }
         Ok(Healthy { latency: began.elapsed(), models: listed })
     }
 
-    async fn completion(&self, model: &ModelId) -> Result<Option<String>, HealthFailure> {
+    async fn completion(&self, name: &str) -> Result<Option<String>, HealthFailure> {
         let (url, deadline) =
             (format!("{}/v1/completions", self.base_url), Deadline::after(COMPLETION_LIMIT));
         if self.whom(&url, deadline).await? == Whom::Nobody {
             return Ok(None);
         }
-        let request = self.completion_of(&url, model, PROMPT.0, PROMPT.1);
+        let request = self.completion_of(&url, name, PROMPT.0, PROMPT.1);
         let body = self.answer(&url, request, deadline).await?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         Ok(answer["choices"][0]["text"].as_str().map(str::to_owned))
@@ -186,7 +181,7 @@ impl HttpProbe {
         }
     }
 
-    async fn token(&self, model: &ModelId) -> Trial {
+    async fn token(&self, name: &str) -> Trial {
         let (url, deadline) =
             (format!("{}/v1/completions", self.base_url), Deadline::after(TOKEN_WITHIN));
         if !matches!(self.whom(&url, deadline).await, Ok(Whom::Ours)) {
@@ -195,7 +190,7 @@ impl HttpProbe {
         if self.rests().await {
             return Trial::Resting;
         }
-        let request = self.completion_of(&url, model, "1", 1);
+        let request = self.completion_of(&url, name, "1", 1);
         match self.answer(&url, request, deadline).await {
             Ok(_) => Trial::Made,
             Err(HealthFailure::TimedOut { .. }) => Trial::None,
@@ -220,16 +215,9 @@ impl HttpProbe {
         false
     }
 
-    fn completion_of(
-        &self,
-        url: &str,
-        model: &ModelId,
-        prompt: &str,
-        tokens: u32,
-    ) -> RequestBuilder {
+    fn completion_of(&self, url: &str, name: &str, prompt: &str, tokens: u32) -> RequestBuilder {
         let request = self.client.post(url).json(&json!({
-            "model": self.served_name.as_deref().unwrap_or(model.as_str()),
-            "prompt": prompt, "max_tokens": tokens, "temperature": 0, "seed": 0,
+            "model": name, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "seed": 0,
         }));
         match &self.api_key {
             Some(key) => request.bearer_auth(key.expose()),
@@ -269,14 +257,14 @@ impl HttpProbe {
 }
 
 impl Probe for HttpProbe {
-    fn check(&self, model: &ModelId) -> Pending<'static, Check> {
-        Box::pin(self.clone().ask(model.clone()))
+    fn check(&self, name: &str) -> Pending<'static, Check> {
+        Box::pin(self.clone().ask(name.to_owned()))
     }
 
-    fn complete(&self, model: &ModelId) -> Pending<'static, Option<String>> {
-        let (probe, model) = (self.clone(), model.clone());
+    fn complete(&self, name: &str) -> Pending<'static, Option<String>> {
+        let (probe, name) = (self.clone(), name.to_owned());
         Box::pin(async move {
-            let completed = probe.completion(&model).await;
+            let completed = probe.completion(&name).await;
             completed
                 .inspect_err(|error| tracing::debug!(%error, "no completion to compare"))
                 .ok()?
@@ -298,9 +286,9 @@ impl Probe for HttpProbe {
         })
     }
 
-    fn try_token(&self, model: &ModelId) -> Pending<'static, Trial> {
-        let (probe, model) = (self.clone(), model.clone());
-        Box::pin(async move { probe.token(&model).await })
+    fn try_token(&self, name: &str) -> Pending<'static, Trial> {
+        let (probe, name) = (self.clone(), name.to_owned());
+        Box::pin(async move { probe.token(&name).await })
     }
 
     fn in_hand(&self) -> Pending<'static, Result<Option<InHand>, HealthFailure>> {
@@ -380,9 +368,9 @@ mod tests {
         let holder = ResourceHolder { pid: Some(7), command: None, user: "bob".to_owned() };
         for listener in [Listener::Stranger(holder), Listener::Unknown("x".to_owned())] {
             let key = Some(Secret::new("key"));
-            let probe = HttpProbe::new(&url, key, None).unwrap();
+            let probe = HttpProbe::new(&url, key).unwrap();
             let probe = probe.asking_only_members(Arc::new(Always(listener.clone())));
-            let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
+            let failure = probe.check("m").await.unwrap_err();
             assert!(!matches!(failure, HealthFailure::Unreachable { .. }), "{failure}");
             assert!(probe.in_hand().await.is_err());
             let nobody_came = server.accept().unwrap_err().kind();
@@ -395,7 +383,7 @@ mod tests {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         server.set_nonblocking(true).unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
-        let probe = HttpProbe::new(&url, None, None).unwrap();
+        let probe = HttpProbe::new(&url, None).unwrap();
         let probe = probe.asking_only_members(Arc::new(Always(Listener::Member)));
         let pulse = probe.pulse().await.unwrap();
         assert_eq!((pulse.requests, pulse.connections), (0, Some(0)));
@@ -417,10 +405,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_for_the_listener_that_does_not_come_back_is_over_with_the_limit() {
-        let probe = HttpProbe::new("http://127.0.0.1:9", None, None).unwrap();
+        let probe = HttpProbe::new("http://127.0.0.1:9", None).unwrap();
         let probe = probe.asking_only_members(Arc::new(Never));
         let began = Instant::now();
-        let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
+        let failure = probe.check("m").await.unwrap_err();
         assert!(matches!(failure, HealthFailure::ListenerUnknown { .. }), "{failure}");
         assert_eq!(began.elapsed(), LIMIT);
         let failure = probe.in_hand().await.unwrap_err();
@@ -431,7 +419,7 @@ mod tests {
     #[tokio::test]
     async fn counters_that_cannot_be_read_are_not_told_from_such_as_do_not_exist_by_silence() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let probe = HttpProbe::new(format!("http://{free}"), None, None).unwrap();
+        let probe = HttpProbe::new(format!("http://{free}"), None).unwrap();
         assert!(probe.in_hand().await.is_err());
         let probe = probe.asking_only_members(Arc::new(Always(Listener::Nobody)));
         assert_eq!(probe.in_hand().await, Ok(None));
@@ -440,8 +428,8 @@ mod tests {
     #[tokio::test]
     async fn a_port_where_nobody_listens_is_unreachable() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let probe = HttpProbe::new(format!("http://{free}"), None, None).unwrap();
-        let failure = probe.check(&ModelId::new("m").unwrap()).await.unwrap_err();
+        let probe = HttpProbe::new(format!("http://{free}"), None).unwrap();
+        let failure = probe.check("m").await.unwrap_err();
         assert!(matches!(failure, HealthFailure::Unreachable { .. }), "{failure}");
     }
 
@@ -459,9 +447,8 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.ok();
             }
         });
-        let probe =
-            HttpProbe::new(format!("http://{address}"), Some(Secret::new("k")), None).unwrap();
-        probe.check(&ModelId::new("m").unwrap()).await.unwrap_err()
+        let probe = HttpProbe::new(format!("http://{address}"), Some(Secret::new("k"))).unwrap();
+        probe.check("m").await.unwrap_err()
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use super::log_tail::LaunchLog;
 use super::memory_kills::MemoryKills;
 use super::ownership::{on_own_thread, probe};
 use super::proc_fs;
-use super::process_record::{ProcessRecord, RecordFile};
+use super::process_record::{ProcessRecord, RecordFile, Switched};
 use super::process_tree::ProcessTree;
 use super::scratch::{self, Owner, Scratch};
 use super::state_directory::{StateDirectory, StateDirectoryError};
@@ -32,7 +32,8 @@ use super::warm::{Ahead, Warm};
 use crate::domain::absence::ScanError;
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::id::Incarnation;
-use crate::domain::spec::{ExitPolicy, ModelId};
+use crate::domain::spec::ExitPolicy;
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
 use crate::ports::{Claim, Found, Launcher, Pending};
 
@@ -53,7 +54,7 @@ use before::Before;
 use claim::{Launch, LaunchClaim, Traces};
 use memory::LaunchMemory;
 use read_ahead::ReadAhead;
-pub use recipe::LaunchRecipe;
+pub use recipe::{Foresee, Foreseen, LaunchRecipe};
 use starting::{Start, Way};
 
 /// A marker prefix that no other supervisor has.
@@ -129,15 +130,23 @@ impl ProcessLauncher {
         })
     }
 
-    fn settings(&self, model: &ModelId) -> Vec<String> {
+    fn settings(&self, target: &Target) -> Vec<String> {
         let variables = self.recipe.environment.iter().map(|(name, it)| format!("{name}={it}"));
-        self.words(model).into_iter().chain(variables).collect()
+        self.words(target).into_iter().chain(variables).collect()
     }
 
     /// The words of vLLM's command, program first.
-    fn words(&self, model: &ModelId) -> Vec<String> {
+    fn words(&self, target: &Target) -> Vec<String> {
         let (before, after) = (self.recipe.before_model.iter(), self.recipe.after_model.iter());
-        before.cloned().chain([model.to_string()]).chain(after.cloned()).collect()
+        let after = after.chain(target.arguments.words());
+        before.cloned().chain([target.model.to_string()]).chain(after.cloned()).collect()
+    }
+
+    /// What it is that nobody has configured, if so.
+    fn switched(&self, target: &Target) -> Option<Switched> {
+        let configured = &self.recipe.configured;
+        (target != configured)
+            .then(|| Switched { configured: self.settings(configured), target: target.clone() })
     }
 
     fn traces(&self, record: &ProcessRecord, scratch: Vec<PathBuf>) -> Traces {
@@ -197,7 +206,7 @@ impl ProcessLauncher {
         launch: &Launch,
         record: ProcessRecord,
         scratch: &Scratch,
-        model: &ModelId,
+        target: &Target,
         method: LaunchMethod,
     ) -> Result<(), Cause> {
         // Written before the launch as well: whoever finds it can look for the marker.
@@ -209,7 +218,7 @@ impl ProcessLauncher {
         let log = launch.log.begin().map_err(unwritable)?;
         let marks = search::marks(&record.marker, &self.state, &scratch.path);
         let variables = child_command::of_launch(&self.recipe, scratch);
-        let mut command = child_command::vllm(&self.recipe, model, scratch);
+        let mut command = child_command::vllm(&self.recipe, target, scratch);
         command
             .stdout(log.try_clone().map_err(unwritable)?)
             .stderr(log.try_clone().map_err(unwritable)?)
@@ -218,15 +227,15 @@ impl ProcessLauncher {
             join(&mut command, entrance);
         }
         let mut start = launch.start.lock().unwrap_or_else(PoisonError::into_inner);
-        let warm = launch.warm.upgrade().filter(|warm| warm.is_to_learn(model.as_str()));
-        let lesson = warm.map(|_| model.to_string());
+        let warm = launch.warm.upgrade().filter(|warm| warm.is_to_learn(target.model.as_str()));
+        let lesson = warm.map(|_| target.model.to_string());
         start.replace(Start { command, record, log, marks, variables, lesson, method });
         Ok(())
     }
 
     /// How such a launch is made, as far as is known beforehand.
-    fn way(&self, model: &ModelId, method: LaunchMethod) -> Way {
-        let known = self.likes(model).map(|likes| self.memory.recall(&likes));
+    fn way(&self, target: &Target, method: LaunchMethod) -> Way {
+        let known = self.likes(target).map(|likes| self.memory.recall(&likes));
         let (at_most, recall) = known.unwrap_or((LaunchMethod::Ahead, Recall::NotCompared));
         Way { method: method.min(at_most), made: OnceLock::new(), recall }
     }
@@ -243,7 +252,7 @@ impl Launcher for ProcessLauncher {
     fn claim(
         &self,
         incarnation: Incarnation,
-        model: &ModelId,
+        target: &Target,
         method: LaunchMethod,
     ) -> Result<Arc<dyn Claim>, Cause> {
         processes_can_be_held()?;
@@ -258,20 +267,22 @@ impl Launcher for ProcessLauncher {
             marker: format!("{}-{incarnation}", self.recipe.marker_prefix),
             claimed: Some(proc_fs::start_time_now()),
             main: None,
-            settings: self.settings(model),
+            settings: self.settings(target),
+            switched: self.switched(target),
             scratch: Some(scratch.path.clone()),
         };
         let tree = ProcessTree::claim(&record.marker).map_err(|error| cannot_own(&error))?;
         let traces = self.traces(&record, vec![scratch.path.clone()]);
         self.guard(&traces, &tree).map_err(|error| cannot_guard(&error))?;
-        let way = self.way(model, method);
+        let way = self.way(target, method);
         let method = way.method;
         let launch = self.launch(&record, tree, traces, way);
-        self.read_ahead.begin(model.as_str());
-        match self.furnish(&launch, record, &scratch, model, method) {
+        self.read_ahead.begin(target.model.as_str());
+        match self.furnish(&launch, record, &scratch, target, method) {
             Ok(()) => {
-                let (preflight, room) = (self.recipe.preflight.clone(), self.room.clone());
-                let before = Before { preflight, model: model.clone(), room };
+                let Foreseen { preflight, filled } = (self.recipe.foresee)(&target.arguments);
+                let room = self.room.clone().map(|room| (room, filled));
+                let before = Before { preflight, model: target.model.clone(), room };
                 Ok(Arc::new(LaunchClaim::armed(launch, before)))
             }
             Err(cause) => {
@@ -281,23 +292,23 @@ impl Launcher for ProcessLauncher {
         }
     }
 
-    fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {
-        let (launcher, settings) = (self.clone(), self.settings(model));
-        let look = move || launcher.look(&settings);
+    fn find(&self, target: &Target) -> Pending<'static, Result<Found, ScanError>> {
+        let (launcher, target) = (self.clone(), target.clone());
+        let look = move || launcher.look(&target);
         Box::pin(async move { on_own_thread("vllm-look", look).await? })
     }
 
-    fn prepare(&self, model: &ModelId, method: LaunchMethod) {
-        self.read_ahead.begin(model.as_str());
+    fn prepare(&self, target: &Target, method: LaunchMethod) {
+        self.read_ahead.begin(target.model.as_str());
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let method = self.way(model, method).method;
+        let method = self.way(target, method).method;
         if let Some(warm) = warm.filter(|_| method == LaunchMethod::Ahead) {
-            warm.go_ahead(&Ahead { words: self.words(model), engines: true });
+            warm.go_ahead(&Ahead { words: self.words(target), engines: true });
         }
     }
 
-    fn remember(&self, model: &ModelId, memory: &Memory) {
-        if let Some(likes) = self.likes(model) {
+    fn remember(&self, target: &Target, memory: &Memory) {
+        if let Some(likes) = self.likes(target) {
             self.memory.keep(likes, memory);
         }
         if *memory == Memory::AtMost(LaunchMethod::Cold) {

@@ -16,6 +16,8 @@ use super::ownership::Held;
 use super::proc_fs;
 use crate::domain::absence::ScanError;
 use crate::domain::id::Incarnation;
+use crate::domain::spec::ModelId;
+use crate::domain::target::{Arguments, Target};
 
 const NAME: &str = "process.json";
 const DRAFT: &str = "process.draft";
@@ -39,8 +41,43 @@ pub(super) struct ProcessRecord {
     pub(super) main: Option<(u32, u64)>,
     /// The settings it was launched with, to be compared as a whole.
     pub(super) settings: Vec<String>,
+    /// What it serves, if that is not what is configured.
+    pub(super) switched: Option<Switched>,
     /// Its private directory, which goes with it.
     pub(super) scratch: Option<PathBuf>,
+}
+
+/// What somebody has switched to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Switched {
+    /// The settings of what was configured then.
+    pub(super) configured: Vec<String>,
+    /// What was switched to.
+    pub(super) target: Target,
+}
+
+impl Switched {
+    fn to_json(&self) -> Value {
+        let Target { model, arguments } = &self.target;
+        json!({
+            "configured": self.configured,
+            "model": model.as_str(),
+            "extra_args": arguments.words(),
+            "served_name": arguments.served_name(),
+        })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let served_name = value["served_name"].as_str().map(str::to_owned);
+        let arguments = Arguments::new(words(&value["extra_args"])?, served_name);
+        let model = ModelId::new(value["model"].as_str()?).ok()?;
+        let configured = words(&value["configured"])?;
+        Some(Self { configured, target: Target { model, arguments } })
+    }
+}
+
+fn words(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|word| word.as_str().map(str::to_owned)).collect()
 }
 
 impl ProcessRecord {
@@ -67,11 +104,12 @@ impl ProcessRecord {
             "pid": self.main.map(|main| main.0),
             "start_time": self.main.map(|main| main.1),
             "settings": self.settings,
+            "switched": self.switched.as_ref().map(Switched::to_json),
             "scratch": self.scratch.as_ref().map(|path| path.to_string_lossy()),
         })
     }
 
-    /// What was written by this version or one that knew nothing of scratch directory and claim.
+    /// What was written by this version or one that knew nothing of scratch directory, claim and switch.
     fn from_json(value: &Value) -> Result<Self, &'static str> {
         let text = |key: &'static str| value[key].as_str().map(str::to_owned).ok_or(key);
         let main = match (&value["pid"], &value["start_time"]) {
@@ -85,7 +123,10 @@ impl ProcessRecord {
             Value::Null => None,
             claimed => Some(claimed.as_u64().ok_or("claimed")?),
         };
-        let words = value["settings"].as_array().ok_or("settings")?.iter();
+        let switched = match &value["switched"] {
+            Value::Null => None,
+            switched => Some(Switched::from_json(switched).ok_or("switched")?),
+        };
         let scratch = match &value["scratch"] {
             Value::Null => None,
             path => Some(PathBuf::from(path.as_str().ok_or("scratch")?)),
@@ -97,9 +138,8 @@ impl ProcessRecord {
                 .and_then(|it| if it.is_empty() { Err("marker") } else { Ok(it) })?,
             claimed,
             main,
-            settings: words
-                .map(|word| word.as_str().map(str::to_owned).ok_or("settings"))
-                .collect::<Result<_, _>>()?,
+            settings: words(&value["settings"]).ok_or("settings")?,
+            switched,
             scratch,
         })
     }
@@ -237,6 +277,13 @@ mod tests {
             claimed: Some(40),
             main: Some((41, 42)),
             settings: vec!["vllm".into(), "--port".into()],
+            switched: Some(Switched {
+                configured: vec!["vllm".into()],
+                target: Target {
+                    model: ModelId::new("org/b").unwrap(),
+                    arguments: Arguments::new(vec!["--seed=1".into()], Some("b".into())),
+                },
+            }),
             scratch: Some("/tmp/vllmd-x".into()),
         }
     }

@@ -105,12 +105,14 @@ pub enum EventKind {
         /// How long it took, if it passed.
         latency: Option<Duration>,
     },
-    /// Another model is to be served from now on: it was asked for, or it is gone back to.
+    /// Another model, or one with other arguments, is to be served from now on: it was asked for, or it is gone back to.
     ModelWanted {
         /// The model that was to be served before.
         from: ModelId,
         /// The model that is to be served now.
         to: ModelId,
+        /// What vLLM is told besides, if it is not what is configured (`extra_args`).
+        extra_args: Option<Vec<String>>,
     },
     /// Something is wrong with a GPU, or more is to be done about it than before.
     GpuFindingRaised {
@@ -134,12 +136,14 @@ pub enum EventKind {
         /// Why.
         reason: EndReason,
     },
-    /// Another model is served now.
+    /// Another model, or one with other arguments, is served now.
     ModelSwitched {
         /// The model before.
         from: ModelId,
         /// The model now.
         to: ModelId,
+        /// What vLLM is told besides, if it is not what is configured (`extra_args`).
+        extra_args: Option<Vec<String>>,
     },
     /// The owner of vLLM's main process ended without having stopped it.
     Orphaned {

@@ -8,7 +8,7 @@ use crate::domain::gpu::FindingNews;
 use crate::domain::id::{Incarnation, Sequence};
 use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::report::{HealthReport, LoaderReport, ProcessReport};
-use crate::domain::spec::ModelId;
+use crate::domain::target::{Target, Wanted};
 use crate::domain::ticket::{Outcome, Ticket};
 use crate::domain::trust::{LaunchMethod, Memory};
 
@@ -54,8 +54,8 @@ pub enum Request {
     Restart,
     /// Somebody wants this model served.
     Load {
-        /// The model.
-        model: ModelId,
+        /// The model, and with which arguments.
+        wanted: Wanted,
         /// Who asks.
         asker: Asker,
     },
@@ -108,7 +108,7 @@ pub enum Effect {
         /// The number of this launch.
         incarnation: Incarnation,
         /// What it is to serve.
-        model: ModelId,
+        target: Target,
         /// How much of it may be forked.
         method: LaunchMethod,
     },
@@ -132,10 +132,10 @@ pub enum Effect {
         /// Which launch.
         incarnation: Incarnation,
     },
-    /// Keep this of launches of this model, for as long as vLLM and we are what they are.
+    /// Keep this of launches like this, for as long as vLLM and we are what they are.
     Remember {
-        /// The model.
-        model: ModelId,
+        /// What it serves.
+        target: Target,
         /// What to keep.
         memory: Memory,
     },
@@ -193,8 +193,8 @@ pub enum Effect {
     },
     /// This will be launched once what runs now has ended: make ready for it.
     Prepare {
-        /// The model.
-        model: ModelId,
+        /// What it serves.
+        target: Target,
         /// How it will be launched.
         method: LaunchMethod,
     },

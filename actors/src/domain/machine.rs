@@ -18,13 +18,14 @@ use crate::domain::outage::Outage;
 use crate::domain::phases::Stopwatch;
 use crate::domain::report::{LaunchKind, Work};
 use crate::domain::restart::RestartLedger;
-use crate::domain::spec::{ModelId, ServiceSpec};
+use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
     Announcement, Cleanup, Crashed, FirstOutput, GivenUp, Loss, Next, Obstacle, Origin,
     Postponement, Running, ServiceState, Silence, Stage, Starting, State, Stopping, Then,
     Undecided, Unknown,
 };
 use crate::domain::switch::Models;
+use crate::domain::target::{Target, Wanted};
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
 use crate::domain::trust::{LaunchMethod, Recall, Trusts};
 
@@ -82,7 +83,7 @@ impl Machine {
     /// A service of which nothing is known yet. [`Machine::begin`] looks.
     pub fn new(spec: ServiceSpec, resume: Resume) -> Self {
         Self {
-            models: Models::new(spec.model.clone()),
+            models: Models::new(spec.target.clone()),
             trusts: Trusts::new(spec.launch),
             spec,
             state: State::Unknown(Unknown {
@@ -166,8 +167,28 @@ impl Machine {
     }
 
     /// What is served, or would be at the next launch.
-    pub fn model(&self) -> &ModelId {
+    pub fn target(&self) -> &Target {
         self.models.wanted()
+    }
+
+    /// What is meant by this: where nothing is said of arguments it is as what is served, or was last
+    /// proven to be, else as configured.
+    pub fn meant(&self, wanted: &Wanted) -> Target {
+        let known = [self.models.wanted(), self.models.proven()];
+        let configured = || Target {
+            model: wanted.model.clone(),
+            arguments: match &wanted.arguments {
+                Some(arguments) => arguments.clone(),
+                None => self.spec.target.arguments.clone(),
+            },
+        };
+        known.into_iter().find(|target| wanted.is(target)).cloned().unwrap_or_else(configured)
+    }
+
+    /// What vLLM is told instead of what is configured; `None` where it is as configured.
+    pub fn instead(&self, target: &Target) -> Option<Vec<String>> {
+        let is_other = target.arguments != self.spec.target.arguments;
+        is_other.then(|| target.arguments.words().to_vec())
     }
 
     /// The models, and the switch between them if one is under way.
@@ -278,31 +299,33 @@ impl Turn<'_> {
         change(&mut self.machine.models);
         let to = self.machine.models.wanted().clone();
         if from != to {
-            self.emit(EventKind::ModelWanted { from, to });
+            let extra_args = self.machine.instead(&to);
+            self.emit(EventKind::ModelWanted { from: from.model, to: to.model, extra_args });
         }
     }
 
     fn launch(&mut self, origin: Origin) {
         let incarnation = self.machine.incarnation.next();
         self.machine.incarnation = incarnation;
-        let model = self.machine.models.wanted().clone();
-        let method = self.machine.trusts.method(&model);
-        self.enter(self.starting(incarnation, None, model.clone(), origin), None);
+        let target = self.machine.models.wanted().clone();
+        let method = self.machine.trusts.method(&target);
+        self.enter(self.starting(incarnation, None, target.clone(), origin), None);
         if let Some(cause) = self.forbidden_by_gpu() {
             return self.fail_to_launch(incarnation, cause);
         }
-        self.effect(Effect::Launch { incarnation, model, method });
+        self.machine.models.settle();
+        self.effect(Effect::Launch { incarnation, target, method });
         self.schedule_silence(incarnation, self.machine.spec.start_timeout);
     }
 
     /// Takes over what an earlier supervisor, or process actor, left running.
-    fn watch(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
+    fn watch(&mut self, incarnation: Incarnation, pid: u32, target: Target) {
         self.machine.incarnation = self.machine.incarnation.max(incarnation);
         // One that we launched is found again after the loss of a process actor.
         if self.machine.launch.is_none_or(|(known, _)| known != incarnation) {
             self.machine.launch = Some((incarnation, LaunchKind::Adopted));
         }
-        self.enter(self.starting(incarnation, Some(pid), model, Origin::Found), None);
+        self.enter(self.starting(incarnation, Some(pid), target, Origin::Found), None);
         if let Some(cause) = self.forbidden_by_gpu() {
             return self.fail(incarnation, cause, None);
         }
@@ -314,7 +337,7 @@ impl Turn<'_> {
         &self,
         incarnation: Incarnation,
         pid: Option<u32>,
-        model: ModelId,
+        target: Target,
         origin: Origin,
     ) -> State {
         State::Starting(Starting {
@@ -322,11 +345,11 @@ impl Turn<'_> {
             pid,
             origin,
             method: match origin {
-                Origin::Asked | Origin::Restart => self.machine.trusts.method(&model),
+                Origin::Asked | Origin::Restart => self.machine.trusts.method(&target),
                 // Whoever has made it did not ask us how.
                 Origin::Found => LaunchMethod::Cold,
             },
-            model,
+            target,
             recall: Recall::default(),
             since: self.now,
             first_output: FirstOutput::Awaited,

@@ -11,7 +11,7 @@ use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
 use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::loading::LoadNews;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Recall};
 
 /// What became of the process. Everything carries the incarnation that it is about.
@@ -88,7 +88,7 @@ pub enum ProcessReport {
         /// The pid of its main process.
         pid: u32,
         /// What it serves.
-        model: ModelId,
+        target: Target,
     },
     /// An earlier supervisor left this, and it is of no use: other settings, or half dead.
     RemnantFound {

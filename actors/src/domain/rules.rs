@@ -11,8 +11,9 @@ use crate::domain::moment::Moment;
 use crate::domain::phases::Phases;
 use crate::domain::report::LaunchKind;
 use crate::domain::restart::RestartLedger;
-use crate::domain::spec::{LifecycleMode, ModelId, ServiceSpec};
+use crate::domain::spec::{LifecycleMode, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
+use crate::domain::target::{Target, Wanted};
 use crate::domain::ticket::{OpenTickets, Ticket};
 use crate::domain::unit::{UnitReading, UnitStatus};
 use crate::domain::watch::Watch;
@@ -89,10 +90,26 @@ impl Rules {
     }
 
     /// What is served, or would be at the next launch.
-    pub fn model(&self) -> &ModelId {
+    pub fn target(&self) -> &Target {
         match self {
-            Self::Managed(machine) => machine.model(),
-            Self::Watched(watch) => watch.model(),
+            Self::Managed(machine) => machine.target(),
+            Self::Watched(watch) => watch.target(),
+        }
+    }
+
+    /// What vLLM is told besides, if it is not what is configured.
+    pub fn instead(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Managed(machine) => machine.instead(machine.target()),
+            Self::Watched(_) => None,
+        }
+    }
+
+    /// What this request would lead to.
+    pub fn meant(&self, wanted: &Wanted) -> Target {
+        match self {
+            Self::Managed(machine) => machine.meant(wanted),
+            Self::Watched(watch) => watch.target().clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::domain::gpu::XidPolicy;
 use crate::domain::restart::RestartPolicy;
+use crate::domain::target::Target;
 
 /// A model, named as vLLM is told it: a Hugging Face id, a path, or an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,8 +197,8 @@ pub struct ServiceSpec {
     pub mode: LifecycleMode,
     /// The unit that its manager runs it as, if that is to be asked; of [`LifecycleMode::Monitored`] alone.
     pub unit: Option<String>,
-    /// The model to serve at first.
-    pub model: ModelId,
+    /// What to serve at first.
+    pub target: Target,
     /// How to launch it.
     pub launch: LaunchPolicy,
     /// When and how often to restart.

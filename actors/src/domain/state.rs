@@ -32,7 +32,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::liveness::Liveness;
 use crate::domain::moment::Moment;
 use crate::domain::phases::Phases;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Recall};
 
 mod crashed;
@@ -142,7 +142,7 @@ pub struct Running {
     /// Which launch.
     pub incarnation: Incarnation,
     /// What it serves.
-    pub model: ModelId,
+    pub target: Target,
     /// The main process.
     pub pid: u32,
     /// When it was first proven healthy.

@@ -1,13 +1,13 @@
-//! Going from one model to another, as data.
+//! Going from one model to another, or to other arguments, as data.
 
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 
 /// A switch of models under way: from the request until the new model is proven to serve, or the
 /// old one is to be brought back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Switch {
     /// The new model.
-    pub to: ModelId,
+    pub to: Target,
     /// What follows if it cannot be loaded.
     pub otherwise: Otherwise,
 }
@@ -26,23 +26,33 @@ pub enum Otherwise {
 /// What to go back to is what was last *proven* to serve; at first, by trust, what is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Models {
-    proven: ModelId,
+    proven: Target,
     switch: Option<Switch>,
+    origin: Wish,
+}
+
+/// Who has said what is to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// The configuration alone: an earlier supervisor may have been told otherwise.
+    Configured,
+    /// Somebody, or a launch was made of it.
+    Spoken,
 }
 
 impl Models {
     /// A service that is configured to serve this.
-    pub fn new(configured: ModelId) -> Self {
-        Self { proven: configured, switch: None }
+    pub fn new(configured: Target) -> Self {
+        Self { proven: configured, switch: None, origin: Wish::Configured }
     }
 
     /// What a launch is to serve now.
-    pub fn wanted(&self) -> &ModelId {
+    pub fn wanted(&self) -> &Target {
         self.switch.as_ref().map_or(&self.proven, |switch| &switch.to)
     }
 
     /// What was last proven to serve.
-    pub fn proven(&self) -> &ModelId {
+    pub fn proven(&self) -> &Target {
         &self.proven
     }
 
@@ -51,9 +61,15 @@ impl Models {
         self.switch.as_ref()
     }
 
+    /// Whatever an earlier supervisor was told, this is what is to be served now.
+    pub fn settle(&mut self) {
+        self.origin = Wish::Spoken;
+    }
+
     /// Asks for another model. One that was asked for before and is not proven yet is given up; what
     /// to go back to stays.
-    pub fn turn_to(&mut self, to: ModelId, otherwise: Otherwise) {
+    pub fn turn_to(&mut self, to: Target, otherwise: Otherwise) {
+        self.settle();
         if to == self.proven {
             self.switch = None;
         } else {
@@ -63,7 +79,7 @@ impl Models {
     }
 
     /// A launch of what was wanted serves. Returns the model before, if that was another.
-    pub fn proves(&mut self) -> Option<ModelId> {
+    pub fn proves(&mut self) -> Option<Target> {
         let Switch { to, .. } = self.switch.take()?;
         Some(std::mem::replace(&mut self.proven, to))
     }
@@ -75,18 +91,26 @@ impl Models {
 
     /// A launch of what is wanted failed before it served. Returns the model that was given up, if
     /// the one before is to be brought back for it.
-    pub fn fails(&mut self) -> Option<ModelId> {
+    pub fn fails(&mut self) -> Option<Target> {
         self.switch.take_if(|switch| switch.otherwise == Otherwise::Restore).map(|switch| switch.to)
     }
 
-    /// What was found running serves this: a switch that was asked for meanwhile has something to
-    /// go back to.
-    pub fn found(&mut self, running: &ModelId) {
-        if *running != self.proven {
+    /// What was found running serves this. Where nobody has said what is wanted, an earlier supervisor has
+    /// switched to it, and may not have come to know whether it serves; a switch that was asked for
+    /// meanwhile has something to go back to.
+    pub fn found(&mut self, running: Target) {
+        if running == *self.wanted() {
             return;
         }
-        if let Some(switch) = &mut self.switch {
-            switch.otherwise = Otherwise::Restore;
+        match &mut self.switch {
+            Some(switch) => {
+                switch.otherwise = Otherwise::Restore;
+                self.proven = running;
+            }
+            None if self.origin == Wish::Configured => {
+                self.switch = Some(Switch { to: running, otherwise: Otherwise::Restore });
+            }
+            None => {}
         }
     }
 }
@@ -94,9 +118,11 @@ impl Models {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::spec::ModelId;
+    use crate::domain::target::Arguments;
 
-    fn model(name: &str) -> ModelId {
-        ModelId::new(name).unwrap()
+    fn model(name: &str) -> Target {
+        Target { model: ModelId::new(name).unwrap(), arguments: Arguments::default() }
     }
 
     fn models() -> Models {
@@ -135,6 +161,44 @@ mod tests {
         let mut models = models();
         models.turn_to(model("org/b"), Otherwise::Judge);
         assert_eq!(models.fails(), None);
+        assert_eq!(models.wanted(), &model("org/b"));
+    }
+
+    #[test]
+    fn other_arguments_for_the_same_model_are_a_switch() {
+        let mut models = models();
+        let longer = Arguments::new(vec!["--max-model-len=8192".to_owned()], None);
+        let longer = Target { arguments: longer, ..model("org/a") };
+        models.turn_to(longer.clone(), Otherwise::Restore);
+        assert_eq!(models.wanted(), &longer);
+        assert_eq!(models.fails(), Some(longer));
+        assert_eq!(models.wanted(), &model("org/a"));
+    }
+
+    #[test]
+    fn what_an_earlier_supervisor_has_switched_to_is_wanted_until_it_fails() {
+        let mut models = models();
+        models.found(model("org/b"));
+        assert_eq!((models.wanted(), models.proven()), (&model("org/b"), &model("org/a")));
+        assert_eq!(models.fails(), Some(model("org/b")));
+        assert_eq!(models.wanted(), &model("org/a"));
+    }
+
+    #[test]
+    fn what_an_earlier_supervisor_has_switched_to_counts_less_than_a_word() {
+        let mut models = models();
+        models.settle();
+        models.found(model("org/b"));
+        assert_eq!(models.wanted(), &model("org/a"));
+    }
+
+    #[test]
+    fn what_is_found_is_gone_back_to_from_what_was_asked_for_meanwhile() {
+        let mut models = models();
+        models.turn_to(model("org/c"), Otherwise::Judge);
+        models.found(model("org/b"));
+        assert_eq!(models.wanted(), &model("org/c"));
+        assert_eq!(models.fails(), Some(model("org/c")));
         assert_eq!(models.wanted(), &model("org/b"));
     }
 }

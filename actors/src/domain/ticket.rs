@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::domain::cause::{Cause, Code, RetryClass};
 use crate::domain::spec::{LifecycleMode, ModelId, ModelReferenceError};
+use crate::domain::target::Wanted;
 
 /// Names a request that waits for its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,8 +149,8 @@ pub enum Goal {
     Down,
     /// The service serves, whatever model it is meant to serve by then.
     Up,
-    /// The service serves this model.
-    Serving(ModelId),
+    /// The service serves this.
+    Serving(Wanted),
 }
 
 impl Goal {

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::spec::{LaunchPolicy, ModelId};
+use crate::domain::spec::LaunchPolicy;
+use crate::domain::target::Target;
 
 /// How much of a launch is forked from a process that has imported what vLLM imports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,13 +70,13 @@ pub enum Memory {
     NotComparable,
 }
 
-/// Which way the next launch of each model goes: what one cannot bear another may.
+/// Which way the next launch of each model goes, by its arguments: what one cannot bear another may.
 #[derive(Clone, Debug)]
 pub struct Trusts {
     /// That in a model of which nothing is known.
     first: Trust,
     /// In those of which something is.
-    known: BTreeMap<ModelId, Trust>,
+    known: BTreeMap<Target, Trust>,
 }
 
 impl Trusts {
@@ -84,17 +85,17 @@ impl Trusts {
         Self { first: Trust::new(policy), known: BTreeMap::new() }
     }
 
-    /// How the next launch of this model is to be made.
-    pub fn method(&self, model: &ModelId) -> LaunchMethod {
-        self.known.get(model).unwrap_or(&self.first).method()
+    /// How the next launch of this is to be made.
+    pub fn method(&self, target: &Target) -> LaunchMethod {
+        self.known.get(target).unwrap_or(&self.first).method()
     }
 
-    /// Something is learnt of this model.
-    pub fn of<T>(&mut self, model: &ModelId, learn: impl FnOnce(&mut Trust) -> T) -> T {
-        let mut trust = self.known.remove(model).unwrap_or(self.first);
+    /// Something is learnt of launches of this.
+    pub fn of<T>(&mut self, target: &Target, learn: impl FnOnce(&mut Trust) -> T) -> T {
+        let mut trust = self.known.remove(target).unwrap_or(self.first);
         let told = learn(&mut trust);
         if trust != self.first {
-            self.known.insert(model.clone(), trust);
+            self.known.insert(target.clone(), trust);
         }
         told
     }

@@ -17,8 +17,9 @@ use crate::domain::machine::Resume;
 use crate::domain::moment::Moment;
 use crate::domain::outage::Outage;
 use crate::domain::restart::RestartLedger;
-use crate::domain::spec::{ModelId, ServiceSpec};
+use crate::domain::spec::ServiceSpec;
 use crate::domain::state::ServiceState;
+use crate::domain::target::Target;
 use crate::domain::ticket::{CommandError, Goal, OpenTickets, Outcome, Ticket};
 use crate::domain::unit::UnitStatus;
 
@@ -221,8 +222,8 @@ impl Watch {
     }
 
     /// What it is to serve.
-    pub fn model(&self) -> &ModelId {
-        &self.spec.model
+    pub fn target(&self) -> &Target {
+        &self.spec.target
     }
 
     /// The requests that are not answered yet.

@@ -2,7 +2,6 @@
 
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
-use crate::domain::spec::ModelId;
 use crate::message::messages;
 
 /// What a [`HealthActor`](super::HealthActor) is told.
@@ -12,8 +11,8 @@ pub enum HealthMessage {
     Watch {
         /// Which launch.
         incarnation: Incarnation,
-        /// What it should serve.
-        model: ModelId,
+        /// The name under which it should list its model.
+        name: String,
     },
     /// Ask steadily from now on.
     ProbeSteadily {

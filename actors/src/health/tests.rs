@@ -4,7 +4,7 @@ use ractor::Actor;
 
 use super::*;
 use crate::domain::health::{DRAIN_QUIET, HealthFailure, InHand};
-use crate::testing::harness::{in_time, model};
+use crate::testing::harness::in_time;
 use crate::testing::listener::Listener;
 use crate::testing::probe::ScriptedProbe;
 
@@ -244,7 +244,7 @@ impl Scene {
     }
 
     fn watch(&self, incarnation: Incarnation) {
-        tell(&self.actor, HealthMessage::Watch { incarnation, model: model("m") });
+        tell(&self.actor, HealthMessage::Watch { incarnation, name: "m".to_owned() });
     }
 
     async fn next_check(&mut self) -> HealthReport {

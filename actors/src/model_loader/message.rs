@@ -4,7 +4,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::domain::id::Incarnation;
 use crate::domain::loading::Download;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::message::messages;
 
 /// What a [`ModelLoaderActor`](super::ModelLoaderActor) is told.
@@ -15,7 +15,7 @@ pub enum ModelLoaderMessage {
         /// Which launch.
         incarnation: Incarnation,
         /// What it loads.
-        model: ModelId,
+        target: Target,
     },
     /// Read nothing.
     Cease,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::ports::{LineSource, Pending};
 use crate::testing::downloads::ScriptedDownloads;
-use crate::testing::harness::{eventually, in_time, model};
+use crate::testing::harness::{eventually, in_time, target};
 use crate::testing::listener::Listener;
 use crate::testing::output::ScriptedOutput;
 
@@ -153,7 +153,7 @@ async fn a_flood_is_read_no_faster_than_it_is_taken_and_a_cease_is_heard() {
     let downloads = Arc::<ScriptedDownloads>::default();
     let args = ModelLoaderArgs { output: Arc::clone(&flood) as _, downloads, root: root.reports() };
     let (actor, _) = Actor::spawn_linked(None, ModelLoaderActor, args, root.cell()).await.unwrap();
-    tell(&actor, ModelLoaderMessage::Follow { incarnation: FIRST, model: model("m") });
+    tell(&actor, ModelLoaderMessage::Follow { incarnation: FIRST, target: target("m") });
 
     let mut listens = 0;
     while listens < 10 {
@@ -196,7 +196,7 @@ impl Scene {
     }
 
     fn follow(&self, incarnation: Incarnation) {
-        tell(&self.actor, ModelLoaderMessage::Follow { incarnation, model: model("m") });
+        tell(&self.actor, ModelLoaderMessage::Follow { incarnation, target: target("m") });
     }
 
     async fn next(&mut self) -> LoadNews {

@@ -9,7 +9,7 @@ use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::StopMode;
 use crate::domain::report::ProcessReport;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Memory};
 use crate::message::messages;
 use crate::ports::{Found, Head};
@@ -20,21 +20,19 @@ pub enum ProcessMessage {
     /// Look for what an earlier owner left, and hold it.
     Adopt {
         /// What it should serve to be of use.
-        model: ModelId,
+        target: Target,
     },
     /// The search is over (from itself).
     Found {
         /// What there was.
         found: Found,
-        /// What it should serve.
-        model: ModelId,
     },
     /// Start vLLM.
     Launch {
         /// The number of this launch.
         incarnation: Incarnation,
         /// What to serve.
-        model: ModelId,
+        target: Target,
         /// How much of it may be forked.
         method: LaunchMethod,
     },
@@ -61,15 +59,15 @@ pub enum ProcessMessage {
     },
     /// Keep this of launches of a model.
     Remember {
-        /// The model.
-        model: ModelId,
+        /// What is launched.
+        target: Target,
         /// What to keep.
         memory: Memory,
     },
     /// A launch of this model follows what runs now.
     Prepare {
-        /// The model.
-        model: ModelId,
+        /// What is launched.
+        target: Target,
         /// How it will be launched.
         method: LaunchMethod,
     },

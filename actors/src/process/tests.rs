@@ -10,7 +10,7 @@ use crate::domain::diagnosis::Exit;
 use crate::domain::report::{Role, Sample, Work};
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::Signal;
-use crate::testing::harness::{eventually, in_time, model};
+use crate::testing::harness::{eventually, in_time, model, target};
 use crate::testing::journal::MemoryJournal;
 use crate::testing::launcher::ScriptedLauncher;
 use crate::testing::listener::Listener;
@@ -195,7 +195,7 @@ async fn what_an_earlier_owner_left_is_adopted_and_its_end_is_heard() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let process = scene.launcher.leave(FIRST, model("m"));
 
-    scene.tell(ProcessMessage::Adopt { model: model("m") });
+    scene.tell(ProcessMessage::Adopt { target: target("m") });
 
     assert_eq!(scene.next().await, adopted(&process));
     process.end(Exit::Unknown);
@@ -208,7 +208,7 @@ async fn the_end_of_what_has_other_settings_is_heard_as_well() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let process = scene.launcher.leave(FIRST, model("another"));
 
-    scene.tell(ProcessMessage::Adopt { model: model("m") });
+    scene.tell(ProcessMessage::Adopt { target: target("m") });
 
     let pid = Some(process.pid());
     assert_eq!(scene.next().await, ProcessReport::RemnantFound { incarnation: FIRST, pid });
@@ -258,7 +258,7 @@ async fn a_stop_while_looking_clears_the_remnant_that_was_found() {
 async fn a_look_that_is_not_over_does_not_find_what_is_launched_meanwhile() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     scene.launcher.hold_searches();
-    scene.tell(ProcessMessage::Adopt { model: model("m") });
+    scene.tell(ProcessMessage::Adopt { target: target("m") });
     scene.tell(launch_of_first());
     scene.launched().await;
 
@@ -345,7 +345,7 @@ impl Scene {
     /// Looks without an answer, and is told to stop meanwhile.
     async fn look_and_stop(&mut self) {
         self.launcher.hold_searches();
-        self.tell(ProcessMessage::Adopt { model: model("m") });
+        self.tell(ProcessMessage::Adopt { target: target("m") });
         self.stop(FIRST, StopMode::Graceful, Phase::Loading);
         self.root.hears_nothing_for(HOUR).await;
     }
@@ -363,7 +363,7 @@ impl Scene {
 
 fn adopted(process: &ScriptedProcess) -> ProcessReport {
     let (incarnation, pid) = (process.incarnation(), process.pid());
-    ProcessReport::Adopted { incarnation, pid, model: model("m") }
+    ProcessReport::Adopted { incarnation, pid, target: target("m") }
 }
 
 fn vacated(incarnation: Incarnation) -> ProcessReport {
@@ -389,7 +389,7 @@ fn calls(process: &ScriptedProcess) -> Vec<(u64, Call)> {
 
 fn launch_of_first() -> ProcessMessage {
     let method = LaunchMethod::Tree;
-    ProcessMessage::Launch { incarnation: FIRST, model: model("m"), method }
+    ProcessMessage::Launch { incarnation: FIRST, target: target("m"), method }
 }
 
 fn launched_cold(incarnation: Incarnation, pid: u32) -> ProcessReport {

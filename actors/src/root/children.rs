@@ -22,8 +22,9 @@ use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::moment::Moment;
 use crate::domain::restart::Intensity;
 use crate::domain::rules::Rules;
-use crate::domain::spec::{ExitPolicy, ModelId};
+use crate::domain::spec::ExitPolicy;
 use crate::domain::state::{Stage, State, Stopping};
+use crate::domain::target::Target;
 use crate::gpu_monitor::GpuMonitorMessage;
 use crate::health::HealthMessage;
 use crate::model_loader::ModelLoaderMessage;
@@ -130,14 +131,14 @@ impl Children {
 
     /// Does what the machine asks for.
     pub(super) fn run(&mut self, root: &ActorRef<RootMessage>, effect: Effect, service: &Service) {
-        let model = service.rules().model();
+        let target = service.rules().target();
         match effect {
-            Effect::Adopt => self.tell_process(ProcessMessage::Adopt { model: model.clone() }),
-            Effect::Launch { incarnation, model, method } => {
-                self.watch(incarnation, &model);
-                self.tell_process(ProcessMessage::Launch { incarnation, model, method });
+            Effect::Adopt => self.tell_process(ProcessMessage::Adopt { target: target.clone() }),
+            Effect::Launch { incarnation, target, method } => {
+                self.watch(incarnation, &target);
+                self.tell_process(ProcessMessage::Launch { incarnation, target, method });
             }
-            Effect::Watch { incarnation } => self.watch(incarnation, model),
+            Effect::Watch { incarnation } => self.watch(incarnation, target),
             Effect::FinishLoading { incarnation } => {
                 self.tell_loader(ModelLoaderMessage::Cease);
                 self.tell_health(HealthMessage::ProbeSteadily { incarnation });
@@ -147,8 +148,8 @@ impl Children {
             Effect::Compare { incarnation } => {
                 self.tell_health(HealthMessage::Compare { incarnation });
             }
-            Effect::Remember { model, memory } => {
-                self.tell_process(ProcessMessage::Remember { model, memory });
+            Effect::Remember { target, memory } => {
+                self.tell_process(ProcessMessage::Remember { target, memory });
             }
             Effect::Disregard => {
                 self.tell_loader(ModelLoaderMessage::Cease);
@@ -181,8 +182,8 @@ impl Children {
                 let due = tell_after(root, after, RootMessage::Due { timer, incarnation });
                 self.timers.insert(timer, due);
             }
-            Effect::Prepare { model, method } => {
-                self.tell_process(ProcessMessage::Prepare { model, method });
+            Effect::Prepare { target, method } => {
+                self.tell_process(ProcessMessage::Prepare { target, method });
             }
             Effect::Rest => self.tell_process(ProcessMessage::Rest),
             // The root ends itself.
@@ -206,9 +207,10 @@ impl Children {
         tell(&self.health, message);
     }
 
-    fn watch(&self, incarnation: Incarnation, model: &ModelId) {
-        self.tell_loader(ModelLoaderMessage::Follow { incarnation, model: model.clone() });
-        tell(&self.health, HealthMessage::Watch { incarnation, model: model.clone() });
+    fn watch(&self, incarnation: Incarnation, target: &Target) {
+        self.tell_loader(ModelLoaderMessage::Follow { incarnation, target: target.clone() });
+        let name = target.listed_name().to_owned();
+        self.tell_health(HealthMessage::Watch { incarnation, name });
     }
 
     /// Tells fresh loader and health actors where the service stands.
@@ -217,7 +219,7 @@ impl Children {
             Rules::Managed(machine) => machine,
             Rules::Watched(watch) if watch.is_asked() => {
                 let incarnation = watch.incarnation();
-                self.watch(incarnation, watch.model());
+                self.watch(incarnation, watch.target());
                 // Of one that does not serve the first check that passes is news.
                 if watch.running_since().is_some() {
                     tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
@@ -227,10 +229,11 @@ impl Children {
             Rules::Watched(_) => return,
         };
         match machine.state() {
-            State::Starting(starting) => self.watch(starting.incarnation, &starting.model),
+            State::Starting(starting) => self.watch(starting.incarnation, &starting.target),
             State::Running(running) => {
-                let (incarnation, model) = (running.incarnation, running.model.clone());
-                tell(&self.health, HealthMessage::Watch { incarnation, model });
+                let incarnation = running.incarnation;
+                let name = running.target.listed_name().to_owned();
+                tell(&self.health, HealthMessage::Watch { incarnation, name });
                 tell(&self.health, HealthMessage::ProbeSteadily { incarnation });
             }
             // Whoever was to be waited for was waited for by an actor that is gone.

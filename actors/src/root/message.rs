@@ -53,6 +53,8 @@ pub enum Command {
     Load {
         /// The model.
         model: ModelId,
+        /// What vLLM is to be told besides, in place of what is configured; `None` to leave it at that.
+        extra_args: Option<Vec<String>>,
         /// Where the answer goes.
         reply: Answer,
     },

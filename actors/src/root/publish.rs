@@ -165,11 +165,11 @@ fn log(event: &Event) {
         EventKind::HealthChanged { healthy: false, consecutive_failures, .. } => {
             warn!(sequence, incarnation, consecutive_failures, "health check failed");
         }
-        EventKind::ModelSwitched { from, to } => {
-            info!(sequence, incarnation, %from, %to, "model switched");
+        EventKind::ModelSwitched { from, to, extra_args } => {
+            info!(sequence, incarnation, %from, %to, ?extra_args, "model switched");
         }
-        EventKind::ModelWanted { from, to } => {
-            info!(sequence, incarnation, %from, %to, "another model is wanted");
+        EventKind::ModelWanted { from, to, extra_args } => {
+            info!(sequence, incarnation, %from, %to, ?extra_args, "another model is wanted");
         }
         EventKind::StateExplained { cause } => log_cause(event, cause, "state explained"),
         EventKind::CleanupBlocked { cause } => log_cause(event, cause, "cleanup blocked"),

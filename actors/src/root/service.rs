@@ -18,8 +18,9 @@ use crate::domain::moment::Moment;
 use crate::domain::report::{GpuReport, HealthReport};
 use crate::domain::restart::RESTART_WINDOW;
 use crate::domain::rules::Rules;
-use crate::domain::spec::{ModelId, ServiceSpec};
+use crate::domain::spec::ServiceSpec;
 use crate::domain::state::ServiceState;
+use crate::domain::target::Wanted;
 use crate::domain::ticket::Ticket;
 use crate::domain::unit::UnitReading;
 use crate::root::message::Answer;
@@ -207,8 +208,8 @@ impl Service {
     }
 
     /// Whether this is what is served, or to be.
-    pub(super) fn wants(&self, model: &ModelId) -> bool {
-        self.rules.model() == model
+    pub(super) fn wants(&self, wanted: &Wanted) -> bool {
+        wanted.is(self.rules.target())
     }
 
     pub(super) fn answer_snapshot(&self, reply: RpcReplyPort<Snapshot>) {
@@ -228,7 +229,8 @@ impl Service {
         Snapshot {
             state: present.state,
             mode: rules.spec().mode,
-            model: rules.model().clone(),
+            model: rules.target().model.clone(),
+            extra_args: rules.instead(),
             pid: present.pid,
             incarnation: present.incarnation,
             running_since,
@@ -280,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_no_longer_leaves_nothing() {
         let spec = Plan::new(ExitPolicy::Stop).spec;
-        let snapshots = watch::Sender::new(Snapshot::initial(spec.model.clone(), 3));
+        let snapshots = watch::Sender::new(Snapshot::initial(spec.target.model.clone(), 3));
         let (journal, events) = (Arc::<MemoryJournal>::default(), broadcast::Sender::new(8));
         let publisher = Publisher::new(journal, events, snapshots, Sequence::NONE);
         let mut service = Service::new(spec, Resume::default(), Arc::new(publisher), Vec::new());

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub mode: LifecycleMode,
     /// What is served, or would be at the next launch.
     pub model: ModelId,
+    /// What vLLM is told besides, if it is not what is configured (`extra_args`): a switch has brought it.
+    pub extra_args: Option<Vec<String>>,
     /// The main process, where one is known to run.
     pub pid: Option<u32>,
     /// The number of the last launch; 0 before the first.
@@ -68,6 +70,7 @@ impl Snapshot {
             state: ServiceState::Unknown,
             mode: LifecycleMode::Managed,
             model,
+            extra_args: None,
             pid: None,
             incarnation: Incarnation::NONE,
             running_since: None,

@@ -80,7 +80,7 @@ fn restart(reply: Answer) -> Command {
 
 fn load(name: &str) -> impl FnOnce(Answer) -> Command {
     let model = model(name);
-    |reply| Command::Load { model, reply }
+    |reply| Command::Load { model, extra_args: None, reply }
 }
 
 /// A program's wish for a model.

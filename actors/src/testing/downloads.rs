@@ -1,7 +1,7 @@
 //! Downloads that grow as a test says.
 
 use crate::domain::loading::Download;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::ports::{DownloadMeter, Downloads, Pending};
 use crate::testing::queue::{Listener, Queue};
 
@@ -17,7 +17,7 @@ impl ScriptedDownloads {
 }
 
 impl Downloads for ScriptedDownloads {
-    fn follow(&self, _: &ModelId) -> Box<dyn DownloadMeter> {
+    fn follow(&self, _: &Target) -> Box<dyn DownloadMeter> {
         Box::new(self.0.listener())
     }
 }

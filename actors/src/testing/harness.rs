@@ -17,6 +17,7 @@ use crate::domain::machine::Resume;
 use crate::domain::restart::RestartPolicy;
 use crate::domain::spec::{ExitPolicy, LaunchPolicy, LifecycleMode, ModelId, ServiceSpec};
 use crate::domain::state::ServiceState;
+use crate::domain::target::{Arguments, Target};
 use crate::domain::ticket;
 use crate::root::{Answer, Command, Link, RootArgs, RootMessage, RootSupervisor, Snapshot};
 
@@ -48,7 +49,7 @@ impl Plan {
             spec: ServiceSpec {
                 mode: LifecycleMode::Managed,
                 unit: None,
-                model: model("org/first"),
+                target: target("org/first"),
                 restart: RestartPolicy::default(),
                 start_timeout: Duration::from_secs(30),
                 model_load_timeout: Duration::from_secs(300),
@@ -72,6 +73,11 @@ pub fn model(name: &str) -> ModelId {
     ModelId::new(name).expect("a test names models well")
 }
 
+/// A model of this name, and nothing else that vLLM is told.
+pub fn target(name: &str) -> Target {
+    Target { model: model(name), arguments: Arguments::default() }
+}
+
 /// A running supervisor.
 ///
 /// When it is dropped, it is killed, and it is a failure if two vLLM were ever alive at once.
@@ -93,7 +99,7 @@ impl Harness {
     /// When it cannot be started.
     pub async fn begin(world: World, plan: Plan) -> Self {
         let first =
-            Snapshot::initial(plan.spec.model.clone(), plan.spec.restart.max_restarts.get());
+            Snapshot::initial(plan.spec.target.model.clone(), plan.spec.restart.max_restarts.get());
         let (present, snapshots) = watch::channel(first);
         let events = broadcast::Sender::new(EVENTS);
         let adapters = world.adapters(&plan.spec);

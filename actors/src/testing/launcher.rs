@@ -9,6 +9,7 @@ use crate::domain::absence::{Proof, ScanError};
 use crate::domain::cause::Cause;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
+use crate::domain::target::{Arguments, Target};
 use crate::domain::trust::{LaunchMethod, Memory};
 use crate::ports::{Claim, Found, Launcher, Pending};
 use crate::testing::process::ScriptedProcess;
@@ -34,7 +35,7 @@ struct World {
     most_alive: usize,
     /// How often it was told to keep nothing ready.
     rests: u32,
-    prepared: Vec<ModelId>,
+    prepared: Vec<Target>,
     /// How the launches were to be made.
     methods: Vec<LaunchMethod>,
     /// What it was told to keep.
@@ -67,7 +68,8 @@ impl Default for ScriptedLauncher {
 impl ScriptedLauncher {
     /// A process that an earlier supervisor left running.
     pub fn leave(&self, incarnation: Incarnation, model: ModelId) -> ScriptedProcess {
-        self.world().begin(incarnation, model)
+        let arguments = Arguments::default();
+        self.world().begin(incarnation, Target { model, arguments })
     }
 
     /// How the launches so far were to be made.
@@ -117,7 +119,7 @@ impl ScriptedLauncher {
 
     /// The models that it was to make ready for.
     pub fn prepared(&self) -> Vec<ModelId> {
-        self.world().prepared.clone()
+        self.world().prepared.iter().map(|target| target.model.clone()).collect()
     }
 
     /// How often it was told to keep nothing ready.
@@ -158,7 +160,7 @@ impl Launcher for ScriptedLauncher {
     fn claim(
         &self,
         incarnation: Incarnation,
-        model: &ModelId,
+        target: &Target,
         method: LaunchMethod,
     ) -> Result<Arc<dyn Claim>, Cause> {
         self.world().methods.push(method);
@@ -168,14 +170,14 @@ impl Launcher for ScriptedLauncher {
             world.mishaps.pop_front()
         };
         match mishap {
-            None => Ok(Arc::new(self.world().begin(incarnation, model.clone()))),
+            None => Ok(Arc::new(self.world().begin(incarnation, target.clone()))),
             Some(Mishap::HeldStart) => {
-                let process = self.world().begin(incarnation, model.clone());
+                let process = self.world().begin(incarnation, target.clone());
                 process.hold_start();
                 Ok(Arc::new(process))
             }
             Some(Mishap::FailedStart(cause)) => {
-                let process = self.world().begin(incarnation, model.clone());
+                let process = self.world().begin(incarnation, target.clone());
                 process.fail_start(cause);
                 Ok(Arc::new(process))
             }
@@ -184,25 +186,25 @@ impl Launcher for ScriptedLauncher {
         }
     }
 
-    fn remember(&self, _: &ModelId, memory: &Memory) {
+    fn remember(&self, _: &Target, memory: &Memory) {
         self.world().memories.push(memory.clone());
     }
 
-    fn prepare(&self, model: &ModelId, _method: LaunchMethod) {
-        self.world().prepared.push(model.clone());
+    fn prepare(&self, target: &Target, _method: LaunchMethod) {
+        self.world().prepared.push(target.clone());
     }
 
     fn rest(&self) {
         self.world().rests += 1;
     }
 
-    fn find(&self, model: &ModelId) -> Pending<'static, Result<Found, ScanError>> {
-        let (world, model) = (Arc::clone(&self.world), model.clone());
+    fn find(&self, target: &Target) -> Pending<'static, Result<Found, ScanError>> {
+        let (world, target) = (Arc::clone(&self.world), target.clone());
         let mut search = self.search.subscribe();
         Box::pin(async move {
             match search.wait_for(|search| *search != Search::Held).await.map(|it| it.clone()) {
                 Ok(Search::Failed(error)) => Err(error),
-                Ok(Search::Answered | Search::Held) => Ok(open(&world).find(&model)),
+                Ok(Search::Answered | Search::Held) => Ok(open(&world).find(&target)),
                 // The launcher is gone, and with it whoever could answer.
                 Err(_) => std::future::pending().await,
             }
@@ -215,8 +217,8 @@ fn open(world: &Mutex<World>) -> MutexGuard<'_, World> {
 }
 
 impl World {
-    fn begin(&mut self, incarnation: Incarnation, model: ModelId) -> ScriptedProcess {
-        let process = ScriptedProcess::begin(self.processes.len(), incarnation, model);
+    fn begin(&mut self, incarnation: Incarnation, target: Target) -> ScriptedProcess {
+        let process = ScriptedProcess::begin(self.processes.len(), incarnation, target);
         self.processes.push(process.clone());
         self.most_alive = self.most_alive.max(self.alive());
         process
@@ -227,14 +229,15 @@ impl World {
     }
 
     /// Of use is one with its head alive and the right model; anything else is a remnant.
-    fn find(&self, model: &ModelId) -> Found {
+    fn find(&self, target: &Target) -> Found {
         let Some(process) = self.processes.iter().rev().find(|process| process.is_alive()) else {
             return Found::Nothing(Proof::of(Ok(Vec::new())).expect("nothing is nothing"));
         };
-        let (incarnation, of_use) = (process.incarnation(), process.main_serves(model));
+        let (incarnation, of_use) = (process.incarnation(), process.main_serves(target));
         let process = Arc::new(process.clone());
         if of_use {
-            Found::Ready { incarnation, claim: Arc::clone(&process) as _, head: process }
+            let (claim, target) = (Arc::clone(&process) as _, target.clone());
+            Found::Ready { incarnation, target, claim, head: process }
         } else {
             let head = process.head_alive();
             Found::Remnant { incarnation, claim: process, head }

@@ -2,8 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::domain::cause::Cause;
+use crate::domain::cause::{Cause, Code};
 use crate::domain::spec::{ModelId, ModelReferenceError};
+use crate::domain::target::{Arguments, Target};
 use crate::ports::{ModelCheck, Pending};
 
 /// Takes every model but those that the test forbids.
@@ -33,10 +34,19 @@ impl ModelCheck for ScriptedModels {
         Ok(model.clone())
     }
 
-    fn check(&self, model: &ModelId) -> Pending<'static, Result<(), Cause>> {
+    fn arguments(&self, words: Vec<String>) -> Result<Arguments, Cause> {
+        match words.iter().find(|word| word.starts_with("--port")) {
+            None => Ok(Arguments::new(words, None)),
+            Some(word) => Err(Cause::new(Code::InvalidConfiguration, format!("{word} is ours"))),
+        }
+    }
+
+    fn check(&self, target: &Target) -> Pending<'static, Result<(), Cause>> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        let cause =
-            broken.iter().find(|(broken, _)| broken == model).map(|(_, cause)| cause.clone());
+        let cause = broken
+            .iter()
+            .find(|(broken, _)| *broken == target.model)
+            .map(|(_, cause)| cause.clone());
         Box::pin(async move { cause.map_or(Ok(()), Err) })
     }
 }

@@ -138,21 +138,21 @@ impl ScriptedProbe {
 }
 
 impl Probe for ScriptedProbe {
-    fn check(&self, model: &ModelId) -> Pending<'static, Check> {
+    fn check(&self, name: &str) -> Pending<'static, Check> {
         let question = Question::begin(&self.script);
         self.questions.send_modify(|asked| *asked += 1);
-        let (delay, model) = (self.script().delay, model.clone());
+        let (delay, name) = (self.script().delay, name.to_owned());
         Box::pin(async move {
             if !delay.is_zero() {
                 sleep(delay).await;
             }
             assert!(!question.panics(), "the question was scripted to panic");
             let finding = open(&question.0).finding.clone();
-            finding.check(&model, delay)
+            finding.check(&name, delay)
         })
     }
 
-    fn complete(&self, _: &ModelId) -> Pending<'static, Option<String>> {
+    fn complete(&self, _: &str) -> Pending<'static, Option<String>> {
         Box::pin(std::future::ready(self.script().completion.clone()))
     }
 
@@ -160,7 +160,7 @@ impl Probe for ScriptedProbe {
         Box::pin(std::future::ready(self.script().pulse))
     }
 
-    fn try_token(&self, _: &ModelId) -> Pending<'static, Trial> {
+    fn try_token(&self, _: &str) -> Pending<'static, Trial> {
         let mut script = self.script();
         script.trials += 1;
         Box::pin(std::future::ready(script.trial.unwrap_or(Trial::Unknown)))
@@ -208,13 +208,13 @@ impl Drop for Question {
 }
 
 impl Finding {
-    fn check(self, model: &ModelId, latency: Duration) -> Check {
+    fn check(self, name: &str, latency: Duration) -> Check {
         let listed = match self {
             Self::Nobody => return Err(unreachable()),
-            Self::Everything => vec![model.to_string()],
+            Self::Everything => vec![name.to_owned()],
             Self::Only(models) => models.iter().map(ToString::to_string).collect(),
         };
-        let wanted = model.to_string();
+        let wanted = name.to_owned();
         if listed.contains(&wanted) {
             Ok(Healthy { latency, models: listed })
         } else {

@@ -11,7 +11,7 @@ use crate::domain::cause::Cause;
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::id::Incarnation;
 use crate::domain::report::{Role, Sample, Work};
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Recall};
 use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
 
@@ -29,7 +29,7 @@ pub struct ScriptedProcess(Arc<Life>);
 #[derive(Debug)]
 struct Life {
     incarnation: Incarnation,
-    model: ModelId,
+    target: Target,
     pid: u32,
     began: Instant,
     start: watch::Sender<Start>,
@@ -101,7 +101,7 @@ impl ScriptedProcess {
         self.script().is_known_to_serve
     }
 
-    pub(super) fn begin(place: usize, incarnation: Incarnation, model: ModelId) -> Self {
+    pub(super) fn begin(place: usize, incarnation: Incarnation, target: Target) -> Self {
         let script = Script {
             patience: Some(1),
             helpers: Vec::new(),
@@ -117,7 +117,7 @@ impl ScriptedProcess {
         };
         Self(Arc::new(Life {
             incarnation,
-            model,
+            target,
             pid: FIRST_PID + u32::try_from(place).unwrap_or_default(),
             began: Instant::now(),
             start: watch::Sender::new(Start::Succeeded),
@@ -233,8 +233,8 @@ impl ScriptedProcess {
         self.main_is_alive() || !script.helpers.is_empty() || !script.stuck.is_empty()
     }
 
-    pub(super) fn main_serves(&self, model: &ModelId) -> bool {
-        self.main_is_alive() && self.0.model == *model
+    pub(super) fn main_serves(&self, target: &Target) -> bool {
+        self.main_is_alive() && self.0.target == *target
     }
 
     /// The main process, if it lives.

@@ -29,29 +29,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct GpuRoom {
     source: Arc<dyn GpuSource>,
-    devices: Devices,
     share: f64,
 }
 
 impl GpuRoom {
-    /// For a vLLM that takes this share (0 to 1) of all memory of these GPUs.
-    pub fn new(source: Arc<dyn GpuSource>, devices: Devices, share: f64) -> Self {
-        Self { source, devices, share }
+    /// For a vLLM that takes this share (0 to 1) of all memory of its GPUs.
+    pub fn new(source: Arc<dyn GpuSource>, share: f64) -> Self {
+        Self { source, share }
     }
 
-    /// Resolves when there is room, or nobody can say.
+    /// Resolves when there is room on these GPUs, or nobody can say.
     ///
     /// # Errors
     ///
     /// VLM-006, after ten seconds without enough free memory, or twenty where a vLLM of ours has it.
-    pub(in crate::adapters) async fn wait(&self) -> Result<(), Cause> {
-        if self.devices == Devices::Unknown {
+    pub(in crate::adapters) async fn wait(&self, devices: &Devices) -> Result<(), Cause> {
+        if *devices == Devices::Unknown {
             return Ok(());
         }
         let mut readings = self.source.readings();
         let begun = Instant::now();
         loop {
-            let Some(short) = self.look(&mut readings).await else { return Ok(()) };
+            let Some(short) = self.look(devices, &mut readings).await else { return Ok(()) };
             let is_ours = short.gpu.processes.iter().any(|process| process.ours);
             let patience = if is_ours { OURS_FREED_WITHIN } else { FREED_WITHIN };
             if begun.elapsed() >= patience {
@@ -62,7 +61,11 @@ impl GpuRoom {
     }
 
     /// What a look that begins now says.
-    async fn look(&self, readings: &mut watch::Receiver<GpuReading>) -> Option<Shortage> {
+    async fn look(
+        &self,
+        devices: &Devices,
+        readings: &mut watch::Receiver<GpuReading>,
+    ) -> Option<Shortage> {
         readings.mark_unchanged();
         if matches!(*readings.borrow(), GpuReading::Unavailable(_)) {
             return None;
@@ -71,7 +74,7 @@ impl GpuRoom {
         let end = Instant::now() + SEEN_WITHIN;
         timeout_at(end, readings.changed()).await.ok()?.ok()?;
         match &*readings.borrow_and_update() {
-            GpuReading::Seen(snapshot) => shortage(snapshot, &self.devices, self.share),
+            GpuReading::Seen(snapshot) => shortage(snapshot, devices, self.share),
             GpuReading::Pending | GpuReading::Unavailable(_) => None,
         }
     }
@@ -149,7 +152,7 @@ mod tests {
 
     fn scene() -> (Arc<ScriptedGpus>, GpuRoom) {
         let source = Arc::new(ScriptedGpus::every(Duration::from_secs(1)));
-        let room = GpuRoom::new(Arc::clone(&source) as _, Devices::First(1), 0.9);
+        let room = GpuRoom::new(Arc::clone(&source) as _, 0.9);
         (source, room)
     }
 
@@ -165,7 +168,7 @@ mod tests {
             }
         };
         tokio::select! {
-            waited = room.wait() => waited,
+            waited = room.wait(&Devices::First(1)) => waited,
             () = answering => panic!("the source lives as long as the room"),
         }
     }
@@ -203,13 +206,12 @@ mod tests {
     async fn who_cannot_look_does_not_hold_anybody_up() {
         let (source, room) = scene();
         let begun = Instant::now();
-        assert_eq!(room.wait().await, Ok(()), "the driver hangs");
+        assert_eq!(room.wait(&Devices::First(1)).await, Ok(()), "the driver hangs");
         assert!(begun.elapsed() <= SEEN_WITHIN);
-        let room = GpuRoom { devices: Devices::Unknown, ..room };
         let begun = Instant::now();
-        assert_eq!(room.wait().await, Ok(()));
+        assert_eq!(room.wait(&Devices::Unknown).await, Ok(()));
         assert!(begun.elapsed().is_zero(), "there is nothing to look for");
         source.be_unavailable("no driver");
-        assert_eq!(room.wait().await, Ok(()));
+        assert_eq!(room.wait(&Devices::First(1)).await, Ok(()));
     }
 }

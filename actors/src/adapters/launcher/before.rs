@@ -3,6 +3,7 @@
 use crate::adapters::gpu::GpuRoom;
 use crate::adapters::preflight::Preflight;
 use crate::domain::cause::Cause;
+use crate::domain::gpu::Devices;
 use crate::domain::spec::ModelId;
 
 /// See the module.
@@ -10,10 +11,10 @@ use crate::domain::spec::ModelId;
 pub(super) struct Before {
     /// What is looked at.
     pub(super) preflight: Preflight,
-    /// For which model.
+    /// For what.
     pub(super) model: ModelId,
-    /// Waits for room on the GPUs.
-    pub(super) room: Option<GpuRoom>,
+    /// Waits for room on the GPUs that are to have some.
+    pub(super) room: Option<(GpuRoom, Devices)>,
 }
 
 impl Before {
@@ -21,7 +22,7 @@ impl Before {
     pub(super) async fn pass(self) -> Result<(), Cause> {
         self.preflight.refuse(self.model).await?;
         match self.room {
-            Some(room) => room.wait().await,
+            Some((room, filled)) => room.wait(&filled).await,
             None => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::LaunchRecipe;
 use crate::adapters::scratch::{Place, Scratch};
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 
 /// What makes room in the environment of a warm process for the marks of what it forks, and how much.
 const RESERVE: &str = "VLLMD_RESERVE";
@@ -31,11 +31,12 @@ const KERNELS: &str = "TORCHINDUCTOR_CACHE_DIR";
 const FIRST: u32 = 3;
 
 /// The command that starts vLLM, but for its output and its marks.
-pub(super) fn vllm(recipe: &LaunchRecipe, model: &ModelId, scratch: &Scratch) -> Command {
+pub(super) fn vllm(recipe: &LaunchRecipe, target: &Target, scratch: &Scratch) -> Command {
     let mut words = recipe.before_model.iter();
     let mut command = clean(words.next().map_or("vllm", String::as_str));
+    command.args(words).arg(target.model.as_str()).args(&recipe.after_model);
     // Custom model code asks on stdin whether it may be run, and waits.
-    command.args(words).arg(model.as_str()).args(&recipe.after_model).stdin(Stdio::null());
+    command.args(target.arguments.words()).stdin(Stdio::null());
     give_environment(&mut command, recipe);
     command.envs(of_launch(recipe, scratch));
     command

@@ -14,6 +14,7 @@ use crate::adapters::scratch::Owner;
 use crate::adapters::{proc_fs, system_error};
 use crate::domain::absence::{Proof, ScanError, ScanErrorKind};
 use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::target::Target;
 use crate::ports::{Found, Head};
 
 /// What was left and lives. Nobody else owns it.
@@ -25,7 +26,7 @@ struct Left {
 
 impl ProcessLauncher {
     /// For the supervisor that begins: what it can adopt, or has to clear away.
-    pub(super) fn look(&self, settings: &[String]) -> Result<Found, ScanError> {
+    pub(super) fn look(&self, asked: &Target) -> Result<Found, ScanError> {
         let Some(Left { record, tree, traces }) = self.left()? else { return Ok(nothing()) };
         if let Err(error) = self.guard(&traces, &tree) {
             tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
@@ -38,9 +39,10 @@ impl ProcessLauncher {
         let incarnation = record.incarnation;
         let claim = Arc::new(LaunchClaim::found(launch));
         let head: Option<Arc<dyn Head>> = main_is_alive.then(|| claim.head()).flatten();
-        Ok(match head {
-            Some(head) if record.settings == settings => Found::Ready { incarnation, claim, head },
-            head => {
+        let target = self.what_it_serves(&record, asked);
+        Ok(match (head, target) {
+            (Some(head), Some(target)) => Found::Ready { incarnation, target, claim, head },
+            (head, _) => {
                 let pid = head.as_ref().map(|head| head.pid());
                 tracing::warn!(
                     pid,
@@ -49,6 +51,18 @@ impl ProcessLauncher {
                 Found::Remnant { incarnation, claim, head }
             }
         })
+    }
+
+    /// What it serves, if that is what is asked for, or what was switched to from that.
+    fn what_it_serves(&self, record: &ProcessRecord, asked: &Target) -> Option<Target> {
+        let settings = self.settings(asked);
+        if record.settings == settings {
+            return Some(asked.clone());
+        }
+        let switched = record.switched.as_ref().filter(|it| it.configured == settings)?;
+        // Another version of ours may have given it other words.
+        let is_whole = record.settings == self.settings(&switched.target);
+        is_whole.then(|| switched.target.clone())
     }
 
     /// For a launch: a directory that has taken the place of ours may be that of a vLLM whose
@@ -159,6 +173,7 @@ impl ProcessLauncher {
             claimed: None,
             main: None,
             settings: Vec::new(),
+            switched: None,
             scratch: latest.scratch.clone(),
         };
         let marked = Marked::by_any(launches.iter().flat_map(Seen::variables).collect());

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, Weak};
 use super::memory::{Likes, packages};
 use super::{ProcessLauncher, child_command};
 use crate::adapters::warm::{Kit, Warm, of_script};
-use crate::domain::spec::{LaunchPolicy, ModelId};
+use crate::domain::spec::LaunchPolicy;
+use crate::domain::target::Target;
 
 impl ProcessLauncher {
     /// The warm process, which is begun with the first launch.
@@ -37,11 +38,11 @@ impl ProcessLauncher {
         Ok((script, python))
     }
 
-    /// Launches like that of this model, if there is more than one way to make them.
-    pub(super) fn likes(&self, model: &ModelId) -> Option<Likes> {
+    /// Launches like that of this, if there is more than one way to make them.
+    pub(super) fn likes(&self, target: &Target) -> Option<Likes> {
         let (_, python) =
             self.script().ok().filter(|_| self.recipe.launch == LaunchPolicy::Auto)?;
-        Some(Likes::new(self.settings(model), &python))
+        Some(Likes::new(self.settings(target), &python))
     }
 
     fn begin_warm(&self) -> Result<Warm, String> {

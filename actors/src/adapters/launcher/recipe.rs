@@ -4,17 +4,32 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::adapters::preflight::Preflight;
+use crate::domain::gpu::Devices;
 use crate::domain::secret::Secret;
 use crate::domain::spec::{ExitPolicy, LaunchPolicy};
+use crate::domain::target::{Arguments, Target};
+
+/// What is known of a launch by what vLLM is told besides its model.
+#[derive(Clone, Debug)]
+pub struct Foreseen {
+    /// What is looked at before it.
+    pub preflight: Preflight,
+    /// The GPUs whose memory it wants a share of; [`Devices::Unknown`] where it wants none, too.
+    pub filled: Devices,
+}
+
+/// Tells what is known of a launch with these arguments.
+pub type Foresee = Arc<dyn Fn(&Arguments) -> Foreseen + Send + Sync>;
 
 /// How vLLM is to be started.
 #[derive(Clone)]
 pub struct LaunchRecipe {
     /// The words before the model, program first.
     pub before_model: Vec<String>,
-    /// The words after it.
+    /// The words after it, but for those that a launch has of its own.
     pub after_model: Vec<String>,
     /// Where it is to listen.
     pub address: SocketAddr,
@@ -34,8 +49,10 @@ pub struct LaunchRecipe {
     /// Where torch's inductor keeps the kernels that it has compiled, wherever the temporary files of a
     /// launch are; `None` to leave it to it.
     pub kernels: Option<PathBuf>,
-    /// What is looked at before it is started.
-    pub preflight: Preflight,
+    /// What is served unless somebody switches.
+    pub configured: Target,
+    /// What follows from what it is told besides its model.
+    pub foresee: Foresee,
     /// What all launches of this supervisor have in common in their marker.
     pub marker_prefix: String,
     /// How it is started.

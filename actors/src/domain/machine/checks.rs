@@ -38,7 +38,8 @@ impl Turn<'_> {
         }
         // Without a pid this cannot be the server that we are launching.
         let Some(pid) = starting.pid else { return };
-        let model = starting.model.clone();
+        let target = starting.target.clone();
+        let model = target.model.clone();
         let began = ModelLoadProgress::loading(model.clone(), 99, starting.since.wall);
         let progress = starting.progress.take().unwrap_or(began).complete(now.wall);
         let (method, recall) = (starting.method, starting.recall.clone());
@@ -48,7 +49,7 @@ impl Turn<'_> {
         self.enter(
             State::Running(Running {
                 incarnation,
-                model: model.clone(),
+                target: target.clone(),
                 pid,
                 since: now,
                 phases: phases.clone(),
@@ -67,13 +68,13 @@ impl Turn<'_> {
         self.health_changed(0, Some(healthy.latency));
         self.recover(incarnation);
         self.machine.last_error = None;
-        let model_served = model.clone();
         if let Some(from) = self.machine.models.proves() {
-            self.emit(EventKind::ModelSwitched { from, to: model });
+            let extra_args = self.machine.instead(&target);
+            self.emit(EventKind::ModelSwitched { from: from.model, to: model, extra_args });
         }
         self.effect(Effect::FinishLoading { incarnation });
         self.schedule_vitals(incarnation);
-        self.trust(incarnation, &model_served, method, &recall);
+        self.trust(incarnation, &target, method, &recall);
         self.serves();
     }
 

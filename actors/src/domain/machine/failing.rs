@@ -137,9 +137,15 @@ impl Turn<'_> {
             && wanted != *self.machine.models.wanted()
         {
             let cause = cause.clone();
-            let missed = CommandError::SwitchFailed { wanted: wanted.clone(), restored, cause };
-            let goal = Goal::Serving(wanted);
-            self.answer(|open| (*open == goal).then(|| Err(missed.clone())));
+            let missed = CommandError::SwitchFailed {
+                wanted: wanted.model.clone(),
+                restored: restored.model,
+                cause,
+            };
+            self.answer(|goal| match goal {
+                Goal::Serving(it) if it.is(&wanted) => Some(Err(missed.clone())),
+                Goal::Serving(_) | Goal::Up | Goal::Down => None,
+            });
         }
         let (exits, kernel) = self.machine.exits.take(incarnation);
         let incident = Box::new(Incident {
@@ -188,7 +194,7 @@ impl Turn<'_> {
             | State::Crashed(_)
             | State::Failed { .. } => (None, None, Origin::Restart),
         };
-        let (at, model) = (self.now.wall, self.machine.models.wanted().clone());
+        let (at, model) = (self.now.wall, self.machine.models.wanted().model.clone());
         let mut given_up = None;
         if healthy_for.is_none() {
             self.models(|models| given_up = models.fails());

@@ -15,14 +15,14 @@ use crate::domain::id::Incarnation;
 use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::phases::LaunchPhase;
 use crate::domain::report::{LaunchKind, ProcessReport, Role};
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Recall};
 
 impl Turn<'_> {
     pub(super) fn process(&mut self, report: ProcessReport) {
         match report {
-            ProcessReport::Adopted { incarnation, pid, model } => {
-                self.adopted(incarnation, pid, model);
+            ProcessReport::Adopted { incarnation, pid, target } => {
+                self.adopted(incarnation, pid, target);
             }
             ProcessReport::RemnantFound { incarnation, pid } => {
                 self.remnant_found(incarnation, pid);
@@ -84,17 +84,15 @@ impl Turn<'_> {
         }
     }
 
-    fn adopted(&mut self, incarnation: Incarnation, pid: u32, model: ModelId) {
+    fn adopted(&mut self, incarnation: Incarnation, pid: u32, target: Target) {
         let State::Unknown(Unknown { then, .. }) = self.machine.state else {
             return self.clear_found(incarnation);
         };
+        self.models(|models| models.found(target.clone()));
         match then {
             // It was looked for before somebody wanted another model.
-            Then::Launch(_) | Then::Replace if model != *self.machine.models.wanted() => {
-                self.models(|models| models.found(&model));
-                self.retire(incarnation, then);
-            }
-            Then::AsFound | Then::Launch(_) => self.watch(incarnation, pid, model),
+            _ if target != *self.machine.models.wanted() => self.retire(incarnation, then),
+            Then::AsFound | Then::Launch(_) => self.watch(incarnation, pid, target),
             Then::Rest | Then::Replace => self.retire(incarnation, then),
         }
     }

@@ -9,8 +9,8 @@ use super::{
 use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::input::{Asker, Effect, Request, StopMode};
-use crate::domain::spec::ModelId;
 use crate::domain::switch::Otherwise;
+use crate::domain::target::Wanted;
 use crate::domain::ticket::Ticket;
 
 impl Turn<'_> {
@@ -18,7 +18,7 @@ impl Turn<'_> {
         let goal = match &request {
             Request::Stop(_) => Goal::Down,
             Request::Start | Request::Ensure | Request::Restart => Goal::Up,
-            Request::Load { model, .. } => Goal::Serving(model.clone()),
+            Request::Load { wanted, .. } => Goal::Serving(wanted.clone()),
         };
         if let Some(refusal) = self.refusal(&goal, &request) {
             return self.reaction.answers.push((ticket, refusal));
@@ -29,7 +29,7 @@ impl Turn<'_> {
             Request::Ensure => self.ensure(),
             Request::Stop(mode) => self.stop(mode),
             Request::Restart => self.restart(),
-            Request::Load { model, asker } => self.load(&model, asker),
+            Request::Load { wanted, asker } => self.load(&wanted, asker),
         }
         self.answer_blocked();
     }
@@ -64,8 +64,12 @@ impl Turn<'_> {
     /// Those who wait for what is served now have it.
     pub(super) fn serves(&mut self) {
         let State::Running(running) = &self.machine.state else { return };
-        let served = Goal::Serving(running.model.clone());
-        self.answer(|goal| (*goal == Goal::Up || *goal == served).then_some(Ok(())));
+        let served = running.target.clone();
+        self.answer(|goal| match goal {
+            Goal::Serving(wanted) => wanted.is(&served).then_some(Ok(())),
+            Goal::Up => Some(Ok(())),
+            Goal::Down => None,
+        });
     }
 
     fn start(&mut self) {
@@ -166,23 +170,25 @@ impl Turn<'_> {
         }
     }
 
-    fn load(&mut self, model: &ModelId, asker: Asker) {
-        if model == self.machine.models.wanted() {
+    fn load(&mut self, wanted: &Wanted, asker: Asker) {
+        if wanted.is(self.machine.models.wanted()) {
+            self.machine.models.settle();
             return match asker {
                 Asker::Operator => self.start(),
                 Asker::Program => self.ensure(),
             };
         }
-        let superseded = CommandError::Superseded { to: model.clone() };
+        let target = self.machine.meant(wanted);
+        let superseded = CommandError::Superseded { to: target.model.clone() };
         self.answer(|goal| match goal {
-            Goal::Serving(other) if other != model => Some(Err(superseded.clone())),
+            Goal::Serving(other) if !other.is(&target) => Some(Err(superseded.clone())),
             Goal::Serving(_) | Goal::Up | Goal::Down => None,
         });
         let otherwise = if self.is_wanted_up() { Otherwise::Restore } else { Otherwise::Judge };
-        self.models(|models| models.turn_to(model.clone(), otherwise));
+        self.models(|models| models.turn_to(target.clone(), otherwise));
         if matches!(self.machine.state, State::Starting(_) | State::Running(_)) {
-            let method = self.machine.trusts.method(model);
-            self.effect(Effect::Prepare { model: model.clone(), method });
+            let method = self.machine.trusts.method(&target);
+            self.effect(Effect::Prepare { target, method });
         }
         match (&self.machine.state, asker) {
             (State::Starting(_) | State::Running(_), Asker::Program) => {

@@ -6,8 +6,8 @@ use crate::domain::diagnosis::Exit;
 use crate::domain::event::EventKind;
 use crate::domain::id::Incarnation;
 use crate::domain::input::Effect;
-use crate::domain::spec::ModelId;
 use crate::domain::state::{Differed, State};
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Memory, Recall, Trust, Verdict};
 
 impl Turn<'_> {
@@ -22,8 +22,8 @@ impl Turn<'_> {
         if let State::Starting(starting) = &self.machine.state
             && starting.pid.is_some()
         {
-            let (model, method) = (starting.model.clone(), starting.method);
-            self.machine.trusts.of(&model, |trust| trust.failed(method));
+            let (target, method) = (starting.target.clone(), starting.method);
+            self.machine.trusts.of(&target, |trust| trust.failed(method));
         }
     }
 
@@ -31,12 +31,12 @@ impl Turn<'_> {
     pub(super) fn trust(
         &mut self,
         incarnation: Incarnation,
-        model: &ModelId,
+        target: &Target,
         method: LaunchMethod,
         recall: &Recall,
     ) {
-        if let Some(memory) = self.machine.trusts.of(model, |trust| trust.served(method)) {
-            self.remember(model.clone(), memory);
+        if let Some(memory) = self.machine.trusts.of(target, |trust| trust.served(method)) {
+            self.remember(target.clone(), memory);
         }
         if *recall != Recall::NotCompared {
             self.effect(Effect::Compare { incarnation });
@@ -47,28 +47,28 @@ impl Turn<'_> {
     pub(super) fn completed(&mut self, incarnation: Incarnation, text: Option<String>) {
         let Some(running) = self.current_running(incarnation) else { return };
         let Some(text) = text else { return };
-        let (model, method) = (running.model.clone(), running.method);
+        let (target, method) = (running.target.clone(), running.method);
         let (recall, differed) = (running.recall.clone(), running.differed);
         running.differed = Differed::Once;
         let verdict =
-            self.machine.trusts.of(&model, |trust| trust.completed(method, &recall, &text));
+            self.machine.trusts.of(&target, |trust| trust.completed(method, &recall, &text));
         match (verdict, differed) {
-            (Verdict::Fine(Some(memory)), _) => self.remember(model, memory),
+            (Verdict::Fine(Some(memory)), _) => self.remember(target, memory),
             (Verdict::Fine(None), _) => {}
             // Other requests may have been computed with it.
             (Verdict::Differs, Differed::Never) => self.effect(Effect::Compare { incarnation }),
             (Verdict::Differs, Differed::Once) => {
-                self.machine.trusts.of(&model, Trust::differed);
+                self.machine.trusts.of(&target, Trust::differed);
                 let said = "a warm launch completes a fixed prompt otherwise than those before it";
                 self.fail(incarnation, Cause::new(Code::Unrecognised, said), None);
             }
         }
     }
 
-    fn remember(&mut self, model: ModelId, memory: Memory) {
+    fn remember(&mut self, target: Target, memory: Memory) {
         if let Memory::AtMost(instead) = memory {
             self.emit(EventKind::LaunchDistrusted { instead });
         }
-        self.effect(Effect::Remember { model, memory });
+        self.effect(Effect::Remember { target, memory });
     }
 }

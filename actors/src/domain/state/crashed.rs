@@ -7,6 +7,7 @@ use crate::domain::cause::Cause;
 use crate::domain::diagnosis::Exit;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 
 /// A launch that ended without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +59,10 @@ pub struct Undecided {
 /// A switch that has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp {
-    /// The model that could not be loaded.
-    pub wanted: ModelId,
+    /// What could not be loaded.
+    pub wanted: Target,
     /// The one that is gone back to.
-    pub restored: ModelId,
+    pub restored: Target,
 }
 
 /// What follows a crash.

@@ -10,7 +10,7 @@ use crate::domain::loading::ModelLoadProgress;
 use crate::domain::moment::Moment;
 use crate::domain::phases::Stopwatch;
 use crate::domain::report::Work;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 use crate::domain::trust::{LaunchMethod, Recall};
 
 /// A launch on its way to health.
@@ -21,7 +21,7 @@ pub struct Starting {
     /// The main process, once it exists.
     pub pid: Option<u32>,
     /// What it is to serve.
-    pub model: ModelId,
+    pub target: Target,
     /// Why it was launched.
     pub origin: Origin,
     /// How it is launched.

@@ -83,7 +83,8 @@ impl Turn<'_> {
     fn record(&mut self, fallen: &Fallen, restart_after: Option<Duration>) {
         let Fallen { cause, at, healthy_for, exit, .. } = fallen.clone();
         let exits = exit.map(|(pid, exit)| ProcessExit::new(pid, Role::ApiServer, exit));
-        let (incarnation, model) = (self.watch.incarnation, self.watch.spec.model.clone());
+        let incarnation = self.watch.incarnation;
+        let model = self.watch.spec.target.model.clone();
         let incident = Incident {
             healthy_for,
             restart_after,

@@ -7,7 +7,7 @@ use crate::domain::ticket::{CommandError, Goal, Outcome, Ticket};
 impl Turn<'_> {
     pub(super) fn request(&mut self, ticket: Ticket, request: &Request) {
         let goal = match request {
-            Request::Load { model, .. } => Goal::Serving(model.clone()),
+            Request::Load { wanted, .. } => Goal::Serving(wanted.clone()),
             Request::Ensure | Request::Start | Request::Restart | Request::Stop(_) => Goal::Up,
         };
         if let Some(outcome) = self.outcome(request) {
@@ -24,7 +24,7 @@ impl Turn<'_> {
     fn outcome(&self, request: &Request) -> Option<Outcome> {
         let is_of_another = match request {
             Request::Start | Request::Stop(_) | Request::Restart => true,
-            Request::Load { model, .. } => *model != self.watch.spec.model,
+            Request::Load { wanted, .. } => !wanted.is(&self.watch.spec.target),
             Request::Ensure => false,
         };
         if is_of_another {

@@ -160,7 +160,7 @@ fn what_is_not_ours_to_do_is_refused_and_the_mode_named() {
             Request::Start,
             Request::Restart,
             Request::Stop(StopMode::Graceful),
-            Request::Load { model: other, asker: Asker::Operator },
+            Request::Load { wanted: other.into(), asker: Asker::Operator },
         ] {
             let ticket = s.ask(request);
             let Some(Err(refusal @ CommandError::NotManaged { .. })) = s.answer(ticket) else {

@@ -8,7 +8,7 @@ async fn a_look_that_fails_is_reported_and_made_again_until_it_says_something() 
     let process = scene.launcher.leave(FIRST, model("m"));
     scene.launcher.fail_searches(no_descriptors());
 
-    scene.tell(ProcessMessage::Adopt { model: model("m") });
+    scene.tell(ProcessMessage::Adopt { target: target("m") });
 
     assert_eq!(scene.next().await, ProcessReport::LookFailed { error: no_descriptors() });
     scene.root.hears_nothing_for(HOUR).await;

@@ -74,7 +74,7 @@ async fn an_actor_that_ends_amid_a_stop_kills_what_was_to_be_killed() {
 async fn what_was_adopted_is_held_like_what_was_launched() {
     let mut scene = Scene::begin(OrphanOutcome::Killed).await;
     let process = scene.launcher.leave(FIRST, model("m"));
-    scene.tell(ProcessMessage::Adopt { model: model("m") });
+    scene.tell(ProcessMessage::Adopt { target: target("m") });
     assert_eq!(scene.next().await, adopted(&process));
     scene.end().await;
     scene.owner_ends(&process, OrphanOutcome::Killed).await;

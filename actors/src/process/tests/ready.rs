@@ -14,10 +14,10 @@ async fn a_launch_hears_that_it_serves_and_a_launcher_that_it_rests() {
     scene.root.hears_nothing_for(HOUR).await;
     assert!(process.is_known_to_serve());
 
-    let next = ModelId::new("org/next").unwrap();
-    scene.tell(ProcessMessage::Prepare { model: next.clone(), method: LaunchMethod::Ahead });
+    let next = target("org/next");
+    scene.tell(ProcessMessage::Prepare { target: next.clone(), method: LaunchMethod::Ahead });
     scene.root.hears_nothing_for(HOUR).await;
-    assert_eq!(scene.launcher.prepared(), [next]);
+    assert_eq!(scene.launcher.prepared(), [next.model]);
 
     assert_eq!(scene.launcher.rests(), 0);
     scene.tell(ProcessMessage::Rest);

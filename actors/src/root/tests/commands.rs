@@ -161,7 +161,7 @@ async fn another_model_is_served_after_a_load() {
     assert!(!first.is_alive());
     assert_eq!(harness.snapshot().model, model("org/second"));
     let (from, to) = (model("org/first"), model("org/second"));
-    let switched = EventKind::ModelSwitched { from, to };
+    let switched = EventKind::ModelSwitched { from, to, extra_args: None };
     assert!(harness.events().iter().any(|event| event.kind == switched));
 }
 

@@ -1,13 +1,14 @@
 //! What the next supervisor finds of what this one launched.
 
 use super::*;
+use crate::testing::harness::target;
 
 #[tokio::test]
 async fn a_vllm_with_the_same_settings_is_found_ready() {
     let stage = Stage::set();
     let process = stage.launch("exec sleep 600").await;
 
-    let Found::Ready { incarnation, claim, head } = find(&stage, "exec sleep 600").await else {
+    let Found::Ready { incarnation, claim, head, .. } = find(&stage, "exec sleep 600").await else {
         panic!("it was not found");
     };
 
@@ -206,7 +207,7 @@ async fn a_vllm_with_other_settings_is_a_remnant() {
 async fn a_vllm_that_serves_another_model_is_a_remnant() {
     let stage = Stage::set();
     stage.launch("exec sleep 600").await;
-    let another = ModelId::new("org/another").unwrap();
+    let another = target("org/another");
     let found = stage.launcher("exec sleep 600").find(&another).await.unwrap();
     assert!(matches!(found, Found::Remnant { .. }), "{found:?}");
 }

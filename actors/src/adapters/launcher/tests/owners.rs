@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use super::finding::{copy_files, find_in_the_end};
 use super::*;
+use crate::domain::target::{Arguments, Target};
 use crate::domain::trust::LaunchMethod;
+use crate::testing::harness::target;
 
 /// A supervisor adopts by a copy; its lock stands in no environment.
 #[tokio::test]
@@ -178,4 +180,19 @@ fn claim_in_the_end(launcher: &ProcessLauncher) -> Result<Arc<dyn Claim>, Cause>
             claim => return claim,
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_switched_to_is_of_use_while_the_configuration_is_what_it_was() {
+    let mut stage = Stage::set();
+    let arguments = Arguments::new(vec!["--seed=1".to_owned()], Some("name".to_owned()));
+    let switched = Target { arguments, ..target("org/another") };
+    stage.launch_of(&stage.launcher("exec sleep 600"), SECOND, &switched).await;
+
+    let found = stage.launcher("exec sleep 600").find(&model()).await.unwrap();
+    assert!(matches!(&found, Found::Ready { target, .. } if *target == switched), "{found:?}");
+
+    stage.recipe.after_model = vec!["--changed".to_owned()];
+    let found = stage.launcher("exec sleep 600").find(&model()).await.unwrap();
+    assert!(matches!(found, Found::Remnant { .. }), "{found:?}");
 }

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::adapters::preflight::Preflight;
+use crate::domain::gpu::Devices;
 use crate::domain::spec::LaunchPolicy;
 use crate::domain::trust::LaunchMethod;
+use crate::testing::harness::target;
 
 /// A state directory, a recipe, and everything launched, which is gone at the end.
 pub(super) struct Stage {
@@ -31,7 +33,11 @@ impl Stage {
             scratch: vec![directory.path().join("scratch")],
             launch: LaunchPolicy::Cold,
             kernels: None,
-            preflight: Preflight::default(),
+            configured: model(),
+            foresee: Arc::new(|_| Foreseen {
+                preflight: Preflight::default(),
+                filled: Devices::Unknown,
+            }),
             lessons: None,
             marker_prefix: fresh_marker_prefix().unwrap(),
             on_exit: ExitPolicy::Stop,
@@ -70,7 +76,16 @@ impl Stage {
         launcher: &ProcessLauncher,
         incarnation: Incarnation,
     ) -> Launched {
-        let claim = launcher.claim(incarnation, &model(), LaunchMethod::Tree).unwrap();
+        self.launch_of(launcher, incarnation, &model()).await
+    }
+
+    pub(super) async fn launch_of(
+        &self,
+        launcher: &ProcessLauncher,
+        incarnation: Incarnation,
+        target: &Target,
+    ) -> Launched {
+        let claim = launcher.claim(incarnation, target, LaunchMethod::Tree).unwrap();
         self.launched.lock().unwrap().push(Arc::clone(&claim));
         let head = claim.start().await.unwrap();
         Launched { claim, head }
@@ -156,8 +171,8 @@ pub(super) fn gone() -> Result<Proof, Doubt> {
     Proof::of(Ok(Vec::new()))
 }
 
-pub(super) fn model() -> ModelId {
-    ModelId::new("org/model").unwrap()
+pub(super) fn model() -> Target {
+    target("org/model")
 }
 
 pub(super) async fn ended(head: &dyn Head) -> Exit {

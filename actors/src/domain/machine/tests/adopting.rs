@@ -104,7 +104,7 @@ fn another_model_wanted_during_the_look_replaces_what_is_found() {
     let mut s = Script::unknown();
     s.on(load("org/b"));
     assert_eq!(s.on(adopted(7, "org/a")).path, [ServiceState::Stopping]);
-    assert_eq!(s.machine.model(), &model("org/b"));
+    assert_eq!(&s.machine.target().model, &model("org/b"));
     assert_eq!(s.on(vacated(7)).launched(), Some(8));
 }
 

@@ -26,11 +26,11 @@ impl Script {
 
 /// A program's wish.
 fn need(name: &str) -> Request {
-    Request::Load { model: model(name), asker: Asker::Program }
+    Request::Load { wanted: model(name).into(), asker: Asker::Program }
 }
 
 fn switch_to(name: &str) -> Request {
-    Request::Load { model: model(name), asker: Asker::Operator }
+    Request::Load { wanted: model(name).into(), asker: Asker::Operator }
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_program_does_not_lift_a_service_out_of_failed() {
         );
         assert!(outcome.is_nothing());
     }
-    assert_eq!(s.machine.model(), &model("org/a"));
+    assert_eq!(&s.machine.target().model, &model("org/a"));
     assert_eq!(s.on(load("org/b")).path, [ServiceState::Starting]);
 }
 

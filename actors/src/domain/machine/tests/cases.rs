@@ -231,9 +231,13 @@ fn kind_of_request(request: &Request) -> Kind {
         Request::Stop(StopMode::Graceful) => Kind::StopGraceful,
         Request::Stop(StopMode::Immediate) => Kind::StopImmediate,
         Request::Restart => Kind::Restart,
-        Request::Load { model, asker: Asker::Operator } if *model == spec().model => Kind::LoadSame,
+        Request::Load { wanted, asker: Asker::Operator } if wanted.is(&spec().target) => {
+            Kind::LoadSame
+        }
         Request::Load { asker: Asker::Operator, .. } => Kind::LoadOther,
-        Request::Load { model, asker: Asker::Program } if *model == spec().model => Kind::NeedSame,
+        Request::Load { wanted, asker: Asker::Program } if wanted.is(&spec().target) => {
+            Kind::NeedSame
+        }
         Request::Load { asker: Asker::Program, .. } => Kind::NeedOther,
     }
 }

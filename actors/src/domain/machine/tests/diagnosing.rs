@@ -189,6 +189,6 @@ fn a_program_that_asks_again_for_what_has_just_failed_gets_the_old_model_back() 
     s.turn(exited_of_its_own_accord(2));
     s.turn(super::script::load_by_program("org/b"));
     s.turn(found(2, evidence(MISSING)));
-    assert_eq!(*s.machine.model(), model("org/a"));
+    assert_eq!(s.machine.target().model, model("org/a"));
     assert_eq!(s.turn(vacated(2)).launched(), Some(3));
 }

@@ -12,10 +12,11 @@ use crate::domain::cause::{Cause, Code};
 use crate::domain::input::{Input, Reaction, Request, StopMode};
 use crate::domain::machine::{Machine, Resume};
 use crate::domain::restart::{Occasion, RestartPolicy};
-use crate::domain::spec::{ModelId, ServiceSpec};
+use crate::domain::spec::ServiceSpec;
 use crate::domain::state::{
     Crashed, Next, ServiceState, State, Stopping, Then, Undecided, Unknown,
 };
+use crate::domain::target::Wanted;
 use crate::domain::ticket::{CommandError, Goal, Outcome, Ticket};
 
 /// How far behind the process actor's reports may be; more of them say nothing new.
@@ -187,8 +188,8 @@ impl Node {
     /// Whether this is the truth for somebody who waited for that.
     fn is_right(&self, goal: &Goal, outcome: &Outcome, reaction: &Reaction) -> bool {
         let state = self.machine.state();
-        let serves = |model: Option<&ModelId>| match state {
-            State::Running(running) => model.is_none_or(|model| running.model == *model),
+        let serves = |wanted: Option<&Wanted>| match state {
+            State::Running(running) => wanted.is_none_or(|wanted| wanted.is(&running.target)),
             _ => false,
         };
         let has_given_up = matches!(
@@ -204,18 +205,19 @@ impl Node {
         match (goal, outcome) {
             (Goal::Down, Ok(())) => was_down,
             (Goal::Up, Ok(())) => serves(None),
-            (Goal::Serving(model), Ok(())) => serves(Some(model)),
+            (Goal::Serving(wanted), Ok(())) => serves(Some(wanted)),
             (_, Err(CommandError::StillAlive(_))) => self.machine.blocked().is_some(),
             (Goal::Up | Goal::Serving(_), Err(CommandError::Failed(_))) => has_given_up,
             (Goal::Up | Goal::Serving(_), Err(CommandError::Stopped)) => matches!(
                 self.state(),
                 ServiceState::Stopped | ServiceState::Stopping | ServiceState::Unknown
             ),
-            (Goal::Serving(model), Err(CommandError::Superseded { to })) => {
-                to != model && to == self.machine.model()
+            (Goal::Serving(Wanted { model, .. }), Err(CommandError::Superseded { to })) => {
+                to != model && to == &self.machine.target().model
             }
-            (Goal::Serving(model), Err(CommandError::SwitchFailed { wanted, restored, .. })) => {
-                wanted == model && restored == self.machine.model() && wanted != restored
+            (Goal::Serving(it), Err(CommandError::SwitchFailed { wanted, restored, .. })) => {
+                let present = &self.machine.target().model;
+                *wanted == it.model && restored == present && wanted != restored
             }
             _ => false,
         }
@@ -268,6 +270,6 @@ fn goal_of(request: &Request) -> Goal {
     match request {
         Request::Stop(_) => Goal::Down,
         Request::Start | Request::Ensure | Request::Restart => Goal::Up,
-        Request::Load { model, .. } => Goal::Serving(model.clone()),
+        Request::Load { wanted, .. } => Goal::Serving(wanted.clone()),
     }
 }

@@ -147,7 +147,11 @@ impl Story {
         self.publish(&reaction);
         let tag = self.machine.state().tag();
         assert_eq!(self.observer.state, tag, "the events tell of another state");
-        assert_eq!(&self.observer.model, self.machine.model(), "the events tell of another model");
+        assert_eq!(
+            &self.observer.model,
+            &self.machine.target().model,
+            "the events tell of another model"
+        );
         if matches!(tag, ServiceState::Stopped | ServiceState::Failed | ServiceState::Running) {
             assert!(self.observer.waiting.is_empty(), "somebody waits for more than {tag}");
         }
@@ -207,7 +211,7 @@ impl Observer {
         Self {
             max_restarts: max_restarts.get() as usize,
             state: ServiceState::Unknown,
-            model: spec().model,
+            model: spec().target.model,
             waiting: BTreeSet::new(),
             sequence: RESUME.sequence,
             launched: RESUME.incarnation,
@@ -264,7 +268,7 @@ impl Observer {
             EventKind::RestartScheduled { delay, .. } => {
                 self.announced = Some(now.monotonic + *delay);
             }
-            EventKind::ModelWanted { from, to } => {
+            EventKind::ModelWanted { from, to, .. } => {
                 assert_eq!(*from, self.model, "{event:?} leaves a model that was not wanted");
                 self.model = to.clone();
             }

@@ -23,6 +23,7 @@ use crate::domain::spec::{ExitPolicy, LifecycleMode, ModelId, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::{Outcome as Answer, Ticket};
 use crate::domain::trust::{LaunchMethod, Memory, Recall};
+use crate::testing::harness::target;
 
 mod outcome;
 
@@ -171,7 +172,7 @@ pub(super) fn spec() -> ServiceSpec {
     ServiceSpec {
         mode: LifecycleMode::Managed,
         unit: None,
-        model: model("org/a"),
+        target: target("org/a"),
         launch: LaunchPolicy::Auto,
         restart: RestartPolicy::default(),
         start_timeout: Duration::from_secs(40),
@@ -225,12 +226,12 @@ pub(super) fn restart() -> Input {
 
 /// An operator's wish.
 pub(super) fn load(name: &str) -> Input {
-    request(Request::Load { model: model(name), asker: Asker::Operator })
+    request(Request::Load { wanted: model(name).into(), asker: Asker::Operator })
 }
 
 /// A program's wish.
 pub(super) fn load_by_program(name: &str) -> Input {
-    request(Request::Load { model: model(name), asker: Asker::Program })
+    request(Request::Load { wanted: model(name).into(), asker: Asker::Program })
 }
 
 pub(super) fn drained(incarnation: u64) -> Input {
@@ -320,8 +321,8 @@ pub(super) fn moved(incarnation: u64, io_bytes: u64) -> Input {
 }
 
 pub(super) fn adopted(incarnation: u64, name: &str) -> Input {
-    let (pid, model) = (pid(incarnation), model(name));
-    Input::Process(ProcessReport::Adopted { incarnation: no(incarnation), pid, model })
+    let (pid, target) = (pid(incarnation), target(name));
+    Input::Process(ProcessReport::Adopted { incarnation: no(incarnation), pid, target })
 }
 
 /// Without its main process.

@@ -3,12 +3,13 @@
 use super::crashing::recorded;
 use super::script::{
     Outcome, Script, adopted, drained, exited, healthy, launch_failed, launched, load, model,
-    nothing_found, restart, restart_due, start, stop, vacated,
+    nothing_found, request, restart, restart_due, spec, start, stop, vacated,
 };
 use crate::domain::cause::Code;
 use crate::domain::event::EventKind;
-use crate::domain::input::{Effect, Input, StopMode};
+use crate::domain::input::{Asker, Effect, Input, Request, StopMode};
 use crate::domain::state::ServiceState;
+use crate::domain::target::{Arguments, Wanted};
 
 /// `org/a` served; it has made way for `org/b`, which is loading as incarnation 2.
 fn switching() -> Script {
@@ -23,7 +24,11 @@ fn switching() -> Script {
 fn a_switch_that_succeeds_says_from_what_to_what() {
     let mut s = switching();
     let (from, to) = (model("org/a"), model("org/b"));
-    assert!(s.on(healthy(2)).events.contains(&EventKind::ModelSwitched { from, to }));
+    assert!(s.on(healthy(2)).events.contains(&EventKind::ModelSwitched {
+        from,
+        to,
+        extra_args: None
+    }));
 }
 
 #[test]
@@ -168,7 +173,7 @@ fn a_failed_load_from_a_standstill_does_not_replace_the_configured_model() {
 fn every_change_of_what_is_wanted_is_an_event() {
     let wanted = |outcome: &Outcome| {
         outcome.events.iter().find_map(|event| match event {
-            EventKind::ModelWanted { from, to } => Some((from.to_string(), to.to_string())),
+            EventKind::ModelWanted { from, to, .. } => Some((from.to_string(), to.to_string())),
             _ => None,
         })
     };
@@ -183,11 +188,92 @@ fn every_change_of_what_is_wanted_is_an_event() {
     assert_eq!(wanted(&s.on(stop(StopMode::Graceful))), change("org/c", "org/a"));
 }
 
+/// The same model, told something else.
+fn told(name: &str, words: &[&str]) -> Wanted {
+    let words = words.iter().map(|&word| word.to_owned()).collect();
+    Wanted { model: model(name), arguments: Some(Arguments::new(words, None)) }
+}
+
+fn ask(wanted: Wanted) -> Input {
+    request(Request::Load { wanted, asker: Asker::Operator })
+}
+
+#[test]
+fn other_arguments_are_a_switch_that_may_be_gone_back_from() {
+    let mut s = Script::running();
+    let longer = told("org/a", &["--max-model-len=8192"]);
+    let asked = s.on(ask(longer.clone()));
+    assert_eq!(asked.path, [ServiceState::Stopping]);
+    let extra_args = Some(vec!["--max-model-len=8192".to_owned()]);
+    let (from, to) = (model("org/a"), model("org/a"));
+    assert!(asked.events.contains(&EventKind::ModelWanted { from, to, extra_args }));
+    s.on(drained(1));
+    assert_eq!(launched_arguments(&s.on(vacated(1)).effects), ["--max-model-len=8192"]);
+    s.on(launched(2));
+    s.on(exited(2));
+    assert!(launched_arguments(&s.on(vacated(2)).effects).is_empty(), "as it was before");
+}
+
+#[test]
+fn who_does_not_mind_the_arguments_has_them_as_they_are() {
+    let mut s = Script::running();
+    s.on(ask(told("org/b", &["--seed=1"])));
+    s.on(drained(1));
+    s.on(vacated(1));
+    s.on(launched(2));
+    assert!(s.on(load("org/b")).is_nothing(), "that is on its way");
+    s.on(healthy(2));
+    assert!(s.on(load("org/b")).is_nothing(), "that is served");
+    assert!(!s.on(ask(told("org/b", &[]))).is_nothing(), "that is asked for otherwise");
+}
+
+#[test]
+fn of_a_model_that_was_not_served_before_the_arguments_are_those_that_are_configured() {
+    let mut spec = spec();
+    spec.target.arguments = Arguments::new(vec!["--seed=7".to_owned()], None);
+    let mut s = Script::with(spec);
+    s.on(nothing_found());
+    s.on(ask(told("org/b", &["--seed=1"])));
+    s.on(launched(1));
+    s.on(healthy(1));
+    s.on(load("org/c"));
+    s.on(drained(1));
+    assert_eq!(launched_arguments(&s.on(vacated(1)).effects), ["--seed=7"]);
+    s.on(launched(2));
+    s.on(exited(2));
+    assert_eq!(launched_arguments(&s.on(vacated(2)).effects), ["--seed=1"]);
+}
+
+#[test]
+fn what_an_earlier_supervisor_has_switched_to_is_served_on_and_gone_back_from() {
+    let mut s = Script::unknown();
+    s.on(start());
+    let found = s.on(adopted(1, "org/b"));
+    assert_eq!(found.path, [ServiceState::Starting]);
+    let (from, to, extra_args) = (model("org/a"), model("org/b"), None);
+    assert!(found.events.contains(&EventKind::ModelWanted { from, to, extra_args }), "{found:?}");
+    let mut fails = s.clone();
+    fails.on(exited(1));
+    assert_eq!(launched_model(&fails.on(vacated(1)).effects), "org/a");
+    s.on(healthy(1));
+    s.on(exited(1));
+    s.on(vacated(1));
+    assert_eq!(launched_model(&s.on(restart_due(1)).effects), "org/b");
+}
+
+fn launched_arguments(effects: &[Effect]) -> &[String] {
+    let launched = effects.iter().find_map(|effect| match effect {
+        Effect::Launch { target, .. } => Some(target.arguments.words()),
+        _ => None,
+    });
+    launched.expect("something is launched")
+}
+
 fn launched_model(effects: &[Effect]) -> &str {
     effects
         .iter()
         .find_map(
-            |effect| if let Effect::Launch { model, .. } = effect { Some(model) } else { None },
+            |effect| if let Effect::Launch { target, .. } = effect { Some(target) } else { None },
         )
-        .map_or("nothing", |model| model.as_str())
+        .map_or("nothing", |target| target.model.as_str())
 }

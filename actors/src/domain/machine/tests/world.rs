@@ -139,10 +139,10 @@ impl World {
     pub(super) fn obey(&mut self, effect: &Effect, now: Duration) {
         match effect {
             Effect::Adopt => self.looking = true,
-            Effect::Launch { incarnation, model, .. } => {
+            Effect::Launch { incarnation, target, .. } => {
                 assert!(self.lives.is_empty(), "launched {incarnation} while {self:?}");
                 let (stage, ownership) = (Stage::Ordered, Ownership::Held);
-                let life = Life { stage, ownership, model: model.to_string(), percent: 0 };
+                let life = Life { stage, ownership, model: target.model.to_string(), percent: 0 };
                 let incarnation = incarnation.get();
                 // A look that is still under way would only find what is launched now.
                 self.looking = false;

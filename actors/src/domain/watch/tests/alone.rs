@@ -116,8 +116,8 @@ fn who_asks_whether_it_is_healthy_is_told_by_the_next_check() {
     let ticket = s.ask(Request::Ensure);
     s.passes();
     assert_eq!(s.answer(ticket), Some(&Ok(())));
-    let model = s.watch.model().clone();
-    let same = s.ask(Request::Load { model, asker: Asker::Program });
+    let wanted = s.watch.target().model.clone().into();
+    let same = s.ask(Request::Load { wanted, asker: Asker::Program });
     assert_eq!(s.answer(same), Some(&Ok(())));
 }
 

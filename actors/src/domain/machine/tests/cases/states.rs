@@ -152,7 +152,7 @@ fn undecided() -> Next {
         at: noon().wall,
         exit: Some(Exit::Signal(9)),
         has_run: true,
-        model: spec().model,
+        model: spec().target.model,
         healthy_for: None,
         origin: Origin::Restart,
         given_up: None,
@@ -163,7 +163,7 @@ fn starting(pid: Option<u32>) -> Starting {
     Starting {
         incarnation: no(1),
         pid,
-        model: spec().model,
+        target: spec().target,
         origin: Origin::Restart,
         method: LaunchMethod::Tree,
         recall: Recall::NotCompared,
@@ -186,7 +186,7 @@ fn starting(pid: Option<u32>) -> Starting {
 fn running() -> Running {
     Running {
         incarnation: no(1),
-        model: spec().model,
+        target: spec().target,
         pid: pid(1),
         since: noon(),
         phases: None,

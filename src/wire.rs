@@ -264,6 +264,9 @@ struct ProgressBody<'a> {
     total_bytes: Option<u64>,
     status: &'static str,
     is_progress_known: bool,
+    /// Absent where nothing is known to tell it from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_left_ms: Option<u64>,
     started_at: String,
     completed_at: Option<String>,
 }
@@ -277,6 +280,7 @@ impl<'a> From<&'a ModelLoadProgress> for ProgressBody<'a> {
             total_bytes: progress.total_bytes,
             status: progress.status.as_str(),
             is_progress_known: progress.is_progress_known,
+            time_left_ms: progress.time_left.map(millis),
             started_at: timestamp(progress.started_at),
             completed_at: progress.completed_at.map(timestamp),
         }

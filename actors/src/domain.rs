@@ -8,6 +8,7 @@
 
 pub mod absence;
 pub mod cause;
+pub mod course;
 pub mod diagnosis;
 pub mod event;
 pub mod gpu;

@@ -23,7 +23,7 @@ use crate::domain::loading::Download;
 use crate::domain::report::{Role, Sample};
 use crate::domain::spec::{ModelId, ModelReferenceError};
 use crate::domain::target::{Arguments, Target};
-use crate::domain::trust::{LaunchMethod, Memory, Recall};
+use crate::domain::trust::{LaunchMethod, Memories, Memory};
 use crate::domain::unit::UnitReading;
 
 pub use crate::domain::event::OrphanOutcome;
@@ -164,8 +164,8 @@ pub trait Head: fmt::Debug + Send + Sync + 'static {
     /// How it was started; as from nothing, if it was found.
     fn method(&self) -> LaunchMethod;
 
-    /// What launches like it have come to.
-    fn recall(&self) -> Recall;
+    /// What is known of launches like it.
+    fn memories(&self) -> Memories;
 
     /// Resolves when it has ended; at once if it already has.
     fn ended(&self) -> Pending<'static, Exit>;

@@ -251,11 +251,11 @@ impl ProcessState {
         let Some(guard) = self.guard.as_mut().filter(|it| it.incarnation == incarnation) else {
             return;
         };
-        let (pid, method, recall) = (head.pid(), head.method(), head.recall());
+        let (pid, method, memories) = (head.pid(), head.method(), head.memories());
         guard.head = Some(head);
         if matches!(self.task, Task::Starting { .. }) {
             self.task = Task::Idle;
-            self.report(ProcessReport::Launched { incarnation, pid, method, recall });
+            self.report(ProcessReport::Launched { incarnation, pid, method, memories });
             self.await_deaths(myself);
         }
     }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::builder::log_file;
-use indicatif::HumanBytes;
 
 use super::look::Tone;
 use super::plain;
@@ -14,9 +13,14 @@ use crate::config::{Config, Origin, Setting};
 use crate::launch_recipe::arguments;
 use crate::{
     Cause, Code, Event, EventKind, GpuAction, Incarnation, Incident, LaunchMethod, LaunchPhase,
-    LifecycleMode, LoadStatus, ModelId, ModelLoadProgress, Notice, OrphanOutcome, ProcessExit,
-    Recovery, RetryClass, ServiceState, Snapshot,
+    LifecycleMode, ModelId, Notice, OrphanOutcome, ProcessExit, Recovery, RetryClass, ServiceState,
+    Snapshot,
 };
+
+mod load;
+
+use load::load;
+pub(super) use load::{load_phase, looks_the_same};
 
 /// What lines about a service mention besides what happened.
 #[derive(Clone, Debug)]
@@ -305,30 +309,6 @@ fn failure_of_other(to: ServiceState, cause: &Cause) -> String {
     }
 }
 
-fn load(load: &ModelLoadProgress) -> String {
-    match load.status {
-        LoadStatus::Loaded => format!("loaded {}", load.model),
-        LoadStatus::Failed => format!("the load failed at {} %", load.percent),
-        LoadStatus::Downloading
-        | LoadStatus::Loading
-        | LoadStatus::Compiling
-        | LoadStatus::Capturing
-        | LoadStatus::Warming
-        | _ => format!("{:>3} %  {}", load.percent, load_phase(load)),
-    }
-}
-
-/// What a load is doing.
-pub(super) fn load_phase(load: &ModelLoadProgress) -> String {
-    let status = load.status.as_str();
-    match load.total_bytes {
-        Some(total) if load.status == LoadStatus::Downloading => {
-            format!("{status} {} of {}", HumanBytes(load.bytes_downloaded), HumanBytes(total))
-        }
-        _ => status.to_owned(),
-    }
-}
-
 /// Settings as aligned lines: key, value, origin.
 pub(super) fn settings(settings: &[Setting]) -> String {
     let key_width = settings.iter().map(|setting| setting.key.chars().count()).max();
@@ -348,11 +328,6 @@ fn origin(origin: &Origin) -> String {
         Origin::Environment(name) => format!("environment {name}"),
         Origin::Flag(name) => format!("flag {name}"),
     }
-}
-
-/// Whether two progresses of a load look the same to a reader.
-pub(super) fn looks_the_same(one: &ModelLoadProgress, other: &ModelLoadProgress) -> bool {
-    (one.started_at, one.percent, one.status) == (other.started_at, other.percent, other.status)
 }
 
 /// What is said when vLLM lives on without us.
@@ -455,21 +430,6 @@ mod tests {
         let told = line(EventKind::GpuFindingRaised { finding: finding.clone() });
         assert_eq!(told, format!("GPU 1: Xid 79\n    help: {}", finding.remedy()));
         assert_eq!(line(EventKind::GpuFindingCleared { finding }), "GPU 1: Xid 79: no longer");
-    }
-
-    #[test]
-    fn a_load_shows_how_far_it_is() {
-        let (model, began) = (ModelId::new("org/tiny").unwrap(), SystemTime::UNIX_EPOCH);
-        let loading = ModelLoadProgress::loading(model.clone(), 12, began);
-        let downloading = ModelLoadProgress::downloading(model, 1 << 30, Some(1 << 32), began);
-        for (progress, expected) in [
-            (loading.clone(), " 12 %  loading"),
-            (downloading, " 25 %  downloading 1.00 GiB of 4.00 GiB"),
-            (loading.clone().failed(), "the load failed at 12 %"),
-            (loading.complete(began), "loaded org/tiny"),
-        ] {
-            assert_eq!(line(EventKind::LoadProgressed { progress }), expected);
-        }
     }
 
     #[test]

@@ -225,6 +225,7 @@ struct ProgressRead {
     total_bytes: Option<u64>,
     status: String,
     is_progress_known: bool,
+    time_left_ms: Option<u64>,
     started_at: String,
     completed_at: Option<String>,
 }
@@ -345,6 +346,7 @@ impl ProgressRead {
         progress.total_bytes = self.total_bytes;
         progress.status = status(&self.status)?;
         progress.is_progress_known = self.is_progress_known;
+        progress.time_left = self.time_left_ms.map(Duration::from_millis);
         if let Some(at) = self.completed_at {
             progress.completed_at = Some(moment(&at)?);
         }

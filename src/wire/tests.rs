@@ -108,6 +108,24 @@ fn progress_of_a_download_counts_bytes() {
 }
 
 #[test]
+fn how_long_a_load_still_takes_is_told_where_it_is_known() {
+    let mut progress = ModelLoadProgress::loading(model("org/model"), 40, morning());
+    progress.time_left = Some(Duration::from_millis(12_345));
+    assert_event(
+        LoadProgressed { progress },
+        json!({
+            "type": "load_progressed",
+            "progress": {
+                "model_id": "org/model", "progress_percent": 40, "bytes_downloaded": 0,
+                "total_bytes": null, "status": "loading", "is_progress_known": false,
+                "time_left_ms": 12345, "started_at": "2026-11-23T07:00:00.123Z",
+                "completed_at": null,
+            },
+        }),
+    );
+}
+
+#[test]
 fn progress_of_a_finished_load_says_when_it_finished() {
     let progress = ModelLoadProgress::loading(model("org/model"), 40, morning())
         .complete(morning() + Duration::from_millis(7_877));
@@ -307,7 +325,8 @@ fn a_gap_in_the_journal_says_how_many_are_missing_and_up_to_where() {
 fn every_event() -> Vec<Event> {
     let (from, to) = (ServiceState::Running, ServiceState::Crashed);
     let without_lines = Cause::new(Code::EngineDied, "the engine died by SIGSEGV");
-    let progress = ModelLoadProgress::loading(model("org/model"), 40, morning());
+    let mut progress = ModelLoadProgress::loading(model("org/model"), 40, morning());
+    progress.time_left = Some(Duration::from_millis(1234));
     let kinds = [
         StateChanged { from, to, cause: Some(without_lines) },
         StateChanged { from: ServiceState::Stopped, to: ServiceState::Starting, cause: None },

@@ -35,6 +35,11 @@ async fn a_successor_adopts_what_is_left_running() {
 }
 
 #[tokio::test]
+async fn a_load_is_told_by_the_clock_of_the_one_before() {
+    trials::a_load_is_told_by_the_clock_of_the_one_before(Server::fake(FAKE, &fake_vllm())).await;
+}
+
+#[tokio::test]
 async fn the_same_model_can_be_told_something_else() {
     trials::the_same_model_can_be_told_something_else(Server::fake(FAKE, &fake_vllm())).await;
 }

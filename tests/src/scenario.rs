@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use vllm_supervisor::config::{Config, ExitPolicy, ModelReference};
 use vllm_supervisor::{
-    EventKind, EventStream, Incident, Notice, ServiceState, Snapshot, StartError, Supervisor,
-    SupervisorHandle, wire,
+    EventKind, EventStream, Incident, ModelLoadProgress, Notice, ServiceState, Snapshot,
+    StartError, Supervisor, SupervisorHandle, wire,
 };
 
 use crate::census::Census;
@@ -379,6 +379,18 @@ impl Scenario {
     /// Every notice so far.
     pub fn notices(&self) -> Vec<Notice> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How far loads were, as it was told so far.
+    pub fn loads(&self) -> Vec<ModelLoadProgress> {
+        let loads = self.notices().into_iter().filter_map(|notice| match notice {
+            Notice::Event(event) => match &event.kind {
+                EventKind::LoadProgressed { progress } => Some(progress.clone()),
+                _ => None,
+            },
+            Notice::Gap { .. } => None,
+        });
+        loads.collect()
     }
 
     /// The states passed through so far.

@@ -127,6 +127,29 @@ pub async fn another_model_can_be_loaded(server: Server) {
     scenario.end().await;
 }
 
+/// The second load of a model tells how long it still takes.
+pub async fn a_load_is_told_by_the_clock_of_the_one_before(server: Server) {
+    let scenario = Scenario::configure(server, |config| {
+        // Each launch is like the other.
+        config.lifecycle.launch = vllm_supervisor::config::LaunchPolicy::Cold;
+    })
+    .await;
+    let times = |scenario: &Scenario| {
+        let loads = scenario.loads().into_iter();
+        loads.map(|load| load.time_left).collect::<Vec<_>>()
+    };
+    scenario.start_service().await;
+    assert_eq!(times(&scenario).into_iter().flatten().next(), None, "{}", scenario.story());
+    let took = scenario.wait_for(Running).await.phases.expect("it was launched").total();
+    let first = times(&scenario).len();
+    scenario.handle().restart().await.expect("a restart");
+    let left: Vec<_> = times(&scenario).split_off(first).into_iter().flatten().collect();
+    let story = || scenario.story();
+    assert!(left.len() > 1 && left.is_sorted_by(|one, next| one >= next), "{left:?}\n{}", story());
+    assert!(left.iter().all(|left| *left <= took), "{left:?} of {took:?}");
+    scenario.end().await;
+}
+
 /// The model that is served is told something else. The next supervisor takes it over as it is, and goes back
 /// when it is told to; what vLLM may not be told is refused while it serves on.
 pub async fn the_same_model_can_be_told_something_else(server: Server) {

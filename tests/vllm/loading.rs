@@ -1,7 +1,7 @@
 //! What a real vLLM's load tells of itself.
 
 use vllm_supervisor::config::ModelReference;
-use vllm_supervisor::{EventKind, LoadStatus, ModelLoadProgress, Notice, Snapshot};
+use vllm_supervisor::{LoadStatus, Snapshot};
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
@@ -28,7 +28,7 @@ pub(crate) async fn a_model_that_is_downloaded_tells_how_much_has_come(vllm: Rea
         hub.give_weights();
     };
     tokio::join!(scenario.start_service(), expecting);
-    let loads = loads(&scenario);
+    let loads = scenario.loads();
     let story = || scenario.story();
     assert!(loads.iter().any(|it| it.status == LoadStatus::Downloading), "{}", story());
     assert!(loads.iter().any(|it| it.total_bytes == Some(all)), "{all}\n{}", story());
@@ -37,16 +37,4 @@ pub(crate) async fn a_model_that_is_downloaded_tells_how_much_has_come(vllm: Rea
     let bytes: Vec<u64> = loads.iter().map(|it| it.bytes_downloaded).collect();
     assert!(bytes.is_sorted() && bytes.iter().all(|it| *it <= all), "{bytes:?} of {all}");
     scenario.end().await;
-}
-
-fn loads(scenario: &Scenario) -> Vec<ModelLoadProgress> {
-    let notices = scenario.notices().into_iter();
-    let loads = notices.filter_map(|notice| match notice {
-        Notice::Event(event) => match &event.kind {
-            EventKind::LoadProgressed { progress } => Some(progress.clone()),
-            _ => None,
-        },
-        Notice::Gap { .. } => None,
-    });
-    loads.collect()
 }

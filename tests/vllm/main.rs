@@ -64,6 +64,12 @@ async fn another_model_can_be_loaded() {
 }
 
 #[tokio::test]
+async fn a_load_is_told_by_the_clock_of_the_one_before() {
+    let Some(server) = real_vllm() else { return };
+    trials::a_load_is_told_by_the_clock_of_the_one_before(server).await;
+}
+
+#[tokio::test]
 async fn the_same_model_can_be_told_something_else() {
     let Some(server) = real_vllm() else { return };
     trials::the_same_model_can_be_told_something_else(server).await;

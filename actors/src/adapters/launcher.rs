@@ -161,13 +161,13 @@ impl ProcessLauncher {
         traces: Traces,
         way: Way,
     ) -> Arc<Launch> {
-        let Way { method, made, recall } = way;
+        let Way { method, made, known } = way;
         let is_warm = made.get().is_none() && method > LaunchMethod::Cold;
         let launch = Arc::new(Launch {
             tree,
             start: Mutex::default(),
             made,
-            recall,
+            known,
             warm: if is_warm { self.warm() } else { Weak::new() },
             called_off: AtomicBool::new(false),
             news: Mutex::default(),
@@ -235,9 +235,11 @@ impl ProcessLauncher {
 
     /// How such a launch is made, as far as is known beforehand.
     fn way(&self, target: &Target, method: LaunchMethod) -> Way {
-        let known = self.likes(target).map(|likes| self.memory.recall(&likes));
-        let (at_most, recall) = known.unwrap_or((LaunchMethod::Ahead, Recall::NotCompared));
-        Way { method: method.min(at_most), made: OnceLock::new(), recall }
+        let mut known = self.memory.recall(&self.likes(target));
+        if !self.is_auto() {
+            (known.at_most, known.recall) = (LaunchMethod::Ahead, Recall::NotCompared);
+        }
+        Way { method: method.min(known.at_most), made: OnceLock::new(), known }
     }
 
     fn own(&self, scratch: &Path) -> io::Result<()> {
@@ -308,8 +310,8 @@ impl Launcher for ProcessLauncher {
     }
 
     fn remember(&self, target: &Target, memory: &Memory) {
-        if let Some(likes) = self.likes(target) {
-            self.memory.keep(likes, memory);
+        if self.is_auto() || matches!(memory, Memory::Course(..)) {
+            self.memory.keep(self.likes(target), memory);
         }
         if *memory == Memory::AtMost(LaunchMethod::Cold) {
             self.rest();

@@ -2,7 +2,7 @@
 //!
 //! The lines are those of vLLM 0.8 to 0.32; `loading/lines.rs` has them with their sources.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::domain::spec::ModelId;
 
@@ -51,7 +51,8 @@ impl LoadStatus {
 pub struct ModelLoadProgress {
     /// The model.
     pub model: ModelId,
-    /// 0 to 100; never runs backwards within one load.
+    /// 0 to 100; never runs backwards within one load. By the clock, where this host has loaded the like
+    /// before, else by the phases of a typical load.
     pub percent: u8,
     /// Bytes downloaded so far.
     pub bytes_downloaded: u64,
@@ -61,6 +62,9 @@ pub struct ModelLoadProgress {
     pub status: LoadStatus,
     /// Whether the percentage is counted (bytes, shards, graphs) rather than told from the phase.
     pub is_progress_known: bool,
+    /// How long it still takes, by the last load like it on this host, and of a download by its rate so far;
+    /// `None` where nothing is known to tell it from.
+    pub time_left: Option<Duration>,
     /// When the load began.
     pub started_at: SystemTime,
     /// When the model was loaded, if it is.
@@ -97,6 +101,7 @@ impl ModelLoadProgress {
             total_bytes: None,
             status: LoadStatus::Loading,
             is_progress_known: false,
+            time_left: None,
             started_at,
             completed_at: None,
         }
@@ -109,6 +114,7 @@ impl ModelLoadProgress {
             percent: 100,
             status: LoadStatus::Loaded,
             is_progress_known: true,
+            time_left: None,
             completed_at: Some(at),
             ..self
         }
@@ -117,7 +123,7 @@ impl ModelLoadProgress {
     /// The same load, ended without a model, where it stood.
     #[must_use]
     pub fn failed(self) -> Self {
-        Self { status: LoadStatus::Failed, completed_at: None, ..self }
+        Self { status: LoadStatus::Failed, time_left: None, completed_at: None, ..self }
     }
 }
 

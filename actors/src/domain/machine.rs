@@ -359,6 +359,7 @@ impl Turn<'_> {
             silence: Silence::Borne,
             work: (self.now, Work::default()),
             loss: None,
+            pace: Box::default(),
             progress: None,
             misses: 0,
             announcement: Announcement::Awaited,

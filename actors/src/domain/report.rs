@@ -12,7 +12,7 @@ use crate::domain::id::Incarnation;
 use crate::domain::liveness::{Pulse, Trial};
 use crate::domain::loading::LoadNews;
 use crate::domain::target::Target;
-use crate::domain::trust::{LaunchMethod, Recall};
+use crate::domain::trust::{LaunchMethod, Memories};
 
 /// What became of the process. Everything carries the incarnation that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum ProcessReport {
         /// How it was started.
         method: LaunchMethod,
         /// What launches like it have come to.
-        recall: Recall,
+        memories: Memories,
     },
     /// It could not be started; nothing of it exists.
     LaunchFailed {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::course::Course;
 use crate::domain::spec::LaunchPolicy;
 use crate::domain::target::Target;
 
@@ -59,6 +60,15 @@ pub enum Recall {
     Completion(String),
 }
 
+/// All that is known of launches like the one that is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memories {
+    /// How the last of them completed the fixed prompt.
+    pub recall: Recall,
+    /// The course of the last of them that was made in this way.
+    pub course: Option<Course>,
+}
+
 /// What is to be known of launches like this one from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Memory {
@@ -68,6 +78,8 @@ pub enum Memory {
     Completion(String),
     /// Launches that are made alike complete it differently.
     NotComparable,
+    /// What course its load took, made in this way.
+    Course(LaunchMethod, Course),
 }
 
 /// Which way the next launch of each model goes, by its arguments: what one cannot bear another may.

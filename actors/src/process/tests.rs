@@ -8,7 +8,7 @@ use crate::domain::absence::{Doubt, Leftover, ScanError};
 use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::Exit;
 use crate::domain::report::{Role, Sample, Work};
-use crate::domain::trust::{LaunchMethod, Recall};
+use crate::domain::trust::{LaunchMethod, Memories};
 use crate::ports::Signal;
 use crate::testing::harness::{eventually, in_time, model, target};
 use crate::testing::journal::MemoryJournal;
@@ -393,6 +393,6 @@ fn launch_of_first() -> ProcessMessage {
 }
 
 fn launched_cold(incarnation: Incarnation, pid: u32) -> ProcessReport {
-    let (method, recall) = (LaunchMethod::Cold, Recall::NotCompared);
-    ProcessReport::Launched { incarnation, pid, method, recall }
+    let (method, memories) = (LaunchMethod::Cold, Memories::default());
+    ProcessReport::Launched { incarnation, pid, method, memories }
 }

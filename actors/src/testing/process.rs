@@ -12,7 +12,7 @@ use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::id::Incarnation;
 use crate::domain::report::{Role, Sample, Work};
 use crate::domain::target::Target;
-use crate::domain::trust::{LaunchMethod, Recall};
+use crate::domain::trust::{LaunchMethod, Memories, Recall};
 use crate::ports::{Claim, Death, DeathSource, Head, Pending, Signal};
 
 /// Above every pid that Linux gives (`PID_MAX_LIMIT`, 2^22): nobody can be hit by mistake.
@@ -286,8 +286,8 @@ impl Head for ScriptedProcess {
         self.script().method
     }
 
-    fn recall(&self) -> Recall {
-        self.script().recall.clone()
+    fn memories(&self) -> Memories {
+        Memories { recall: self.script().recall.clone(), course: None }
     }
 
     fn ended(&self) -> Pending<'static, Exit> {

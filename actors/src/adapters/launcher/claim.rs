@@ -25,10 +25,11 @@ use crate::domain::cause::{Cause, Code};
 use crate::domain::diagnosis::{Evidence, Exit};
 use crate::domain::report::Sample;
 use crate::domain::secret::{Secret, redact};
-use crate::domain::trust::{LaunchMethod, Recall};
+use crate::domain::trust::{LaunchMethod, Memories};
 use crate::ports::{Claim, DeathSource, Head, Pending, Signal};
 
 use super::before::Before;
+use super::memory::Known;
 use super::starting::{Start, warm_parent};
 
 /// How long the end of a launch waits for one that is just being forked: some ten times what that takes.
@@ -46,8 +47,8 @@ pub(super) struct Launch {
     pub(super) start: Mutex<Option<Start>>,
     /// How it was started; as from nothing, if it was found.
     pub(super) made: OnceLock<LaunchMethod>,
-    /// What launches like it have come to.
-    pub(super) recall: Recall,
+    /// What is known of launches like it.
+    pub(super) known: Known,
     /// What is to be told to what it was forked from, once it serves.
     pub(super) news: Mutex<Option<News>>,
     /// What it may be forked from, for as long as that is kept.
@@ -340,8 +341,8 @@ impl Head for LaunchHead {
         self.launch.made.get().copied().unwrap_or(LaunchMethod::Cold)
     }
 
-    fn recall(&self) -> Recall {
-        self.launch.recall.clone()
+    fn memories(&self) -> Memories {
+        self.launch.known.of(self.method())
     }
 
     fn ended(&self) -> Pending<'static, Exit> {

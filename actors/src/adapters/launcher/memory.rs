@@ -1,16 +1,18 @@
 //! What is kept of launches that are made alike: by the same words and variables, with the same build of
 //! vLLM, by this version of ours.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::adapters::state_directory::StateDirectory;
-use crate::domain::trust::{LaunchMethod, Memory, Recall};
+use crate::domain::course::Course;
+use crate::domain::trust::{LaunchMethod, Memories, Memory, Recall};
 
 /// The file in the state directory.
 const FILE: &str = "launches.json";
@@ -35,9 +37,10 @@ pub(super) struct Likes {
 }
 
 impl Likes {
-    /// Of these words and variables, run by this Python.
-    pub(super) fn new(settings: Vec<String>, python: &Path) -> Self {
-        Self { settings, vllm: packages(python), vllmd: env!("CARGO_PKG_VERSION").to_owned() }
+    /// Of these words and variables, run by this Python, if that is known.
+    pub(super) fn new(settings: Vec<String>, python: Option<&Path>) -> Self {
+        let vllm = python.map(packages).unwrap_or_default();
+        Self { settings, vllm, vllmd: env!("CARGO_PKG_VERSION").to_owned() }
     }
 }
 
@@ -47,11 +50,39 @@ struct Entry {
     at_most: LaunchMethod,
     completion: Option<String>,
     is_comparable: bool,
+    courses: Courses,
+}
+
+/// What is known of launches that are made alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The most that may be forked.
+    pub(super) at_most: LaunchMethod,
+    /// What they make of the fixed prompt.
+    pub(super) recall: Recall,
+    courses: Courses,
+}
+
+/// The course of the last load, by how it was made.
+type Courses = BTreeMap<LaunchMethod, Course>;
+
+impl Known {
+    /// That nothing is, and nothing is to be found out.
+    pub(super) fn nothing() -> Self {
+        let (at_most, courses) = (LaunchMethod::Ahead, Courses::new());
+        Self { at_most, recall: Recall::NotCompared, courses }
+    }
+
+    /// What is known of one that was made so.
+    pub(super) fn of(&self, method: LaunchMethod) -> Memories {
+        Memories { recall: self.recall.clone(), course: self.courses.get(&method).cloned() }
+    }
 }
 
 impl Entry {
     fn new(of: Likes) -> Self {
-        Self { of, at_most: LaunchMethod::Ahead, completion: None, is_comparable: true }
+        let (at_most, courses) = (LaunchMethod::Ahead, Courses::new());
+        Self { of, at_most, completion: None, is_comparable: true, courses }
     }
 
     fn of_json(json: &Value) -> Option<Self> {
@@ -68,6 +99,7 @@ impl Entry {
             at_most: LaunchMethod::ALL.into_iter().find(is_limit).unwrap_or(LaunchMethod::Ahead),
             completion: text("completion"),
             is_comparable: json["is_comparable"].as_bool()?,
+            courses: courses_of(&json["courses"]),
             of,
         })
     }
@@ -81,6 +113,7 @@ impl Entry {
             "limit": (self.at_most < LaunchMethod::Ahead).then(|| self.at_most.as_str()),
             "completion": self.completion,
             "is_comparable": self.is_comparable,
+            "courses": self.courses.iter().map(|(method, course)| (method.as_str(), json_of(course))).collect::<BTreeMap<_, _>>(),
         })
     }
 }
@@ -90,18 +123,17 @@ impl LaunchMemory {
         Self { state }
     }
 
-    /// The most that may be forked, and what such launches make of the fixed prompt.
-    pub(super) fn recall(&self, of: &Likes) -> (LaunchMethod, Recall) {
-        let Some(entry) = self.entries().into_iter().find(|entry| entry.of == *of) else {
-            return (LaunchMethod::Ahead, Recall::Nothing);
-        };
+    /// What is known of such launches.
+    pub(super) fn recall(&self, of: &Likes) -> Known {
+        let known = self.entries().into_iter().find(|entry| entry.of == *of);
+        let entry = known.unwrap_or_else(|| Entry::new(of.clone()));
         let is_compared = entry.is_comparable && entry.at_most > LaunchMethod::Cold;
         let recall = match entry.completion {
             _ if !is_compared => Recall::NotCompared,
             Some(text) => Recall::Completion(text),
             None => Recall::Nothing,
         };
-        (entry.at_most, recall)
+        Known { at_most: entry.at_most, recall, courses: entry.courses }
     }
 
     pub(super) fn keep(&self, of: Likes, memory: &Memory) {
@@ -112,6 +144,9 @@ impl LaunchMemory {
             Memory::AtMost(method) => entry.at_most = *method,
             Memory::Completion(text) => entry.completion = Some(text.clone()),
             Memory::NotComparable => entry.is_comparable = false,
+            Memory::Course(method, course) => {
+                entry.courses.insert(*method, course.clone());
+            }
         }
         entries.push(entry);
         let surplus = entries.len().saturating_sub(MOST);
@@ -146,6 +181,26 @@ impl LaunchMemory {
     }
 }
 
+/// Percentages, with milliseconds.
+fn json_of(course: &Course) -> Value {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let marks = course.marks().iter().map(|(percent, at)| json!([percent, milliseconds(*at)]));
+    json!({ "marks": marks.collect::<Vec<_>>(), "total_ms": milliseconds(course.total()) })
+}
+
+fn courses_of(json: &Value) -> Courses {
+    let course = |method: LaunchMethod| {
+        let json = &json[method.as_str()];
+        let marks = json["marks"].as_array()?.iter().map(|mark| {
+            let percent = u8::try_from(mark[0].as_u64()?).ok()?;
+            Some((percent, Duration::from_millis(mark[1].as_u64()?)))
+        });
+        let total = Duration::from_millis(json["total_ms"].as_u64()?);
+        Some((method, Course::new(marks.collect::<Option<_>>()?, total)?))
+    };
+    LaunchMethod::ALL.into_iter().filter_map(course).collect()
+}
+
 /// The packages of vLLM that this Python has, each with the time at which it was installed: an upgrade
 /// is another.
 pub(super) fn packages(python: &Path) -> Vec<String> {
@@ -175,7 +230,7 @@ mod tests {
     use super::*;
 
     fn likes(word: &str, python: &Path) -> Likes {
-        Likes::new(vec![word.to_owned()], python)
+        Likes::new(vec![word.to_owned()], Some(python))
     }
 
     #[test]
@@ -186,21 +241,43 @@ mod tests {
         let python = place.path().join("bin/python");
         let state = Arc::new(StateDirectory::open(&place.path().join("state")).unwrap());
         let memory = LaunchMemory::in_directory(Arc::clone(&state));
+        let known = |of| {
+            let known = LaunchMemory::in_directory(Arc::clone(&state)).recall(&of);
+            (known.at_most, known.recall)
+        };
         let nothing = (LaunchMethod::Ahead, Recall::Nothing);
-        assert_eq!(memory.recall(&likes("a", &python)), nothing);
+        assert_eq!(known(likes("a", &python)), nothing);
 
         memory.keep(likes("a", &python), &Memory::Completion("x".to_owned()));
         memory.keep(likes("a", &python), &Memory::AtMost(LaunchMethod::Front));
         memory.keep(likes("b", &python), &Memory::NotComparable);
 
-        let again = LaunchMemory::in_directory(state);
-        let known = (LaunchMethod::Front, Recall::Completion("x".to_owned()));
-        assert_eq!(again.recall(&likes("a", &python)), known);
-        assert_eq!(again.recall(&likes("b", &python)), (LaunchMethod::Ahead, Recall::NotCompared));
+        let learnt = (LaunchMethod::Front, Recall::Completion("x".to_owned()));
+        assert_eq!(known(likes("a", &python)), learnt);
+        assert_eq!(known(likes("b", &python)), (LaunchMethod::Ahead, Recall::NotCompared));
         memory.keep(likes("a", &python), &Memory::AtMost(LaunchMethod::Cold));
-        assert_eq!(again.recall(&likes("a", &python)), (LaunchMethod::Cold, Recall::NotCompared));
+        assert_eq!(known(likes("a", &python)), (LaunchMethod::Cold, Recall::NotCompared));
         fs::create_dir(package.with_file_name("vllm-2.dist-info")).unwrap();
-        assert_eq!(again.recall(&likes("a", &python)), nothing);
+        assert_eq!(known(likes("a", &python)), nothing);
+    }
+
+    #[test]
+    fn each_way_to_launch_has_a_course_of_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let state = Arc::new(StateDirectory::open(&place.path().join("state")).unwrap());
+        let memory = LaunchMemory::in_directory(state);
+        let of = || Likes::new(vec!["a".to_owned()], None);
+        let course = |total| {
+            let total = Duration::from_millis(total);
+            Course::new(vec![(2, Duration::ZERO), (55, total)], total).unwrap()
+        };
+        memory.keep(of(), &Memory::Course(LaunchMethod::Cold, course(9000)));
+        memory.keep(of(), &Memory::Course(LaunchMethod::Ahead, course(1234)));
+        memory.keep(of(), &Memory::Course(LaunchMethod::Cold, course(8000)));
+        let known = memory.recall(&of());
+        assert_eq!(known.of(LaunchMethod::Cold).course, Some(course(8000)));
+        assert_eq!(known.of(LaunchMethod::Ahead).course, Some(course(1234)));
+        assert_eq!(known.of(LaunchMethod::Tree).course, None);
     }
 
     #[test]
@@ -210,11 +287,11 @@ mod tests {
         let memory = LaunchMemory::in_directory(state);
         fs::write(memory.path(), "not JSON").unwrap();
         let of = |number: usize| likes(&number.to_string(), Path::new("/nowhere/bin/python"));
-        assert_eq!(memory.recall(&of(0)), (LaunchMethod::Ahead, Recall::Nothing));
+        assert_eq!(memory.recall(&of(0)).at_most, LaunchMethod::Ahead);
         for number in 0..=MOST {
             memory.keep(of(number), &Memory::AtMost(LaunchMethod::Front));
         }
-        assert_eq!(memory.recall(&of(0)).0, LaunchMethod::Ahead);
-        assert_eq!(memory.recall(&of(1)).0, LaunchMethod::Front);
+        assert_eq!(memory.recall(&of(0)).at_most, LaunchMethod::Ahead);
+        assert_eq!(memory.recall(&of(1)).at_most, LaunchMethod::Front);
     }
 }

@@ -38,11 +38,15 @@ impl ProcessLauncher {
         Ok((script, python))
     }
 
-    /// Launches like that of this, if there is more than one way to make them.
-    pub(super) fn likes(&self, target: &Target) -> Option<Likes> {
-        let (_, python) =
-            self.script().ok().filter(|_| self.recipe.launch == LaunchPolicy::Auto)?;
-        Some(Likes::new(self.settings(target), &python))
+    /// Whether there is more than one way to make a launch, and we choose.
+    pub(super) fn is_auto(&self) -> bool {
+        self.recipe.launch == LaunchPolicy::Auto && self.script().is_ok()
+    }
+
+    /// Launches like that of this.
+    pub(super) fn likes(&self, target: &Target) -> Likes {
+        let python = self.script().ok().map(|(_, python)| python);
+        Likes::new(self.settings(target), python.as_deref())
     }
 
     fn begin_warm(&self) -> Result<Warm, String> {

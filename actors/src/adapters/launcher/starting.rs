@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::claim::cannot_watch;
+use super::memory::Known;
 use crate::adapters::process_record::ProcessRecord;
 use crate::adapters::process_tree::{ProcessTree, StartError};
 use crate::adapters::system_error;
 use crate::adapters::warm::{Orders, Parent, Standing, Warm};
 use crate::domain::cause::Cause;
-use crate::domain::trust::{LaunchMethod, Recall};
+use crate::domain::trust::LaunchMethod;
 
 /// How a launch is made.
 pub(super) struct Way {
@@ -24,14 +25,15 @@ pub(super) struct Way {
     pub(super) method: LaunchMethod,
     /// What was, once it was started.
     pub(super) made: OnceLock<LaunchMethod>,
-    pub(super) recall: Recall,
+    /// What is known of launches like it.
+    pub(super) known: Known,
 }
 
 impl Way {
     /// That of one that somebody else made.
     pub(super) fn adopted() -> Self {
         let made = OnceLock::from(LaunchMethod::Cold);
-        Self { method: LaunchMethod::Cold, made, recall: Recall::NotCompared }
+        Self { method: LaunchMethod::Cold, made, known: Known::nothing() }
     }
 }
 

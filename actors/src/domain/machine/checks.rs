@@ -12,6 +12,7 @@ use crate::domain::liveness::Liveness;
 use crate::domain::loading::ModelLoadProgress;
 use crate::domain::report::HealthReport;
 use crate::domain::state::Differed;
+use crate::domain::trust::Memory;
 
 impl Turn<'_> {
     pub(super) fn health(&mut self, report: HealthReport) {
@@ -44,6 +45,7 @@ impl Turn<'_> {
         let progress = starting.progress.take().unwrap_or(began).complete(now.wall);
         let (method, recall) = (starting.method, starting.recall.clone());
         let is_ours = starting.origin != Origin::Found;
+        let course = (*starting.pace).clone().finish(now.monotonic).filter(|_| is_ours);
         let phases = is_ours.then(|| starting.stopwatch.clone().stop(now.monotonic));
         self.emit(EventKind::LoadProgressed { progress });
         self.enter(
@@ -75,6 +77,9 @@ impl Turn<'_> {
         self.effect(Effect::FinishLoading { incarnation });
         self.schedule_vitals(incarnation);
         self.trust(incarnation, &target, method, &recall);
+        if let Some(course) = course {
+            self.effect(Effect::Remember { target, memory: Memory::Course(method, course) });
+        }
         self.serves();
     }
 

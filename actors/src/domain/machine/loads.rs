@@ -33,7 +33,8 @@ impl Turn<'_> {
         let now = self.now;
         let incarnation = report.incarnation;
         let Some(starting) = self.current_starting(incarnation) else { return };
-        let before = starting.progress.as_ref().map_or(0, |progress| progress.percent);
+        let (mark, shown) =
+            (starting.pace.mark(), starting.progress.as_ref().map_or(0, |it| it.percent));
         match report.news {
             LoadNews::Began => {
                 starting.first_output = FirstOutput::Seen;
@@ -43,15 +44,17 @@ impl Turn<'_> {
             }
             // A loader that takes the place of a dead one reads the log again from its start.
             LoadNews::Progressed(progress) | LoadNews::Stands(progress)
-                if progress.percent < before => {}
+                if progress.percent < mark => {}
             LoadNews::Progressed(progress) => {
                 starting.first_output = FirstOutput::Seen;
                 starting.last_sign = now;
                 starting.stopwatch.enter(LaunchPhase::Load(progress.status), now.monotonic);
+                let progress = starting.pace.judge(progress, shown, now.monotonic);
                 starting.progress = Some(progress.clone());
                 self.emit(EventKind::LoadProgressed { progress });
             }
             LoadNews::Stands(progress) => {
+                let progress = starting.pace.judge(progress, shown, now.monotonic);
                 starting.progress = Some(progress.clone());
                 self.emit(EventKind::LoadProgressed { progress });
             }

@@ -16,7 +16,7 @@ use crate::domain::input::{Effect, StopMode, Timer};
 use crate::domain::phases::LaunchPhase;
 use crate::domain::report::{LaunchKind, ProcessReport, Role};
 use crate::domain::target::Target;
-use crate::domain::trust::{LaunchMethod, Recall};
+use crate::domain::trust::{LaunchMethod, Memories};
 
 impl Turn<'_> {
     pub(super) fn process(&mut self, report: ProcessReport) {
@@ -29,8 +29,8 @@ impl Turn<'_> {
             }
             ProcessReport::NothingFound { proof: _ } => self.nothing_found(),
             ProcessReport::LookFailed { error } => self.look_failed(&error),
-            ProcessReport::Launched { incarnation, pid, method, recall } => {
-                self.launched(incarnation, pid, method, recall);
+            ProcessReport::Launched { incarnation, pid, method, memories } => {
+                self.launched(incarnation, pid, method, memories);
             }
             ProcessReport::LaunchFailed { incarnation, cause } => {
                 self.launch_failed(incarnation, cause);
@@ -193,12 +193,13 @@ impl Turn<'_> {
         incarnation: Incarnation,
         pid: u32,
         method: LaunchMethod,
-        recall: Recall,
+        memories: Memories,
     ) {
         let now = self.now.monotonic;
         if let Some(starting) = self.current_starting(incarnation) {
             starting.pid = Some(pid);
-            starting.recall = recall;
+            starting.recall = memories.recall;
+            starting.pace.begin(memories.course, now);
             starting.method = method;
             starting.stopwatch.enter(LaunchPhase::Importing, now);
             self.machine.launch = Some((incarnation, LaunchKind::from(method)));

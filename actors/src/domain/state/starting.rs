@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::cause::Cause;
+use crate::domain::course::Pace;
 use crate::domain::diagnosis::Exit;
 use crate::domain::health::HealthFailure;
 use crate::domain::id::Incarnation;
@@ -45,6 +46,8 @@ pub struct Starting {
     /// The end of a process that vLLM needs: no check that passes after it proves anything, and
     /// its main process is about to say why.
     pub loss: Option<Box<Loss>>,
+    /// How far it is beside the load before.
+    pub pace: Box<Pace>,
     /// How far the load is, if the log has told.
     pub progress: Option<ModelLoadProgress>,
     /// Checks in a row that reached the server and did not find the model there.

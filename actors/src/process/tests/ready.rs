@@ -1,7 +1,7 @@
 //! What is kept ready for a launch.
 
 use super::*;
-use crate::domain::trust::{LaunchMethod, Recall};
+use crate::domain::trust::{LaunchMethod, Memories, Recall};
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_hears_that_it_serves_and_a_launcher_that_it_rests() {
@@ -35,9 +35,10 @@ async fn how_it_was_started_is_told() {
     process.says_it_was(LaunchMethod::Tree);
     process.recalls(Recall::Nothing);
     process.let_start();
-    let (pid, method, recall) = (process.pid(), LaunchMethod::Tree, Recall::Nothing);
+    let (pid, method) = (process.pid(), LaunchMethod::Tree);
+    let memories = Memories { recall: Recall::Nothing, course: None };
     assert_eq!(
         scene.next().await,
-        ProcessReport::Launched { incarnation: FIRST, pid, method, recall }
+        ProcessReport::Launched { incarnation: FIRST, pid, method, memories }
     );
 }

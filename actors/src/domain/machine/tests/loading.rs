@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use super::script::{
-    Script, healthy, launched, listener_unknown, loader, model, model_missing, moved, port_taken,
-    progress, sampled, silence_due, start, unhealthy,
+    Script, adopted, healthy, launched, launched_again, listener_unknown, loader, model,
+    model_missing, moved, port_taken, progress, sampled, silence_due, start, unhealthy,
 };
 use crate::domain::cause::Code;
+use crate::domain::course::Course;
 use crate::domain::event::EventKind;
 use crate::domain::input::{Effect, Timer};
 use crate::domain::loading::{LoadNews, LoadStatus, ModelLoadProgress};
 use crate::domain::state::ServiceState;
+use crate::domain::trust::{LaunchMethod, Memory};
 
 #[test]
 fn a_launch_that_passes_a_check_runs_and_is_fully_loaded() {
@@ -215,4 +217,51 @@ fn last_progress(events: &[EventKind]) -> &ModelLoadProgress {
 
 fn last_error_says(s: &Script, text: &str) -> bool {
     s.machine.last_error().is_some_and(|cause| cause.summary.contains(text))
+}
+
+/// 20 % after 10 s, all of it after 100 s.
+fn course() -> Course {
+    let seconds = Duration::from_secs;
+    Course::new(vec![(20, seconds(10)), (80, seconds(90))], seconds(100)).unwrap()
+}
+
+#[test]
+fn a_load_is_told_by_the_clock_of_the_one_before() {
+    let mut s = Script::stopped();
+    s.on(start());
+    s.on(launched_again(1, course()));
+    s.wait(5);
+    let told = s.on(loader(1, LoadNews::Stands(progress(0))));
+    let told = last_progress(&told.events);
+    assert_eq!((told.percent, told.time_left), (5, Some(Duration::from_secs(95))));
+    s.wait(3);
+    let told = s.on(loader(1, LoadNews::Progressed(progress(80))));
+    let told = last_progress(&told.events);
+    assert_eq!((told.percent, told.time_left), (90, Some(Duration::from_secs(10))));
+    // A loader that takes the place of a dead one begins anew.
+    assert!(s.on(loader(1, LoadNews::Progressed(progress(20)))).is_nothing());
+}
+
+#[test]
+fn the_course_of_a_load_is_kept_once_it_serves() {
+    let mut s = Script::stopped();
+    s.on(start());
+    s.on(launched(1));
+    s.wait(10);
+    s.on(loader(1, LoadNews::Progressed(progress(20))));
+    s.wait(80);
+    s.on(loader(1, LoadNews::Progressed(progress(80))));
+    s.wait(10);
+    let serves = s.on(healthy(1));
+    assert!(
+        serves.memories().into_iter().any(|it| *it == Memory::Course(LaunchMethod::Cold, course()))
+    );
+    let mut found = Script::unknown();
+    found.on(start());
+    found.on(adopted(1, "org/a"));
+    found.on(loader(1, LoadNews::Progressed(progress(20))));
+    found.wait(10);
+    let serves = found.on(healthy(1));
+    let is_course = |it: &Memory| matches!(it, Memory::Course(..));
+    assert!(!serves.memories().into_iter().any(is_course), "nobody saw where it began");
 }

@@ -22,11 +22,13 @@ use crate::domain::spec::LaunchPolicy;
 use crate::domain::spec::{ExitPolicy, LifecycleMode, ModelId, ServiceSpec};
 use crate::domain::state::{ServiceState, State};
 use crate::domain::ticket::{Outcome as Answer, Ticket};
-use crate::domain::trust::{LaunchMethod, Memory, Recall};
+use crate::domain::trust::{LaunchMethod, Memory};
 use crate::testing::harness::target;
 
+mod launching;
 mod outcome;
 
+pub(super) use launching::{launched, launched_again, launched_as};
 pub(super) use outcome::Outcome;
 
 /// A machine, and the time as it sees it.
@@ -240,15 +242,6 @@ pub(super) fn drained(incarnation: u64) -> Input {
 
 pub(super) fn completed(incarnation: u64, text: &str) -> Input {
     Input::Completed(no(incarnation), Some(text.to_owned()))
-}
-
-pub(super) fn launched(incarnation: u64) -> Input {
-    launched_as(incarnation, LaunchMethod::Cold, Recall::NotCompared)
-}
-
-pub(super) fn launched_as(incarnation: u64, method: LaunchMethod, recall: Recall) -> Input {
-    let (incarnation, pid) = (no(incarnation), pid(incarnation));
-    Input::Process(ProcessReport::Launched { incarnation, pid, method, recall })
 }
 
 pub(super) fn launch_failed(incarnation: u64, code: Code) -> Input {

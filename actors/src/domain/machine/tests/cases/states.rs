@@ -175,6 +175,7 @@ fn starting(pid: Option<u32>) -> Starting {
         silence: Silence::Borne,
         work: (noon(), Work::default()),
         loss: None,
+        pace: Box::default(),
         progress: None,
         misses: 0,
         announcement: Announcement::Awaited,

@@ -11,6 +11,8 @@ use vllm_supervisor_actors::domain::preflight::{Network, Part, Plan};
 use super::value_of;
 use crate::config::{self, Argument, Config, OFFLINE};
 
+mod hub;
+
 /// What is to be looked at for vLLM of this configuration, whose program is this; `inherited` tells
 /// variables of our environment.
 pub(super) fn preflight(
@@ -29,6 +31,7 @@ pub(super) fn preflight(
             .and_then(|program| own_packages(Path::new(program))),
         hub_cache: hub_cache(config, &variable),
         network: network(config, &variable),
+        hub: hub::access(config, &variable),
         revision: given(config, "--revision").map(str::to_owned),
         state: place("journal and logs", config.state_dir.clone(), 64 << 20),
         compiled: compiled(&variable).and_then(|it| place("what vLLM compiles", it, 1 << 30)),

@@ -9,7 +9,7 @@ use vllm_supervisor::{Code, CommandError};
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
-use crate::hub::Hub;
+use vllm_supervisor_tests::hub::Hub;
 
 /// A way to spoil a model, what it is then told to suffer from, and a word of the line that tells it.
 struct Spoiled {

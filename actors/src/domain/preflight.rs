@@ -11,10 +11,12 @@ use crate::domain::cause::Cause;
 
 mod host;
 mod hub;
+mod hub_answer;
 mod model;
 
 pub use host::{Disk, HostFacts, judge_disk, judge_host};
 pub use hub::{Cached, Network, judge_cached};
+pub use hub_answer::{Asker, HubAnswer, HubQuestion, HubReply, depends_on_hub, judge_answer};
 pub use model::{
     ConfigFile, Installed, ModelConfig, ModelFacts, Part, Plan, Tokenizer, WeightFault, WeightFile,
     Weights, judge,
@@ -53,6 +55,8 @@ pub enum Subject {
     Vllm,
     /// Whether the model can be had.
     Model,
+    /// Whether the Hugging Face Hub gives it.
+    Hub,
     /// The model's `config.json`, and whether vLLM knows such a model.
     Config,
     /// The files that its weights are in.
@@ -81,6 +85,7 @@ impl Subject {
         match self {
             Self::Vllm => "vllm",
             Self::Model => "model",
+            Self::Hub => "hub",
             Self::Config => "config",
             Self::Weights => "weights",
             Self::Tokenizer => "tokenizer",

@@ -19,9 +19,9 @@ use tokio::task::JoinHandle;
 
 /// See the module. It ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub struct Hub {
     /// Where it is, for `HF_ENDPOINT`.
-    pub(crate) endpoint: String,
+    pub endpoint: String,
     server: JoinHandle<()>,
     /// Closed when weights are given.
     weights: Arc<Semaphore>,
@@ -29,12 +29,12 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// One that gives nothing.
-    pub(crate) async fn open() -> Self {
+    pub async fn open() -> Self {
         Self::giving(Gift::default()).await
     }
 
     /// One that gives this as [`GIVEN`], the weights only once [`Hub::give_weights`] is called.
-    pub(crate) async fn giving(gift: Gift) -> Self {
+    pub async fn giving(gift: Gift) -> Self {
         let gift = Arc::new(gift);
         let weights = Arc::new(Semaphore::new(0));
         let gate = Arc::clone(&weights);
@@ -61,7 +61,7 @@ impl Hub {
         Self { endpoint, server, weights }
     }
 
-    pub(crate) fn give_weights(&self) {
+    pub fn give_weights(&self) {
         self.weights.close();
     }
 }
@@ -73,18 +73,18 @@ impl Drop for Hub {
 }
 
 /// The name of the model that is given.
-pub(crate) const GIVEN: &str = "open/tiny";
+pub const GIVEN: &str = "open/tiny";
 
 /// The commit that it is at.
 const COMMIT: &str = "a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0";
 
 /// A model that is given: its files, by their names.
 #[derive(Debug, Default)]
-pub(crate) struct Gift(BTreeMap<String, Vec<u8>>);
+pub struct Gift(BTreeMap<String, Vec<u8>>);
 
 impl Gift {
     /// The files of this directory.
-    pub(crate) fn of(directory: &Path) -> Self {
+    pub fn of(directory: &Path) -> Self {
         let entries = fs::read_dir(directory).expect("a model").flatten();
         let read = |entry: fs::DirEntry| {
             let name = entry.file_name().into_string().expect("a name in UTF-8");
@@ -93,7 +93,7 @@ impl Gift {
         Self(entries.map(read).collect())
     }
 
-    pub(crate) fn bytes_of(&self, extensions: &[&str]) -> u64 {
+    pub fn bytes_of(&self, extensions: &[&str]) -> u64 {
         let is_one = |name: &str| extensions.iter().any(|it| name.ends_with(it));
         let files = self.0.iter().filter(|(name, _)| is_one(name));
         files.map(|(_, content)| content.len() as u64).sum()

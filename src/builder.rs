@@ -31,7 +31,7 @@ use crate::config::{
 };
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
-use crate::launch_recipe;
+use crate::launch_recipe::{self, Reach};
 
 mod models;
 mod parts;
@@ -46,12 +46,23 @@ const EVENT_BACKLOG: usize = 1024;
 pub struct Supervisor;
 
 impl Supervisor {
-    /// What is known of a launch of this configuration before it, in milliseconds: nothing is started, and
-    /// nothing is changed. What is fatal ([`Finding::fatal`](crate::preflight::Finding::fatal)) is what a
-    /// start and a switch are refused for.
+    /// What is known of a launch of this configuration before it: nothing is started, and nothing is
+    /// changed. What is fatal ([`Finding::fatal`](crate::preflight::Finding::fatal)) is what a start and a
+    /// switch are refused for. It takes milliseconds, but where the Hub is asked whether it gives the model,
+    /// up to three seconds, for which the thread is blocked.
     pub fn check(config: &Config) -> Vec<Finding> {
+        Self::look(config, Reach::Hub)
+    }
+
+    /// The same without asking the Hub, which a start does by itself.
+    #[cfg(feature = "cli")]
+    pub(crate) fn check_machine(config: &Config) -> Vec<Finding> {
+        Self::look(config, Reach::Machine)
+    }
+
+    fn look(config: &Config, reach: Reach) -> Vec<Finding> {
         match config.lifecycle.mode {
-            LifecycleMode::Managed => launch_recipe::preflight(config),
+            LifecycleMode::Managed => launch_recipe::preflight(config, reach),
             // Nothing is launched.
             LifecycleMode::Monitored | LifecycleMode::External => Vec::new(),
         }

@@ -52,16 +52,30 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
     })
 }
 
+/// Who is asked what a launch would meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// This machine alone, which answers in milliseconds.
+    Machine,
+    /// The Hub, too, where it decides.
+    Hub,
+}
+
 /// What is known of a launch before it.
-pub(crate) fn preflight(config: &Config) -> Vec<Finding> {
+pub(crate) fn preflight(config: &Config, reach: Reach) -> Vec<Finding> {
     let vllm = match find_vllm(config) {
         Ok(vllm) => vllm,
         Err(cause) => return vec![Finding::new(Subject::Vllm, Assessment::Fatal(cause))],
     };
     let preflight = preflight::preflight(config, vllm.first(), |name| env::var_os(name));
     // That it is no model's name is told of the configuration.
-    let findings = ModelId::new(config.model.to_string())
-        .map(|model| [preflight.look(&model), preflight.look_at_host(&model)].concat());
+    let findings = ModelId::new(config.model.to_string()).map(|model| {
+        let looked = match reach {
+            Reach::Machine => preflight.look_at_files(&model),
+            Reach::Hub => preflight.look(&model),
+        };
+        [looked, preflight.look_at_host(&model)].concat()
+    });
     let found = Finding::new(Subject::Vllm, Assessment::Fine(vllm.join(" ")));
     [vec![found], findings.unwrap_or_default()].concat()
 }

@@ -3,6 +3,7 @@
 mod checking;
 mod diagnosing;
 mod ending;
+mod hub;
 mod killed;
 mod listening;
 mod mistakes;

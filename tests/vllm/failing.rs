@@ -150,7 +150,8 @@ const REFUSED: [(&str, Code); 5] = [
 pub(crate) async fn a_model_that_the_hub_refuses_is_explained(vllm: RealVllm) {
     let hub = Hub::open().await;
     let cache = tempfile::tempdir().expect("a directory");
-    let scenario = Scenario::configure(Server::real(vllm), |config| {
+    // Looked at beforehand it would not be asked what it makes of them.
+    let scenario = Scenario::configure(Server::real(vllm).unlooked(), |config| {
         let mut set = |name: &str, value: String| config.env.insert(name.to_owned(), value);
         set("HF_ENDPOINT", hub.endpoint.clone());
         set("HF_HUB_OFFLINE", "0".to_owned());

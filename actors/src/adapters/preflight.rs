@@ -11,8 +11,9 @@ use super::ownership::on_own_thread;
 use crate::domain::absence::ScanError;
 use crate::domain::cause::Cause;
 use crate::domain::preflight::{
-    Assessment, Cached, ConfigFile, Finding, HubQuestion, Installed, ModelFacts, Network, Plan,
-    Subject, depends_on_hub, judge, judge_cached, judge_disk, judge_host,
+    Assessment, Cached, ConfigFile, Finding, HubQuestion, Installed, LoraModule, LoraPlan,
+    ModelFacts, Network, Plan, Subject, depends_on_hub, judge, judge_adapters, judge_cached,
+    judge_disk, judge_host,
 };
 use crate::domain::spec::ModelId;
 
@@ -43,6 +44,10 @@ pub struct Preflight {
     pub hub: Option<HubAccess>,
     /// The branch, tag or commit of the model (`--revision`).
     pub revision: Option<String>,
+    /// The LoRA adapters that are asked for.
+    pub lora: LoraPlan,
+    /// The home directory that vLLM has (`~`).
+    pub home: Option<PathBuf>,
     /// Where we write.
     pub state: Option<Place>,
     /// Where vLLM keeps what it compiles.
@@ -70,13 +75,46 @@ impl Preflight {
         findings
     }
 
+    /// The same without asking the Hub.
+    pub fn look_at_files(&self, model: &ModelId) -> Vec<Finding> {
+        self.look_here(model).findings
+    }
+
     fn look_here(&self, model: &ModelId) -> Looked {
-        let of_findings = |findings| Looked { findings, open: None };
         // Of what is started in its place, such as a container, nobody knows what it finds where.
         if self.packages.is_none() {
             let why = "it is not known where vLLM is installed".to_owned();
-            return of_findings(vec![Finding::new(Subject::Model, Assessment::Unknown(why))]);
+            let findings = vec![Finding::new(Subject::Model, Assessment::Unknown(why))];
+            return Looked { findings, open: None };
         }
+        let mut looked = self.look_at_model(model);
+        looked.findings.extend(self.look_at_adapters());
+        looked
+    }
+
+    fn look_at_adapters(&self) -> Vec<Finding> {
+        let look = |module: &LoraModule| {
+            let directory = self.directory_of(module)?;
+            Some(model_files::look_at_adapter(module, &directory))
+        };
+        let adapters: Vec<_> = self.lora.modules.iter().filter_map(look).collect();
+        judge_adapters(&self.lora, &adapters)
+    }
+
+    /// Where an adapter is, unless it is to be had from the Hub (vLLM 0.32, `lora/utils.py`,
+    /// `get_adapter_absolute_path`).
+    fn directory_of(&self, module: &LoraModule) -> Option<PathBuf> {
+        let path = Path::new(&module.path);
+        let is_relative = ["./", "../"].iter().any(|begin| module.path.starts_with(begin));
+        match module.path.strip_prefix("~/") {
+            Some(below) => Some(self.home.as_ref()?.join(below)),
+            None if path.is_absolute() || is_relative || path.is_dir() => Some(path.to_owned()),
+            None => None,
+        }
+    }
+
+    fn look_at_model(&self, model: &ModelId) -> Looked {
+        let of_findings = |findings| Looked { findings, open: None };
         let name = model.as_str();
         let path = Path::new(name);
         if path.is_absolute() {

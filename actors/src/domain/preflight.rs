@@ -12,11 +12,13 @@ use crate::domain::cause::Cause;
 mod host;
 mod hub;
 mod hub_answer;
+mod lora;
 mod model;
 
 pub use host::{Disk, HostFacts, judge_disk, judge_host};
 pub use hub::{Cached, Network, judge_cached};
 pub use hub_answer::{Asker, HubAnswer, HubQuestion, HubReply, depends_on_hub, judge_answer};
+pub use lora::{Adapter, AdapterConfig, LoraModule, LoraPlan, judge_adapters};
 pub use model::{
     ConfigFile, Installed, ModelConfig, ModelFacts, Part, Plan, Tokenizer, WeightFault, WeightFile,
     Weights, judge,
@@ -69,6 +71,8 @@ pub enum Subject {
     Context,
     /// The quantisation that is asked for against its own.
     Quantisation,
+    /// The LoRA adapters that are asked for.
+    Lora,
     /// The shared memory (`/dev/shm`).
     SharedMemory,
     /// How many files vLLM may have open.
@@ -92,6 +96,7 @@ impl Subject {
             Self::Parallelism => "parallelism",
             Self::Context => "context",
             Self::Quantisation => "quantisation",
+            Self::Lora => "lora",
             Self::SharedMemory => "shared_memory",
             Self::OpenFiles => "open_files",
             Self::Disk => "disk",

@@ -77,11 +77,16 @@ pub(super) fn look(directory: &Path) -> ConfigFile {
         }
         Ok(_) => ConfigFile::Broken("it is no JSON object".to_owned()),
         // Python takes numbers that JSON has not, and some models have them.
-        Err(_) if NOT_JSON.iter().any(|word| contains(&bytes, word)) => {
+        Err(_) if has_numbers_of_python(&bytes) => {
             ConfigFile::Unread("it has numbers that are not JSON's".to_owned())
         }
         Err(error) => ConfigFile::Broken(error.to_string()),
     }
+}
+
+/// Whether this has numbers that Python's `json` takes, and nobody else.
+pub(super) fn has_numbers_of_python(bytes: &[u8]) -> bool {
+    NOT_JSON.iter().any(|word| contains(bytes, word))
 }
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {

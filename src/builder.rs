@@ -31,7 +31,7 @@ use crate::config::{
 };
 use crate::error::StartError;
 use crate::handle::{Connection, SupervisorHandle};
-use crate::launch_recipe::{self, Reach};
+use crate::launch_recipe;
 
 mod models;
 mod parts;
@@ -49,21 +49,23 @@ impl Supervisor {
     /// What is known of a launch of this configuration before it: nothing is started, and nothing is
     /// changed. What is fatal ([`Finding::fatal`](crate::preflight::Finding::fatal)) is what a start and a
     /// switch are refused for. It takes milliseconds, but where the Hub is asked whether it gives the model,
-    /// up to three seconds, for which the thread is blocked.
+    /// up to three seconds, and for a GPU
+    /// driver that does not answer two more; for so long the thread is blocked.
     pub fn check(config: &Config) -> Vec<Finding> {
-        Self::look(config, Reach::Hub)
-    }
-
-    /// The same without asking the Hub, which a start does by itself.
-    #[cfg(feature = "cli")]
-    pub(crate) fn check_machine(config: &Config) -> Vec<Finding> {
-        Self::look(config, Reach::Machine)
-    }
-
-    fn look(config: &Config, reach: Reach) -> Vec<Finding> {
         match config.lifecycle.mode {
-            LifecycleMode::Managed => launch_recipe::preflight(config, reach),
+            LifecycleMode::Managed => {
+                launch_recipe::preflight(config, &*parts::gpus_for_a_look(config))
+            }
             // Nothing is launched.
+            LifecycleMode::Monitored | LifecycleMode::External => Vec::new(),
+        }
+    }
+
+    /// The same without asking the Hub, which a start does by itself, and the GPUs' driver.
+    #[cfg(feature = "cli")]
+    pub(crate) fn check_quickly(config: &Config) -> Vec<Finding> {
+        match config.lifecycle.mode {
+            LifecycleMode::Managed => launch_recipe::quick_preflight(config),
             LifecycleMode::Monitored | LifecycleMode::External => Vec::new(),
         }
     }

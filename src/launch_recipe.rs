@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use vllm_supervisor_actors::adapters::launcher::LaunchRecipe;
+use vllm_supervisor_actors::adapters::preflight::Preflight;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 use vllm_supervisor_actors::domain::preflight::{Assessment, Finding, Subject};
 use vllm_supervisor_actors::domain::spec::ModelId;
+use vllm_supervisor_actors::ports::GpuSource;
 
 use crate::config::{Argument, Config, Network, OFFLINE, Secret};
 
@@ -52,30 +54,35 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
     })
 }
 
-/// Who is asked what a launch would meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// This machine alone, which answers in milliseconds.
-    Machine,
-    /// The Hub, too, where it decides.
-    Hub,
+/// What is known of a launch before it, without asking anybody, in milliseconds.
+#[cfg(feature = "cli")]
+pub(crate) fn quick_preflight(config: &Config) -> Vec<Finding> {
+    preflight_of(config, |preflight, model| preflight.look_at_files(model))
 }
 
-/// What is known of a launch before it.
-pub(crate) fn preflight(config: &Config, reach: Reach) -> Vec<Finding> {
+/// The same, with what the Hub says where it decides, and the GPUs' driver.
+pub(crate) fn preflight(config: &Config, gpus: &dyn GpuSource) -> Vec<Finding> {
+    let memory = preflight::memory(config);
+    preflight_of(config, |preflight, model| {
+        let mut findings = preflight.look(model);
+        let seen = memory.and_then(|plan| preflight.look_at_memory(model, &plan, gpus));
+        findings.extend(seen);
+        findings
+    })
+}
+
+fn preflight_of(
+    config: &Config,
+    look: impl FnOnce(&Preflight, &ModelId) -> Vec<Finding>,
+) -> Vec<Finding> {
     let vllm = match find_vllm(config) {
         Ok(vllm) => vllm,
         Err(cause) => return vec![Finding::new(Subject::Vllm, Assessment::Fatal(cause))],
     };
     let preflight = preflight::preflight(config, vllm.first(), |name| env::var_os(name));
     // That it is no model's name is told of the configuration.
-    let findings = ModelId::new(config.model.to_string()).map(|model| {
-        let looked = match reach {
-            Reach::Machine => preflight.look_at_files(&model),
-            Reach::Hub => preflight.look(&model),
-        };
-        [looked, preflight.look_at_host(&model)].concat()
-    });
+    let findings = ModelId::new(config.model.to_string())
+        .map(|model| [look(&preflight, &model), preflight.look_at_host(&model)].concat());
     let found = Finding::new(Subject::Vllm, Assessment::Fine(vllm.join(" ")));
     [vec![found], findings.unwrap_or_default()].concat()
 }

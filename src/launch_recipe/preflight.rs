@@ -13,6 +13,9 @@ use crate::config::{self, Argument, Config, OFFLINE};
 
 mod hub;
 mod lora;
+mod memory;
+
+pub(super) use memory::memory;
 
 /// What is to be looked at for vLLM of this configuration, whose program is this; `inherited` tells
 /// variables of our environment.

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::domain::preflight::{ModelFacts, Tokenizer};
 
 mod adapter;
+mod cache_shape;
 mod config;
 mod installed;
 mod weights;

@@ -12,14 +12,16 @@ use crate::domain::absence::ScanError;
 use crate::domain::cause::Cause;
 use crate::domain::preflight::{
     Assessment, Cached, ConfigFile, Finding, HubQuestion, Installed, LoraModule, LoraPlan,
-    ModelFacts, Network, Plan, Subject, depends_on_hub, judge, judge_adapters, judge_cached,
-    judge_disk, judge_host,
+    MemoryPlan, ModelFacts, Network, Plan, Subject, depends_on_hub, judge, judge_adapters,
+    judge_cached, judge_disk, judge_host, judge_memory,
 };
 use crate::domain::spec::ModelId;
+use crate::ports::GpuSource;
 
 mod host;
 mod hub_cache;
 mod hub_request;
+mod memory;
 
 pub use host::Place;
 use hub_request::ASKED_WITHIN;
@@ -158,6 +160,26 @@ impl Preflight {
         places.extend(self.to_be_downloaded_to(model));
         let facts = host::look(&places, &self.path, self.compiler.as_deref());
         judge_host(&facts, &self.plan)
+    }
+
+    /// How the weights of a model that is there fit into the GPUs, as far as this source sees them.
+    pub fn look_at_memory(
+        &self,
+        model: &ModelId,
+        plan: &MemoryPlan,
+        source: &dyn GpuSource,
+    ) -> Option<Finding> {
+        // Of what is started in its place nobody knows what it loads.
+        self.packages.as_ref()?;
+        let name = model.as_str();
+        let path = Path::new(name);
+        let directory = match &self.hub_cache {
+            _ if path.is_absolute() => path.is_dir().then(|| path.to_owned())?,
+            Some(cache) => hub_cache::snapshot(cache, name, self.revision()).ok()?,
+            None => return None,
+        };
+        let snapshot = memory::first_look(source)?;
+        judge_memory(&model_files::look(&directory), plan, &snapshot)
     }
 
     /// Where the model comes to, if it has to come.

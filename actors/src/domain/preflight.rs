@@ -13,12 +13,14 @@ mod host;
 mod hub;
 mod hub_answer;
 mod lora;
+mod memory;
 mod model;
 
 pub use host::{Disk, HostFacts, judge_disk, judge_host};
 pub use hub::{Cached, Network, judge_cached};
 pub use hub_answer::{Asker, HubAnswer, HubQuestion, HubReply, depends_on_hub, judge_answer};
 pub use lora::{Adapter, AdapterConfig, LoraModule, LoraPlan, judge_adapters};
+pub use memory::{CacheShape, ContextPlan, MemoryPlan, judge_memory};
 pub use model::{
     ConfigFile, Installed, ModelConfig, ModelFacts, Part, Plan, Tokenizer, WeightFault, WeightFile,
     Weights, judge,
@@ -73,6 +75,8 @@ pub enum Subject {
     Quantisation,
     /// The LoRA adapters that are asked for.
     Lora,
+    /// The weights, and the cache of a request, against the GPUs' memory.
+    Memory,
     /// The shared memory (`/dev/shm`).
     SharedMemory,
     /// How many files vLLM may have open.
@@ -97,6 +101,7 @@ impl Subject {
             Self::Context => "context",
             Self::Quantisation => "quantisation",
             Self::Lora => "lora",
+            Self::Memory => "memory",
             Self::SharedMemory => "shared_memory",
             Self::OpenFiles => "open_files",
             Self::Disk => "disk",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{LFS_POINTER, read_whole};
+use super::{LFS_POINTER, cache_shape, read_whole};
 use crate::domain::preflight::{ConfigFile, ModelConfig};
 
 /// Some have a megabyte of labels.
@@ -16,7 +16,7 @@ const MOST_BYTES: u64 = 16 << 20;
 const TEXT_PARTS: [&str; 5] =
     ["text_config", "llm_config", "language_config", "decoder", "thinker_config"];
 
-const HEADS: [&str; 4] = ["num_attention_heads", "n_head", "n_heads", "num_heads"];
+pub(super) const HEADS: [&str; 4] = ["num_attention_heads", "n_head", "n_heads", "num_heads"];
 
 /// What the longest context is called (vLLM 0.32, `config/model.py`, `_get_and_verify_max_len`).
 const CONTEXTS: [&str; 11] = [
@@ -111,6 +111,8 @@ fn read(config: &Value) -> ModelConfig {
         heads: unanimous(number(&parts, &HEADS)),
         context: context(&parts),
         quantisation,
+        dtype: ["dtype", "torch_dtype"].iter().find_map(|key| text(&config[*key])),
+        cache: cache_shape::read(config),
     }
 }
 

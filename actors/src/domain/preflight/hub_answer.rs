@@ -115,7 +115,7 @@ fn of_reply(question: &HubQuestion, asker: Asker, reply: &HubReply) -> Assessmen
         (_, Some("EntryNotFound")) => {
             Assessment::Fine(format!("{endpoint} gives it, without a config.json"))
         }
-        (401, kind) => unauthorised(question, asker, reply, kind == Some("GatedRepo")),
+        (401, _) => unauthorised(question, asker, reply),
         (_, Some("GatedRepo")) => {
             let cause = Cause::new(
                 Code::ModelGated,
@@ -157,12 +157,8 @@ fn is_from_hub(reply: &HubReply) -> bool {
 }
 
 /// What is private, or not there at all, is answered alike.
-fn unauthorised(
-    question: &HubQuestion,
-    asker: Asker,
-    reply: &HubReply,
-    is_gated: bool,
-) -> Assessment {
+fn unauthorised(question: &HubQuestion, asker: Asker, reply: &HubReply) -> Assessment {
+    let is_gated = reply.code.as_deref() == Some("GatedRepo");
     let HubQuestion { model, endpoint, .. } = question;
     let page = format!("{endpoint}/{model}");
     let is_invalid =

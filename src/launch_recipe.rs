@@ -57,7 +57,7 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
 /// What is known of a launch before it, without asking anybody, in milliseconds.
 #[cfg(feature = "cli")]
 pub(crate) fn quick_preflight(config: &Config) -> Vec<Finding> {
-    preflight_of(config, |preflight, model| preflight.look_at_files(model))
+    preflight_of(config, Preflight::look_at_files)
 }
 
 /// The same, with what the Hub says where it decides, and the GPUs' driver.

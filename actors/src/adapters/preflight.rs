@@ -226,7 +226,7 @@ impl Preflight {
             Ok(directory) => {
                 let facts = model_files::look(&directory);
                 let installed = self.installed(&facts);
-                (Cached::Snapshot(facts), installed)
+                (Cached::Snapshot(Box::new(facts)), installed)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 (Cached::Nothing, Installed::default())

@@ -30,8 +30,8 @@ pub(super) fn read(config: &Value) -> Option<CacheShape> {
     let is_windowed = has(&"sliding_window") && config["use_sliding_window"] != false;
     let layer_types = config["layer_types"].as_array().into_iter().flatten();
     let is_uniform = layer_types.into_iter().all(|it| it == "full_attention");
-    let generates = config["architectures"][0].as_str()?.ends_with("ForCausalLM");
-    if OTHERWISE.iter().any(|key| has(key)) || is_windowed || !is_uniform || !generates {
+    let is_generating = config["architectures"][0].as_str()?.ends_with("ForCausalLM");
+    if OTHERWISE.iter().any(has) || is_windowed || !is_uniform || !is_generating {
         return None;
     }
     let number = |key: &str| config[key].as_u64().filter(|number| *number > 0);

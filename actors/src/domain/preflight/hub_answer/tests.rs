@@ -113,12 +113,12 @@ fn the_hub_decides_only_of_what_is_not_whole_in_the_cache() {
     let cached = |missing: &[&str]| {
         let missing = missing.iter().map(|name| (*name).to_owned()).collect();
         let present = vec![WeightFile { name: "a.safetensors".to_owned(), bytes: 9, fault: None }];
-        Cached::Snapshot(ModelFacts::new(
+        Cached::Snapshot(Box::new(ModelFacts::new(
             "/cache".to_owned(),
             ConfigFile::Read(ModelConfig::default()),
             Weights::Files { present, missing },
             Tokenizer::Present,
-        ))
+        )))
     };
     let decides = |cached: &Cached, elsewhere: &[Part]| {
         let plan = Plan { elsewhere: elsewhere.to_vec(), ..Plan::default() };

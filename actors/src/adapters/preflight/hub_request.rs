@@ -140,7 +140,10 @@ fn not_answered<'a, S: Iterator<Item = &'a Secret>>(
     error: &Error,
     secrets: impl Fn() -> S,
 ) -> HubAnswer {
-    let mut why = error.to_string();
+    let mut why = match error {
+        Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    };
     let mut source = error.source();
     while let Some(deeper) = source {
         if !why.contains(&deeper.to_string()) {

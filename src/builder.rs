@@ -54,7 +54,7 @@ impl Supervisor {
     pub fn check(config: &Config) -> Vec<Finding> {
         match config.lifecycle.mode {
             LifecycleMode::Managed => {
-                launch_recipe::preflight(config, &*parts::gpus_for_a_look(config))
+                launch_recipe::preflight(config, || parts::gpus_for_a_look(config))
             }
             // Nothing is launched.
             LifecycleMode::Monitored | LifecycleMode::External => Vec::new(),

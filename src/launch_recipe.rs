@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use vllm_supervisor_actors::adapters::launcher::LaunchRecipe;
@@ -61,7 +62,10 @@ pub(crate) fn quick_preflight(config: &Config) -> Vec<Finding> {
 }
 
 /// The same, with what the Hub says where it decides, and the GPUs' driver.
-pub(crate) fn preflight(config: &Config, gpus: &dyn GpuSource) -> Vec<Finding> {
+pub(crate) fn preflight(
+    config: &Config,
+    gpus: impl FnOnce() -> Arc<dyn GpuSource>,
+) -> Vec<Finding> {
     let memory = preflight::memory(config);
     preflight_of(config, |preflight, model| {
         let mut findings = preflight.look(model);

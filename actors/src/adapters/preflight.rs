@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -162,15 +163,18 @@ impl Preflight {
         judge_host(&facts, &self.plan)
     }
 
-    /// How the weights of a model that is there fit into the GPUs, as far as this source sees them.
+    /// How the weights of a model that is there fit into the GPUs, as far as this source sees them, which
+    /// is begun only where that is to be known.
     pub fn look_at_memory(
         &self,
         model: &ModelId,
         plan: &MemoryPlan,
-        source: &dyn GpuSource,
+        source: impl FnOnce() -> Arc<dyn GpuSource>,
     ) -> Option<Finding> {
         // Of what is started in its place nobody knows what it loads.
-        self.packages.as_ref()?;
+        if memory::is_for_cpus(self.packages.as_ref()?) {
+            return None;
+        }
         let name = model.as_str();
         let path = Path::new(name);
         let directory = match &self.hub_cache {
@@ -178,7 +182,7 @@ impl Preflight {
             Some(cache) => hub_cache::snapshot(cache, name, self.revision()).ok()?,
             None => return None,
         };
-        let snapshot = memory::first_look(source)?;
+        let snapshot = memory::first_look(&*source())?;
         judge_memory(&model_files::look(&directory), plan, &snapshot)
     }
 

@@ -47,13 +47,26 @@ const EVENT_BACKLOG: usize = 1024;
 pub struct Supervisor;
 
 impl Supervisor {
-    /// What is known of a launch of this configuration before it, in milliseconds: nothing is started, and
-    /// nothing is changed. What is fatal ([`Finding::fatal`](crate::preflight::Finding::fatal)) is what a
-    /// start and a switch are refused for.
+    /// What is known of a launch of this configuration before it: nothing is started, and nothing is
+    /// changed. What is fatal ([`Finding::fatal`](crate::preflight::Finding::fatal)) is what a start and a
+    /// switch are refused for. It takes milliseconds, but where the Hub is asked whether it gives the model,
+    /// up to three seconds, and for a GPU
+    /// driver that does not answer two more; for so long the thread is blocked.
     pub fn check(config: &Config) -> Vec<Finding> {
         match config.lifecycle.mode {
-            LifecycleMode::Managed => launch_recipe::preflight(config),
+            LifecycleMode::Managed => {
+                launch_recipe::preflight(config, || parts::gpus_for_a_look(config))
+            }
             // Nothing is launched.
+            LifecycleMode::Monitored | LifecycleMode::External => Vec::new(),
+        }
+    }
+
+    /// The same without asking the Hub, which a start does by itself, and the GPUs' driver.
+    #[cfg(feature = "cli")]
+    pub(crate) fn check_quickly(config: &Config) -> Vec<Finding> {
+        match config.lifecycle.mode {
+            LifecycleMode::Managed => launch_recipe::quick_preflight(config),
             LifecycleMode::Monitored | LifecycleMode::External => Vec::new(),
         }
     }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use vllm_supervisor_actors::adapters::launcher::{Foresee, Foreseen, LaunchRecipe};
+use vllm_supervisor_actors::adapters::preflight::Preflight;
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 use vllm_supervisor_actors::domain::gpu::Devices;
 use vllm_supervisor_actors::domain::preflight::{Assessment, Finding, Subject};
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::target::{Arguments, Target};
+use vllm_supervisor_actors::ports::GpuSource;
 
 use crate::config::{Argument, Config, Network, OFFLINE, Secret};
 
@@ -64,8 +66,30 @@ pub(crate) fn recipe(config: &Config, marker_prefix: String) -> Result<LaunchRec
     })
 }
 
-/// What is known of a launch before it.
-pub(crate) fn preflight(config: &Config) -> Vec<Finding> {
+/// What is known of a launch before it, without asking anybody, in milliseconds.
+#[cfg(feature = "cli")]
+pub(crate) fn quick_preflight(config: &Config) -> Vec<Finding> {
+    preflight_of(config, Preflight::look_at_files)
+}
+
+/// The same, with what the Hub says where it decides, and the GPUs' driver.
+pub(crate) fn preflight(
+    config: &Config,
+    gpus: impl FnOnce() -> Arc<dyn GpuSource>,
+) -> Vec<Finding> {
+    let memory = preflight::memory(config);
+    preflight_of(config, |preflight, model| {
+        let mut findings = preflight.look(model);
+        let seen = memory.and_then(|plan| preflight.look_at_memory(model, &plan, gpus));
+        findings.extend(seen);
+        findings
+    })
+}
+
+fn preflight_of(
+    config: &Config,
+    look: impl FnOnce(&Preflight, &ModelId) -> Vec<Finding>,
+) -> Vec<Finding> {
     let vllm = match find_vllm(config) {
         Ok(vllm) => vllm,
         Err(cause) => return vec![Finding::new(Subject::Vllm, Assessment::Fatal(cause))],
@@ -73,7 +97,7 @@ pub(crate) fn preflight(config: &Config) -> Vec<Finding> {
     let preflight = preflight::preflight(config, vllm.first(), |name| env::var_os(name));
     // That it is no model's name is told of the configuration.
     let findings = ModelId::new(config.model.to_string())
-        .map(|model| [preflight.look(&model), preflight.look_at_host(&model)].concat());
+        .map(|model| [look(&preflight, &model), preflight.look_at_host(&model)].concat());
     let found = Finding::new(Subject::Vllm, Assessment::Fine(vllm.join(" ")));
     [vec![found], findings.unwrap_or_default()].concat()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vllm_supervisor_actors::adapters::downloads::HubDownloads;
-use vllm_supervisor_actors::adapters::gpu::{GpuRoom, GpuSampler, NoGpus, QuarantineFile};
+use vllm_supervisor_actors::adapters::gpu::{GpuRoom, GpuSampler, NoGpus, Ours, QuarantineFile};
 use vllm_supervisor_actors::adapters::http_probe::HttpProbe;
 use vllm_supervisor_actors::adapters::journal::FileJournal;
 use vllm_supervisor_actors::adapters::launcher::{ProcessLauncher, fresh_marker_prefix};
@@ -162,8 +162,16 @@ fn log_files(
 }
 
 fn gpu_source(config: &Config, state: Arc<StateDirectory>) -> Arc<dyn GpuSource> {
+    gpus(config, Arc::new(move |pid| state.has_launched(pid)))
+}
+
+/// For whoever does not ask whose processes are on them.
+pub(super) fn gpus_for_a_look(config: &Config) -> Arc<dyn GpuSource> {
+    gpus(config, Arc::new(|_| false))
+}
+
+fn gpus(config: &Config, ours: Ours) -> Arc<dyn GpuSource> {
     let interval = config.gpu.sample_interval;
-    let ours = Arc::new(move |pid| state.has_launched(pid));
     let library = config.gpu.library.clone();
     match config.gpu.monitor {
         GpuMonitor::Off => Arc::new(NoGpus { reason: "gpu.monitor is off".to_owned() }),

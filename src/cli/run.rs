@@ -190,7 +190,7 @@ impl Run {
     /// over, whatever has become of its files.
     async fn refuse(&self, config: &Config) -> Option<Exit> {
         let looked = config.clone();
-        let looked = tokio::task::spawn_blocking(move || Supervisor::check(&looked));
+        let looked = tokio::task::spawn_blocking(move || Supervisor::check_quickly(&looked));
         // What takes long is found out by the start.
         let findings = tokio::time::timeout(LOOKED_WITHIN, looked).await.ok()?.ok()?;
         let causes: Vec<&Cause> = findings.iter().filter_map(Finding::fatal).collect();

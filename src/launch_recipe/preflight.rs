@@ -11,6 +11,12 @@ use vllm_supervisor_actors::domain::preflight::{Network, Part, Plan};
 use super::value_of;
 use crate::config::{self, Argument, Config, OFFLINE};
 
+mod hub;
+mod lora;
+mod memory;
+
+pub(super) use memory::memory;
+
 /// What is to be looked at for vLLM of this configuration, whose program is this; `inherited` tells
 /// variables of our environment.
 pub(super) fn preflight(
@@ -29,7 +35,10 @@ pub(super) fn preflight(
             .and_then(|program| own_packages(Path::new(program))),
         hub_cache: hub_cache(config, &variable),
         network: network(config, &variable),
+        hub: hub::access(config, &variable),
         revision: given(config, "--revision").map(str::to_owned),
+        lora: lora::plan(config),
+        home: variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
         state: place("journal and logs", config.state_dir.clone(), 64 << 20),
         compiled: compiled(&variable).and_then(|it| place("what vLLM compiles", it, 1 << 30)),
         path: path(config, program, inherited("PATH")),

@@ -3,6 +3,8 @@
 mod checking;
 mod diagnosing;
 mod ending;
+mod fitting;
+mod hub;
 mod killed;
 mod listening;
 mod mistakes;

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 
 use vllm_supervisor::config::{Config, ModelReference};
 use vllm_supervisor::{Code, CommandError, ServiceState, StartError, Supervisor};
+use vllm_supervisor_tests::fake_venv::FakeVenv;
 use vllm_supervisor_tests::fake_vllm::fake_vllm;
+use vllm_supervisor_tests::hub::{GIVEN, Gift, Hub};
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
 use crate::FAKE;
@@ -133,5 +135,33 @@ async fn a_model_that_fails_to_load_brings_the_old_one_back() {
     assert_eq!((wanted.as_str(), restored), (other.as_str(), old.clone()));
     scenario.handle().ensure_healthy(None).await.unwrap();
     assert_eq!(scenario.wait_for(ServiceState::Running).await.model, old);
+    scenario.end().await;
+}
+
+#[tokio::test]
+async fn a_model_that_the_hub_refuses_leaves_the_old_one_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = directory.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    std::fs::write(model.join("config.json"), "{}").unwrap();
+    let hub = Hub::giving(Gift::of(&model)).await;
+    let venv = FakeVenv::of(FAKE).laid_out_as_vllm();
+    let server = Server::fake_in(&venv, &fake_vllm());
+    let scenario = Scenario::configure(server, |config| {
+        let mut set = |name: &str, value: String| config.env.insert(name.to_owned(), value);
+        set("HF_ENDPOINT", hub.endpoint.clone());
+        set("HF_HOME", directory.path().display().to_string());
+        config.model = ModelReference::Hub(GIVEN.to_owned());
+    })
+    .await;
+    assert_eq!(scenario.handle().start().await, Ok(()), "{}", scenario.story());
+    let before = scenario.wait_for(ServiceState::Running).await.incarnation;
+    let outcome = scenario.handle().load_model("gated/model").await;
+    let Err(CommandError::Refused { cause, .. }) = outcome else {
+        panic!("{outcome:?}\n{}", scenario.story())
+    };
+    assert_eq!(cause.code, Code::ModelGated, "{cause}");
+    let after = scenario.handle().watch().borrow().clone();
+    assert_eq!((after.state, after.incarnation), (ServiceState::Running, before));
     scenario.end().await;
 }

@@ -104,6 +104,15 @@ impl FakeVenv {
         self
     }
 
+    /// One that is laid out as vLLM is, so that a launch is looked at beforehand; it knows no architecture.
+    #[must_use]
+    pub fn laid_out_as_vllm(self) -> Self {
+        let models = self.packages.join("vllm/model_executor/models");
+        fs::create_dir_all(&models).expect("a directory");
+        write(&models.join("registry.py"), "");
+        self
+    }
+
     /// Whose Python is a shell that does this when it is to be kept warm (`python -c TEXT`), and is
     /// itself for any other words.
     #[must_use]

@@ -8,6 +8,7 @@ pub mod fake_systemd;
 pub mod fake_venv;
 pub mod fake_vllm;
 pub mod hangup;
+pub mod hub;
 pub mod open_request;
 pub mod process_table;
 pub mod real_vllm;

@@ -8,12 +8,13 @@ use crate::workspace::dependencies;
 const CHILDREN: [&str; 4] = ["process", "health", "model_loader", "gpu_monitor"];
 
 /// Files of the root package that put adapters in their place.
-const COMPOSERS: [&str; 7] = [
+const COMPOSERS: [&str; 8] = [
     "src/builder.rs",
     "src/builder/parts.rs",
     "src/builder/models.rs",
     "src/launch_recipe.rs",
     "src/launch_recipe/preflight.rs",
+    "src/launch_recipe/preflight/hub.rs",
     "src/error.rs",
     "src/wire/journal.rs",
 ];
@@ -153,6 +154,15 @@ const TECHNOLOGIES: &[Rule] = &[
         find: |source| everywhere(source, |path| path.segment(0) == "reqwest"),
         broken_by: ("actors/src/health.rs", "use reqwest::Client;"),
         kept_by: ("actors/src/adapters/http_probe.rs", "use reqwest::Client;"),
+    },
+    Rule {
+        says: "the Hub is asked only in one place, by a client of its own",
+        concerns: |path| {
+            is_shipped(path) && !path.starts_with("actors/src/adapters/preflight/hub_request")
+        },
+        find: |source| everywhere(source, |path| path.segment(0) == "ureq"),
+        broken_by: ("actors/src/adapters/http_probe.rs", "use ureq::Agent;"),
+        kept_by: ("actors/src/adapters/preflight/hub_request.rs", "use ureq::Agent;"),
     },
     Rule {
         says: "NVML is spoken only in its adapter",

@@ -9,7 +9,7 @@ use vllm_supervisor::{Code, CommandError};
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
-use crate::hub::Hub;
+use vllm_supervisor_tests::hub::Hub;
 
 /// A way to spoil a model, what it is then told to suffer from, and a word of the line that tells it.
 struct Spoiled {
@@ -150,7 +150,8 @@ const REFUSED: [(&str, Code); 5] = [
 pub(crate) async fn a_model_that_the_hub_refuses_is_explained(vllm: RealVllm) {
     let hub = Hub::open().await;
     let cache = tempfile::tempdir().expect("a directory");
-    let scenario = Scenario::configure(Server::real(vllm), |config| {
+    // Looked at beforehand it would not be asked what it makes of them.
+    let scenario = Scenario::configure(Server::real(vllm).unlooked(), |config| {
         let mut set = |name: &str, value: String| config.env.insert(name.to_owned(), value);
         set("HF_ENDPOINT", hub.endpoint.clone());
         set("HF_HUB_OFFLINE", "0".to_owned());

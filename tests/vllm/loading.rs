@@ -5,7 +5,7 @@ use vllm_supervisor::{LoadStatus, Snapshot};
 use vllm_supervisor_tests::real_vllm::RealVllm;
 use vllm_supervisor_tests::scenario::{Scenario, Server};
 
-use crate::hub::{GIVEN, Gift, Hub};
+use vllm_supervisor_tests::hub::{GIVEN, Gift, Hub};
 
 pub(crate) async fn a_model_that_is_downloaded_tells_how_much_has_come(vllm: RealVllm) {
     let gift = Gift::of(&vllm.tiny_model);

@@ -11,7 +11,6 @@ use vllm_supervisor_tests::scenario::Server;
 use vllm_supervisor_tests::trials;
 
 mod failing;
-mod hub;
 mod loading;
 
 /// A server that runs the real one, or `None` after one line that says why not.

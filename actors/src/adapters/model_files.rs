@@ -7,10 +7,13 @@ use std::path::Path;
 
 use crate::domain::preflight::{ModelFacts, Tokenizer};
 
+mod adapter;
+mod cache_shape;
 mod config;
 mod installed;
 mod weights;
 
+pub use adapter::look_at_adapter;
 pub use installed::installed;
 
 /// The beginning of a file that stands for one which Git LFS has not fetched

@@ -11,10 +11,16 @@ use crate::domain::cause::Cause;
 
 mod host;
 mod hub;
+mod hub_answer;
+mod lora;
+mod memory;
 mod model;
 
 pub use host::{Disk, HostFacts, judge_disk, judge_host};
 pub use hub::{Cached, Network, judge_cached};
+pub use hub_answer::{Asker, HubAnswer, HubQuestion, HubReply, depends_on_hub, judge_answer};
+pub use lora::{Adapter, AdapterConfig, LoraModule, LoraPlan, judge_adapters};
+pub use memory::{CacheShape, ContextPlan, MemoryPlan, judge_memory};
 pub use model::{
     ConfigFile, Installed, ModelConfig, ModelFacts, Part, Plan, Tokenizer, WeightFault, WeightFile,
     Weights, judge,
@@ -53,6 +59,8 @@ pub enum Subject {
     Vllm,
     /// Whether the model can be had.
     Model,
+    /// Whether the Hugging Face Hub gives it.
+    Hub,
     /// The model's `config.json`, and whether vLLM knows such a model.
     Config,
     /// The files that its weights are in.
@@ -65,6 +73,10 @@ pub enum Subject {
     Context,
     /// The quantisation that is asked for against its own.
     Quantisation,
+    /// The LoRA adapters that are asked for.
+    Lora,
+    /// The weights, and the cache of a request, against the GPUs' memory.
+    Memory,
     /// The shared memory (`/dev/shm`).
     SharedMemory,
     /// How many files vLLM may have open.
@@ -81,12 +93,15 @@ impl Subject {
         match self {
             Self::Vllm => "vllm",
             Self::Model => "model",
+            Self::Hub => "hub",
             Self::Config => "config",
             Self::Weights => "weights",
             Self::Tokenizer => "tokenizer",
             Self::Parallelism => "parallelism",
             Self::Context => "context",
             Self::Quantisation => "quantisation",
+            Self::Lora => "lora",
+            Self::Memory => "memory",
             Self::SharedMemory => "shared_memory",
             Self::OpenFiles => "open_files",
             Self::Disk => "disk",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{LFS_POINTER, read_whole};
+use super::{LFS_POINTER, cache_shape, read_whole};
 use crate::domain::preflight::{ConfigFile, ModelConfig};
 
 /// Some have a megabyte of labels.
@@ -16,7 +16,7 @@ const MOST_BYTES: u64 = 16 << 20;
 const TEXT_PARTS: [&str; 5] =
     ["text_config", "llm_config", "language_config", "decoder", "thinker_config"];
 
-const HEADS: [&str; 4] = ["num_attention_heads", "n_head", "n_heads", "num_heads"];
+pub(super) const HEADS: [&str; 4] = ["num_attention_heads", "n_head", "n_heads", "num_heads"];
 
 /// What the longest context is called (vLLM 0.32, `config/model.py`, `_get_and_verify_max_len`).
 const CONTEXTS: [&str; 11] = [
@@ -77,11 +77,16 @@ pub(super) fn look(directory: &Path) -> ConfigFile {
         }
         Ok(_) => ConfigFile::Broken("it is no JSON object".to_owned()),
         // Python takes numbers that JSON has not, and some models have them.
-        Err(_) if NOT_JSON.iter().any(|word| contains(&bytes, word)) => {
+        Err(_) if has_numbers_of_python(&bytes) => {
             ConfigFile::Unread("it has numbers that are not JSON's".to_owned())
         }
         Err(error) => ConfigFile::Broken(error.to_string()),
     }
+}
+
+/// Whether this has numbers that Python's `json` takes, and nobody else.
+pub(super) fn has_numbers_of_python(bytes: &[u8]) -> bool {
+    NOT_JSON.iter().any(|word| contains(bytes, word))
 }
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
@@ -106,6 +111,8 @@ fn read(config: &Value) -> ModelConfig {
         heads: unanimous(number(&parts, &HEADS)),
         context: context(&parts),
         quantisation,
+        dtype: ["dtype", "torch_dtype"].iter().find_map(|key| text(&config[*key])),
+        cache: cache_shape::read(config),
     }
 }
 

@@ -105,7 +105,8 @@ fn siblings(name: &str) -> Vec<String> {
     parts().unwrap_or_default()
 }
 
-fn look_at(directory: &Path, name: &str) -> io::Result<WeightFile> {
+/// What a file of weights is like.
+pub(super) fn look_at(directory: &Path, name: &str) -> io::Result<WeightFile> {
     let mut file = open(&directory.join(name))?;
     let bytes = file.metadata()?.len();
     let mut start = [0; LFS_POINTER.len()];

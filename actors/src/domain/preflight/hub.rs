@@ -20,7 +20,7 @@ pub enum Cached {
     /// Nothing.
     Nothing,
     /// A snapshot, whole or not.
-    Snapshot(ModelFacts),
+    Snapshot(Box<ModelFacts>),
     /// It could not be looked at; why, in words.
     Unread(String),
 }
@@ -83,12 +83,12 @@ mod tests {
         let missing = missing.iter().map(|name| (*name).to_owned()).collect();
         let present = vec![WeightFile { name: "a.safetensors".to_owned(), bytes: 9, fault: None }];
         let config = ModelConfig { heads: Some(2), ..ModelConfig::default() };
-        Cached::Snapshot(ModelFacts::new(
+        Cached::Snapshot(Box::new(ModelFacts::new(
             "/cache/snapshot".to_owned(),
             ConfigFile::Read(config),
             Weights::Files { present, missing },
             Tokenizer::Present,
-        ))
+        )))
     }
 
     fn fatal(cached: &Cached, network: Network, tensor_parallel: u64) -> Option<Cause> {

@@ -1,7 +1,7 @@
 //! A model's files against what vLLM, and what is asked of it, need.
 
 use crate::domain::cause::{Cause, Code};
-use crate::domain::preflight::{Assessment, Finding, Subject};
+use crate::domain::preflight::{Assessment, CacheShape, Finding, Subject};
 
 /// What is in a model's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,10 @@ pub struct ModelConfig {
     pub context: Option<u64>,
     /// The method of its quantisation (`quantization_config`).
     pub quantisation: Option<String>,
+    /// The type of its numbers (`dtype`, earlier `torch_dtype`).
+    pub dtype: Option<String>,
+    /// What the cache of a request is made of, where that is plain.
+    pub cache: Option<CacheShape>,
 }
 
 /// The files that hold a model's weights.

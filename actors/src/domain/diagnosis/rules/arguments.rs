@@ -36,6 +36,9 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::root(ArgumentsRejected, r"LoRA rank (?P<rank>\d+) is greater than max_lora_rank (?P<most>\d+)")
         .saying("the LoRA adapter has rank {rank}, and {most} is the most that is allowed")
         .curing("add --max-lora-rank {rank} to extra_args"),
+    Rule::root(ArgumentsRejected, r"LoRA is not enabled\. Use --enable-lora")
+        .saying("--lora-modules is given, and LoRA is not enabled")
+        .curing("add --enable-lora to extra_args"),
     Rule::root(ArgumentsRejected, r"Invalid value '(?P<value>[^']*)' for (?P<name>VLLM_\w+)")
         .saying("{name} is `{value}`, which vLLM does not know")
         .curing("correct {name} in env"),

@@ -39,7 +39,7 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     // It was not asked: that is no name of a repository.
     Rule::root(InvalidModelId, r"HFValidationError: (?P<what>.+)")
         .saying("neither a model id nor a directory: {what}"),
-    Rule::root(InvalidModelId, r"No adapter found for (?P<path>\S+)")
+    Rule::root(InvalidModelId, r"No adapter found for (?P<path>[^\s']+)")
         .saying("there is no LoRA adapter at {path}")
         .curing("correct the path in --lora-modules"),
     Rule::consequence(ModelFilesBroken, r"Invalid repository ID or local directory specified: '(?P<path>[/.~][^']*)'")

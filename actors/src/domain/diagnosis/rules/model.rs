@@ -29,6 +29,9 @@ pub(in crate::domain::diagnosis) const RULES: &[Rule] = &[
     Rule::root(ModelUnsupported, r"No valid attention backend found for|Selected backend \S+ is not valid for this configuration|Head size \d+ is not supported|head_size \d+ is not supported|Unsupported head size"),
     Rule::root(ModelUnsupported, r"does not support (?:LoRA|pipeline parallelism|tensor parallelism|the? \w+ (?:task|runner))"),
     Rule::root(ModelUnsupported, r"(?:This model does not|The model does not) support|has no vLLM implementation and the Transformers implementation is not compatible|Cannot find model module\.|Transformers implementation of .* is not compatible|Pipeline parallelism is not supported for this model|'transformers_modules\."),
+    // `lora/lora_model.py`.
+    Rule::root(ModelFilesBroken, r"(?P<path>[^\s']+) doesn't contain tensors")
+        .saying("the LoRA adapter at {path} has no weights"),
     // `model_loader/default_loader.py`, `weight_utils.py`.
     Rule::root(ModelFilesBroken, r"Cannot find any model weights with `?(?P<path>[^`\s]+)`?")
         .saying("there are no weights in {path}"),

@@ -16,14 +16,14 @@ pub struct ModelRequest {
 
 impl ModelRequest {
     /// This model (`namespace/name` of Hugging Face, or a path), with the arguments with which it is served
-    /// now or was last, else with the `extra_args` of the configuration.
+    /// now, if it is, else with the `extra_args` of the configuration.
     pub fn new(model: impl Into<String>) -> Self {
         Self { model: model.into(), extra_args: None }
     }
 
     /// With these arguments of `vllm serve` in place of the configuration's `extra_args`. What those may not
-    /// have these may not have either; which GPUs are used (`--device-ids`, `--data-parallel-size`) stays as
-    /// it is configured.
+    /// have these may not have either. Which GPUs are used stays as it is configured: `--device-ids` and
+    /// `--data-parallel-size` are taken over from there.
     #[must_use]
     pub fn extra_args(self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { extra_args: Some(words.into_iter().map(Into::into).collect()), ..self }

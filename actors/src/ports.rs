@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
-use crate::domain::diagnosis::{Evidence, Exit};
+use crate::domain::diagnosis::{Evidence, Exit, Phase};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::gpu::{DriverFaults, GpuFinding, GpuSnapshot};
 use crate::domain::health::{Check, HealthFailure, InHand};
@@ -101,6 +101,8 @@ pub enum Found {
         /// What it serves: what was asked for, or what an earlier supervisor of this configuration has
         /// switched to.
         target: Target,
+        /// How far it had come, as far as that was kept.
+        phase: Phase,
         /// Everything of it. Whoever found it has it; dropping the claim does nothing.
         claim: Arc<dyn Claim>,
         /// Its main process.

@@ -192,10 +192,10 @@ impl ProcessState {
         };
         match found {
             Found::Nothing(proof) => self.report(ProcessReport::NothingFound { proof }),
-            Found::Ready { incarnation, target, claim, head } => {
+            Found::Ready { incarnation, target, phase, claim, head } => {
                 let pid = head.pid();
                 self.hold(incarnation, claim, Some(head));
-                self.report(ProcessReport::Adopted { incarnation, pid, target });
+                self.report(ProcessReport::Adopted { incarnation, pid, target, phase });
                 self.await_deaths(myself);
             }
             Found::Remnant { incarnation, claim, head } => {

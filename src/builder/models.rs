@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use vllm_supervisor_actors::adapters::launcher::Foresee;
+use vllm_supervisor_actors::adapters::launcher::{self, Foresee, Foreseen};
 use vllm_supervisor_actors::domain::cause::Cause;
 use vllm_supervisor_actors::domain::spec::ModelId;
 use vllm_supervisor_actors::domain::target::{Arguments, Target};
@@ -16,13 +16,14 @@ use crate::launch_recipe;
 /// Models as they are named in a configuration, with what is known of them before they are loaded.
 pub(super) struct ModelsOfProcess {
     foresee: Foresee,
+    configured: Arguments,
     /// One look at a time: on a disk that hangs none comes to an end, and nobody waits for a second.
     looks: Arc<Semaphore>,
 }
 
 impl ModelsOfProcess {
-    pub(super) fn new(foresee: Foresee) -> Self {
-        Self { foresee, looks: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(foresee: Foresee, configured: Arguments) -> Self {
+        Self { foresee, configured, looks: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -38,14 +39,19 @@ impl ModelCheck for ModelsOfProcess {
     }
 
     fn arguments(&self, words: Vec<String>) -> Result<Arguments, Cause> {
-        launch_recipe::arguments_of_a_switch(words)
+        launch_recipe::arguments_of_a_switch(words, &self.configured)
     }
 
     fn check(&self, target: &Target) -> Pending<'static, Result<(), Cause>> {
         let Ok(turn) = Arc::clone(&self.looks).try_acquire_owned() else {
             return Box::pin(async { Ok(()) });
         };
-        let preflight = (self.foresee)(&target.arguments).preflight;
-        Box::pin(preflight.refuse_in(target.model.clone(), turn))
+        let (foresee, target) = (Arc::clone(&self.foresee), target.clone());
+        Box::pin(async move {
+            match launcher::foresee(&foresee, &target.arguments).await {
+                Some(Foreseen { preflight, .. }) => preflight.refuse_in(target.model, turn).await,
+                None => Ok(()),
+            }
+        })
     }
 }

@@ -62,7 +62,8 @@ impl Parts {
         let (journal, resume) = FileJournal::open(state.present(), Box::new(JsonLines))?;
         let quarantine = QuarantineFile::in_directory(Arc::clone(&state));
         let gpus = gpu_source(config, Arc::clone(&state));
-        let models = ModelsOfProcess::new(Arc::clone(&recipe.foresee));
+        let models =
+            ModelsOfProcess::new(Arc::clone(&recipe.foresee), recipe.configured.arguments.clone());
         let (hidden, foresee) = (recipe.hidden(), Arc::clone(&recipe.foresee));
         let downloads = HubDownloads {
             place: Arc::new(move |arguments| {

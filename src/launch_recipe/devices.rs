@@ -16,8 +16,22 @@ const DEVICE_IDS: &str = "--device-ids";
 /// Copies of the model, each with GPUs of its own (vLLM 0.32, `engine/arg_utils.py`).
 const COPIES: [&str; 2] = ["--data-parallel-size", "-dp"];
 
-/// Flags that choose GPUs.
-pub(super) const CHOICES: [&str; 3] = [DEVICE_IDS, COPIES[0], COPIES[1]];
+/// The words among these that choose GPUs.
+pub(super) fn choices(words: &[String]) -> Vec<String> {
+    let chosen = value_of(words, is_device_ids).map(|ids| [DEVICE_IDS.to_owned(), ids.to_owned()]);
+    let copies = value_of(words, is_copies).map(|n| [COPIES[0].to_owned(), n.to_owned()]);
+    chosen.into_iter().chain(copies).flatten().collect()
+}
+
+/// Also by its beginning, where that can be no other flag: `--device` was one once.
+fn is_device_ids(argument: &Argument<'_>) -> bool {
+    argument.is(DEVICE_IDS) || argument.is("--device-id") || argument.is("--device-i")
+}
+
+/// Its beginnings are those of other flags, too.
+fn is_copies(argument: &Argument<'_>) -> bool {
+    COPIES.iter().any(|name| argument.is(name))
+}
 
 pub(crate) fn devices(config: &Config) -> Devices {
     of(config, |name| env::var(name).ok())
@@ -31,7 +45,7 @@ fn of(config: &Config, inherited: impl Fn(&str) -> Option<String>) -> Devices {
         // One counts within another.
         return Devices::Unknown;
     }
-    let chosen = value_of(&config.extra_args, |argument| argument.is(DEVICE_IDS));
+    let chosen = value_of(&config.extra_args, is_device_ids);
     let visible = match (visible, chosen) {
         (visible, None) => visible,
         (None, Some(chosen)) => Some(chosen.to_owned()),
@@ -40,9 +54,7 @@ fn of(config: &Config, inherited: impl Fn(&str) -> Option<String>) -> Devices {
             None => return Devices::Unknown,
         },
     };
-    let copies =
-        value_of(&config.extra_args, |argument| COPIES.iter().any(|name| argument.is(name)))
-            .map_or(Ok(1), str::parse::<u32>);
+    let copies = value_of(&config.extra_args, is_copies).map_or(Ok(1), str::parse::<u32>);
     let (width, depth) =
         (config.gpu.tensor_parallel_size.get(), config.gpu.pipeline_parallel_size.get());
     let count = copies.ok().and_then(|copies| copies.checked_mul(width)?.checked_mul(depth));

@@ -46,21 +46,28 @@ impl Downloads for HubDownloads {
         let is_id = !name.starts_with('/') && !name.contains("://");
         // Of several quantisations one is named behind a colon.
         let id = name.split(':').next().unwrap_or_default().replace('/', "--");
-        let (cache, revision) = (self.place)(&target.arguments);
-        let place = cache.filter(|_| is_id);
-        Box::new(Meter {
-            place: place.map(|cache| cache.join(format!("models--{id}"))),
-            revision: revision.unwrap_or_else(|| "main".to_owned()),
-            first: None,
-            last: None,
-        })
+        let (place, arguments) = (Arc::clone(&self.place), target.arguments.clone());
+        let locate = move || {
+            let (cache, revision) = place(&arguments);
+            let revision = revision.unwrap_or_else(|| "main".to_owned());
+            Some(Place { directory: cache?.join(format!("models--{id}")), revision })
+        };
+        let locate = is_id.then(|| Box::new(locate) as Box<dyn FnOnce() -> Option<Place> + Send>);
+        Box::new(Meter { locate, place: None, first: None, last: None })
     }
 }
 
-struct Meter {
-    /// Where the model is in the cache.
-    place: Option<PathBuf>,
+/// Where a model is in the cache.
+#[derive(Clone)]
+struct Place {
+    directory: PathBuf,
     revision: String,
+}
+
+struct Meter {
+    /// Finds out where the model is, unless it has.
+    locate: Option<Box<dyn FnOnce() -> Option<Place> + Send>>,
+    place: Option<Place>,
     /// What was there at the first look, of whatever revision, in bytes.
     first: Option<u64>,
     /// The same at the last look, and how much there was to be.
@@ -70,11 +77,15 @@ struct Meter {
 impl DownloadMeter for Meter {
     fn next_growth(&mut self) -> Pending<'_, Download> {
         Box::pin(async move {
+            if let Some(locate) = self.locate.take() {
+                self.place = on_own_thread("vllm-download", locate).await.ok().flatten();
+            }
             let Some(place) = self.place.clone() else { return std::future::pending().await };
             loop {
-                let (place, revision) = (place.clone(), self.revision.clone());
+                let Place { directory, revision } = place.clone();
                 let look = on_own_thread("vllm-download", move || {
-                    Ok::<_, io::Error>((blobs_in(&place.join("blobs"))?, wanted(&place, &revision)))
+                    let blobs = blobs_in(&directory.join("blobs"))?;
+                    Ok::<_, io::Error>((blobs, wanted(&directory, &revision)))
                 });
                 // What cannot be measured now may be the next time.
                 if let Ok(Ok((blobs, wanted))) = look.await
@@ -265,7 +276,7 @@ mod tests {
     }
 
     fn meter() -> Meter {
-        Meter { place: None, revision: "main".to_owned(), first: None, last: None }
+        Meter { locate: None, place: None, first: None, last: None }
     }
 
     fn of(bytes: u64) -> Vec<Blob> {

@@ -31,6 +31,7 @@ use super::system_error::{self, cannot_write};
 use super::warm::{Ahead, Warm};
 use crate::domain::absence::ScanError;
 use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ExitPolicy;
 use crate::domain::target::Target;
@@ -42,6 +43,7 @@ mod before;
 mod child_command;
 mod claim;
 mod finding;
+mod keeping;
 mod memory;
 mod python;
 mod read_ahead;
@@ -54,7 +56,7 @@ use before::Before;
 use claim::{Launch, LaunchClaim, Traces};
 use memory::LaunchMemory;
 use read_ahead::ReadAhead;
-pub use recipe::{Foresee, Foreseen, LaunchRecipe};
+pub use recipe::{Foresee, Foreseen, LaunchRecipe, foresee};
 use starting::{Start, Way};
 
 /// A marker prefix that no other supervisor has.
@@ -145,8 +147,11 @@ impl ProcessLauncher {
     /// What it is that nobody has configured, if so.
     fn switched(&self, target: &Target) -> Option<Switched> {
         let configured = &self.recipe.configured;
-        (target != configured)
-            .then(|| Switched { configured: self.settings(configured), target: target.clone() })
+        (target != configured).then(|| Switched {
+            configured: self.settings(configured),
+            target: target.clone(),
+            phase: Phase::Loading,
+        })
     }
 
     fn traces(&self, record: &ProcessRecord, scratch: Vec<PathBuf>) -> Traces {
@@ -282,9 +287,8 @@ impl Launcher for ProcessLauncher {
         self.read_ahead.begin(target.model.as_str());
         match self.furnish(&launch, record, &scratch, target, method) {
             Ok(()) => {
-                let Foreseen { preflight, filled } = (self.recipe.foresee)(&target.arguments);
-                let room = self.room.clone().map(|room| (room, filled));
-                let before = Before { preflight, model: target.model.clone(), room };
+                let (foresee, room) = (Arc::clone(&self.recipe.foresee), self.room.clone());
+                let before = Before { target: target.clone(), foresee, room };
                 Ok(Arc::new(LaunchClaim::armed(launch, before)))
             }
             Err(cause) => {

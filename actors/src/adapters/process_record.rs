@@ -15,6 +15,7 @@ use super::directory::{self, Directory};
 use super::ownership::Held;
 use super::proc_fs;
 use crate::domain::absence::ScanError;
+use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
 use crate::domain::target::{Arguments, Target};
@@ -54,12 +55,15 @@ pub(super) struct Switched {
     pub(super) configured: Vec<String>,
     /// What was switched to.
     pub(super) target: Target,
+    /// How far it has come.
+    pub(super) phase: Phase,
 }
 
 impl Switched {
     fn to_json(&self) -> Value {
         let Target { model, arguments } = &self.target;
         json!({
+            "has_served": self.phase == Phase::Serving,
             "configured": self.configured,
             "model": model.as_str(),
             "extra_args": arguments.words(),
@@ -72,7 +76,9 @@ impl Switched {
         let arguments = Arguments::new(words(&value["extra_args"])?, served_name);
         let model = ModelId::new(value["model"].as_str()?).ok()?;
         let configured = words(&value["configured"])?;
-        Some(Self { configured, target: Target { model, arguments } })
+        let has_served = value["has_served"].as_bool()?;
+        let phase = if has_served { Phase::Serving } else { Phase::Loading };
+        Some(Self { configured, target: Target { model, arguments }, phase })
     }
 }
 
@@ -283,6 +289,7 @@ mod tests {
                     model: ModelId::new("org/b").unwrap(),
                     arguments: Arguments::new(vec!["--seed=1".into()], Some("b".into())),
                 },
+                phase: Phase::Serving,
             }),
             scratch: Some("/tmp/vllmd-x".into()),
         }

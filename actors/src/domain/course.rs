@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::loading::{LoadStatus, ModelLoadProgress};
+use crate::domain::loading::{DOWNLOADED, LoadStatus, ModelLoadProgress};
 
 /// When a load had come how far, from the start of its process until it served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,14 +57,17 @@ pub struct Pace {
     course: Course,
     /// How far it is by the marks of its log, and since when.
     mark: (u8, Duration),
-    download: Option<Fetch>,
+    download: Download,
 }
 
-/// A download, as it was first seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fetch {
-    since: Duration,
-    bytes: u64,
+/// What is known of a download.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Download {
+    /// There was none.
+    #[default]
+    None,
+    /// There was one, since then, beginning at so many bytes.
+    Seen { since: Duration, bytes: u64 },
 }
 
 impl Pace {
@@ -87,32 +90,41 @@ impl Pace {
         shown: u8,
         now: Duration,
     ) -> ModelLoadProgress {
-        let since = *self.since.get_or_insert(now);
-        if said.percent > self.mark.0 {
-            self.mark = (said.percent, now);
-            self.course.reach(said.percent, now.saturating_sub(since));
-        }
         if said.status == LoadStatus::Downloading {
             let time_left = self.time_of_download(&said, now);
             return ModelLoadProgress { percent: said.percent.max(shown), time_left, ..said };
+        }
+        let since = *self.since.get_or_insert(now);
+        // What a download has brought it to is no mark of the log.
+        let is_of_download = self.download != Download::None && said.percent <= DOWNLOADED;
+        if said.percent > self.mark.0 && !is_of_download {
+            self.mark = (said.percent, now);
+            self.course.reach(said.percent, now.saturating_sub(since));
         }
         let Some(earlier) = &self.earlier else {
             return ModelLoadProgress { percent: said.percent.max(shown), ..said };
         };
         let (from, until) = earlier.span(self.mark.0);
-        // One that is slower than the one before waits where that was at the end of its part.
-        let along = (from + now.saturating_sub(self.mark.1)).min(until);
+        let along = from + now.saturating_sub(self.mark.1);
+        // One that is slower waits where the one before was at the end of this part, nobody knows how long.
+        let time_left = (along <= until).then(|| earlier.total.saturating_sub(along));
+        let along = along.min(until);
         let share = along.as_secs_f64() / earlier.total.as_secs_f64() * 100.0;
         let percent = (0..=99).rev().find(|percent| f64::from(*percent) <= share).unwrap_or(0);
-        let time_left = Some(earlier.total.saturating_sub(along));
-        ModelLoadProgress { percent: percent.max(shown), time_left, ..said }
+        let percent = percent.max(shown);
+        ModelLoadProgress { percent, time_left, is_progress_known: false, ..said }
     }
 
     /// As long as the rest takes at the rate so far, and then the load.
     fn time_of_download(&mut self, said: &ModelLoadProgress, now: Duration) -> Option<Duration> {
-        let (bytes, total) = (said.bytes_downloaded, said.total_bytes?);
-        let first = *self.download.get_or_insert(Fetch { since: now, bytes });
-        let (came, took) = (bytes.checked_sub(first.bytes)?, now.saturating_sub(first.since));
+        let bytes = said.bytes_downloaded;
+        let (since, first) = match self.download {
+            Download::Seen { since, bytes } => (since, bytes),
+            Download::None => (now, bytes),
+        };
+        self.download = Download::Seen { since, bytes: first };
+        let total = said.total_bytes?;
+        let (came, took) = (bytes.checked_sub(first)?, now.saturating_sub(since));
         let left = total.saturating_sub(bytes);
         if came == 0 || took.is_zero() {
             return None;
@@ -126,7 +138,7 @@ impl Pace {
     /// The load is done. `None` if its course says nothing of the next one, which has nothing to download.
     pub fn finish(self, now: Duration) -> Option<Course> {
         let total = now.saturating_sub(self.since?);
-        let is_of_use = self.download.is_none() && !self.course.marks.is_empty();
+        let is_of_use = self.download == Download::None && !self.course.marks.is_empty();
         Course::new(self.course.marks, total).filter(|_| is_of_use)
     }
 }
@@ -172,10 +184,11 @@ mod tests {
             (20, 38, (40, Some(60))),
             // The half of what was between 20 and 50.
             (35, 39, (40, Some(60))),
-            (35, 139, (70, Some(30))),
+            (35, 139, (70, None)),
             (50, 140, (70, Some(30))),
             (80, 150, (88, Some(12))),
             (99, 300, (99, Some(0))),
+            (99, 302, (99, None)),
         ] {
             let judged = pace.judge(said(mark), shown, seconds(at));
             shown = judged.percent;
@@ -201,8 +214,21 @@ mod tests {
             ..said(20)
         };
         assert_eq!(told(&pace.judge(fetch(100), 0, seconds(10))), (20, None));
-        assert_eq!(told(&pace.judge(fetch(400), 0, seconds(40))), (20, Some(60 + 90)));
+        assert_eq!(told(&pace.judge(fetch(400), 0, seconds(40))), (20, Some(60 + 100)));
+        let read = |percent, at| told(&pace.clone().judge(said(percent), 20, seconds(at)));
+        assert_eq!(read(40, 80), (20, None), "nothing of it is read yet");
+        assert_eq!(read(50, 81), (70, Some(30)));
         assert_eq!(pace.finish(seconds(200)), None);
+    }
+
+    #[test]
+    fn a_download_of_unknown_size_is_no_course_either() {
+        let mut pace = Pace::default();
+        pace.begin(None, seconds(0));
+        let fetch = ModelLoadProgress { status: LoadStatus::Downloading, ..said(20) };
+        assert_eq!(pace.judge(fetch, 0, seconds(10)).time_left, None);
+        assert_eq!(pace.judge(said(55), 0, seconds(600)).time_left, None);
+        assert_eq!(pace.finish(seconds(700)), None);
     }
 
     #[test]

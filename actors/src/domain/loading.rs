@@ -137,7 +137,10 @@ pub struct Download {
 }
 
 /// Between which percentages a download runs: it comes before the weights can be read, and takes long.
-const DOWNLOAD: (u8, u8) = (20, 40);
+const DOWNLOAD: (u8, u8) = (20, DOWNLOADED);
+
+/// The percentage that a download may bring a load to.
+pub(super) const DOWNLOADED: u8 = 40;
 
 /// What a line of the log means for the load.
 #[derive(Clone, Debug, PartialEq, Eq)]

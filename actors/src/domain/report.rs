@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::absence::{Doubt, Proof, ScanError};
 use crate::domain::cause::Cause;
-use crate::domain::diagnosis::{Evidence, Exit};
+use crate::domain::diagnosis::{Evidence, Exit, Phase};
 use crate::domain::gpu::{FindingNews, GpuSnapshot};
 use crate::domain::health::Check;
 use crate::domain::id::Incarnation;
@@ -89,6 +89,8 @@ pub enum ProcessReport {
         pid: u32,
         /// What it serves.
         target: Target,
+        /// How far it had come, as far as that was kept.
+        phase: Phase,
     },
     /// An earlier supervisor left this, and it is of no use: other settings, or half dead.
     RemnantFound {

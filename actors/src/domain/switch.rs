@@ -1,5 +1,6 @@
 //! Going from one model to another, or to other arguments, as data.
 
+use crate::domain::diagnosis::Phase;
 use crate::domain::target::Target;
 
 /// A switch of models under way: from the request until the new model is proven to serve, or the
@@ -95,22 +96,29 @@ impl Models {
         self.switch.take_if(|switch| switch.otherwise == Otherwise::Restore).map(|switch| switch.to)
     }
 
-    /// What was found running serves this. Where nobody has said what is wanted, an earlier supervisor has
-    /// switched to it, and may not have come to know whether it serves; a switch that was asked for
-    /// meanwhile has something to go back to.
-    pub fn found(&mut self, running: Target) {
-        if running == *self.wanted() {
-            return;
+    /// What was found running serves this: a switch that was asked for meanwhile has something to go back to.
+    pub fn found(&mut self, running: &Target) {
+        if let Some(switch) = self.switch.as_mut().filter(|_| *running == self.proven) {
+            switch.otherwise = Otherwise::Restore;
         }
-        match &mut self.switch {
-            Some(switch) => {
+    }
+
+    /// An earlier supervisor of the same configuration has switched to this, and left it running, having come
+    /// so far. A model that somebody has named since counts more, and may have to be gone back from.
+    pub fn inherit(&mut self, running: &Target, phase: Phase) {
+        match (self.origin, &mut self.switch, phase) {
+            _ if *running == self.proven => self.found(running),
+            (Wish::Configured, _, Phase::Serving) => self.proven = running.clone(),
+            (Wish::Configured, _, Phase::Loading) => {
+                let otherwise = Otherwise::Restore;
+                self.switch = Some(Switch { to: running.clone(), otherwise });
+            }
+            (Wish::Spoken, Some(switch), Phase::Serving) => {
                 switch.otherwise = Otherwise::Restore;
-                self.proven = running;
+                self.proven = running.clone();
+                self.switch.take_if(|switch| switch.to == self.proven);
             }
-            None if self.origin == Wish::Configured => {
-                self.switch = Some(Switch { to: running, otherwise: Otherwise::Restore });
-            }
-            None => {}
+            (Wish::Spoken, _, _) => {}
         }
     }
 }
@@ -176,29 +184,40 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_supervisor_has_switched_to_is_wanted_until_it_fails() {
-        let mut models = models();
-        models.found(model("org/b"));
-        assert_eq!((models.wanted(), models.proven()), (&model("org/b"), &model("org/a")));
-        assert_eq!(models.fails(), Some(model("org/b")));
-        assert_eq!(models.wanted(), &model("org/a"));
+    fn what_an_earlier_supervisor_has_switched_to_is_served_on() {
+        let mut serving = models();
+        serving.inherit(&model("org/b"), Phase::Serving);
+        assert_eq!((serving.wanted(), serving.proven()), (&model("org/b"), &model("org/b")));
+        let mut loading = models();
+        loading.inherit(&model("org/b"), Phase::Loading);
+        assert_eq!((loading.wanted(), loading.proven()), (&model("org/b"), &model("org/a")));
+        assert_eq!(loading.fails(), Some(model("org/b")));
+        assert_eq!(loading.wanted(), &model("org/a"));
     }
 
     #[test]
     fn what_an_earlier_supervisor_has_switched_to_counts_less_than_a_word() {
-        let mut models = models();
-        models.settle();
-        models.found(model("org/b"));
-        assert_eq!(models.wanted(), &model("org/a"));
+        for phase in [Phase::Loading, Phase::Serving] {
+            let mut models = models();
+            models.settle();
+            models.inherit(&model("org/b"), phase);
+            assert_eq!(models.wanted(), &model("org/a"));
+        }
     }
 
     #[test]
-    fn what_is_found_is_gone_back_to_from_what_was_asked_for_meanwhile() {
+    fn what_was_served_is_gone_back_to_from_what_was_asked_for_meanwhile() {
+        for (phase, back) in [(Phase::Serving, "org/b"), (Phase::Loading, "org/c")] {
+            let mut models = models();
+            models.turn_to(model("org/c"), Otherwise::Judge);
+            models.inherit(&model("org/b"), phase);
+            assert_eq!(models.wanted(), &model("org/c"));
+            models.fails();
+            assert_eq!(models.wanted(), &model(back), "{phase:?}");
+        }
         let mut models = models();
         models.turn_to(model("org/c"), Otherwise::Judge);
-        models.found(model("org/b"));
-        assert_eq!(models.wanted(), &model("org/c"));
-        assert_eq!(models.fails(), Some(model("org/c")));
-        assert_eq!(models.wanted(), &model("org/b"));
+        models.found(&model("org/b"));
+        assert_eq!(models.fails(), None, "nobody knows that it ever served");
     }
 }

@@ -50,8 +50,8 @@ impl Target {
 pub struct Wanted {
     /// The model.
     pub model: ModelId,
-    /// What vLLM is to be told besides; `None` where the asker does not mind: as the model is served now,
-    /// or was last, else as configured.
+    /// What vLLM is to be told besides; `None` where the asker does not mind: as the model is served, or to
+    /// be served, now, else as configured.
     pub arguments: Option<Arguments>,
 }
 

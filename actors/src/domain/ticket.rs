@@ -58,7 +58,11 @@ pub enum CommandError {
         to: ModelId,
     },
     /// The new model failed to load; the old one is being brought back.
-    #[error("{wanted} could not be loaded ({cause}); {restored} is being brought back")]
+    #[error(
+        "{wanted} could not be loaded{} ({cause}); {} is being brought back",
+        if wanted == restored { " with other arguments" } else { "" },
+        if wanted == restored { "what was served before" } else { restored.as_str() }
+    )]
     SwitchFailed {
         /// The model that was asked for.
         wanted: ModelId,

@@ -363,7 +363,7 @@ impl Scene {
 
 fn adopted(process: &ScriptedProcess) -> ProcessReport {
     let (incarnation, pid) = (process.incarnation(), process.pid());
-    ProcessReport::Adopted { incarnation, pid, target: target("m") }
+    ProcessReport::Adopted { incarnation, pid, target: target("m"), phase: Phase::Serving }
 }
 
 fn vacated(incarnation: Incarnation) -> ProcessReport {

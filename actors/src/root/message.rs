@@ -53,7 +53,8 @@ pub enum Command {
     Load {
         /// The model.
         model: ModelId,
-        /// What vLLM is to be told besides, in place of what is configured; `None` to leave it at that.
+        /// What vLLM is to be told besides, in place of what is configured; `None` where that does not matter:
+        /// as the model is served now, if it is, else as configured.
         extra_args: Option<Vec<String>>,
         /// Where the answer goes.
         reply: Answer,

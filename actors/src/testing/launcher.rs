@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::domain::absence::{Proof, ScanError};
 use crate::domain::cause::Cause;
+use crate::domain::diagnosis::Phase;
 use crate::domain::id::Incarnation;
 use crate::domain::spec::ModelId;
 use crate::domain::target::{Arguments, Target};
@@ -237,7 +238,7 @@ impl World {
         let process = Arc::new(process.clone());
         if of_use {
             let (claim, target) = (Arc::clone(&process) as _, target.clone());
-            Found::Ready { incarnation, target, claim, head: process }
+            Found::Ready { incarnation, target, phase: Phase::Serving, claim, head: process }
         } else {
             let head = process.head_alive();
             Found::Remnant { incarnation, claim: process, head }

@@ -1,28 +1,39 @@
 //! What comes before a launch is started.
 
+use std::fmt;
+
+use super::recipe::{Foresee, Foreseen, foresee};
 use crate::adapters::gpu::GpuRoom;
-use crate::adapters::preflight::Preflight;
 use crate::domain::cause::Cause;
-use crate::domain::gpu::Devices;
-use crate::domain::spec::ModelId;
+use crate::domain::target::Target;
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Before {
-    /// What is looked at.
-    pub(super) preflight: Preflight,
     /// For what.
-    pub(super) model: ModelId,
-    /// Waits for room on the GPUs that are to have some.
-    pub(super) room: Option<(GpuRoom, Devices)>,
+    pub(super) target: Target,
+    /// Tells what is to be looked at.
+    pub(super) foresee: Foresee,
+    /// Waits for room on the GPUs.
+    pub(super) room: Option<GpuRoom>,
+}
+
+impl fmt::Debug for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Before").field("target", &self.target).finish_non_exhaustive()
+    }
 }
 
 impl Before {
     /// Returns when it may be started.
     pub(super) async fn pass(self) -> Result<(), Cause> {
-        self.preflight.refuse(self.model).await?;
-        match self.room {
-            Some((room, filled)) => room.wait(&filled).await,
+        let Self { target: Target { model, arguments }, foresee: by, room } = self;
+        let Some(Foreseen { preflight, filled }) = foresee(&by, &arguments).await else {
+            return Ok(());
+        };
+        preflight.refuse(model).await?;
+        match room {
+            Some(room) => room.wait(&filled).await,
             None => Ok(()),
         }
     }

@@ -1,6 +1,5 @@
 //! A launch from its claim to its proven end.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError, Weak};
@@ -15,7 +14,7 @@ use crate::adapters::log_tail::LaunchLog;
 use crate::adapters::memory_kills::MemoryKills;
 use crate::adapters::ownership::on_own_thread;
 use crate::adapters::pause::pause;
-use crate::adapters::process_record::{ProcessRecord, RecordError, RecordFile};
+use crate::adapters::process_record::{ProcessRecord, RecordFile};
 use crate::adapters::process_tree::ProcessTree;
 use crate::adapters::scratch;
 use crate::adapters::state_directory::StateDirectory;
@@ -128,39 +127,6 @@ impl Launch {
             }
         }
         self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    /// Writes the record again if it is not there as it was written, be it that it was removed, with
-    /// the whole directory, or replaced by another or spoiled: vLLM outlives us.
-    fn keep_record(&self) {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(record) = &*written else { return };
-        let file = &self.traces.record;
-        let aside = match file.read() {
-            Ok(Some(there)) if there == *record => return,
-            // A directory could not be replaced.
-            Err(RecordError::NotAFile) => file.set_aside().map(drop),
-            Ok(_) | Err(_) => Ok(()),
-        };
-        tracing::warn!("the record of the running vLLM is not there any more");
-        let restored = self.traces.state.restore().map_err(io::Error::other);
-        let kept = restored.and_then(|()| self.spare_another()).and(aside);
-        if let Err(error) = kept.and_then(|()| file.write(record)) {
-            tracing::error!(%error, "the next supervisor has to search for vLLM");
-        }
-    }
-
-    /// In another directory than ours, what is on record may live, and its supervisor have ended.
-    fn spare_another(&self) -> io::Result<()> {
-        if Arc::ptr_eq(&self.directory, &self.traces.state.present().now()) {
-            return Ok(());
-        }
-        let there = self.traces.record.read().map_err(io::Error::other)?;
-        let another = there.filter(|there| there.marker != self.traces.marker);
-        let living = another.map_or(Ok(None), |it| it.living_main()).map_err(io::Error::other)?;
-        living.map_or(Ok(()), |pid| {
-            Err(io::Error::other(format!("another vLLM is on record there, process {pid}")))
-        })
     }
 
     fn sweep(&self) -> Result<Proof, Doubt> {
@@ -277,6 +243,7 @@ impl Claim for LaunchClaim {
     }
 
     fn served(&self) {
+        self.launch.keep_switch();
         let news = self.launch.news.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(news), Some(warm)) = (news, self.launch.warm.upgrade()) {
             if let Some(model) = &news.lesson {

@@ -14,6 +14,7 @@ use crate::adapters::scratch::Owner;
 use crate::adapters::{proc_fs, system_error};
 use crate::domain::absence::{Proof, ScanError, ScanErrorKind};
 use crate::domain::cause::{Cause, Code, RetryClass};
+use crate::domain::diagnosis::Phase;
 use crate::domain::target::Target;
 use crate::ports::{Found, Head};
 
@@ -27,9 +28,13 @@ struct Left {
 impl ProcessLauncher {
     /// For the supervisor that begins: what it can adopt, or has to clear away.
     pub(super) fn look(&self, asked: &Target) -> Result<Found, ScanError> {
-        let Some(Left { record, tree, traces }) = self.left()? else { return Ok(nothing()) };
+        let Some(Left { mut record, tree, traces }) = self.left()? else { return Ok(nothing()) };
         if let Err(error) = self.guard(&traces, &tree) {
             tracing::error!(%error, "vLLM will outlive this supervisor if it is killed");
+        }
+        let target = self.what_it_serves(&record, asked);
+        if target.is_some() {
+            self.forget_switch(&mut record);
         }
         let launch = self.launch(&record, tree, traces, Way::adopted());
         let main_is_alive = launch.tree.main_is_alive();
@@ -39,9 +44,10 @@ impl ProcessLauncher {
         let incarnation = record.incarnation;
         let claim = Arc::new(LaunchClaim::found(launch));
         let head: Option<Arc<dyn Head>> = main_is_alive.then(|| claim.head()).flatten();
-        let target = self.what_it_serves(&record, asked);
         Ok(match (head, target) {
-            (Some(head), Some(target)) => Found::Ready { incarnation, target, claim, head },
+            (Some(head), Some((target, phase))) => {
+                Found::Ready { incarnation, target, phase, claim, head }
+            }
             (head, _) => {
                 let pid = head.as_ref().map(|head| head.pid());
                 tracing::warn!(
@@ -53,16 +59,28 @@ impl ProcessLauncher {
         })
     }
 
-    /// What it serves, if that is what is asked for, or what was switched to from that.
-    fn what_it_serves(&self, record: &ProcessRecord, asked: &Target) -> Option<Target> {
+    /// What it serves, and how far it has come, if that is what is asked for, or what was switched to from
+    /// that.
+    fn what_it_serves(&self, record: &ProcessRecord, asked: &Target) -> Option<(Target, Phase)> {
         let settings = self.settings(asked);
         if record.settings == settings {
-            return Some(asked.clone());
+            return Some((asked.clone(), Phase::Serving));
         }
         let switched = record.switched.as_ref().filter(|it| it.configured == settings)?;
         // Another version of ours may have given it other words.
         let is_whole = record.settings == self.settings(&switched.target);
-        is_whole.then(|| switched.target.clone())
+        is_whole.then(|| (switched.target.clone(), switched.phase))
+    }
+
+    /// What was switched to, and is configured now, is a switch no more.
+    fn forget_switch(&self, record: &mut ProcessRecord) {
+        let is_configured = record.settings == self.settings(&self.recipe.configured);
+        if !is_configured || record.switched.take().is_none() {
+            return;
+        }
+        if let Err(error) = self.record.write(record) {
+            tracing::warn!(%error, "it cannot be kept that the model is configured by now");
+        }
     }
 
     /// For a launch: a directory that has taken the place of ours may be that of a vLLM whose

@@ -85,6 +85,10 @@ impl Entry {
         Self { of, at_most, completion: None, is_comparable: true, courses }
     }
 
+    fn has_courses_alone(&self) -> bool {
+        self.at_most == LaunchMethod::Ahead && self.completion.is_none() && self.is_comparable
+    }
+
     fn of_json(json: &Value) -> Option<Self> {
         let texts = |name: &str| -> Option<Vec<String>> {
             let texts = json[name].as_array()?.iter();
@@ -149,8 +153,12 @@ impl LaunchMemory {
             }
         }
         entries.push(entry);
-        let surplus = entries.len().saturating_sub(MOST);
-        if let Err(error) = self.write(&entries[surplus..]) {
+        while entries.len() > MOST {
+            // What is learnt anew by the next load goes first.
+            let dispensable = entries.iter().position(Entry::has_courses_alone).unwrap_or(0);
+            entries.remove(dispensable);
+        }
+        if let Err(error) = self.write(&entries) {
             tracing::warn!(%error, "what launches have come to cannot be kept");
         }
     }
@@ -172,7 +180,7 @@ impl LaunchMemory {
     fn write(&self, entries: &[Entry]) -> io::Result<()> {
         let part = self.path().with_extension("part");
         let json: Vec<Value> = entries.iter().map(Entry::json).collect();
-        fs::write(&part, serde_json::to_vec_pretty(&json)?)?;
+        fs::write(&part, serde_json::to_vec(&json)?)?;
         fs::rename(part, self.path())
     }
 
@@ -293,5 +301,10 @@ mod tests {
         }
         assert_eq!(memory.recall(&of(0)).at_most, LaunchMethod::Ahead);
         assert_eq!(memory.recall(&of(1)).at_most, LaunchMethod::Front);
+        let course = Course::new(vec![(2, Duration::ZERO)], Duration::from_secs(1)).unwrap();
+        for number in 100..102 {
+            memory.keep(of(number), &Memory::Course(LaunchMethod::Cold, course.clone()));
+        }
+        assert_eq!(memory.recall(&of(2)).at_most, LaunchMethod::Front, "it was hard to learn");
     }
 }

@@ -5,12 +5,20 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
+
+use crate::adapters::ownership::on_own_thread;
 use crate::adapters::preflight::Preflight;
 use crate::domain::gpu::Devices;
 use crate::domain::secret::Secret;
 use crate::domain::spec::{ExitPolicy, LaunchPolicy};
 use crate::domain::target::{Arguments, Target};
+
+/// How long it is looked where vLLM is installed: a disk that hangs must not keep a launch from failing, or
+/// succeeding, by itself.
+const FORESEEN_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is known of a launch by what vLLM is told besides its model.
 #[derive(Clone, Debug)]
@@ -21,8 +29,26 @@ pub struct Foreseen {
     pub filled: Devices,
 }
 
-/// Tells what is known of a launch with these arguments.
+/// Tells what is known of a launch with these arguments. It looks where vLLM is installed, on a disk that may
+/// hang.
 pub type Foresee = Arc<dyn Fn(&Arguments) -> Foreseen + Send + Sync>;
+
+/// The same, on a thread of its own; `None` if that takes long, or cannot be had.
+pub async fn foresee(foresee: &Foresee, arguments: &Arguments) -> Option<Foreseen> {
+    let (foresee, arguments) = (Arc::clone(foresee), arguments.clone());
+    let seen = on_own_thread("vllm-foresee", move || foresee(&arguments));
+    match timeout(FORESEEN_WITHIN, seen).await {
+        Ok(Ok(foreseen)) => Some(foreseen),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "what a launch would meet could not be looked at");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("where vLLM is installed is not known after {FORESEEN_WITHIN:?}");
+            None
+        }
+    }
+}
 
 /// How vLLM is to be started.
 #[derive(Clone)]

@@ -139,11 +139,13 @@ impl Turn<'_> {
             let cause = cause.clone();
             let missed = CommandError::SwitchFailed {
                 wanted: wanted.model.clone(),
-                restored: restored.model,
+                restored: restored.model.clone(),
                 cause,
             };
             self.answer(|goal| match goal {
-                Goal::Serving(it) if it.is(&wanted) => Some(Err(missed.clone())),
+                Goal::Serving(it) if it.is(&wanted) && !it.is(&restored) => {
+                    Some(Err(missed.clone()))
+                }
                 Goal::Serving(_) | Goal::Up | Goal::Down => None,
             });
         }

@@ -21,8 +21,8 @@ use crate::domain::trust::{LaunchMethod, Memories};
 impl Turn<'_> {
     pub(super) fn process(&mut self, report: ProcessReport) {
         match report {
-            ProcessReport::Adopted { incarnation, pid, target } => {
-                self.adopted(incarnation, pid, target);
+            ProcessReport::Adopted { incarnation, pid, target, phase } => {
+                self.adopted(incarnation, pid, target, phase);
             }
             ProcessReport::RemnantFound { incarnation, pid } => {
                 self.remnant_found(incarnation, pid);
@@ -84,11 +84,15 @@ impl Turn<'_> {
         }
     }
 
-    fn adopted(&mut self, incarnation: Incarnation, pid: u32, target: Target) {
-        let State::Unknown(Unknown { then, .. }) = self.machine.state else {
+    fn adopted(&mut self, incarnation: Incarnation, pid: u32, target: Target, phase: Phase) {
+        let State::Unknown(Unknown { incarnation: known, then, .. }) = self.machine.state else {
             return self.clear_found(incarnation);
         };
-        self.models(|models| models.found(target.clone()));
+        // Only at the first look it may be another supervisor's.
+        self.models(|models| match known {
+            None => models.inherit(&target, phase),
+            Some(_) => models.found(&target),
+        });
         match then {
             // It was looked for before somebody wanted another model.
             _ if target != *self.machine.models.wanted() => self.retire(incarnation, then),

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::finding::{copy_files, find_in_the_end};
 use super::*;
+use crate::domain::diagnosis::Phase;
 use crate::domain::target::{Arguments, Target};
 use crate::domain::trust::LaunchMethod;
 use crate::testing::harness::target;
@@ -182,17 +183,41 @@ fn claim_in_the_end(launcher: &ProcessLauncher) -> Result<Arc<dyn Claim>, Cause>
     }
 }
 
+/// What somebody has switched to, in a supervisor of the recipe.
+fn switched() -> Target {
+    let arguments = Arguments::new(vec!["--seed=1".to_owned()], Some("name".to_owned()));
+    Target { arguments, ..target("org/another") }
+}
+
+/// What the next supervisor that is to serve this finds, and how far that had come.
+async fn what_is_found(stage: &Stage, asked: &Target) -> Option<(Target, Phase)> {
+    match stage.launcher("exec sleep 600").find(asked).await.unwrap() {
+        Found::Ready { target, phase, .. } => Some((target, phase)),
+        Found::Remnant { .. } => None,
+        Found::Nothing(_) => panic!("it lives"),
+    }
+}
+
 #[tokio::test]
 async fn what_was_switched_to_is_of_use_while_the_configuration_is_what_it_was() {
     let mut stage = Stage::set();
-    let arguments = Arguments::new(vec!["--seed=1".to_owned()], Some("name".to_owned()));
-    let switched = Target { arguments, ..target("org/another") };
-    stage.launch_of(&stage.launcher("exec sleep 600"), SECOND, &switched).await;
-
-    let found = stage.launcher("exec sleep 600").find(&model()).await.unwrap();
-    assert!(matches!(&found, Found::Ready { target, .. } if *target == switched), "{found:?}");
-
+    let launcher = stage.launcher("exec sleep 600");
+    let process = stage.launch_of(&launcher, SECOND, &switched()).await;
+    let found = what_is_found(&stage, &model()).await;
+    assert_eq!(found, Some((switched(), Phase::Loading)));
+    process.claim.served();
+    let found = what_is_found(&stage, &model()).await;
+    assert_eq!(found, Some((switched(), Phase::Serving)));
     stage.recipe.after_model = vec!["--changed".to_owned()];
-    let found = stage.launcher("exec sleep 600").find(&model()).await.unwrap();
-    assert!(matches!(found, Found::Remnant { .. }), "{found:?}");
+    assert_eq!(what_is_found(&stage, &model()).await, None);
+}
+
+#[tokio::test]
+async fn what_was_switched_to_and_is_configured_now_is_a_switch_no_more() {
+    let mut stage = Stage::set();
+    stage.launch_of(&stage.launcher("exec sleep 600"), SECOND, &switched()).await;
+    stage.recipe.configured = switched();
+    assert!(what_is_found(&stage, &switched()).await.is_some());
+    stage.recipe.configured = model();
+    assert_eq!(what_is_found(&stage, &model()).await, None);
 }

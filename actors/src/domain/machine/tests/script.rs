@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::absence::{Doubt, Leftover, Proof, ScanError};
 use crate::domain::cause::{Cause, Code};
-use crate::domain::diagnosis::{Evidence, Exit};
+use crate::domain::diagnosis::{Evidence, Exit, Phase};
 use crate::domain::event::EventKind;
 use crate::domain::gpu::XidPolicy;
 use crate::domain::health::{HealthFailure, Healthy};
@@ -314,8 +314,13 @@ pub(super) fn moved(incarnation: u64, io_bytes: u64) -> Input {
 }
 
 pub(super) fn adopted(incarnation: u64, name: &str) -> Input {
+    adopted_in(Phase::Serving, incarnation, name)
+}
+
+/// The same, having come so far.
+pub(super) fn adopted_in(phase: Phase, incarnation: u64, name: &str) -> Input {
     let (pid, target) = (pid(incarnation), target(name));
-    Input::Process(ProcessReport::Adopted { incarnation: no(incarnation), pid, target })
+    Input::Process(ProcessReport::Adopted { incarnation: no(incarnation), pid, target, phase })
 }
 
 /// Without its main process.

@@ -2,14 +2,16 @@
 
 use super::crashing::recorded;
 use super::script::{
-    Outcome, Script, adopted, drained, exited, healthy, launch_failed, launched, load, model,
-    nothing_found, request, restart, restart_due, spec, start, stop, vacated,
+    Outcome, Script, adopted, adopted_in, drained, exited, healthy, launch_failed, launched, load,
+    model, nothing_found, request, restart, restart_due, spec, start, stop, vacated,
 };
 use crate::domain::cause::Code;
+use crate::domain::diagnosis::Phase;
 use crate::domain::event::EventKind;
 use crate::domain::input::{Asker, Effect, Input, Request, StopMode};
 use crate::domain::state::ServiceState;
 use crate::domain::target::{Arguments, Wanted};
+use crate::domain::ticket::Ticket;
 
 /// `org/a` served; it has made way for `org/b`, which is loading as incarnation 2.
 fn switching() -> Script {
@@ -246,19 +248,61 @@ fn of_a_model_that_was_not_served_before_the_arguments_are_those_that_are_config
 
 #[test]
 fn what_an_earlier_supervisor_has_switched_to_is_served_on_and_gone_back_from() {
-    let mut s = Script::unknown();
-    s.on(start());
-    let found = s.on(adopted(1, "org/b"));
-    assert_eq!(found.path, [ServiceState::Starting]);
-    let (from, to, extra_args) = (model("org/a"), model("org/b"), None);
-    assert!(found.events.contains(&EventKind::ModelWanted { from, to, extra_args }), "{found:?}");
-    let mut fails = s.clone();
-    fails.on(exited(1));
-    assert_eq!(launched_model(&fails.on(vacated(1)).effects), "org/a");
-    s.on(healthy(1));
-    s.on(exited(1));
+    for (phase, after_a_failure) in [(Phase::Serving, "org/b"), (Phase::Loading, "org/a")] {
+        let mut s = Script::unknown();
+        s.on(start());
+        let found = s.on(adopted_in(phase, 1, "org/b"));
+        assert_eq!(found.path, [ServiceState::Starting]);
+        let (from, to, extra_args) = (model("org/a"), model("org/b"), None);
+        let wanted = EventKind::ModelWanted { from, to, extra_args };
+        assert!(found.events.contains(&wanted), "{found:?}");
+        let mut fails = s.clone();
+        fails.on(exited(1));
+        let mut effects = fails.on(vacated(1)).effects;
+        effects.extend(fails.on(restart_due(1)).effects);
+        assert_eq!(launched_model(&effects), after_a_failure, "{phase:?}");
+        s.on(healthy(1));
+        s.on(exited(1));
+        s.on(vacated(1));
+        assert_eq!(launched_model(&s.on(restart_due(1)).effects), "org/b");
+    }
+}
+
+#[test]
+fn what_is_found_after_the_first_look_is_no_switch_of_another() {
+    let mut s = Script::running();
+    s.on(load("org/b"));
+    s.on(drained(1));
     s.on(vacated(1));
-    assert_eq!(launched_model(&s.on(restart_due(1)).effects), "org/b");
+    s.on(launched(2));
+    s.on(load("org/a"));
+    s.on(Input::ProcessActorLost);
+    let found = s.on(adopted(2, "org/b"));
+    assert!(
+        !found.events.iter().any(|it| matches!(it, EventKind::ModelWanted { .. })),
+        "{found:?}"
+    );
+    s.on(drained(2));
+    assert_eq!(launched_model(&s.on(vacated(2)).effects), "org/a");
+}
+
+#[test]
+fn who_wants_what_is_brought_back_goes_on_waiting() {
+    let mut s = Script::running();
+    s.on(ask(told("org/a", &["--seed=1"])));
+    s.on(drained(1));
+    s.on(vacated(1));
+    s.on(launched(2));
+    let (strict, easy) = (Ticket::new(7), Ticket::new(8));
+    let load = |wanted| Request::Load { wanted, asker: Asker::Program };
+    s.on(Input::Request(strict, load(told("org/a", &["--seed=1"]))));
+    s.on(Input::Request(easy, load(model("org/a").into())));
+    let failed = s.on(exited(2));
+    let answered: Vec<_> = failed.answers.iter().map(|(ticket, _)| *ticket).collect();
+    assert!(answered.contains(&strict) && !answered.contains(&easy), "{:?}", failed.answers);
+    s.on(vacated(2));
+    s.on(launched(3));
+    assert!(s.on(healthy(3)).answers.contains(&(easy, Ok(()))));
 }
 
 fn launched_arguments(effects: &[Effect]) -> &[String] {

@@ -4,6 +4,7 @@
 //! file, default. [`Resolved::load`] does that and reports every problem at once; an embedder
 //! may as well start from [`Config::with_defaults`] and change fields.
 
+mod addresses;
 mod argument;
 mod bounds;
 mod draft;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use vllm_supervisor_actors::domain::gpu::GpuAction;
 
+pub(crate) use addresses::{credentials, has_credentials};
 pub(crate) use argument::Argument;
 pub(crate) use draft::Draft;
 pub(crate) use model_reference::NamesOfProcess;

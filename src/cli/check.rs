@@ -154,7 +154,9 @@ fn something_can_be_made_below(path: &Path) -> io::Result<()> {
 fn in_words(resolved: &Resolved, checks: &[Check]) -> String {
     let line = |Check { name, status, outcome }: &Check| match outcome {
         Ok(found) => format!("\n{name:12}  {status:7}  {}", plain::unbroken(found)),
-        Err(_) => format!("\n{name:12}  {status}"),
+        Err(complaint) => {
+            format!("\n{name:12}  {status:7}  {}", plain::unbroken(&complaint.to_string()))
+        }
     };
     let checks: Vec<String> = checks.iter().map(line).collect();
     format!("{}\n{}", render::settings(&resolved.origins), checks.concat())

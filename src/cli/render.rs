@@ -20,7 +20,7 @@ use crate::{
 mod load;
 
 use load::load;
-pub(super) use load::{load_phase, looks_the_same};
+pub(super) use load::{doing, looks_the_same, time_left};
 
 /// What lines about a service mention besides what happened.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use vllm_supervisor_actors::domain::secret::{self, MASK};
 
+use super::addresses::without_passwords;
 use super::problem::Problem;
 
 pub use vllm_supervisor_actors::domain::secret::Secret;
@@ -25,14 +26,14 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The text with every occurrence of a secret masked.
+    /// The text with every occurrence of a secret masked, and the passwords of addresses.
     pub fn redact(&self, text: &str) -> String {
         let given = [&self.hf_token, &self.vllm_api_key].into_iter().flatten();
         // Lists and maps are shown in the words of JSON, which spells some characters differently.
         let spelled: Vec<Secret> = given
             .flat_map(|secret| [secret.clone(), Secret::new(in_json(secret.expose()))])
             .collect();
-        secret::redact(text, &spelled)
+        without_passwords(&secret::redact(text, &spelled))
     }
 }
 

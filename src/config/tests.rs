@@ -87,6 +87,18 @@ fn origin_of<'a>(resolved: &'a Resolved, key: &str) -> &'a Setting {
     resolved.origins.iter().find(|setting| setting.key == key).expect("a setting of that name")
 }
 
+#[test]
+fn the_password_of_an_address_is_not_shown() {
+    let proxy = "env: {HTTPS_PROXY: 'http://me:hunter2@proxy:3128'}";
+    let place =
+        Place::with_settings(&format!("model: a/b\n{proxy}\nextra_args: ['http://x:hunter2@y']"));
+    let resolved = place.load().unwrap();
+    let shown = format!("{:?}", resolved.origins);
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(origin_of(&resolved, "env").value.contains("http://me:********@proxy:3128"), "{shown}");
+    assert_eq!(resolved.config.env["HTTPS_PROXY"], "http://me:hunter2@proxy:3128");
+}
+
 const MODEL_FILE: &str = "providers: {vllm: {model: file/model, port: 1001}}";
 
 #[test]

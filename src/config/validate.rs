@@ -137,12 +137,25 @@ fn arguments(arguments: &[String]) -> impl Iterator<Item = Problem> {
             let help = "remove the NUL character";
             return Some(Problem::of_setting(&setting, "no argument can contain NUL", help));
         }
+        if let Some((flag, value)) = two_words(argument) {
+            let message = format!("one word is expected here, and this is `{flag}` with its value");
+            let help = format!("write two: \"{flag}\", \"{value}\"");
+            return Some(Problem::of_setting(&setting, message, help).with_value(argument));
+        }
         let (flag, rule) = reserved::flag(argument, arguments.get(index + 1))?;
         let message = format!("`{flag}` {}", rule.fault);
         // Its value could be a secret.
         let found = argument.split('=').next().unwrap_or_default();
         Some(Problem::of_setting(&setting, message, rule.help).with_value(found))
     })
+}
+
+/// A flag and what stands behind it in the same word, as in a shell.
+fn two_words(argument: &str) -> Option<(&str, &str)> {
+    let (flag, value) = argument.split_once(char::is_whitespace)?;
+    let value = value.trim();
+    let is_flag = flag.starts_with("--") && !flag.contains(['=', '{']);
+    (is_flag && !value.is_empty()).then_some((flag, value))
 }
 
 fn variable(name: &str, value: &str, host: IpAddr) -> Option<Problem> {
@@ -153,6 +166,11 @@ fn variable(name: &str, value: &str, host: IpAddr) -> Option<Problem> {
     }
     if let Some((message, help)) = reserved::variable(name, value, host) {
         return Some(Problem::of_setting(&setting, message, help));
+    }
+    let has_scheme = ["http://", "https://"].iter().any(|scheme| value.starts_with(scheme));
+    if name == "HF_ENDPOINT" && !value.is_empty() && !has_scheme {
+        let help = format!("write `https://{value}`");
+        return Some(Problem::of_setting(&setting, "not an address", help).with_value(value));
     }
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
         let message = "not a possible environment variable";

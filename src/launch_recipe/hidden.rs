@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use crate::config::{Config, Secret, is_named_like_a_secret};
+use crate::config::{Config, Secret, credentials, is_named_like_a_secret};
 
 /// Those of this configuration and of what is inherited.
 pub(super) fn secrets(
@@ -17,48 +17,13 @@ pub(super) fn secrets(
     let words = config.extra_args.iter().map(|word| (String::new(), word.clone()));
     let found = inherited.chain(given).chain(words).flat_map(|(name, value)| {
         let whole = is_named_like_a_secret(&name).then(|| value.trim().to_owned());
-        whole.into_iter().chain(of_addresses(&value)).collect::<Vec<_>>()
+        whole.into_iter().chain(credentials(&value)).collect::<Vec<_>>()
     });
     found.filter(|text| text.len() >= LEAST_BYTES).map(Secret::new).collect()
 }
 
 /// A shorter one may be a word of any text, or say yes or no (`HF_HUB_DISABLE_IMPLICIT_TOKEN`).
 const LEAST_BYTES: usize = 8;
-
-/// What stands before the `@` of addresses, and the password alone (RFC 3986, 3.2.1), as it stands there and
-/// as it is meant.
-fn of_addresses(text: &str) -> Vec<String> {
-    let after_schemes = text.split("://").skip(1);
-    let users = after_schemes.filter_map(|rest| {
-        let authority = rest.split(['/', '?', '#', ' ', '"']).next()?;
-        authority.rsplit_once('@').map(|(user, _)| user)
-    });
-    let parts = users.flat_map(|user| {
-        let password = user.split_once(':').map(|(_, password)| password);
-        [Some(user), password].into_iter().flatten()
-    });
-    let spelled = parts.flat_map(|part| {
-        let meant = decoded(part).filter(|meant| meant != part);
-        [Some(part.to_owned()), meant].into_iter().flatten()
-    });
-    spelled.collect()
-}
-
-/// Whether the text has an address with somebody's name or password in it.
-pub(super) fn has_a_password(text: &str) -> bool {
-    !of_addresses(text).is_empty()
-}
-
-/// Without its percent-encoding (RFC 3986, 2.1); `None` if it has none that can be read.
-fn decoded(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
-        bytes.extend(&part.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
-}
 
 #[cfg(test)]
 mod tests {

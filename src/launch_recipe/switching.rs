@@ -3,8 +3,8 @@
 use vllm_supervisor_actors::domain::cause::{Cause, Code};
 use vllm_supervisor_actors::domain::target::Arguments;
 
-use super::{arguments, devices, hidden};
-use crate::config::problems_of_arguments;
+use super::{arguments, devices};
+use crate::config::{has_credentials, problems_of_arguments};
 
 /// What these words tell vLLM in place of what is configured. Which GPUs it uses stays as it is configured.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn arguments_of_a_switch(
         let value = problem.value.map(|value| format!(", found `{value}`")).unwrap_or_default();
         (format!("{}: {}{value}", problem.key, problem.message), problem.help)
     });
-    let passwords = words.iter().enumerate().filter(|(_, word)| hidden::has_a_password(word));
+    let passwords = words.iter().enumerate().filter(|(_, word)| has_credentials(word));
     let passwords = passwords.map(|(index, _)| {
         let help = "put the address into `extra_args` of the configuration, or into a variable";
         let said = "a password in the arguments of a switch is not masked";

@@ -63,6 +63,14 @@ fn is_explained(incident: &Incident, victim: Victim, signal: Signal) {
     let said = format!("after {victim:?} got {signal:?}: {incident:#?}");
     assert_eq!(incident.cause.code, Code::EngineDied, "{said}");
     let first = incident.exits.first().unwrap_or_else(|| panic!("{said}"));
+    // Who is faster, whoever writes it or the kill, is chance; another line than these is wrong.
+    let telling: &[&str] = match victim {
+        Victim::Worker => &["died unexpectedly", "Segfault encountered"],
+        Victim::EngineCore => &["engine core exited unexpectedly", "Segfault encountered"],
+        Victim::ApiServer | Victim::ResourceTracker | Victim::Helper => &["Segfault encountered"],
+    };
+    let is_telling = |line: &str| telling.iter().any(|words| line.contains(words));
+    assert!(incident.cause.line().is_none_or(|line| is_telling(&line.text)), "{said}");
     // At a SIGTERM an engine ends its workers first, and everybody ends as it likes.
     if signal == Signal::TERM {
         return;

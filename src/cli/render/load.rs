@@ -1,5 +1,7 @@
 //! How far a load is, in words.
 
+use std::time::Duration;
+
 use indicatif::HumanBytes;
 
 use crate::{LoadStatus, ModelLoadProgress};
@@ -18,16 +20,20 @@ pub(super) fn load(load: &ModelLoadProgress) -> String {
 }
 
 /// What a load is doing, and how long it still takes.
-pub(in crate::cli) fn load_phase(load: &ModelLoadProgress) -> String {
-    let doing = doing(load);
-    match load.time_left.map(|left| left.as_secs_f64().ceil()) {
-        None => doing,
-        Some(seconds) if seconds < 90.0 => format!("{doing}, about {seconds:.0} s left"),
-        Some(seconds) => format!("{doing}, about {:.0} min left", (seconds / 60.0).ceil()),
+fn load_phase(load: &ModelLoadProgress) -> String {
+    format!("{}{}", doing(load), load.time_left.map(time_left).unwrap_or_default())
+}
+
+/// How long a load still takes, by the one before.
+pub(in crate::cli) fn time_left(left: Duration) -> String {
+    match left.as_secs_f64().ceil() {
+        seconds if seconds < 90.0 => format!(", about {seconds:.0} s left"),
+        seconds => format!(", about {:.0} min left", (seconds / 60.0).ceil()),
     }
 }
 
-fn doing(load: &ModelLoadProgress) -> String {
+/// What a load is doing.
+pub(in crate::cli) fn doing(load: &ModelLoadProgress) -> String {
     let status = load.status.as_str();
     match load.total_bytes {
         Some(total) if load.status == LoadStatus::Downloading => {
@@ -44,7 +50,7 @@ pub(in crate::cli) fn looks_the_same(one: &ModelLoadProgress, other: &ModelLoadP
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
     use crate::ModelId;

@@ -27,6 +27,8 @@ const WRONG_SETTINGS: &[(&str, &str, &str, &str)] = &[
     ("extra_args: --x", "extra_args", "a text", "arguments"),
     ("extra_args: [--x, true]", "extra_args[1]", "true", "quotes"),
     ("extra_args: [--port=1]", "extra_args[0]", "--port", "providers.vllm.port"),
+    ("extra_args: ['--seed 7']", "extra_args[0]", "--seed 7", "\"--seed\", \"7\""),
+    ("env: {HF_ENDPOINT: hub.local}", "env.HF_ENDPOINT", "hub.local", "`https://hub.local`"),
     ("env: [A=1]", "env", "a list", "variables"),
     ("env: {A: b, C: [d]}", "env.C", "a list", "quotes"),
     ("env: {VLLM_PORT: 1}", "env.VLLM_PORT", "", "providers.vllm.port"),

@@ -37,7 +37,7 @@ pub(super) struct Quote {
 
 impl Quote {
     pub(super) fn of(book: &Rulebook, line: &Line<'_>, number: u64) -> Self {
-        let told = book.secret.replace_all(&line.message, &b"${1}***"[..]);
+        let told = book.secret.replace_all(&line.message, &b"${1}${2}***${3}"[..]);
         let text = String::from_utf8_lossy(&told);
         let shown = text.trim().chars().filter(|it| !it.is_control() && !turns_text(*it));
         Self { number, text: shown.take(LONGEST_QUOTE).collect() }

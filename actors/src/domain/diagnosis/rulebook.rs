@@ -35,8 +35,7 @@ const COURSE: [(&str, Stage); 8] = [
 const ANSWERED: &str = " HTTP/1.1\" 200 OK";
 
 /// What is not to be told further, behind what is: a token of Hugging Face, an API key, a password.
-const SECRET: &str =
-    r"(?i)(--api-key[= ]+|bearer\s+|://[^/\s:@]*:)[^\s@'\x22,]+|()\bhf_[a-z0-9]{8,}";
+const SECRET: &str = r"(?i)(--api-key[= ]+|bearer\s+)[^\s@'\x22,]+|(://[^/\s:@]*:)[^\s@'\x22,/]+(@)|\bhf_[a-z0-9]{8,}";
 
 /// A line that only vLLM writes, or something about it.
 const VLLM: &str =

@@ -173,6 +173,9 @@ fn secrets_and_what_a_terminal_would_obey_are_not_told() {
     let all = format!("{} {} {}", found.summary, found.remedy, found.line);
     assert!(found.line.contains("--api-key *** *** 31m http://me:***@x/"), "{}", found.line);
     assert!(!all.contains("secret") && !all.contains("hf_abc"), "{all}");
+    let address = "vllm: error: unrecognized arguments: http://127.0.0.1:8000/x?y=a@b";
+    let found = read(&book(), format!("{address}\n")).unwrap();
+    assert!(found.line.contains("http://127.0.0.1:8000/x?y=a@b"), "no secret: {}", found.line);
 }
 
 #[test]

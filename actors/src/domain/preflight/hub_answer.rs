@@ -116,15 +116,7 @@ fn of_reply(question: &HubQuestion, asker: Asker, reply: &HubReply) -> Assessmen
             Assessment::Fine(format!("{endpoint} gives it, without a config.json"))
         }
         (401, _) => unauthorised(question, asker, reply),
-        (_, Some("GatedRepo")) => {
-            let cause = Cause::new(
-                Code::ModelGated,
-                format!("{model} is gated, and this account has no access{said}"),
-            );
-            Assessment::Fatal(cause.with_remedy(format!(
-                "ask for access at {page} with the account that HF_TOKEN belongs to"
-            )))
-        }
+        (_, Some("GatedRepo")) => gated(question, asker, &said),
         // Of one without a word of the Hub nobody knows whose it is: a company's proxy refuses so, too.
         (403, _) if reply.message.is_some() => {
             let cause = Cause::new(Code::ModelGated, format!("the Hub refuses {model}{said}"));
@@ -137,11 +129,14 @@ fn of_reply(question: &HubQuestion, asker: Asker, reply: &HubReply) -> Assessmen
                 "check its name: its page would be {page}; a private one is shown to a token that may read it"
             )))
         }
-        (429, _) => Assessment::Warning(format!(
-            "the Hub limits how often it is asked{said}; vLLM may be refused too, less so with HF_TOKEN"
-        )),
+        (429, _) => {
+            let hint = if asker == Asker::Nobody { ", less so with HF_TOKEN" } else { "" };
+            Assessment::Warning(format!(
+                "{endpoint} limits how often it is asked{said}; vLLM may be refused too{hint}"
+            ))
+        }
         (500.., _) => Assessment::Warning(format!(
-            "the Hub has a fault of its own (HTTP {}){said}; vLLM fails too, unless that passes",
+            "{endpoint} has a fault of its own (HTTP {}){said}; vLLM fails too, unless that passes",
             reply.status
         )),
         (status, _) => Assessment::Warning(format!(
@@ -154,6 +149,18 @@ fn of_reply(question: &HubQuestion, asker: Asker, reply: &HubReply) -> Assessmen
 fn is_from_hub(reply: &HubReply) -> bool {
     let is_path = |location: &String| location.starts_with('/') && !location.starts_with("//");
     reply.commit.is_some() || reply.status >= 300 && reply.location.as_ref().is_some_and(is_path)
+}
+
+fn gated(question: &HubQuestion, asker: Asker, said: &str) -> Assessment {
+    let HubQuestion { model, endpoint, .. } = question;
+    let (whom, how) = match asker {
+        Asker::Nobody => ("there is no token", "and set HF_TOKEN to a token of that account"),
+        Asker::Owner | Asker::Renewable => {
+            ("this account has no access", "with the account that the token belongs to")
+        }
+    };
+    let cause = Cause::new(Code::ModelGated, format!("{model} is gated, and {whom}{said}"));
+    Assessment::Fatal(cause.with_remedy(format!("ask for access at {endpoint}/{model}, {how}")))
 }
 
 /// What is private, or not there at all, is answered alike.

@@ -255,17 +255,19 @@ fn of_weights(facts: &ModelFacts) -> Assessment {
             Some(WeightFault::LfsPointer) => {
                 let cause = Cause::new(
                     Code::ModelFilesBroken,
-                    format!("{name} is a pointer that Git LFS has not fetched"),
+                    format!("{name} of {} is a pointer that Git LFS has not fetched", facts.place),
                 );
                 return Assessment::Fatal(cause.with_remedy("run `git lfs pull` in the directory"));
             }
             Some(WeightFault::Truncated { expected: Some(expected) }) => {
-                format!("{name} has {bytes} of {expected} bytes")
+                format!("{name} of {} has {bytes} of {expected} bytes", facts.place)
             }
             Some(WeightFault::Truncated { expected: None }) => {
-                format!("{name} ends within its header, after {bytes} bytes")
+                format!("{name} of {} ends within its header, after {bytes} bytes", facts.place)
             }
-            Some(WeightFault::NotSafetensors) => format!("{name} is no file of safetensors"),
+            Some(WeightFault::NotSafetensors) => {
+                format!("{name} of {} is no file of safetensors", facts.place)
+            }
         };
         return broken(said);
     }

@@ -102,15 +102,13 @@ fn weights_that_are_not_whole_are_told_by_name() {
         broken("/models/a lacks b.safetensors and another")
     );
     for (fault, said) in [
-        (WeightFault::LfsPointer, "model.safetensors is a pointer that Git LFS has not fetched"),
-        (WeightFault::Truncated { expected: Some(200) }, "model.safetensors has 100 of 200 bytes"),
-        (
-            WeightFault::Truncated { expected: None },
-            "model.safetensors ends within its header, after 100 bytes",
-        ),
-        (WeightFault::NotSafetensors, "model.safetensors is no file of safetensors"),
+        (WeightFault::LfsPointer, "is a pointer that Git LFS has not fetched"),
+        (WeightFault::Truncated { expected: Some(200) }, "has 100 of 200 bytes"),
+        (WeightFault::Truncated { expected: None }, "ends within its header, after 100 bytes"),
+        (WeightFault::NotSafetensors, "is no file of safetensors"),
     ] {
-        assert_eq!(of(vec![file(Some(fault))], &[]), broken(said));
+        let said = format!("model.safetensors of /models/a {said}");
+        assert_eq!(of(vec![file(Some(fault))], &[]), broken(&said));
     }
     assert_eq!(of(vec![file(Some(WeightFault::Unread("busy".to_owned())))], &[]), None);
     let otherwise = Plan { elsewhere: vec![Part::Weights], ..plan() };

@@ -117,18 +117,19 @@ async fn soak(mut place: Workplace) {
 struct Holdings {
     processes: usize,
     descriptors: usize,
-    /// Those of the state directory and of the temporary one, vLLM's logs apart: of these some are
-    /// kept.
+    /// Those of the state directory and of the temporary one, but for vLLM's logs, of which some are kept,
+    /// and for what launches have come to, which is one file, written anew as soon as one serves.
     files: BTreeSet<PathBuf>,
 }
 
 impl Holdings {
     fn of(place: &Workplace, supervisor: Pid) -> Self {
         let is_log = |path: &PathBuf| path.extension().is_some_and(|it| it == "log");
+        let is_memory = |path: &PathBuf| path.file_stem().is_some_and(|it| it == "launches");
         Self {
             processes: settled(&place.census.processes()),
             descriptors: descriptors(supervisor),
-            files: place.files().into_iter().filter(|path| !is_log(path)).collect(),
+            files: place.files().into_iter().filter(|it| !is_log(it) && !is_memory(it)).collect(),
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::look::Look;
+use super::memory;
 use super::progress::{Progress, Shown};
 use super::render::{self, Service};
 use super::screen::print_line;
@@ -32,6 +33,9 @@ impl Printer {
         let runtime = Handle::current();
         let print = async move {
             while let Some(notice) = events.next().await {
+                if is_return(&notice) {
+                    memory::give_back();
+                }
                 if let Err(error) = form.print(&notice) {
                     // That the reader has gone away is its own affair.
                     if error.kind() != io::ErrorKind::BrokenPipe {
@@ -51,6 +55,12 @@ impl Printer {
     pub(super) async fn finished(self) {
         tokio::time::timeout(PATIENCE, self.done).await.ok();
     }
+}
+
+/// Whether the service is back, and what a crash took for its diagnosis is needed no more.
+fn is_return(notice: &Notice) -> bool {
+    let Notice::Event(event) = notice else { return false };
+    matches!(event.kind, EventKind::ServiceRecovered { .. })
 }
 
 /// How events look.

@@ -163,7 +163,7 @@ async fn is_distrusted(does: &str, hangs: bool) {
     assert_eq!(venv.launches().len(), 3, "{:?}", venv.launches());
     assert_eq!(distrusted(&scenario), [LaunchMethod::Cold], "{}", scenario.story());
     let kept = std::fs::read_to_string(scenario.state_dir().join("launches.json"));
-    assert!(kept.expect("a memory").contains(r#""limit": "cold""#));
+    assert!(kept.expect("a memory").contains(r#""limit":"cold""#));
     assert_eq!(comes_back(&scenario).await, Some(LaunchKind::Cold), "{}", scenario.story());
     // It is of no use any more.
     scenario.wait_until_processes(|living| super::warm_process(living).is_none()).await;

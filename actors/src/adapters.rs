@@ -28,6 +28,7 @@ pub mod state_directory;
 mod system_error;
 #[cfg(feature = "systemd")]
 pub mod systemd;
+mod vllm_packages;
 mod warm;
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ impl RootState {
         if self.service.wants(&wanted) {
             return Ok(wanted);
         }
-        match models.check(&self.service.rules().meant(&wanted)).await {
+        match models.check(&self.service.rules().resolve(&wanted)).await {
             Ok(()) => Ok(wanted),
             Err(cause) => Err(CommandError::Refused { wanted: wanted.model, cause }),
         }

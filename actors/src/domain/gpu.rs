@@ -13,6 +13,7 @@ mod xid;
 pub use condition::{GpuCondition, Reachability, Slowdown};
 pub use devices::{DeviceName, Devices};
 pub use finding::{FindingKind, GpuAction, GpuFinding};
+pub(crate) use room::gib;
 pub use room::{Shortage, shortage};
 pub use watch::{FindingNews, GpuWatch};
 pub use xid::{XidClass, XidPolicy};
@@ -22,6 +23,14 @@ pub use xid::{XidClass, XidPolicy};
 pub struct GpuSnapshot {
     /// The GPUs in the driver's order; empty where there are none.
     pub gpus: Vec<Gpu>,
+}
+
+impl GpuSnapshot {
+    /// Those of the GPUs that are surely among these devices.
+    pub fn among<'a>(&'a self, devices: &'a Devices) -> impl Iterator<Item = &'a Gpu> {
+        let there_are = self.gpus.len();
+        self.gpus.iter().filter(move |gpu| devices.include(gpu, there_are) == Some(true))
+    }
 }
 
 /// One look at one GPU. A reading that the device does not offer is `None`.

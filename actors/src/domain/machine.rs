@@ -173,7 +173,7 @@ impl Machine {
 
     /// What is meant by this: where nothing is said of arguments it is as what is served, or was last
     /// proven to be, else as configured.
-    pub fn meant(&self, wanted: &Wanted) -> Target {
+    pub fn resolve(&self, wanted: &Wanted) -> Target {
         let known = [self.models.wanted(), self.models.proven()];
         let configured = || Target {
             model: wanted.model.clone(),
@@ -186,7 +186,7 @@ impl Machine {
     }
 
     /// What vLLM is told instead of what is configured; `None` where it is as configured.
-    pub fn instead(&self, target: &Target) -> Option<Vec<String>> {
+    pub fn switched_arguments(&self, target: &Target) -> Option<Vec<String>> {
         let is_other = target.arguments != self.spec.target.arguments;
         is_other.then(|| target.arguments.words().to_vec())
     }
@@ -299,7 +299,7 @@ impl Turn<'_> {
         change(&mut self.machine.models);
         let to = self.machine.models.wanted().clone();
         if from != to {
-            let extra_args = self.machine.instead(&to);
+            let extra_args = self.machine.switched_arguments(&to);
             self.emit(EventKind::ModelWanted { from: from.model, to: to.model, extra_args });
         }
     }

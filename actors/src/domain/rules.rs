@@ -98,17 +98,17 @@ impl Rules {
     }
 
     /// What vLLM is told besides, if it is not what is configured.
-    pub fn instead(&self) -> Option<Vec<String>> {
+    pub fn switched_arguments(&self) -> Option<Vec<String>> {
         match self {
-            Self::Managed(machine) => machine.instead(machine.target()),
+            Self::Managed(machine) => machine.switched_arguments(machine.target()),
             Self::Watched(_) => None,
         }
     }
 
     /// What this request would lead to.
-    pub fn meant(&self, wanted: &Wanted) -> Target {
+    pub fn resolve(&self, wanted: &Wanted) -> Target {
         match self {
-            Self::Managed(machine) => machine.meant(wanted),
+            Self::Managed(machine) => machine.resolve(wanted),
             Self::Watched(watch) => watch.target().clone(),
         }
     }

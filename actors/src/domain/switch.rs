@@ -29,22 +29,22 @@ pub enum Otherwise {
 pub struct Models {
     proven: Target,
     switch: Option<Switch>,
-    origin: Wish,
+    decided_by: DecidedBy,
 }
 
 /// Who has said what is to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum DecidedBy {
     /// The configuration alone: an earlier supervisor may have been told otherwise.
-    Configured,
-    /// Somebody, or a launch was made of it.
-    Spoken,
+    Configuration,
+    /// Somebody who asked this supervisor, or it has launched it.
+    Request,
 }
 
 impl Models {
     /// A service that is configured to serve this.
     pub fn new(configured: Target) -> Self {
-        Self { proven: configured, switch: None, origin: Wish::Configured }
+        Self { proven: configured, switch: None, decided_by: DecidedBy::Configuration }
     }
 
     /// What a launch is to serve now.
@@ -64,7 +64,7 @@ impl Models {
 
     /// Whatever an earlier supervisor was told, this is what is to be served now.
     pub fn settle(&mut self) {
-        self.origin = Wish::Spoken;
+        self.decided_by = DecidedBy::Request;
     }
 
     /// Asks for another model. One that was asked for before and is not proven yet is given up; what
@@ -106,19 +106,19 @@ impl Models {
     /// An earlier supervisor of the same configuration has switched to this, and left it running, having come
     /// so far. A model that somebody has named since counts more, and may have to be gone back from.
     pub fn inherit(&mut self, running: &Target, phase: Phase) {
-        match (self.origin, &mut self.switch, phase) {
+        match (self.decided_by, &mut self.switch, phase) {
             _ if *running == self.proven => self.found(running),
-            (Wish::Configured, _, Phase::Serving) => self.proven = running.clone(),
-            (Wish::Configured, _, Phase::Loading) => {
+            (DecidedBy::Configuration, _, Phase::Serving) => self.proven = running.clone(),
+            (DecidedBy::Configuration, _, Phase::Loading) => {
                 let otherwise = Otherwise::Restore;
                 self.switch = Some(Switch { to: running.clone(), otherwise });
             }
-            (Wish::Spoken, Some(switch), Phase::Serving) => {
+            (DecidedBy::Request, Some(switch), Phase::Serving) => {
                 switch.otherwise = Otherwise::Restore;
                 self.proven = running.clone();
                 self.switch.take_if(|switch| switch.to == self.proven);
             }
-            (Wish::Spoken, _, _) => {}
+            (DecidedBy::Request, _, _) => {}
         }
     }
 }

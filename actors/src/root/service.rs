@@ -230,7 +230,7 @@ impl Service {
             state: present.state,
             mode: rules.spec().mode,
             model: rules.target().model.clone(),
-            extra_args: rules.instead(),
+            extra_args: rules.switched_arguments(),
             pid: present.pid,
             incarnation: present.incarnation,
             running_since,

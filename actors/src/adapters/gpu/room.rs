@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::adapters::listener;
 use crate::adapters::proc_fs;
 use crate::domain::cause::{Cause, Code};
-use crate::domain::gpu::{Devices, GpuProcess, Shortage, shortage};
+use crate::domain::gpu::{Devices, GpuProcess, Shortage, gib, shortage};
 use crate::ports::{GpuReading, GpuSource};
 
 /// How long memory is waited for: a driver has freed that of a killed process within seconds.
@@ -125,11 +125,6 @@ fn holder(process: &GpuProcess) -> String {
         format!("a process with pid {} on the host", process.pid)
     };
     format!("{who}{held}{whose}")
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 #[cfg(test)]

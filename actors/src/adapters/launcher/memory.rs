@@ -11,6 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::adapters::state_directory::StateDirectory;
+use crate::adapters::vllm_packages::distributions;
 use crate::domain::course::Course;
 use crate::domain::trust::{LaunchMethod, Memories, Memory, Recall};
 
@@ -217,12 +218,8 @@ pub(super) fn packages(python: &Path) -> Vec<String> {
     let versions = libraries.into_iter().flat_map(inside).map(|it| it.path());
     let packages = versions.flat_map(|it| [it.join("site-packages"), it.join("dist-packages")]);
     let mut found: Vec<String> = packages
-        .flat_map(inside)
-        .filter(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            name.starts_with("vllm") && name.ends_with(".dist-info")
-        })
-        .map(|entry| format!("{} {}", entry.file_name().to_string_lossy(), changed(&entry.path())))
+        .flat_map(|packages| distributions(&packages).collect::<Vec<_>>())
+        .map(|(entry, name)| format!("{name} {}", changed(&entry.path())))
         .collect();
     found.sort();
     found

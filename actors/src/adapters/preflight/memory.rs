@@ -1,12 +1,12 @@
 //! One look at the GPUs, for somebody who is not asynchronous.
 
-use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::adapters::vllm_packages::distributions;
 use crate::domain::gpu::GpuSnapshot;
 use crate::ports::{GpuReading, GpuSource};
 
@@ -15,11 +15,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether the vLLM among these packages is a build for CPUs, which has that in its version.
 pub(super) fn is_for_cpus(packages: &Path) -> bool {
-    let entries = fs::read_dir(packages).into_iter().flatten().flatten();
-    let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.any(|name| {
-        name.starts_with("vllm") && name.ends_with(".dist-info") && name.contains("cpu")
-    })
+    distributions(packages).any(|(_, name)| name.contains("cpu"))
 }
 
 /// The first look of this source; `None` where there is nothing to look at.
@@ -42,6 +38,7 @@ pub(super) fn first_look(source: &dyn GpuSource) -> Option<GpuSnapshot> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::Arc;
 
     use super::*;

@@ -27,8 +27,7 @@ const TOLERANCE: f64 = 0.02;
 /// known is no shortage: of which devices it takes, of parts of devices, or of memory that a device
 /// shares with its host.
 pub fn shortage(snapshot: &GpuSnapshot, devices: &Devices, share: f64) -> Option<Shortage> {
-    let there_are = snapshot.gpus.len();
-    let used = snapshot.gpus.iter().filter(|gpu| devices.include(gpu, there_are) == Some(true));
+    let used = snapshot.among(devices);
     used.filter(|gpu| gpu.condition.is_partitioned != Some(true)).find_map(|gpu| of_one(gpu, share))
 }
 
@@ -48,6 +47,12 @@ fn of_one(gpu: &Gpu, share: f64) -> Option<Shortage> {
     // To be written with two digits, and not be too much.
     let fitting_share = (free_bytes as f64 / whole * 100.0).floor() / 100.0;
     Some(Shortage { gpu: gpu.clone(), wanted_bytes, free_bytes, fitting_share })
+}
+
+/// So many bytes, to one digit.
+#[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+pub(crate) fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Turn<'_> {
         self.recover(incarnation);
         self.machine.last_error = None;
         if let Some(from) = self.machine.models.proves() {
-            let extra_args = self.machine.instead(&target);
+            let extra_args = self.machine.switched_arguments(&target);
             self.emit(EventKind::ModelSwitched { from: from.model, to: model, extra_args });
         }
         self.effect(Effect::FinishLoading { incarnation });

@@ -178,7 +178,7 @@ impl Turn<'_> {
                 Asker::Program => self.ensure(),
             };
         }
-        let target = self.machine.meant(wanted);
+        let target = self.machine.resolve(wanted);
         let superseded = CommandError::Superseded { to: target.model.clone() };
         self.answer(|goal| match goal {
             Goal::Serving(other) if !other.is(&target) => Some(Err(superseded.clone())),

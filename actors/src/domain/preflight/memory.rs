@@ -2,7 +2,7 @@
 //! and leaves out what vLLM needs besides: so it is never more than a warning, and seldom a wrong one.
 
 use crate::domain::cause::Code;
-use crate::domain::gpu::{Devices, Gpu, GpuSnapshot};
+use crate::domain::gpu::{Devices, Gpu, GpuSnapshot, gib};
 use crate::domain::preflight::{
     Assessment, ConfigFile, Finding, ModelConfig, ModelFacts, Subject, Weights,
 };
@@ -121,9 +121,7 @@ fn loaded_bytes(weights: &Weights, config: &ModelConfig) -> Option<u64> {
 
 /// All memory of the GPU that has least of it, among those that are taken.
 fn smallest(snapshot: &GpuSnapshot, devices: &Devices) -> Option<u64> {
-    let there_are = snapshot.gpus.len();
-    let used = snapshot.gpus.iter().filter(|gpu| devices.include(gpu, there_are) == Some(true));
-    let sizes: Option<Vec<u64>> = used.map(whole).collect();
+    let sizes: Option<Vec<u64>> = snapshot.among(devices).map(whole).collect();
     sizes?.into_iter().min()
 }
 
@@ -145,11 +143,6 @@ fn whole(gpu: &Gpu) -> Option<u64> {
 )]
 fn shared(whole: u64, share: f64) -> u64 {
     (whole as f64 * share) as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
 #[cfg(test)]
